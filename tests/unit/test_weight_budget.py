@@ -1,0 +1,210 @@
+"""The weight budget, held to one set of tests in Redis (real Lua on fakeredis) and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from workers.clock import HandClock
+from workers.limits import Budget, Grant, MemoryBudget, RedisBudget, Wait
+from workers.model import MINUTE_MS
+
+LIMIT = 2400
+START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
+
+Maker = Callable[..., Budget]
+
+
+class WoundRedisBudget(RedisBudget):
+    """The budget in Redis, told the time by a hand-wound clock."""
+
+    def __init__(self, clock: HandClock, *, share: float = 1.0, redis: Redis | None = None) -> None:
+        super().__init__(redis or fakeredis.FakeRedis(), "futures", "test", share=share)
+        self._clock = clock
+
+    def _run(self, verb: str, *args: int) -> list[int]:
+        self.now_ms = self._clock.now_ms()
+        return super()._run(verb, *args)
+
+
+@pytest.fixture(params=[MemoryBudget, WoundRedisBudget], ids=["memory", "lua"])
+def maker(request: pytest.FixtureRequest) -> Maker:
+    return request.param
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock(START_MS)
+
+
+def ready(maker: Maker, clock: HandClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0) -> Budget:
+    """A budget that knows its limit and has learned the exchange's clock to a few milliseconds."""
+    budget = maker(clock, share=share)
+    for _ in range(3):
+        answer_one(budget, clock, skew_ms=skew_ms)
+        clock.advance(990)
+    budget.set_limit(limit)
+    clock.advance(MINUTE_MS - (clock.now_ms() + skew_ms) % MINUTE_MS + 2000)
+    return budget
+
+
+def answer_one(budget: Budget, clock: HandClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0) -> Grant:
+    grant = granted(budget.take(weight))
+    clock.advance(10)
+    date_ms = (clock.now_ms() + skew_ms) // 1000 * 1000
+    budget.learn(grant, used=used, date_ms=date_ms, served=True, rtt_ms=10)
+    return grant
+
+
+def granted(answer: Grant | Wait) -> Grant:
+    assert isinstance(answer, Grant), answer
+    return answer
+
+
+def waiting(answer: Grant | Wait) -> Wait:
+    assert isinstance(answer, Wait), answer
+    return answer
+
+
+def spend_all(budget: Budget, weight: int = 2, *, answered: bool = False) -> int:
+    spent = 0
+    while isinstance(answer := budget.take(weight), Grant):
+        spent += weight
+        if answered:
+            budget.learn(answer, used=None, date_ms=None, served=True)
+    return spent
+
+
+def test_a_minute_never_grants_more_than_its_limit(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    assert 0.99 * LIMIT <= spend_all(budget) <= LIMIT
+
+
+def test_a_share_of_the_budget_is_never_exceeded(maker: Maker, clock: HandClock) -> None:
+    assert spend_all(ready(maker, clock, share=0.25)) == LIMIT // 4
+
+
+def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: HandClock) -> None:
+    budget = maker(clock)
+    answer_one(budget, clock)
+    clock.advance(2 * MINUTE_MS)
+    assert spend_all(budget) <= 60
+
+
+def test_before_the_clock_is_known_one_call_goes_out_at_a_time(maker: Maker, clock: HandClock) -> None:
+    budget = maker(clock)
+    granted(budget.take(1))
+    assert waiting(budget.take(1)).ms <= 300
+
+
+def test_a_full_minute_answers_with_a_place_in_the_next(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    spend_all(budget, answered=True)
+    place = waiting(budget.take(2))
+    assert place.place is not None
+    clock.advance(place.ms)
+    assert granted(budget.take(2, place.place)).minute == place.place
+
+
+def test_a_place_holds_against_newcomers(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock, limit=100)
+    spend_all(budget, 10, answered=True)
+    places = [waiting(budget.take(10)) for _ in range(3)]
+    clock.advance(places[0].ms)
+    spend_all(budget, 1)
+    assert all(granted(budget.take(10, p.place)) for p in places)
+
+
+def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    clock.advance(50_000)
+    answer_one(budget, clock, weight=2, used=2)
+    answer_one(budget, clock, weight=2, used=2000)
+    answer_one(budget, clock, weight=2, used=3)
+    assert spend_all(budget) <= LIMIT - 2000 - 2
+
+
+def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    flying = [granted(budget.take(100)) for _ in range(10)]
+    clock.advance(20_000)
+    budget.learn(flying[0], used=1100, date_ms=None, served=True)
+    assert spend_all(budget) <= LIMIT - 1100 - 900
+
+
+def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    for _ in range(10):
+        granted(budget.take(100))
+    clock.advance(MINUTE_MS)
+    assert spend_all(budget) <= LIMIT - 1000
+
+
+def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    clock.advance(50_000)
+    grant = granted(budget.take(500))
+    clock.advance(20_000)
+    budget.learn(grant, used=None, date_ms=None, served=False)
+    assert spend_all(budget) <= LIMIT - 500
+
+
+def test_the_edge_of_an_uncertain_minute_sends_nothing(maker: Maker, clock: HandClock) -> None:
+    budget = maker(clock)
+    grant = granted(budget.take(1))
+    clock.advance(500)
+    budget.learn(grant, used=1, date_ms=START_MS, served=True, rtt_ms=500)
+    clock.advance(START_MS + MINUTE_MS - clock.now_ms() - 400)
+    assert waiting(budget.take(1)).ms >= 400
+
+
+def test_a_closed_pool_answers_everybody_with_the_time_left(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    budget.close_until(after_ms=7_000)
+    assert 7_000 <= waiting(budget.take(2)).ms <= 7_050
+
+
+def test_a_ban_ends_by_the_exchanges_clock_not_by_ours(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock, skew_ms=-300_000)
+    budget.close_until(at_ms=clock.now_ms() - 300_000 + 120_000)
+    assert 120_000 <= waiting(budget.take(2)).ms <= 121_100
+
+
+def test_a_429_without_retry_after_closes_to_the_next_minute(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    clock.advance(20_000 - clock.now_ms() % MINUTE_MS)
+    budget.close_until()
+    assert 40_000 <= waiting(budget.take(2)).ms <= 41_100
+
+
+def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    budget.close_until(after_ms=1_000)
+    clock.advance(1_001)
+    probe = granted(budget.take(2))
+    assert isinstance(budget.take(2), Wait)
+    budget.learn(probe, used=10, date_ms=None, served=True, rtt_ms=10)
+    granted(budget.take(2))
+
+
+def test_a_late_answer_from_before_the_closing_does_not_reopen(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    early = granted(budget.take(2))
+    budget.close_until(after_ms=1_000)
+    clock.advance(500)
+    budget.learn(early, used=10, date_ms=None, served=True, rtt_ms=10)
+    clock.advance(501)
+    granted(budget.take(2))
+    assert isinstance(budget.take(2), Wait)
+
+
+def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    budget.close_until(after_ms=1_000)
+    clock.advance(1_001)
+    budget.learn(granted(budget.take(2)), used=None, date_ms=None, served=False)
+    granted(budget.take(2))
+    assert isinstance(budget.take(2), Wait)

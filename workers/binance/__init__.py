@@ -1,0 +1,1 @@
+"""How we ask the exchange, and what came back."""

@@ -1,0 +1,91 @@
+"""What differs between the markets: paths, pools, weights, page sizes. One table, no ifs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workers.errors import RequestError
+from workers.model import DAY_MS, Interval, Market, Series, Span
+
+
+class Pool(StrEnum):
+    """What shares one count of weight per address: spot; USD-M and COIN-M together (since 2026-06-30)."""
+
+    SPOT = "spot"
+    FUTURES = "futures"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one market is asked."""
+
+    pool: Pool
+    path: str
+    #: Rows of the page that brings the most rows per weight.
+    page_rows: int
+    #: (rows up to, weight). Where the documented and the measured table disagree, the dearer one.
+    weights: tuple[tuple[int, int], ...]
+    exchange_info_weight: int
+    #: The longest span one call may ask for, None where there is no such rule.
+    longest_ms: int | None
+    intervals: frozenset[Interval]
+
+    def weight(self, rows: int) -> int:
+        """Return what a kline call with `limit=rows` costs."""
+        return next(weight for most, weight in self.weights if rows <= most)
+
+
+#: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones 100, 500, 1000.
+_FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+_ALL_BUT_SECONDS = frozenset(Interval) - {Interval.S1}
+
+RULES: dict[Market, Rules] = {
+    Market.SPOT: Rules(
+        Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(Interval)
+    ),
+    Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
+    Market.COIN_M: Rules(Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One kline call: the candles that open in `span`, at most `limit` of them, for `weight`."""
+
+    span: Span
+    limit: int
+    weight: int
+
+
+def pages(series: Series, span: Span) -> Iterator[Page]:
+    """Yield the calls that bring every candle of `span`, each as long as pays, evenly filled, oldest first."""
+    rules, interval = RULES[series.market], series.interval
+    start_ms = interval.ceil(span.start_ms)
+    left = -(-interval.count(span.start_ms, span.end_ms) // _rows_of_page(rules, interval))
+    begin_ms = span.start_ms
+    for calls in range(left, 0, -1):
+        rows = -(-interval.count(start_ms, span.end_ms) // calls)
+        start_ms = interval.advance(start_ms, rows)
+        end_ms = span.end_ms if calls == 1 else start_ms
+        yield Page(Span(begin_ms, end_ms), rows, rules.weight(rows))
+        begin_ms = end_ms
+
+
+def page_count(series: Series, span: Span) -> int:
+    """Return how many calls `pages` makes of `span`."""
+    return -(-series.interval.count(span.start_ms, span.end_ms) // _rows_of_page(RULES[series.market], series.interval))
+
+
+def check_interval(market: Market, interval: Interval) -> None:
+    """Raise RequestError where the market has no such candles."""
+    if interval not in RULES[market].intervals:
+        raise RequestError(f"market {market} has no interval {interval}; nothing was queued")
+
+
+def _rows_of_page(rules: Rules, interval: Interval) -> int:
+    if rules.longest_ms is None:
+        return rules.page_rows
+    longest_step_ms = 31 * DAY_MS if interval is Interval.MO1 else interval.step_ms
+    return max(1, min(rules.page_rows, rules.longest_ms // longest_step_ms))

@@ -1,0 +1,44 @@
+"""Now, and the clock that tests wind by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What tells the time and lets it pass."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the epoch, UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds` have passed, or earlier when the process is told to stop."""
+        ...
+
+
+class WallClock:
+    """The machine's own time."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
+
+
+class HandClock:
+    """A clock that stands still until a test advances it; sleeping advances it too."""
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._now_ms = float(now_ms)
+
+    def now_ms(self) -> int:
+        return int(self._now_ms)
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds * 1000)
+
+    def advance(self, milliseconds: float) -> None:
+        self._now_ms += max(0.0, milliseconds)

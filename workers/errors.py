@@ -1,0 +1,117 @@
+"""Every error of the fleet. The root of the tree says whether trying again makes sense.
+
+    FleetError
+    ├── Transient            the same call may succeed later
+    │   ├── Unreachable          no answer: refused, reset, timed out
+    │   ├── ServerFault          HTTP 5xx or 408
+    │   ├── BadAnswer            an answer that is not what was asked for: truncated, HTML, another shape
+    │   ├── Firewalled           HTTP 403, the exchange's firewall page
+    │   ├── StoreFault           the object store or folder failed
+    │   └── Limited              we were told to wait; costs no attempt
+    │       ├── OverWeight           our own budget has no room within the time allowed
+    │       ├── TooManyRequests      HTTP 429
+    │       └── Banned               HTTP 418
+    └── Terminal             trying again gives the same
+        ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
+        ├── Restricted           HTTP 451, this address may not be served
+        ├── RawDamaged           a raw object does not hold what its name says
+        ├── Unproved             what was read back is not what was written
+        ├── SettingsError        a setting is out of its range
+        └── RequestError         the user asked for something that makes no sense
+"""
+
+from __future__ import annotations
+
+
+class FleetError(Exception):
+    """Anything this project raises on purpose."""
+
+    @property
+    def reason(self) -> str:
+        """The error as one line: its name in the field's words, then what was found."""
+        return f"{type(self).__name__}: {self}"
+
+
+class Transient(FleetError):
+    """The same call may succeed later."""
+
+
+class Terminal(FleetError):
+    """Trying again gives the same."""
+
+
+class Unreachable(Transient):
+    """No answer came: refused, reset or timed out."""
+
+
+class ServerFault(Transient):
+    """The exchange answered with 5xx, or with 408."""
+
+
+class BadAnswer(Transient):
+    """An answer came that is not what was asked for; nothing of it was kept."""
+
+
+class Firewalled(Transient):
+    """HTTP 403: the exchange's firewall page instead of an answer."""
+
+
+class StoreFault(Transient):
+    """The object store or the folder failed to read, write, list or delete."""
+
+
+class Limited(Transient):
+    """We were told to wait; waiting costs no attempt."""
+
+
+class OverWeight(Limited):
+    """Our own budget has no room within the time the caller can wait."""
+
+
+class TooManyRequests(Limited):
+    """HTTP 429; `after_ms` is the exchange's Retry-After, None where it sent none."""
+
+    def __init__(self, message: str, *, after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.after_ms = after_ms
+
+
+class Banned(Limited):
+    """HTTP 418; `until_ms` (exchange time, UTC) or `after_ms` say when it ends, as far as the exchange told."""
+
+    def __init__(self, message: str, *, until_ms: int | None = None, after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
+        self.after_ms = after_ms
+
+
+class Refused(Terminal):
+    """HTTP 400 or another 4xx; `code` is the exchange's own (-1121 and so on), 0 where it sent none."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Restricted(Terminal):
+    """HTTP 451: the exchange does not serve this address."""
+
+
+class RawDamaged(Terminal):
+    """A raw object does not hold what its name says; `key` names it."""
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class Unproved(Terminal):
+    """What was read back is not what was written; nothing was deleted."""
+
+
+class SettingsError(Terminal):
+    """A setting is out of its range; nothing was started."""
+
+
+class RequestError(Terminal):
+    """The user asked for something that makes no sense; nothing was queued."""

@@ -1,0 +1,131 @@
+"""The weight budget in Redis: three verbs, each one O(1) Lua script. How it counts is told in books.lua."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from redis import Redis
+
+_HERE = Path(__file__).parent
+
+#: A probe whose answer never comes is given up after this long; longer than any request's timeout.
+PROBE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to send one call now; `learn` must be told how it went."""
+
+    weight: int
+    minute: int
+    at_ms: int
+    left: int
+    """Weight still free for us in this minute."""
+    minute_left_ms: int
+    rtt_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No leave yet: ask again after `ms`, with `place`, the minute in which weight is kept for the caller."""
+
+    ms: int
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What is known of a pool now, for people and for the autoscaler."""
+
+    limit: int | None
+    used: int
+    """Weight counted in the running minute, by us and others."""
+    reserved: int
+    closed_ms: int
+    """How long the pool stays closed; 0 while it is open."""
+    rtt_ms: int | None
+    offset_ms: int | None
+    """Exchange clock minus Redis clock."""
+
+
+class Budget(Protocol):
+    """The weight of one pool and egress."""
+
+    def take(self, weight: int, place: int | None = None) -> Grant | Wait:
+        """Return at once: leave to send a call of this weight, or how long to wait before asking again."""
+        ...
+
+    def learn(
+        self, grant: Grant, *, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None = None
+    ) -> None:
+        """Note how a granted call went; an unanswered one is learned with all that is unknown as None."""
+        ...
+
+    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
+        """Close the pool for everybody until the exchange's `at_ms`, for `after_ms`, or to the next minute."""
+        ...
+
+    def set_limit(self, limit: int) -> None:
+        """Note the weight that the exchange allows in a calendar minute."""
+        ...
+
+
+class RedisBudget:
+    """One pool's budget, shared through Redis by every worker of one egress. Redis gone: nobody gets weight."""
+
+    def __init__(self, redis: Redis, pool: str, egress: str, *, share: float = 1.0, now_ms: int | None = None) -> None:
+        name = f"klines:budget:{{{pool}@{egress}}}"
+        self._redis = redis
+        self._keys = [f"{name}:pool", *(f"{name}:minute:{slot}" for slot in range(3))]
+        self._share = int(share * 1000)
+        self._scripts = {verb: redis.register_script(_script(verb)) for verb in ("take", "learn", "close")}
+        self.now_ms = now_ms
+        """Redis time as tests set it; None for the server's own."""
+
+    def take(self, weight: int, place: int | None = None) -> Grant | Wait:
+        first, *rest = self._run("take", weight, self._share, -1 if place is None else place, PROBE_MS)
+        if not first:
+            return Wait(rest[0], None if rest[1] < 0 else rest[1])
+        minute, at_ms, left, minute_left_ms, rtt_ms = rest
+        return Grant(weight, minute, at_ms, left, minute_left_ms, rtt_ms)
+
+    def learn(
+        self, grant: Grant, *, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None = None
+    ) -> None:
+        told = (used, date_ms, int(served), rtt_ms)
+        self._run("learn", grant.weight, grant.minute, grant.at_ms, *(-1 if v is None else v for v in told))
+
+    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
+        self._run("close", -1 if at_ms is None else at_ms, -1 if after_ms is None else after_ms)
+
+    def set_limit(self, limit: int) -> None:
+        self._redis.hset(self._keys[0], "limit", str(limit))
+
+    def state(self) -> PoolState:
+        """Return what is known of the pool now."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for key in self._keys:
+                pipe.hgetall(key)
+            (seconds, micros), *hashes = pipe.execute()
+        pool, *counts = [{_text(k): int(v) for k, v in h.items()} for h in hashes]
+        now_ms = self.now_ms or seconds * 1000 + micros // 1000
+        offset_ms = (pool["lo"] + pool["hi"]) // 2 if "lo" in pool else None
+        minute = (now_ms + (offset_ms or 0)) // 60_000
+        count = next((c for c in counts if c.get("minute") == minute), {})
+        used = max(count.get("spent", 0), count.get("header", 0))
+        closed_ms = max(0, pool.get("closed", 0) - now_ms)
+        return PoolState(pool.get("limit"), used, count.get("reserved", 0), closed_ms, pool.get("rtt"), offset_ms)
+
+    def _run(self, verb: str, *args: int) -> list[int]:
+        return cast(list[int], self._scripts[verb](keys=self._keys, args=[self.now_ms or 0, *args]))
+
+
+def _script(verb: str) -> str:
+    return (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

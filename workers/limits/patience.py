@@ -1,0 +1,37 @@
+"""Waiting for weight: ask once, sleep exactly as long as told, ask again."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from workers.errors import OverWeight
+from workers.limits.bucket import Budget, Grant
+
+#: Waiters are spread over this much, so that a new minute or a reopened pool is not met by all at once.
+JITTER_MS = 200
+
+
+class Patience:
+    """Gets weight for callers that can wait, but not for ever, and not once the process is told to stop."""
+
+    def __init__(self, stop: threading.Event | None = None, *, longest_s: float = 300.0) -> None:
+        self._stop = stop or threading.Event()
+        self._longest_s = longest_s
+
+    def acquire(self, budget: Budget, weight: int) -> tuple[Grant, float]:
+        """Return leave to send a call of this weight, and the seconds waited for it.
+
+        OverWeight where the wait would be longer than allowed (a long ban), or the process is told to stop.
+        """
+        began, place = time.monotonic(), None
+        while True:
+            answer = budget.take(weight, place)
+            waited_s = time.monotonic() - began
+            if isinstance(answer, Grant):
+                return answer, waited_s
+            pause_s = (answer.ms + random.uniform(0, min(JITTER_MS, answer.ms))) / 1000
+            if waited_s + pause_s > self._longest_s or self._stop.wait(pause_s):
+                raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
+            place = answer.place

@@ -1,0 +1,59 @@
+-- take.lua    may a call of this weight be sent now?
+-- KEYS        as in books.lua
+-- ARGV[2] weight   ARGV[3] our share of the limit, in thousandths   ARGV[4] minute we hold a place in, or -1
+-- ARGV[5] how long a probe may be out, ms
+-- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}   granted, charged to that minute
+--             {0, ms to wait, minute in which a place is kept or -1}           ask again then
+-- Cost: O(1).
+
+local weight, share, place, probe_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local rtt = pool.rtt or 300
+local LOOK_AGAIN_MS = 3000   -- when to ask again for weight that is kept for others and may not be used by them
+
+local function wait_for(ms, kept)
+  save()
+  return {0, math.max(1, math.ceil(ms)), kept or -1}
+end
+
+-- The exchange's minute: only while both ends of our uncertainty agree on it may a call be sent.
+local minute = math.floor(earliest() / 60000)
+local certain = minute == math.floor(latest() / 60000)
+local begins_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + DRIFT))
+local count, before = open(minute)
+if place == minute + 1 then return wait_for(begins_in, place) end
+if place == minute then count.reserved = math.max(0, count.reserved - weight) end
+
+if now < (pool.closed or 0) then return wait_for(pool.closed - now) end
+local is_probe = (pool.probing or 0) == 1 or not knows_clock
+if is_probe and now < (pool.probe or 0) then return wait_for(math.min(rtt, pool.probe - now)) end
+
+-- What others will still spend in this minute: as much as in the last one, or at the pace seen so far.
+local seen, paced = others_in(count)
+local expected = math.max(pool.foreign or 0, paced)
+local others = 0
+if expected > 0 then others = math.max(0, expected - seen) + limit * FOREIGN_MARGIN end
+
+local places = count.reserved
+if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
+local used = math.max(count.spent, count.header + count.flying + (before and before.flying or 0))
+local full = math.floor(math.min(limit * (1 - RESERVE) - used, limit * share / 1000 - count.spent))
+local left = math.floor(full - others - places)
+
+if certain or not knows_clock then
+  if weight <= left then
+    count.spent = count.spent + weight
+    count.flying = count.flying + weight
+    if is_probe then pool.probe = now + probe_ms end
+    save()
+    return {1, minute, now, left - weight, begins_in, math.floor(rtt)}
+  end
+  if weight <= full and begins_in > LOOK_AGAIN_MS then return wait_for(LOOK_AGAIN_MS) end
+end
+
+-- A full minute, or its edge: a place in the next one, if that has any.
+local following = count_of(minute + 1)
+local room = math.min(limit * share / 1000, limit * (1 - RESERVE) - (pool.foreign or 0)) - following.spent
+  - following.reserved
+if weight > room then return wait_for(begins_in) end
+following.reserved = following.reserved + weight
+return wait_for(begins_in, minute + 1)

@@ -1,0 +1,35 @@
+"""Arithmetic on sorted lists of spans: what is held, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from workers.model import Span
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Return the same time as the fewest spans, oldest first."""
+    merged: list[Span] = []
+    for span in sorted(span for span in spans if not span.is_empty):
+        if merged and span.start_ms <= merged[-1].end_ms:
+            merged[-1] = Span(merged[-1].start_ms, max(merged[-1].end_ms, span.end_ms))
+        else:
+            merged.append(span)
+    return merged
+
+
+def gaps(held: Iterable[Span], wanted: Span) -> list[Span]:
+    """Return the parts of `wanted` that `held` does not cover, oldest first."""
+    missing, start_ms = [], wanted.start_ms
+    for span in union(held):
+        if span.start_ms >= wanted.end_ms:
+            break
+        missing.append(Span(start_ms, span.start_ms))
+        start_ms = max(start_ms, span.end_ms)
+    missing.append(Span(start_ms, wanted.end_ms))
+    return [span for span in missing if not span.is_empty]
+
+
+def clip(spans: Iterable[Span], bounds: Span) -> list[Span]:
+    """Return the parts of `spans` inside `bounds`, as the fewest spans."""
+    return union(span.clip(bounds) for span in spans)
