@@ -1,0 +1,97 @@
+"""The /sim routes: what a test reads from the exchange, and what it does to it. Never counted as weight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from deploy.simulator.exchange import Exchange
+from deploy.simulator.faults import Fault, Plan
+from deploy.simulator.markets import Pool
+from deploy.simulator.moments import SECOND_MS
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Control:
+    """Answers the /sim routes on behalf of an exchange."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the control paths."""
+        app.router.add_get("/sim/books", self.books)
+        app.router.add_delete("/sim/books", self.forget_books)
+        app.router.add_get("/sim/calls", self.calls)
+        app.router.add_delete("/sim/calls", self.forget_calls)
+        app.router.add_put("/sim/faults", _checked(self.set_faults))
+        app.router.add_put("/sim/latency", _checked(self.set_latency))
+        app.router.add_post("/sim/ban", _checked(self.ban))
+        app.router.add_put("/sim/foreign", _checked(self.set_foreign))
+
+    async def books(self, request: web.Request) -> web.Response:
+        """Answer with minutes, calls, rows served and faults struck."""
+        return web.json_response(self._exchange.report())
+
+    async def forget_books(self, request: web.Request) -> web.Response:
+        """Start the books anew; bans end."""
+        self._exchange.forget_books()
+        return _done()
+
+    async def calls(self, request: web.Request) -> web.Response:
+        """Answer with the newest kline calls in the order they arrived."""
+        return web.json_response(self._exchange.calls())
+
+    async def forget_calls(self, request: web.Request) -> web.Response:
+        """Empty the log of kline calls."""
+        self._exchange.forget_calls()
+        return _done()
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        """Make kline calls fail at these rates from now on; no rates, no faults."""
+        wanted = dict(await request.json())
+        rates = {Fault(kind): float(rate) for kind, rate in wanted.pop("rates", {}).items()}
+        self._exchange.faults.follow(Plan(rates=rates, **wanted))
+        return _done()
+
+    async def set_latency(self, request: web.Request) -> web.Response:
+        """Hold every market answer back from now on."""
+        wanted = await request.json()
+        self._exchange.latency.ms = float(wanted["ms"])
+        self._exchange.latency.jitter_ms = float(wanted.get("jitter_ms", 0))
+        return _done()
+
+    async def ban(self, request: web.Request) -> web.Response:
+        """Shut an address out of a pool for some seconds; 0 lets it in again."""
+        wanted = await request.json()
+        until_ms = self._exchange.clock() + round(float(wanted["seconds"]) * SECOND_MS)
+        self._exchange.books.ban(str(wanted["address"]), Pool(wanted["pool"]), until_ms)
+        return web.json_response({"until_ms": until_ms})
+
+    async def set_foreign(self, request: web.Request) -> web.Response:
+        """Let another program spend weight on an address; 0 ends it."""
+        wanted = await request.json()
+        address, pool, weight = str(wanted["address"]), Pool(wanted["pool"]), int(wanted["weight_per_minute"])
+        self._exchange.books.set_foreign(address, pool, weight, self._exchange.clock())
+        return _done()
+
+
+def _done() -> web.Response:
+    return web.json_response({})
+
+
+def _checked(handler: Handler) -> Handler:
+    """Return the handler, answering 400 with a sentence when it is asked for something it does not understand."""
+
+    async def checked(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+            problem: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
+            return web.json_response(problem, status=400)
+
+    return checked

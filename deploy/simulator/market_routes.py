@@ -1,0 +1,170 @@
+"""The routes of one market: ping, time, exchangeInfo and klines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from aiohttp import web
+
+from deploy.simulator import exchange_info, fault_answers, refusals
+from deploy.simulator.books import Verdict, seconds_until
+from deploy.simulator.exchange import Call, Exchange
+from deploy.simulator.fault_answers import JSON
+from deploy.simulator.faults import NEEDS_PAGE, UNANSWERED, UNCHARGED, Fault
+from deploy.simulator.markets import Rules, klines_weight
+from deploy.simulator.moments import SECOND_MS
+from deploy.simulator.refusals import Refusal
+from deploy.simulator.source import Page
+from deploy.simulator.windows import read_question, window
+
+#: What ping and time cost.
+LIGHT_WEIGHT = 1
+
+
+class Admission(NamedTuple):
+    """What was decided about a kline call when it arrived."""
+
+    verdict: Verdict
+    fault: Fault | None
+
+
+class MarketRoutes:
+    """Answers one market's calls on behalf of an exchange."""
+
+    def __init__(self, exchange: Exchange, rules: Rules) -> None:
+        self._exchange = exchange
+        self._rules = rules
+        info = exchange_info.head(rules, exchange.books.limit(rules.pool))
+        symbols = exchange_info.symbols_json(exchange.source.instruments(rules.market))
+        self._info_start = json.dumps(info, separators=(",", ":"))[:-1]
+        self._info_end = f',"symbols":{symbols}}}'
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the market's paths."""
+        path = self._rules.path
+        app.router.add_get(f"{path}/ping", self.ping)
+        app.router.add_get(f"{path}/time", self.time)
+        app.router.add_get(f"{path}/exchangeInfo", self.info)
+        app.router.add_get(f"{path}/klines", self.klines)
+
+    async def ping(self, request: web.Request) -> web.Response:
+        """Answer that the exchange is there."""
+        return await self._light(request, LIGHT_WEIGHT, lambda now_ms: b"{}")
+
+    async def time(self, request: web.Request) -> web.Response:
+        """Answer what time it is on the exchange."""
+        return await self._light(request, LIGHT_WEIGHT, lambda now_ms: b'{"serverTime":%d}' % now_ms)
+
+    async def info(self, request: web.Request) -> web.Response:
+        """Answer what trades here and how much weight a minute holds."""
+        weight = self._rules.exchange_info_weight
+        return await self._light(request, weight, self._info)
+
+    async def klines(self, request: web.Request) -> web.StreamResponse:
+        """Answer a kline call: counted as it arrives, then held back, then answered or made to fail."""
+        exchange, query = self._exchange, request.query
+        call = Call(
+            market=self._rules.market,
+            symbol=query.get("symbol"),
+            interval=query.get("interval"),
+            start=query.get("startTime"),
+            end=query.get("endTime"),
+            limit=query.get("limit"),
+            at_ms=exchange.clock(),
+        )
+        exchange.note_call(call)
+        admission = self._admit(request, call)
+        await exchange.latency.wait()
+        answer = await self._answer(request, call, admission)
+        if call.fault not in UNANSWERED:
+            call.status = answer.status
+        return answer
+
+    def _admit(self, request: web.Request, call: Call) -> Admission:
+        """Count the call, unless a fault of the front door keeps it from the counter."""
+        exchange, rules, address = self._exchange, self._rules, request.remote or ""
+        exchange.note_arrival()
+        fault = exchange.faults.draw()
+        if fault in UNCHARGED and exchange.books.banned_until(address, rules.pool, call.at_ms) is None:
+            return Admission(Verdict(HTTPStatus.OK, exchange.books.used(address, rules.pool, call.at_ms)), fault)
+        weight = klines_weight(rules.market, call.limit, exchange.bands)
+        verdict = exchange.books.count(address, rules.pool, weight, call.at_ms)
+        return Admission(verdict, fault if verdict.status is HTTPStatus.OK else None)
+
+    async def _answer(self, request: web.Request, call: Call, admission: Admission) -> web.StreamResponse:
+        verdict, fault = admission
+        now_ms = self._exchange.clock()
+        headers = self._headers(verdict.used, now_ms)
+        if verdict.status is not HTTPStatus.OK:
+            return self._refuse(request, verdict, headers, now_ms)
+        if fault is not None and fault not in NEEDS_PAGE:
+            self._exchange.note_fault(call, fault)
+            return await self._fail(request, call, fault, headers)
+        try:
+            page = self._page(request, now_ms)
+        except Refusal as refusal:
+            return _json(refusal.body, headers, refusal.status)
+        if fault is not None:
+            self._exchange.note_fault(call, fault)
+            return await fault_answers.spoilt(request, fault, page.body, headers)
+        self._exchange.note_served(call, page.rows)
+        return _json(page.body, headers)
+
+    def _page(self, request: web.Request, now_ms: int) -> Page:
+        question = read_question(self._rules, request.query)
+        wanted = window(self._rules, question, now_ms)
+        source = self._exchange.source
+        return source.page(self._rules.market, question.symbol, question.interval, wanted, now_ms=now_ms)
+
+    async def _fail(
+        self, request: web.Request, call: Call, fault: Fault, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        plan, pool, address = self._exchange.faults.plan, self._rules.pool, request.remote or ""
+        now_ms = self._exchange.clock()
+        if fault is Fault.TOO_MANY:
+            verdict = Verdict(HTTPStatus.TOO_MANY_REQUESTS, 0, now_ms + plan.retry_after_s * SECOND_MS)
+            return self._refuse(request, verdict, headers, now_ms)
+        if fault is Fault.BANNED:
+            until_ms = now_ms + round(plan.ban_s * SECOND_MS)
+            self._exchange.books.ban(address, pool, until_ms)
+            return self._refuse(request, Verdict(HTTPStatus.IM_A_TEAPOT, 0, until_ms), headers, now_ms)
+        return await fault_answers.answer(request, fault, headers, plan.hang_s)
+
+    async def _light(self, request: web.Request, weight: int, body: Callable[[int], bytes]) -> web.Response:
+        """Answer a call that is counted but never logged or made to fail."""
+        self._exchange.note_arrival()
+        verdict = self._exchange.books.count(request.remote or "", self._rules.pool, weight, self._exchange.clock())
+        await self._exchange.latency.wait()
+        now_ms = self._exchange.clock()
+        headers = self._headers(verdict.used, now_ms)
+        if verdict.status is not HTTPStatus.OK:
+            return self._refuse(request, verdict, headers, now_ms)
+        return _json(body(now_ms), headers)
+
+    def _info(self, now_ms: int) -> bytes:
+        return f'{self._info_start},"serverTime":{now_ms}{self._info_end}'.encode()
+
+    def _refuse(self, request: web.Request, verdict: Verdict, headers: dict[str, str], now_ms: int) -> web.Response:
+        """Return the 429 or the 418; only spot says in a header how long to wait."""
+        pool = self._rules.pool
+        if verdict.status is HTTPStatus.TOO_MANY_REQUESTS:
+            refusal = refusals.too_much_weight(pool, self._exchange.books.limit(pool))
+        else:
+            refusal = refusals.banned(pool, request.remote or "", verdict.until_ms)
+        if self._rules.is_spot:
+            headers["Retry-After"] = str(seconds_until(verdict.until_ms, now_ms))
+        return _json(refusal.body, headers, refusal.status)
+
+    def _headers(self, used: int, now_ms: int) -> dict[str, str]:
+        headers = {"Date": self._exchange.date(now_ms), "Server": "nginx", "x-mbx-used-weight-1m": str(used)}
+        if self._rules.is_spot:
+            headers["x-mbx-used-weight"] = str(used)
+        return headers
+
+
+def _json(body: bytes, headers: dict[str, str], status: int = 200) -> web.Response:
+    headers["Content-Type"] = JSON
+    return web.Response(body=body, headers=headers, status=status)

@@ -1,0 +1,129 @@
+"""Which candles a kline call asks for: parameters checked, and start, end and limit read as each market reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.simulator import refusals
+from deploy.simulator.markets import DEFAULT_LIMIT, Market, Rules
+from deploy.simulator.moments import DAY_MS, SECOND_MS
+from deploy.simulator.outages import FIRST_MS
+
+NUMBER = re.compile(r"[0-9]{1,20}")
+SYMBOL = re.compile(r"[\w\-.&]{1,50}")
+
+#: Spot takes times in microseconds too; no millisecond time reaches this before the year 5138.
+SMALLEST_MICROSECONDS = 100_000_000_000_000
+#: Spot moves times that lie further ahead than this back to it.
+SPOT_AHEAD_MS = 10 * SECOND_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Candles with `low_ms` <= open time <= `high_ms`: the newest `limit` of them, or the oldest."""
+
+    low_ms: int
+    high_ms: int
+    limit: int
+    newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A kline call's parameters, checked one by one."""
+
+    symbol: str
+    interval: str
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+
+
+def read_question(rules: Rules, query: Mapping[str, str]) -> Question:
+    """Return the parameters of a call, or raise the refusal the exchange answers with."""
+    return Question(
+        symbol=_symbol(rules, query),
+        interval=_mandatory(query, "interval"),
+        start_ms=_number(query, "startTime"),
+        end_ms=_number(query, "endTime"),
+        limit=_limit(rules, query),
+    )
+
+
+def window(rules: Rules, question: Question, now_ms: int) -> Window:
+    """Return the window a call means in this market, or raise the refusal it earns."""
+    if question.interval not in rules.intervals:
+        raise refusals.invalid_interval()
+    start_ms, end_ms = question.start_ms, question.end_ms
+    if rules.is_spot:
+        start_ms, end_ms = _spot_time(start_ms, now_ms), _spot_time(end_ms, now_ms)
+    elif start_ms is not None and end_ms is not None and start_ms > end_ms:
+        raise refusals.start_after_end()
+    if rules.max_span_ms is not None:
+        start_ms, end_ms = _bounded(start_ms, end_ms, rules.max_span_ms, now_ms)
+    return Window(
+        low_ms=start_ms or 0,
+        high_ms=now_ms if end_ms is None else min(end_ms, now_ms),
+        limit=question.limit,
+        newest=rules.newest_first or start_ms is None,
+    )
+
+
+def _bounded(start_ms: int | None, end_ms: int | None, span_ms: int, now_ms: int) -> tuple[int, int]:
+    """Return both ends, at most `span_ms` apart: what was not said follows from what was."""
+    if end_ms is None:
+        end_ms = now_ms if start_ms is None else min(start_ms + span_ms, now_ms)
+    if start_ms is None:
+        start_ms = max(0, end_ms - span_ms)
+    if end_ms - start_ms > span_ms:
+        raise refusals.span_too_long(span_ms // DAY_MS)
+    return start_ms, end_ms
+
+
+def _spot_time(moment_ms: int | None, now_ms: int) -> int | None:
+    """Return the time in milliseconds, moved into the years spot answers for."""
+    if moment_ms is None:
+        return None
+    if moment_ms >= SMALLEST_MICROSECONDS:
+        moment_ms //= 1_000
+    return min(max(moment_ms, FIRST_MS), now_ms + SPOT_AHEAD_MS)
+
+
+def _mandatory(query: Mapping[str, str], name: str) -> str:
+    value = query.get(name)
+    if not value:
+        raise refusals.missing(name)
+    return value
+
+
+def _symbol(rules: Rules, query: Mapping[str, str]) -> str:
+    symbol = _mandatory(query, "symbol")
+    if rules.market is not Market.SPOT:
+        symbol = symbol.upper()
+    if not SYMBOL.fullmatch(symbol) or symbol != symbol.upper():
+        raise refusals.illegal_characters("symbol", refusals.LEGAL_SYMBOL)
+    return symbol
+
+
+def _number(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text:
+        raise refusals.empty(name)
+    if not NUMBER.fullmatch(text):
+        raise refusals.illegal_characters(name, refusals.LEGAL_NUMBER)
+    return int(text)
+
+
+def _limit(rules: Rules, query: Mapping[str, str]) -> int:
+    limit = _number(query, "limit")
+    if limit is None:
+        return DEFAULT_LIMIT
+    if rules.is_spot:
+        limit = min(limit, rules.max_limit)
+    if not 1 <= limit <= rules.max_limit:
+        raise refusals.invalid_limit()
+    return limit
