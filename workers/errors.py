@@ -1,23 +1,23 @@
 """Every error of the fleet. The root of the tree says whether trying again makes sense.
 
-    FleetError
-    ├── Transient            the same call may succeed later
-    │   ├── Unreachable          no answer: refused, reset, timed out
-    │   ├── ServerFault          HTTP 5xx or 408
-    │   ├── BadAnswer            an answer that is not what was asked for: truncated, HTML, another shape
-    │   ├── Firewalled           HTTP 403, the exchange's firewall page
-    │   ├── StoreFault           the object store or folder failed
-    │   └── Limited              we were told to wait; costs no attempt
-    │       ├── OverWeight           our own budget has no room within the time allowed
-    │       ├── TooManyRequests      HTTP 429
-    │       └── Banned               HTTP 418
-    └── Terminal             trying again gives the same
-        ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
-        ├── Restricted           HTTP 451, this address may not be served
-        ├── RawDamaged           a raw object does not hold what its name says
-        ├── Unproved             what was read back is not what was written
-        ├── SettingsError        a setting is out of its range
-        └── RequestError         the user asked for something that makes no sense
+FleetError
+├── Transient            the same call may succeed later
+│   ├── Unreachable          no answer: refused, reset, timed out
+│   ├── ServerFault          HTTP 5xx or 408
+│   ├── BadAnswer            an answer that is not what was asked for: truncated, HTML, another shape
+│   ├── Firewalled           HTTP 403, the exchange's firewall page
+│   ├── StoreFault           the object store or folder failed
+│   └── Limited              we were told to wait; costs no attempt
+│       ├── OverWeight           our own budget has no room within the time allowed
+│       ├── TooManyRequests      HTTP 429
+│       └── Banned               HTTP 418
+└── Terminal             trying again gives the same
+    ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
+    ├── Restricted           HTTP 451, this address may not be served
+    ├── RawDamaged           a raw object does not hold what its name says
+    ├── Unproved             what was read back is not what was written
+    ├── SettingsError        a setting is out of its range
+    └── RequestError         the user asked for something that makes no sense
 """
 
 from __future__ import annotations

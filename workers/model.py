@@ -92,7 +92,7 @@ class Interval(StrEnum):
         months = moment.year * 12 + moment.month - 1 + candles
         return utc_ms(months // 12, months % 12 + 1)
 
-    def count(self, start_ms: int, end_ms: int) -> int:
+    def opens(self, start_ms: int, end_ms: int) -> int:
         """Return how many open times the calendar has in [start, end)."""
         first = self.ceil(start_ms)
         if self is Interval.MO1:
@@ -194,7 +194,9 @@ def checked_symbol(text: str) -> str:
     """Return the symbol in the exchange's capitals; RequestError where it could not be one."""
     symbol = text.strip().upper()
     if not _SYMBOL.fullmatch(symbol):
-        raise RequestError(f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was queued")
+        raise RequestError(
+            f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was queued"
+        )
     return symbol
 
 

@@ -42,9 +42,7 @@ _FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 _ALL_BUT_SECONDS = frozenset(Interval) - {Interval.S1}
 
 RULES: dict[Market, Rules] = {
-    Market.SPOT: Rules(
-        Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(Interval)
-    ),
+    Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(Interval)),
     Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
     Market.COIN_M: Rules(Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS),
 }
@@ -63,10 +61,10 @@ def pages(series: Series, span: Span) -> Iterator[Page]:
     """Yield the calls that bring every candle of `span`, each as long as pays, evenly filled, oldest first."""
     rules, interval = RULES[series.market], series.interval
     start_ms = interval.ceil(span.start_ms)
-    left = -(-interval.count(span.start_ms, span.end_ms) // _rows_of_page(rules, interval))
+    left = -(-interval.opens(span.start_ms, span.end_ms) // _rows_of_page(rules, interval))
     begin_ms = span.start_ms
     for calls in range(left, 0, -1):
-        rows = -(-interval.count(start_ms, span.end_ms) // calls)
+        rows = -(-interval.opens(start_ms, span.end_ms) // calls)
         start_ms = interval.advance(start_ms, rows)
         end_ms = span.end_ms if calls == 1 else start_ms
         yield Page(Span(begin_ms, end_ms), rows, rules.weight(rows))
@@ -75,7 +73,7 @@ def pages(series: Series, span: Span) -> Iterator[Page]:
 
 def page_count(series: Series, span: Span) -> int:
     """Return how many calls `pages` makes of `span`."""
-    return -(-series.interval.count(span.start_ms, span.end_ms) // _rows_of_page(RULES[series.market], series.interval))
+    return -(-series.interval.opens(span.start_ms, span.end_ms) // _rows_of_page(RULES[series.market], series.interval))
 
 
 def check_interval(market: Market, interval: Interval) -> None:

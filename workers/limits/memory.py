@@ -133,9 +133,7 @@ class MemoryBudget:
         before = self._pool.counts.get(count.minute - 1)
         return max(count.spent, count.header + count.flying + (before.flying if before else 0))
 
-    def _learn(
-        self, now: int, grant: Grant, used: int, date_ms: int | None, served: bool, rtt_ms: int | None
-    ) -> None:
+    def _learn(self, now: int, grant: Grant, used: int, date_ms: int | None, served: bool, rtt_ms: int | None) -> None:
         pool, knew_clock = self._pool, self._pool.bounds.seen is not None
         if date_ms is not None:
             self._narrow(now, date_ms - now, date_ms + 999 - grant.at_ms)

@@ -1,0 +1,155 @@
+"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not parsed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import Any
+
+from celery.exceptions import Reject
+from redis import RedisError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from tasks.messages import send_compact
+from tasks.progress import Runs
+from workers.app import app
+from workers.binance.markets import Page, page_count, pages
+from workers.binance.pages import PageFacts, inspect
+from workers.errors import FleetError, Limited, OverWeight, Refused, StoreFault
+from workers.model import Block, Series, Span, Window
+from workers.toolbox import LONGEST_WAIT_S, Toolbox
+
+logger = logging.getLogger(__name__)
+
+#: Tries of one page for errors that may pass; 429 and 418 are waited out and cost none.
+TRIES, LONGEST_PAUSE_S = 6, 10.0
+#: Times a window may be handed back to the queue because the store failed, before it counts as failed.
+HAND_BACKS = 5
+#: Refusals that name our own parameters (-1121 unknown symbol and the like): asking again gives the same.
+_OUR_FAULT = range(-1199, -1099)
+
+
+@app.task(name="klines.fetch", bind=True)
+def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int) -> None:
+    """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
+    tools: Toolbox = self.app.toolbox
+    window = Window(Block.parse(block), Span(start_ms, end_ms))
+    try:
+        with tools.heart.lease(f"fetch|{window.block}|{start_ms}") as is_mine:
+            if is_mine and Runs(tools.redis).wants(run, window):
+                fetch_window(tools, run, window)
+    except (RedisError, OverWeight) as error:
+        logger.warning("fetch %s: handed back: %s", window, error)
+        tools.stop.wait(1.0)
+        raise Reject(error, requeue=True) from error
+
+
+def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
+    """Fetch and keep a window and take it off its latch; one that failed for good is noted with its reason."""
+    runs, tally = Runs(tools.redis), Tally()
+    tally.add(calls_done=page_count(window.block.series, window.span))
+    try:
+        _keep(tools, window, tally)
+        tally.add(windows_done=1)
+        is_last = runs.finish(run, window, tally.counts)
+    except OverWeight:
+        raise
+    except FleetError as error:
+        if isinstance(error, StoreFault) and runs.try_again(run, str(window), HAND_BACKS):
+            raise Reject(error, requeue=True) from error
+        logger.error("fetch %s failed: %s", window, error.reason)
+        tally.add(windows_failed=1)
+        is_last = runs.finish(run, window, tally.counts, reason=error.reason)
+    if is_last:
+        send_compact(run, window.block)
+
+
+def _keep(tools: Toolbox, window: Window, tally: Tally) -> None:
+    """Store the window's pages as one raw object; where the present cuts it, for as long as its candles are final."""
+    series, calls = window.block.series, list(pages(window.block.series, window.span))
+    with tools.slots.queued(sum(page.weight for page in calls)):
+        got = list(tools.pages.map(lambda page: _page(tools, series, page, tally), calls))
+    covered = Span(window.span.start_ms, _final_until(calls, got))
+    if not covered.is_empty:
+        bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
+        tools.raw.store(window.block, covered, bodies)
+    tally.add(klines=sum(facts.rows for _, facts in got), bytes=sum(len(body) for body, _ in got))
+
+
+def _final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
+    for page, (_, facts) in zip(calls, got, strict=True):
+        if facts.end_ms < page.span.end_ms:
+            return facts.end_ms
+    return calls[-1].span.end_ms
+
+
+def _page(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+    """Return a page's checked bytes, after as many tries as its errors deserve."""
+
+    def pause(seconds: float) -> None:
+        if tools.stop.wait(seconds):
+            raise OverWeight(f"{series} {page.span}: this worker was told to stop; nothing was kept")
+
+    waits = Retrying(
+        retry=retry_if_exception(_is_wait), stop=stop_after_delay(LONGEST_WAIT_S), retry_error_callback=_give_up
+    )
+    tries = Retrying(
+        retry=retry_if_exception(_may_pass),
+        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
+        stop=stop_after_attempt(TRIES),
+        sleep=pause,
+        reraise=True,
+    )
+    return tries(waits, _call, tools, series, page, tally)
+
+
+def _call(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+    tally.add(calls=1, weight=page.weight)
+    with tools.slots:
+        try:
+            answer = tools.client(series.market).klines(series, page)
+            facts = inspect(answer.body, page, series.interval, answer.server_ms)
+        except FleetError:
+            tally.add(retries=1)
+            tools.slots.failed()
+            raise
+    grant = answer.grant
+    tools.slots.answered(rtt_ms=answer.rtt_ms, weight=page.weight, left=grant.left, minute_left_ms=grant.minute_left_ms)
+    tally.add(waited_ms=int(answer.waited_s * 1000))
+    return answer.body, facts
+
+
+class Tally:
+    """Counts of one window, added to by its pages' threads."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self._lock = threading.Lock()
+
+    def add(self, **amounts: int) -> None:
+        with self._lock:
+            self.counts.update(amounts)
+
+
+def _is_wait(error: BaseException) -> bool:
+    """Whether the exchange told us to wait; the next try waits in the budget, for all of us at once."""
+    return isinstance(error, Limited) and not isinstance(error, OverWeight)
+
+
+def _give_up(state: RetryCallState) -> Any:
+    error = state.outcome.exception() if state.outcome else None
+    raise OverWeight(f"the exchange kept telling us to wait: {error}") from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, Refused):
+        return error.code not in _OUR_FAULT
+    return isinstance(error, FleetError) and not isinstance(error, Limited)

@@ -1,0 +1,18 @@
+-- finish.lua   a window is in, or has failed for good: count it once, and tell who was last
+-- KEYS[1] set   latch: the block's windows that are not in yet      KEYS[2] hash  the run
+-- KEYS[3] hash  the run's open blocks -> fetching | compacting      KEYS[4] hash  the run's failed windows -> reason
+-- KEYS[5] list  wakes the run's planner
+-- ARGV[1] window   ARGV[2] block   ARGV[3] name of a failed window, or ''   ARGV[4] its reason
+-- ARGV[5...] counter, amount, …
+-- Returns 1 where the block is to be compacted now. A second copy of the same window changes nothing.
+-- Cost: O(1).
+
+if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[4], ARGV[3], ARGV[4]) end
+for i = 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('RPUSH', KEYS[5], 1)
+redis.call('LTRIM', KEYS[5], -10, -1)
+if redis.call('SCARD', KEYS[1]) > 0 then return 0 end
+if redis.call('HEXISTS', KEYS[3], ARGV[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[3], ARGV[2], 'compacting')
+return 1

@@ -1,0 +1,172 @@
+"""The worker: one Celery process per lane, so that a lane that waits for weight never holds up another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery.signals import worker_ready, worker_shutting_down
+
+import tasks.compact
+import tasks.fetch
+import tasks.plan  # noqa: F401 - imported before the fork, so that lanes start at once
+from tasks.plan import wake_leaderless
+from tasks.progress import Runs
+from workers.app import COMPACT, PLAN, connect, rest_queue
+from workers.binance.markets import Pool
+from workers.errors import RequestError
+from workers.heart import living
+from workers.private_redis import die_with_parent
+from workers.settings import Settings
+from workers.toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+#: A lane that ends on its own is started again after this long.
+RESTART_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One queue and how many of its tasks a process runs at once."""
+
+    queue: str
+    pool: Pool | None
+    tasks: Callable[[Settings], int]
+
+
+#: A third as many windows as slots: each has several pages, so the slots stay full, and other workers get some too.
+_FETCHES: Callable[[Settings], int] = lambda settings: max(4, settings.slots // 3)  # noqa: E731
+
+LANES = (
+    Lane(PLAN, None, lambda _: 8),
+    Lane(rest_queue(Pool.SPOT), Pool.SPOT, _FETCHES),
+    Lane(rest_queue(Pool.FUTURES), Pool.FUTURES, _FETCHES),
+    Lane(COMPACT, None, lambda _: max(1, (os.cpu_count() or 1) // 2)),
+)
+
+
+def lanes_of(names: str | None) -> list[Lane]:
+    """Return the lanes of a comma-separated list of queues, all of them for None; RequestError for unknown ones."""
+    known = {lane.queue: lane for lane in LANES}
+    wanted = [name.strip() for name in names.split(",")] if names else list(known)
+    for name in wanted:
+        if name not in known:
+            raise RequestError(f"no queue {name!r}; there are {', '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def missing_lanes(toolbox: Toolbox, pool: Pool) -> list[str]:
+    """Return the queues that a run on this pool needs and no living worker serves."""
+    served = {name.partition("@")[0] for name in living(toolbox.redis)}
+    return [queue for queue in (PLAN, rest_queue(pool), COMPACT) if queue not in served]
+
+
+class Crew:
+    """The lanes' processes, children of this one; a lane that dies is started again until the crew is stopped."""
+
+    def __init__(self, settings: Settings, lanes: list[Lane], *, loglevel: str = "INFO") -> None:
+        self._settings = settings
+        self._loglevel = loglevel
+        self._lanes: dict[int, Lane] = {}
+        for lane in lanes:
+            self._start(lane)
+
+    def watch(self) -> None:
+        """Keep every lane running until the process is told to stop, then let the lanes finish what they do."""
+        told: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda caught, _frame: told.append(caught))
+        while not told:
+            self.tend()
+            time.sleep(0.1)
+        self.stop()
+
+    def tend(self) -> None:
+        """Start again what ended on its own."""
+        for pid, lane in list(self._lanes.items()):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                del self._lanes[pid]
+                logger.error("lane %s ended on its own; starting it again", lane.queue)
+                time.sleep(RESTART_S)
+                self._start(lane)
+
+    def stop(self, within_s: float = 60.0) -> None:
+        """Tell the lanes to stop and return when they have; one that does not is killed (its work comes back)."""
+        for pid in self._lanes:
+            os.kill(pid, signal.SIGTERM)
+        ends = time.monotonic() + within_s
+        while self._lanes and time.monotonic() < ends:
+            for pid in [pid for pid in self._lanes if os.waitpid(pid, os.WNOHANG)[0]]:
+                del self._lanes[pid]
+            time.sleep(0.02)
+        for pid in self._lanes:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self._lanes.clear()
+
+    def _start(self, lane: Lane) -> None:
+        pid = os.fork()
+        if pid:
+            self._lanes[pid] = lane
+            return
+        os.setsid()
+        die_with_parent()
+        try:
+            code = serve(self._settings, lane, self._loglevel)
+        except BaseException:
+            logger.exception("lane %s", lane.queue)
+            code = 1
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
+    """Run one lane in this process until it is told to stop; returns its exit code."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    toolbox = Toolbox(settings, serves=f"{lane.queue}@{settings.egress}" if lane.pool else lane.queue)
+    app = connect(settings, toolbox)
+    chores: list[Callable[[], None]] = []
+    if lane.queue == PLAN:
+        chores.append(lambda: wake_leaderless(toolbox))
+    if lane.pool:
+        chores.append(lambda pool=lane.pool: _measure_demand(toolbox, pool))
+
+    def ready(**_: object) -> None:
+        toolbox.heart.start(*chores)
+
+    def stopping(**_: object) -> None:
+        toolbox.stop.set()
+
+    worker_ready.connect(ready)
+    worker_shutting_down.connect(stopping)
+    worker = app.Worker(
+        pool="threads",
+        concurrency=lane.tasks(settings),
+        queues=[lane.queue],
+        hostname=f"{lane.queue}.{os.getpid()}@{os.uname().nodename}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        task_events=True,
+        loglevel=loglevel,
+        quiet=True,
+    )
+    worker.start()
+    toolbox.heart.stop()
+    return int(worker.exitcode or 0)
+
+
+def _measure_demand(toolbox: Toolbox, pool: Pool) -> None:
+    sharers = living(toolbox.redis).count(f"{rest_queue(pool)}@{toolbox.settings.egress}")
+    toolbox.heart.tell_width(toolbox.slots.width, toolbox.slots.most)
+    toolbox.slots.demand(Runs(toolbox.redis).weight_ahead(pool), max(1, sharers))

@@ -1,0 +1,217 @@
+"""klines.plan: request − coverage → blocks → windows, issued piece by piece as others finish.
+
+One planner at a time leads a run. It works in short turns and sends itself again, so many runs share the plan slots,
+and one that was killed is missed within seconds (`wake_leaderless`) and goes on from the run's cursor.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from celery.exceptions import Reject
+from redis import RedisError
+
+from tasks.messages import send_compact, send_fetch, send_plan
+from tasks.progress import FETCHING, Runs, State
+from tasks.request import Request
+from workers import spans
+from workers.app import COMPACT, app, rest_queue
+from workers.binance.markets import RULES, page_count
+from workers.errors import FleetError, Transient
+from workers.heart import leased, now_ms
+from workers.model import Block, Series, Span
+from workers.toolbox import Toolbox
+from workers.windows import windows
+
+logger = logging.getLogger(__name__)
+
+#: Calls of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
+CALLS_IN_FLIGHT = 1500
+#: How long one turn leads a run before it lets others have the slot.
+TURN_S = 20.0
+#: How often lost work is looked for; what is missed twice in a row is sent again.
+LOOK_S = 3.0
+#: Times a symbol's listing date is asked for before the symbol counts as failed.
+TRIES = 5
+
+
+@app.task(name="klines.plan", bind=True)
+def plan(self: Any, run: str) -> None:
+    """Lead a run for one turn; does nothing while another planner leads it, or once it has ended."""
+    tools: Toolbox = self.app.toolbox
+    try:
+        with tools.heart.lease(f"plan|{run}") as leads:
+            goes_on = leads and Planner(tools, run).lead(TURN_S)
+        if goes_on:
+            send_plan(run)
+    except (RedisError, Transient) as error:
+        logger.warning("plan %s: handed back: %s", run, error)
+        tools.stop.wait(1.0)
+        raise Reject(error, requeue=True) from error
+
+
+def wake_leaderless(tools: Toolbox) -> None:
+    """Send a planner to every run that none leads and for which none is waiting."""
+    active = Runs(tools.redis).active()
+    if not tools.redis.llen("plan"):
+        for run, is_led in zip(active, leased(tools.redis, [f"plan|{run}" for run in active]), strict=True):
+            if not is_led:
+                send_plan(run)
+
+
+class Planner:
+    """Leads one run: issues its blocks, mends what was lost, and says when it has ended."""
+
+    def __init__(self, tools: Toolbox, run: str) -> None:
+        self._tools = tools
+        self._run = run
+        self._runs = Runs(tools.redis)
+        self._missed: set[str] = set()
+        self._looked = time.monotonic()
+
+    def lead(self, seconds: float) -> bool:
+        """Lead for at most `seconds`; returns whether the run goes on."""
+        request = self._runs.request(self._run)
+        if request is None:
+            return False
+        ends = time.monotonic() + seconds
+        blocks = self._wanted(request)
+        is_all_issued = False
+        while not self._tools.stop.is_set() and time.monotonic() < ends:
+            if self._runs.state(self._run) is not State.RUNNING:
+                return False
+            is_all_issued = is_all_issued or self._issue(blocks)
+            if is_all_issued and self._is_over(request):
+                return False
+            self._runs.wait(self._run, 0.25)
+            self._mend()
+        return True
+
+    def _issue(self, blocks: Iterator[tuple[Block, Span, Held]]) -> bool:
+        """Put blocks under way while there is room; returns whether there are no more."""
+        while self._runs.calls_in_flight(self._run) < CALLS_IN_FLIGHT:
+            wanted = next(blocks, None)
+            if wanted is None:
+                return True
+            block, span, held = wanted
+            if not self._runs.is_open(self._run, block) and self._runs.claim(self._run, block):
+                if self._runs.compacted_ms(block) >= held.read_ms:
+                    held.read()
+                self._put_under_way(block, span, held)
+        return False
+
+    def _wanted(self, request: Request) -> Iterator[tuple[Block, Span, Held]]:
+        """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the cursor behind each."""
+        index, from_ms = self._runs.cursor(self._run)
+        calls_of_one = request.calls_of_one()
+        for series in request.series(first=index):
+            after = calls_of_one * (len(request.symbols) - index - 1)
+            held = Held(self._tools, series)
+            span = self._clipped(request, held)
+            for block in series.blocks(Span(max(span.start_ms, from_ms), span.end_ms)):
+                wanted = block.span.clip(span)
+                yield block, wanted, held
+                ahead = page_count(series, Span(wanted.end_ms, span.end_ms)) + after
+                self._runs.move_cursor(self._run, index, wanted.end_ms, ahead)
+            index, from_ms = index + 1, 0
+            self._runs.move_cursor(self._run, index, 0, after)
+
+    def _clipped(self, request: Request, held: Held) -> Span:
+        """Return the part of the request in which the series can have candles; all of it where all is held."""
+        if not spans.gaps(held.spans, request.span):
+            return request.span
+        symbol = held.series.symbol
+        try:
+            span = request.span.clip(self._tools.listings.life(held.series))
+        except FleetError as error:
+            if isinstance(error, Transient) and self._runs.try_again(self._run, symbol, TRIES):
+                raise
+            self._runs.fail(self._run, f"{request.market} {symbol}", error.reason)
+            return Span(request.end_ms, request.end_ms)
+        if span != request.span:
+            self._runs.note(self._run, symbol, "did not trade then" if span.is_empty else f"traded only in {span}")
+        return span
+
+    def _put_under_way(self, block: Block, wanted: Span, held: Held) -> None:
+        """Send what is missing of a claimed block; straight to compaction where only that is missing."""
+        missing = spans.gaps(held.spans, wanted)
+        if not missing and not held.is_raw_in(block):
+            self._runs.hold(self._run, block)
+            return
+        cut = list(windows(block, missing))
+        self._runs.open(self._run, block, cut, sum(page_count(block.series, window.span) for window in cut))
+        if cut:
+            send_fetch(self._run, cut)
+        else:
+            send_compact(self._run, block)
+
+    def _is_over(self, request: Request) -> bool:
+        """Whether nothing is under way any more; the run's end is noted then."""
+        for block in self._runs.deferred(self._run):
+            if self._runs.claim(self._run, block):
+                held = Held(self._tools, block.series)
+                self._put_under_way(block, block.span.clip(self._clipped(request, held)), held)
+        if self._runs.blocks(self._run) or self._runs.deferred(self._run):
+            return False
+        progress = self._runs.progress(self._run)
+        state = State.INCOMPLETE if progress and progress.failed else State.COMPLETE
+        self._runs.end(self._run, state)
+        logger.info("run %s is %s", self._run, state)
+        return True
+
+    def _mend(self) -> None:
+        """Send again what no message and no living worker holds: the work of killed workers and lost messages."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._looked = time.monotonic()
+        missed_before, self._missed = self._missed, set()
+        for block, doing in self._runs.blocks(self._run).items():
+            if doing == FETCHING:
+                self._mend_fetching(block, missed_before)
+            elif not self._is_queued(COMPACT) and self._is_lost(f"compact|{block}", missed_before):
+                send_compact(self._run, block)
+
+    def _mend_fetching(self, block: Block, missed_before: set[str]) -> None:
+        pending = self._runs.pending(block)
+        if not pending:
+            self._runs.compacting(self._run, block)
+            send_compact(self._run, block)
+        elif not self._is_queued(rest_queue(RULES[block.series.market].pool)):
+            lost = [w for w in pending if self._is_lost(f"fetch|{block}|{w.span.start_ms}", missed_before)]
+            if lost:
+                logger.warning(
+                    "plan %s: %d windows of %s were lost with their worker: sent again", self._run, len(lost), block
+                )
+                send_fetch(self._run, lost)
+
+    def _is_queued(self, queue: str) -> bool:
+        return bool(self._tools.redis.llen(queue))
+
+    def _is_lost(self, lease: str, missed_before: set[str]) -> bool:
+        if leased(self._tools.redis, [lease])[0]:
+            return False
+        self._missed.add(lease)
+        return lease in missed_before
+
+
+class Held:
+    """What of a series is in the lake or waits in the raw zone, as read at `read_ms` (Redis time)."""
+
+    def __init__(self, tools: Toolbox, series: Series) -> None:
+        self._tools = tools
+        self.series = series
+        self.read()
+
+    def read(self) -> None:
+        """Read it again."""
+        self.read_ms = now_ms(self._tools.redis)
+        self._lake = self._tools.partitions.covered(self.series)
+        self._raw = self._tools.raw.entries(self.series)
+        self.spans = spans.union([*self._lake, *(entry.span for entry in self._raw)])
+
+    def is_raw_in(self, block: Block) -> bool:
+        """Whether raw objects of the block hold time that the lake does not."""
+        return any(spans.gaps(self._lake, entry.span) for entry in self._raw if entry.block == block)

@@ -1,0 +1,318 @@
+"""A run's state in Redis: what it asked for, what is under way, what has come of it.
+
+    klines:run:<id>           hash   request, state, cursor, times and counters
+    klines:run:<id>:blocks    hash   block -> fetching | compacting, the blocks under way
+    klines:run:<id>:deferred  set    blocks that another run is fetching
+    klines:run:<id>:failed    hash   window -> why it failed for good
+    klines:run:<id>:tries     hash   window or block -> times it was handed back or fetched again
+    klines:run:<id>:wake      list   something has happened, planner look again
+    klines:latch:<block>      set    the block's windows that are not in yet; the last one out fires the compaction
+    klines:claims             hash   block -> run: no block is fetched for two runs at once
+    klines:done:<block>       string Redis ms at which it was last compacted
+    klines:active, klines:runs       set and sorted set of run ids
+
+Counters are only ever moved together with the membership they count, so a task that runs twice counts once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import cast
+
+from redis import Redis
+
+from tasks.request import Request
+from workers.binance.markets import Pool
+from workers.heart import now_ms
+from workers.model import Block, Span, Window
+
+#: What is known of a run that ended is kept this long.
+KEEP_MS = 7 * 86_400_000
+#: A planner that has read a block's coverage within this time can tell that the block was compacted since.
+_DONE_MS = 3_600_000
+
+FETCHING, COMPACTING = "fetching", "compacting"
+
+
+class State(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    CANCELLED = "cancelled"
+
+    @property
+    def has_ended(self) -> bool:
+        return self is not State.RUNNING
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run as people see it. Weights, calls and klines are this run's own."""
+
+    run: str
+    state: State
+    request: Request
+    began_ms: int
+    ended_ms: int | None
+    now_ms: int
+    counts: dict[str, int]
+    notes: dict[str, str]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return max(0.001, ((self.ended_ms or self.now_ms) - self.began_ms) / 1000)
+
+    @property
+    def calls_left(self) -> int:
+        """Calls that are issued or will be, as far as is known."""
+        return max(0, self.counts["calls_issued"] - self.counts["calls_done"]) + self.counts["calls_ahead"]
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the pace so far, None before there is one."""
+        done = self.counts["calls_done"]
+        return self.calls_left * self.seconds / done if done else None
+
+
+COUNTERS = (
+    "windows", "windows_done", "windows_failed", "calls_issued", "calls_done", "calls_ahead", "calls", "retries",
+    "weight", "klines", "waited_ms", "bytes", "blocks", "blocks_done", "blocks_held", "rows",
+)  # fmt: skip
+
+
+class Runs:
+    """The state of all runs; every method is safe to call twice."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._finish = redis.register_script(Path(__file__).with_name("finish.lua").read_text())
+
+    def create(self, request: Request) -> str:
+        """Note a new run and return its id."""
+        now = now_ms(self._redis)
+        run = f"{now:x}-{secrets.token_hex(2)}"
+        calls = request.calls_of_one() * len(request.symbols)
+        told = {"request": request.to_json(), "state": State.RUNNING, "began_ms": now, "calls_ahead": calls}
+        with self._redis.pipeline() as pipe:
+            pipe.hset(_run(run), mapping=told)  # type: ignore[arg-type]
+            pipe.zadd("klines:runs", {run: now})
+            pipe.sadd("klines:active", run)
+            pipe.execute()
+        return run
+
+    def active(self) -> list[str]:
+        """Return the runs that have not ended."""
+        return sorted(run.decode() for run in cast("set[bytes]", self._redis.smembers("klines:active")))
+
+    def newest(self) -> str | None:
+        """Return the run that was created last, None where there is none."""
+        found = cast("list[bytes]", self._redis.zrange("klines:runs", -1, -1))
+        return found[0].decode() if found else None
+
+    def progress(self, run: str) -> Progress | None:
+        """Return how a run stands, None where nothing is known of it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(_run(run))
+            pipe.hgetall(_run(run, "failed"))
+            pipe.hgetall(_run(run, "notes"))
+            told, failed, notes = [{k.decode(): v.decode() for k, v in h.items()} for h in pipe.execute()]
+        if "request" not in told:
+            return None
+        return Progress(
+            run,
+            State(told["state"]),
+            Request.from_json(told["request"]),
+            int(told["began_ms"]),
+            int(told["ended_ms"]) if "ended_ms" in told else None,
+            now_ms(self._redis),
+            {name: int(told.get(name, 0)) for name in COUNTERS},
+            notes,
+            failed,
+        )
+
+    def request(self, run: str) -> Request | None:
+        """Return what the run asked for, None where nothing is known of it."""
+        told = cast("bytes | None", self._redis.hget(_run(run), "request"))
+        return Request.from_json(told) if told else None
+
+    def state(self, run: str) -> State | None:
+        """Return where the run stands, None where nothing is known of it."""
+        told = cast("bytes | None", self._redis.hget(_run(run), "state"))
+        return State(told.decode()) if told else None
+
+    def cursor(self, run: str) -> tuple[int, int]:
+        """Return (index of the symbol, ms from which its blocks are still to be issued)."""
+        symbol, start_ms = cast("list[bytes | None]", self._redis.hmget(_run(run), ["symbol", "start_ms"]))
+        return int(symbol or 0), int(start_ms or 0)
+
+    def move_cursor(self, run: str, symbol: int, start_ms: int, calls_ahead: int) -> None:
+        """Note how far the run's blocks are issued."""
+        moved = {"symbol": symbol, "start_ms": start_ms, "calls_ahead": calls_ahead}
+        self._redis.hset(_run(run), mapping=moved)  # type: ignore[arg-type]
+
+    def note(self, run: str, symbol: str, text: str) -> None:
+        """Note something a user should know of a symbol."""
+        self._redis.hset(_run(run, "notes"), symbol, text)
+
+    def claim(self, run: str, block: Block) -> bool:
+        """Take a block for this run; False, and deferred, while another run that lives has it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hsetnx("klines:claims", str(block), run)
+            pipe.hget("klines:claims", str(block))
+            _, owner = pipe.execute()
+        if owner.decode() != run and self._redis.sismember("klines:active", owner):
+            self._redis.sadd(_run(run, "deferred"), str(block))
+            return False
+        with self._redis.pipeline() as pipe:
+            pipe.hset("klines:claims", str(block), run)
+            pipe.srem(_run(run, "deferred"), str(block))
+            pipe.execute()
+        return True
+
+    def deferred(self, run: str) -> list[Block]:
+        """Return the blocks that another run had when this one wanted them."""
+        found = cast("set[bytes]", self._redis.smembers(_run(run, "deferred")))
+        return sorted(Block.parse(block.decode()) for block in found)
+
+    def compacted_ms(self, block: Block) -> int:
+        """Return the Redis ms at which the block was last compacted, 0 where that is long ago."""
+        return int(cast("bytes | None", self._redis.get(f"klines:done:{block}")) or 0)
+
+    def open(self, run: str, block: Block, windows: Iterable[Window], calls: int) -> None:
+        """Put a block under way: its windows on the latch, or straight to compaction where there are none."""
+        names = [_name(window.span) for window in windows]
+        with self._redis.pipeline() as pipe:
+            pipe.hset(_run(run, "blocks"), str(block), FETCHING if names else COMPACTING)
+            if names:
+                pipe.sadd(_latch(block), *names)
+            pipe.hincrby(_run(run), "blocks", 1)
+            pipe.hincrby(_run(run), "windows", len(names))
+            pipe.hincrby(_run(run), "calls_issued", calls)
+            pipe.execute()
+
+    def is_open(self, run: str, block: Block) -> bool:
+        """Return whether the block is under way for this run."""
+        return bool(self._redis.hexists(_run(run, "blocks"), str(block)))
+
+    def calls_in_flight(self, run: str) -> int:
+        """Return how many calls of the run are issued and not yet done."""
+        issued, done = cast("list[bytes | None]", self._redis.hmget(_run(run), ["calls_issued", "calls_done"]))
+        return int(issued or 0) - int(done or 0)
+
+    def weight_ahead(self, pool: Pool) -> int:
+        """Return the weight of all calls to this pool that active runs have still to make."""
+        total = 0
+        for run in self.active():
+            progress = self.progress(run)
+            if progress and progress.request.pool is pool:
+                total += progress.calls_left * progress.request.weight_of_call()
+        return total
+
+    def fail(self, run: str, name: str, reason: str) -> None:
+        """Note something that failed for good, with its reason."""
+        self._redis.hset(_run(run, "failed"), name, reason)
+
+    def hold(self, run: str, block: Block) -> None:
+        """Note a block of which nothing is missing."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel("klines:claims", str(block))
+            pipe.hincrby(_run(run), "blocks_held", 1)
+            pipe.execute()
+
+    def wants(self, run: str, window: Window) -> bool:
+        """Return whether the window is still to be fetched for this run."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hget(_run(run), "state")
+            pipe.sismember(_latch(window.block), _name(window.span))
+            state, waits = pipe.execute()
+        return state == State.RUNNING.encode() and bool(waits)
+
+    def finish(self, run: str, window: Window, counts: dict[str, int], *, reason: str = "") -> bool:
+        """Take a window off its latch; returns whether its block is to be compacted now."""
+        latch, block = _latch(window.block), str(window.block)
+        keys = [latch, _run(run), _run(run, "blocks"), _run(run, "failed"), _run(run, "wake")]
+        counters = [part for pair in counts.items() for part in pair]
+        return bool(self._finish(keys, [_name(window.span), block, str(window) if reason else "", reason, *counters]))
+
+    def close(self, run: str, block: Block, rows: int, *, reason: str = "") -> None:
+        """Note that a block is compacted (or could not be, for a reason), and let other runs have it."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(_run(run, "blocks"), str(block))
+            pipe.hget("klines:claims", str(block))
+            closed, owner = pipe.execute()
+        if not closed:
+            return
+        with self._redis.pipeline() as pipe:
+            if owner == run.encode():
+                pipe.hdel("klines:claims", str(block))
+            if reason:
+                pipe.hset(_run(run, "failed"), str(block), reason)
+            pipe.set(f"klines:done:{block}", now_ms(self._redis), px=_DONE_MS)
+            pipe.hincrby(_run(run), "blocks_done", 1)
+            pipe.hincrby(_run(run), "rows", rows)
+            pipe.rpush(_run(run, "wake"), 1)
+            pipe.execute()
+
+    def try_again(self, run: str, name: str, most: int) -> bool:
+        """Count one more try of a window or block; False once there have been `most`."""
+        return int(self._redis.hincrby(_run(run, "tries"), name, 1)) < most
+
+    def reopen(self, run: str, window: Window) -> None:
+        """Put one window of a block that was to be compacted back on its latch."""
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(_latch(window.block), _name(window.span))
+            pipe.hset(_run(run, "blocks"), str(window.block), FETCHING)
+            pipe.execute()
+
+    def blocks(self, run: str) -> dict[Block, str]:
+        """Return the blocks under way and what is being done with them."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(_run(run, "blocks")))
+        return {Block.parse(block.decode()): doing.decode() for block, doing in found.items()}
+
+    def pending(self, block: Block) -> list[Window]:
+        """Return the windows on a block's latch, oldest first."""
+        names = cast("set[bytes]", self._redis.smembers(_latch(block)))
+        return sorted(Window(block, Span(*map(int, name.decode().split("-")))) for name in names)
+
+    def compacting(self, run: str, block: Block) -> None:
+        """Note that a block has nothing left on its latch."""
+        self._redis.hset(_run(run, "blocks"), str(block), COMPACTING)
+
+    def wait(self, run: str, seconds: float) -> None:
+        """Return when something has happened to the run, at the latest after `seconds`."""
+        self._redis.blpop([_run(run, "wake")], timeout=seconds)
+
+    def end(self, run: str, state: State) -> None:
+        """Note that a run has ended, and let go of all it held."""
+        claims = cast("dict[bytes, bytes]", self._redis.hgetall("klines:claims"))
+        mine = [block for block, owner in claims.items() if owner == run.encode()]
+        with self._redis.pipeline() as pipe:
+            pipe.hset(_run(run), mapping={"state": state, "ended_ms": now_ms(self._redis)})  # type: ignore[arg-type]
+            pipe.srem("klines:active", run)
+            if mine:
+                pipe.hdel("klines:claims", *mine)
+                pipe.delete(*(b"klines:latch:" + block for block in mine))
+            pipe.delete(*(_run(run, part) for part in ("blocks", "deferred", "tries", "wake")))
+            for part in ("", "failed", "notes"):
+                pipe.pexpire(_run(run, part), KEEP_MS)
+            pipe.zremrangebyscore("klines:runs", 0, now_ms(self._redis) - KEEP_MS)
+            pipe.execute()
+
+
+def _run(run: str, part: str = "") -> str:
+    return f"klines:run:{run}:{part}" if part else f"klines:run:{run}"
+
+
+def _latch(block: Block) -> str:
+    return f"klines:latch:{block}"
+
+
+def _name(span: Span) -> str:
+    return f"{span.start_ms}-{span.end_ms}"

@@ -1,0 +1,66 @@
+"""What a user asks for: one value that travels from the command line to the planner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from workers.binance.markets import RULES, Pool, page_count, pages
+from workers.model import Interval, Kind, Market, Series, Span
+
+#: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
+SETTLE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Series × range, checked; times in ms UTC, on the interval's open times, end exclusive."""
+
+    market: Market
+    kind: Kind
+    interval: Interval
+    symbols: tuple[str, ...]
+    start_ms: int
+    end_ms: int
+
+    @property
+    def span(self) -> Span:
+        return Span(self.start_ms, self.end_ms)
+
+    @property
+    def pool(self) -> Pool:
+        """The pool whose weight it spends."""
+        return RULES[self.market].pool
+
+    def series(self, first: int = 0) -> Iterator[Series]:
+        """Yield the series from the one at index `first` on."""
+        for symbol in self.symbols[first:]:
+            yield Series(self.market, self.kind, self.interval, symbol)
+
+    def calls_of_one(self) -> int:
+        """Return how many calls one symbol takes that existed all the time."""
+        any_series = next(self.series())
+        return sum(page_count(any_series, block.span.clip(self.span)) for block in any_series.blocks(self.span))
+
+    def weight_of_call(self) -> int:
+        """Return the weight of this request's usual call."""
+        first = next(self.series())
+        return max(
+            (page.weight for page in pages(first, next(first.blocks(self.span)).span.clip(self.span))), default=1
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Request:
+        told = json.loads(text)
+        return cls(
+            Market(told["market"]),
+            Kind(told["kind"]),
+            Interval(told["interval"]),
+            tuple(told["symbols"]),
+            told["start_ms"],
+            told["end_ms"],
+        )

@@ -1,0 +1,104 @@
+"""How many calls in flight pay, by measurement, and the gate that lets no more through."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+#: Calls in flight beyond Little's number, so that a slow answer does not leave weight unspent.
+HEADROOM = 1.25
+
+
+def paying(
+    *, rtt_ms: float, weight: int, left: float, minute_left_ms: float, backlog: float, sharers: int, most: int
+) -> int:
+    """Return how many calls in flight one of `sharers` processes should have, from 1 to `most`.
+
+    rtt_ms: round trip of one call; weight: what it costs; left: weight still free in this minute, which ends in
+    minute_left_ms; backlog: weight of all that waits to be sent. What fits into this minute goes out at once;
+    of what does not, as many as spend the rest of the budget by the minute's end: rate × round trip (Little's law).
+    """
+    if backlog <= left:
+        return most
+    calls_per_ms = left / weight / max(minute_left_ms, rtt_ms, 1.0)
+    return max(1, min(most, math.ceil(calls_per_ms * rtt_ms * HEADROOM / max(1, sharers))))
+
+
+class Slots:
+    """A gate for calls in flight whose width follows what is measured; errors never widen it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._free = threading.Condition()
+        self._taken = 0
+        self._width = most
+        self._backlog = 0.0
+        self._queued = 0
+        self._sharers = 1
+        self._rtt_ms: float | None = None
+
+    @property
+    def width(self) -> int:
+        """Calls that may be in flight now."""
+        return self._width
+
+    @property
+    def rtt_ms(self) -> int | None:
+        """Moving average of the round trips of good answers, None before the first."""
+        return None if self._rtt_ms is None else round(self._rtt_ms)
+
+    def __enter__(self) -> None:
+        with self._free:
+            self._free.wait_for(lambda: self._taken < self._width)
+            self._taken += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._free:
+            self._taken -= 1
+            self._free.notify()
+
+    @contextmanager
+    def queued(self, weight: int) -> Iterator[None]:
+        """Count a task's weight as waiting in this process while the block runs."""
+        with self._free:
+            self._queued += weight
+        try:
+            yield
+        finally:
+            with self._free:
+                self._queued -= weight
+
+    def demand(self, backlog: float, sharers: int) -> None:
+        """Note how much weight waits elsewhere to be sent, and how many processes share the budget."""
+        self._backlog, self._sharers = backlog, sharers
+
+    def answered(self, *, rtt_ms: int, weight: int, left: int, minute_left_ms: int) -> None:
+        """Note a good answer, and widen or narrow the gate accordingly."""
+        with self._free:
+            self._rtt_ms = rtt_ms if self._rtt_ms is None else self._rtt_ms * 0.9 + rtt_ms * 0.1
+            self._set(
+                paying(
+                    rtt_ms=self._rtt_ms,
+                    weight=weight,
+                    left=left,
+                    minute_left_ms=minute_left_ms,
+                    backlog=max(self._backlog, self._queued),
+                    sharers=self._sharers,
+                    most=self.most,
+                )
+            )
+
+    def failed(self) -> None:
+        """Note a failed call: the gate may only become narrower."""
+        with self._free:
+            self._set(max(1, self._width - 1))
+
+    def _set(self, width: int) -> None:
+        self._width, grown = width, width - self._width
+        if grown > 0:
+            self._free.notify(grown)

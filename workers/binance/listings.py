@@ -1,0 +1,97 @@
+"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for every worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import cast
+
+from redis import Redis
+
+from workers.binance.markets import RULES
+from workers.binance.rest import Listing, RestClient
+from workers.limits import RedisBudget
+from workers.model import Market, Series, Span
+
+#: How long an exchangeInfo is believed, seconds.
+FRESH_S = 3600
+
+#: A delivery date that means "never" lies beyond this (2100-01-01).
+_NEVER_MS = 4_102_444_800_000
+
+
+class Listings:
+    """Symbols and their lives. `client` and `budget` are asked for only when the exchange must be asked."""
+
+    def __init__(
+        self, redis: Redis, client: Callable[[Market], RestClient], budget: Callable[[Market], RedisBudget]
+    ) -> None:
+        self._redis = redis
+        self._client = client
+        self._budget = budget
+
+    def refresh(self, market: Market) -> None:
+        """Make sure that the market's symbols and weight limit are known and not older than an hour."""
+        if not self._redis.exists(_key(market)):
+            info = self._client(market).exchange_info()
+            told = {listing.symbol: _packed(listing) for listing in info.listings}
+            with self._redis.pipeline() as pipe:
+                pipe.delete(_key(market))
+                pipe.hset(_key(market), mapping=told or {"": "[]"})
+                pipe.expire(_key(market), FRESH_S)
+                pipe.hset(_LIMITS, str(market), info.limit)
+                pipe.execute()
+        # Markets that share a pool are held to the smaller of what they say.
+        sharing = [m for m in Market if RULES[m].pool is RULES[market].pool]
+        limits = [int(limit) for limit in self._redis.hmget(_LIMITS, [str(m) for m in sharing]) if limit]
+        if limits:
+            self._budget(market).set_limit(min(limits))
+
+    def get(self, market: Market, symbol: str) -> Listing | None:
+        """Return one symbol, None where the market has no such one."""
+        packed = cast("bytes | None", self._redis.hget(_key(market), symbol))
+        return _unpacked(symbol, packed) if packed else None
+
+    def symbols(self, market: Market) -> list[str]:
+        """Return the names of all symbols, sorted."""
+        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_key(market))) if name)
+
+    def life(self, series: Series) -> Span:
+        """Return the time in which the series can have candles, as far as the exchange tells; [0, 2100) unclipped.
+
+        Futures say when they began and end; of a spot symbol the first candle is asked for, once.
+        """
+        listing = self.get(series.market, series.symbol)
+        begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
+        if begins_ms is None:
+            begins_ms = self._first_ms(series)
+        ended = ends_ms is not None and ends_ms < time.time_ns() // 1_000_000
+        return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else _NEVER_MS)
+
+    def _first_ms(self, series: Series) -> int:
+        key = f"klines:first:{series.market}:{series.interval}"
+        known = cast("bytes | None", self._redis.hget(key, series.symbol))
+        if known is None:
+            first_ms = self._client(series.market).first_open_ms(series.symbol, series.interval)
+            if first_ms is None:
+                return _NEVER_MS
+            self._redis.hset(key, series.symbol, first_ms)
+            return first_ms
+        return int(known)
+
+
+_LIMITS = "klines:limits"
+
+
+def _key(market: Market) -> str:
+    return f"klines:listings:{market}"
+
+
+def _packed(listing: Listing) -> str:
+    return json.dumps([listing.status, listing.onboard_ms, listing.delivery_ms])
+
+
+def _unpacked(symbol: str, packed: bytes) -> Listing:
+    status, onboard_ms, delivery_ms = json.loads(packed)
+    return Listing(symbol, status, onboard_ms, delivery_ms)

@@ -1,0 +1,260 @@
+"""The REST client: one function per question, one error per status, and no call without weight."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError
+
+from workers.binance.markets import RULES, Page, Rules
+from workers.errors import (
+    BadAnswer,
+    Banned,
+    Firewalled,
+    FleetError,
+    Limited,
+    Refused,
+    Restricted,
+    ServerFault,
+    TooManyRequests,
+    Unreachable,
+)
+from workers.limits import Budget, Grant, Patience
+from workers.model import Interval, Market, Series
+
+#: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
+_PIECE_BYTES = 1 << 18
+
+#: Names both the ban's form on spot and on futures: "banned until 1659146400000".
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+
+_USED_WEIGHT = "x-mbx-used-weight-1m"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One call's body as received, and what stood around it."""
+
+    body: bytes
+    server_ms: int | None
+    """The exchange's clock when it answered, to the second; None where it sent no Date."""
+    rtt_ms: int
+    waited_s: float
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One symbol as exchangeInfo tells it; times in ms UTC, None where the exchange says nothing."""
+
+    symbol: str
+    status: str
+    onboard_ms: int | None
+    delivery_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeInfo:
+    """A market's symbols and the weight it allows in a minute."""
+
+    limit: int
+    listings: tuple[Listing, ...]
+
+
+class RestClient:
+    """Asks one market. Every call draws its weight first and tells the budget how it went."""
+
+    def __init__(
+        self,
+        market: Market,
+        base_url: str,
+        *,
+        session: requests.Session,
+        budget: Budget,
+        patience: Patience,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self._rules: Rules = RULES[market]
+        self._base_url = base_url + self._rules.path
+        self._market = market
+        self._session = session
+        self._budget = budget
+        self._patience = patience
+        self._timeout_s = timeout_s
+
+    def klines(self, series: Series, page: Page) -> Answer:
+        """Return the candles that open in the page's span, as the exchange's JSON; the open candle may be the last.
+
+        Both ends are always sent and are inclusive on open times (all three markets), the last millisecond is ours.
+        """
+        return self._get(
+            "/klines",
+            {
+                "symbol": series.symbol,
+                "interval": str(series.interval),
+                "startTime": page.span.start_ms,
+                "endTime": page.span.end_ms - 1,
+                "limit": page.limit,
+            },
+            page.weight,
+        )
+
+    def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
+        """Return the open time of the first candle ever, None where there is none (spot and USD-M answer this)."""
+        answer = self._get(
+            "/klines",
+            {"symbol": symbol, "interval": str(interval), "startTime": 0, "limit": 1},
+            self._rules.weight(1),
+        )
+        rows = _json(answer.body, list)
+        return int(rows[0][0]) if rows else None
+
+    def exchange_info(self) -> ExchangeInfo:
+        """Return the market's symbols and its weight limit; it is also noted in the budget."""
+        answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight)
+        told = _json(answer.body, dict)
+        try:
+            limit = next(
+                int(r["limit"])
+                for r in told["rateLimits"]
+                if r["rateLimitType"] == "REQUEST_WEIGHT" and r["interval"] == "MINUTE" and r["intervalNum"] == 1
+            )
+            return ExchangeInfo(limit, tuple(_listing(symbol) for symbol in told["symbols"]))
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise BadAnswer(f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it") from error
+
+    def _get(self, path: str, params: Mapping[str, str | int], weight: int) -> Answer:
+        grant, waited_s = self._patience.acquire(self._budget, weight)
+        sent = time.monotonic()
+        try:
+            status, headers, body = self._send(path, params)
+        except Unreachable:
+            self._budget.learn(grant, used=None, date_ms=None, served=False)
+            raise
+        rtt_ms = int((time.monotonic() - sent) * 1000)
+        error = _error(f"{self._market} {path} {dict(params)}", status, headers, body)
+        self._learn(grant, headers, error, rtt_ms)
+        if error:
+            raise error
+        return Answer(body, _date_ms(headers), rtt_ms, waited_s, grant)
+
+    def _send(self, path: str, params: Mapping[str, str | int]) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            with self._session.get(
+                self._base_url + path, params=params, timeout=self._timeout_s, stream=True, allow_redirects=False
+            ) as response:
+                body = b"".join(iter(lambda: response.raw.read1(_PIECE_BYTES, decode_content=True), b""))
+                return response.status_code, response.headers, body
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise Unreachable(f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept") from error
+
+    def _learn(self, grant: Grant, headers: Mapping[str, str], error: FleetError | None, rtt_ms: int) -> None:
+        used = headers.get(_USED_WEIGHT, "")
+        self._budget.learn(
+            grant,
+            # The header may be missing or -1 on some routes.
+            used=int(used) if used.isdigit() else None,
+            date_ms=_date_ms(headers),
+            served=not isinstance(error, (Limited, Firewalled)),
+            rtt_ms=None if error else rtt_ms,
+        )
+        if isinstance(error, Banned):
+            self._budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
+        elif isinstance(error, TooManyRequests):
+            self._budget.close_until(after_ms=error.after_ms)
+
+
+def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
+    """Return a session that keeps up to `connections` connections alive per host, for as many threads."""
+    session = requests.Session()
+    # The environment is read once here, not at every call.
+    session.proxies.update(get_environ_proxies("https://api.binance.com"))
+    session.trust_env = False
+    adapter = _BoundAdapter(source_address, pool_maxsize=connections)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class _BoundAdapter(HTTPAdapter):
+    """Sends from one of this machine's addresses."""
+
+    def __init__(self, source_address: str | None, **kwargs: Any) -> None:
+        self._source_address = source_address
+        super().__init__(**kwargs)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._source_address:
+            kwargs["source_address"] = (self._source_address, 0)
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
+    """Return the error that an answer stands for, None for a good one."""
+    shown = body[:200].decode("utf-8", "replace")
+    retry_after = headers.get("Retry-After", "")
+    after_ms = int(retry_after) * 1000 if retry_after.isdigit() else None
+    if status == HTTPStatus.OK:
+        # A truncated body is found here where its length is announced, and by its shape otherwise.
+        announced = headers.get("Content-Length", "")
+        if announced.isdigit() and "Content-Encoding" not in headers and int(announced) != len(body):
+            return BadAnswer(f"{what}: {len(body)} bytes of {announced} came; nothing was kept")
+        return None if body[:1] in (b"[", b"{") else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return TooManyRequests(f"{what}: 429 {shown}", after_ms=after_ms)
+    if until := _BANNED_UNTIL.search(body):
+        return Banned(f"{what}: {status} {shown}", until_ms=int(until[1]), after_ms=after_ms)
+    if status == HTTPStatus.IM_A_TEAPOT:
+        return Banned(f"{what}: 418 {shown}", after_ms=after_ms)
+    if status == HTTPStatus.FORBIDDEN:
+        return Firewalled(f"{what}: 403, the firewall's page {shown!r}")
+    if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+        return Restricted(f"{what}: 451, the exchange does not serve this address")
+    if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerFault(f"{what}: {status} {shown}")
+    return Refused(f"{what}: {status} {shown}", code=_code(body))
+
+
+def _code(body: bytes) -> int:
+    try:
+        return int(json.loads(body)["code"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _json(body: bytes, shape: type) -> Any:
+    try:
+        told = json.loads(body)
+    except ValueError as error:
+        raise BadAnswer(f"not JSON: {body[:200]!r}; nothing was kept") from error
+    if not isinstance(told, shape):
+        raise BadAnswer(f"a {shape.__name__} was asked for, {body[:200]!r} came; nothing was kept")
+    return told
+
+
+def _listing(symbol: Mapping[str, Any]) -> Listing:
+    """Return one entry of exchangeInfo; COIN-M calls its status contractStatus, spot tells no dates."""
+    onboard, delivery = symbol.get("onboardDate"), symbol.get("deliveryDate")
+    return Listing(
+        str(symbol["symbol"]),
+        str(symbol.get("status") or symbol.get("contractStatus") or ""),
+        int(onboard) if onboard else None,
+        int(delivery) if delivery else None,
+    )
+
+
+def _date_ms(headers: Mapping[str, str]) -> int | None:
+    try:
+        return int(parsedate_to_datetime(headers["Date"]).timestamp()) * 1000
+    except (KeyError, ValueError):
+        return None

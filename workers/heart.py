@@ -1,0 +1,134 @@
+"""A process's heartbeat in Redis: that it lives, what it serves, and what it is working on (its leases)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import cast
+
+from redis import Redis, RedisError
+
+logger = logging.getLogger(__name__)
+
+#: A lease or a sign of life holds for this long after the last beat.
+HOLDS_MS = 8_000
+BEAT_S = 2.0
+
+LEASES, WORKERS, WIDTHS = "klines:leases", "klines:workers", "klines:widths"
+
+#: KEYS[1] sorted set of leases (name -> Redis ms at which it lapses)   ARGV[1] name   ARGV[2] ms it holds
+#: Returns 1 where the lease is ours now, 0 where somebody living has it. Cost: O(log n).
+_LEASE = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local lapses = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
+if lapses > now then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+return 1
+"""
+
+
+class Heart:
+    """Beats every two seconds from a thread of its own; what it holds lapses soon after the process is gone."""
+
+    def __init__(self, redis: Redis, *, serves: str = "") -> None:
+        self._redis = redis
+        self._serves = serves
+        self._name = f"{serves}|{socket.gethostname()}|{os.getpid()}"
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._lease = redis.register_script(_LEASE)
+        self._stopped = threading.Event()
+        self._chores: list[Callable[[], None]] = []
+
+    def tell_width(self, width: int, most: int) -> None:
+        """Say how many calls in flight this process lets through now, and at most."""
+        told = f"{width}/{most}/{now_ms(self._redis)}"
+        self._redis.hset(WIDTHS, self._name, told)
+
+    def widths(self, pool: str) -> tuple[int, int]:
+        """Return the sums of what the living processes of a pool have told: calls let through now, and at most."""
+        told = cast("dict[bytes, bytes]", self._redis.hgetall(WIDTHS))
+        fresh_ms, width, most = now_ms(self._redis) - 2 * HOLDS_MS, 0, 0
+        for name, values in told.items():
+            now, limit, at_ms = map(int, values.split(b"/"))
+            if at_ms < fresh_ms:
+                self._redis.hdel(WIDTHS, name)
+            elif name.startswith(f"rest.{pool}@".encode()):
+                width, most = width + now, most + limit
+        return width, most
+
+    def start(self, *chores: Callable[[], None]) -> None:
+        """Begin to beat; `chores` are done at every beat."""
+        self._chores = list(chores)
+        threading.Thread(target=self._run, name="heart", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop beating and say that this process serves no more."""
+        self._stopped.set()
+        with suppress(RedisError):
+            self._redis.zrem(WORKERS, self._name)
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[bool]:
+        """Hold `name` while the block runs; yields False where somebody living holds it."""
+        if not self._lease(keys=[LEASES], args=[name, HOLDS_MS]):
+            yield False
+            return
+        with self._lock:
+            self._held.add(name)
+        try:
+            yield True
+        finally:
+            with self._lock:
+                self._held.discard(name)
+            with suppress(RedisError):
+                self._redis.zrem(LEASES, name)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._beat()
+                for chore in self._chores:
+                    chore()
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the heart beats on
+                logger.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
+            self._stopped.wait(BEAT_S)
+
+    def _beat(self) -> None:
+        lapses = now_ms(self._redis) + HOLDS_MS
+        with self._lock:
+            held = dict.fromkeys(self._held, lapses)
+        with self._redis.pipeline(transaction=False) as pipe:
+            if self._serves:
+                pipe.zadd(WORKERS, {self._name: lapses})
+            if held:
+                pipe.zadd(LEASES, held, xx=True)
+            pipe.execute()
+
+
+def living(redis: Redis) -> list[str]:
+    """Return what each living process serves: a queue's name, for a rest queue with @ and the egress."""
+    now = now_ms(redis)
+    redis.zremrangebyscore(WORKERS, 0, now - 10 * HOLDS_MS)
+    names = cast("list[bytes]", redis.zrangebyscore(WORKERS, now, "+inf"))
+    return [name.decode().split("|")[0] for name in names]
+
+
+def leased(redis: Redis, names: list[str]) -> list[bool]:
+    """Return for each name whether somebody living holds it."""
+    if not names:
+        return []
+    now = now_ms(redis)
+    scores = cast("list[float | None]", redis.zmscore(LEASES, names))
+    return [score is not None and score > now for score in scores]
+
+
+def now_ms(redis: Redis) -> int:
+    """Return Redis's time, which all processes share."""
+    seconds, micros = cast("tuple[int, int]", redis.time())
+    return seconds * 1000 + micros // 1000

@@ -1,0 +1,67 @@
+"""The raw zone: answers as they were received, one object a window, named by series, window and content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import zstandard
+
+from workers.errors import RawDamaged
+from workers.lake import keys
+from workers.lake.files import Files
+from workers.model import Block, Series, Span
+
+#: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that lives minutes.
+_ZSTD_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RawEntry:
+    """One raw object: where it is and which time it answers for."""
+
+    key: str
+    block: Block
+    span: Span
+    content: str
+
+
+class RawZone:
+    """Stores and finds raw objects; a page's body holds no newline, so a window is its pages, one a line."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def store(self, block: Block, span: Span, pages: Sequence[bytes]) -> RawEntry:
+        """Keep the pages that answer for `span`; storing the same again gives the same object."""
+        body = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
+        content = _content(body)
+        key = keys.raw(block, span, content)
+        self._files.put(key, body)
+        return RawEntry(key, block, span, content)
+
+    def load(self, entry: RawEntry) -> list[bytes] | None:
+        """Return the pages, None where another compaction took them; RawDamaged where the bytes are not the name's."""
+        body = self._files.read(entry.key)
+        if body is None:
+            return None
+        if _content(body) != entry.content:
+            raise RawDamaged(f"{entry.key}: its SHA-256 is {_content(body)}; it will be fetched again", key=entry.key)
+        return zstandard.ZstdDecompressor().decompressobj().decompress(body).split(b"\n")
+
+    def entries(self, of: Series | Block) -> list[RawEntry]:
+        """Return the raw objects of a series or of one of its blocks, oldest span first."""
+        series = of if isinstance(of, Series) else of.series
+        folder = keys.series_folder("raw", of) if isinstance(of, Series) else keys.raw_folder(of)
+        listed = [(entry.key, keys.parse_raw(series, entry.key)) for entry in self._files.list(folder)]
+        found = [RawEntry(key, *parsed) for key, parsed in listed if parsed]
+        return sorted(found, key=lambda entry: (entry.span, entry.key))
+
+    def drop(self, entries: Iterable[RawEntry]) -> None:
+        """Delete raw objects."""
+        self._files.delete(entry.key for entry in entries)
+
+
+def _content(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
