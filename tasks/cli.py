@@ -1,4 +1,4 @@
-"""The `klines` command. Results go to stdout, progress and errors to stderr; exit 0 complete, 1 incomplete, 2 nonsense."""
+"""The `klines` command: results to stdout, progress and errors to stderr; exit 0 complete, 1 incomplete, 2 nonsense."""
 
 from __future__ import annotations
 
@@ -209,7 +209,8 @@ def _fleet(local: bool) -> Iterator[tuple[Toolbox, ExitStack]]:
         elif settings.redis_url is None:
             if not answers(shared_url()):
                 raise RequestError(
-                    "no Redis: start `klines worker` (it brings one), use --local, or set KLINES_REDIS_URL; nothing was queued"
+                    "no Redis: start `klines worker` (it brings one), use --local, or set KLINES_REDIS_URL; "
+                    "nothing was queued"
                 )
             settings = replace(settings, redis_url=shared_url())
         yield Toolbox(settings), stack
@@ -237,7 +238,8 @@ def _check_workers(tools: Toolbox, request: Request) -> None:
 
     if missing := missing_lanes(tools, request.pool):
         raise RequestError(
-            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or use --detach; nothing was queued"
+            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or queue it for later with "
+            "--detach; nothing was queued"
         )
 
 

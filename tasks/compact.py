@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 
 
-@app.task(name="klines.compact", bind=True)
+@app.task(name="klines.compact", bind=True)  # type: ignore[untyped-decorator]
 def compact(self: Any, run: str, block: str) -> None:
     """Move a block's raw objects into its partitions; twice equals once."""
     tools: Toolbox = self.app.toolbox

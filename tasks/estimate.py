@@ -40,7 +40,8 @@ class Estimate:
     def text(self) -> str:
         return (
             f"would fetch at most {self.klines:,} klines of {self.symbols:,} symbols: {self.calls:,} requests in "
-            f"{self.windows:,} windows, weight {self.weight:,}, {self.minutes:,.1f} minutes of the budget of {self.limit:,}"
+            f"{self.windows:,} windows, weight {self.weight:,}, {self.minutes:,.1f} minutes of the budget "
+            f"({self.limit:,} a minute)"
         )
 
 

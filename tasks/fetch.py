@@ -37,7 +37,7 @@ HAND_BACKS = 5
 _OUR_FAULT = range(-1199, -1099)
 
 
-@app.task(name="klines.fetch", bind=True)
+@app.task(name="klines.fetch", bind=True)  # type: ignore[untyped-decorator]
 def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int) -> None:
     """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
     tools: Toolbox = self.app.toolbox
@@ -108,7 +108,8 @@ def _page(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[byt
         sleep=pause,
         reraise=True,
     )
-    return tries(waits, _call, tools, series, page, tally)
+    got: tuple[bytes, PageFacts] = tries(waits, _call, tools, series, page, tally)
+    return got
 
 
 def _call(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:

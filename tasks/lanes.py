@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -137,9 +138,9 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     app = connect(settings, toolbox)
     chores: list[Callable[[], None]] = []
     if lane.queue == PLAN:
-        chores.append(lambda: wake_leaderless(toolbox))
+        chores.append(partial(wake_leaderless, toolbox))
     if lane.pool:
-        chores.append(lambda pool=lane.pool: _measure_demand(toolbox, pool))
+        chores.append(partial(_measure_demand, toolbox, lane.pool))
 
     def ready(**_: object) -> None:
         toolbox.heart.start(*chores)

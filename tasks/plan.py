@@ -38,7 +38,7 @@ LOOK_S = 3.0
 TRIES = 5
 
 
-@app.task(name="klines.plan", bind=True)
+@app.task(name="klines.plan", bind=True)  # type: ignore[untyped-decorator]
 def plan(self: Any, run: str) -> None:
     """Lead a run for one turn; does nothing while another planner leads it, or once it has ended."""
     tools: Toolbox = self.app.toolbox

@@ -294,7 +294,7 @@ class Runs:
         claims = cast("dict[bytes, bytes]", self._redis.hgetall("klines:claims"))
         mine = [block for block, owner in claims.items() if owner == run.encode()]
         with self._redis.pipeline() as pipe:
-            pipe.hset(_run(run), mapping={"state": state, "ended_ms": now_ms(self._redis)})  # type: ignore[arg-type]
+            pipe.hset(_run(run), mapping={"state": state, "ended_ms": now_ms(self._redis)})
             pipe.srem("klines:active", run)
             if mine:
                 pipe.hdel("klines:claims", *mine)

@@ -124,11 +124,11 @@ def leased(redis: Redis, names: list[str]) -> list[bool]:
     if not names:
         return []
     now = now_ms(redis)
-    scores = cast("list[float | None]", redis.zmscore(LEASES, names))
+    scores = redis.zmscore(LEASES, names)
     return [score is not None and score > now for score in scores]
 
 
 def now_ms(redis: Redis) -> int:
     """Return Redis's time, which all processes share."""
-    seconds, micros = cast("tuple[int, int]", redis.time())
+    seconds, micros = redis.time()
     return seconds * 1000 + micros // 1000

@@ -29,7 +29,7 @@ def decode_pages(bodies: Iterable[bytes]) -> pl.DataFrame:
         frame = pl.read_csv(lines, has_header=False, schema=_WIRE, quote_char=None)
     except pl.exceptions.PolarsError as error:
         raise BadAnswer(f"rows that are no klines: {error}; nothing was merged") from error
-    frame = frame.drop("ignore").cast(dict(_KLINES))
+    frame = frame.drop("ignore").cast(_KLINES)
     if frame.null_count().sum_horizontal().item():
         raise BadAnswer("rows of klines that lack a value; nothing was merged")
     return frame

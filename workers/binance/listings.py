@@ -38,7 +38,7 @@ class Listings:
             told = {listing.symbol: _packed(listing) for listing in info.listings}
             with self._redis.pipeline() as pipe:
                 pipe.delete(_key(market))
-                pipe.hset(_key(market), mapping=told or {"": "[]"})
+                pipe.hset(_key(market), mapping=told or {"": "[]"})  # type: ignore[arg-type]
                 pipe.expire(_key(market), FRESH_S)
                 pipe.hset(_LIMITS, str(market), info.limit)
                 pipe.execute()

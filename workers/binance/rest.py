@@ -196,7 +196,7 @@ class _BoundAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         if self._source_address:
             kwargs["source_address"] = (self._source_address, 0)
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
 
 
 def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +49,7 @@ class Entry:
 class Files:
     """The objects below one root. Keys are relative to it. StoreFault when the store fails after several tries."""
 
-    def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] | None = None) -> None:
+    def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._fs = fs
         self._root = root.rstrip("/")
         self._sleep = sleep
@@ -87,7 +89,7 @@ class Files:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already is no error."""
         for key in keys:
-            self._try("delete", key, lambda key=key: _none_if_missing(self._fs.rm_file, self._path(key)))
+            self._try("delete", key, partial(_none_if_missing, self._remove, self._path(key)))
 
     def check_writable(self) -> None:
         """Raise StoreFault where nothing can be written."""
@@ -101,8 +103,14 @@ class Files:
     def _tail(self, path: str, size: int) -> bytes:
         return bytes(self._fs.cat_file(path, start=-size))
 
+    def _version(self, path: str) -> str:
+        return self._etag(self._fs.info(path))
+
     def _etag(self, info: dict[str, Any]) -> str:
         raise NotImplementedError
+
+    def _remove(self, path: str) -> None:
+        self._fs.rm_file(path)
 
     def _put(self, path: str, body: bytes) -> None:
         raise NotImplementedError
@@ -117,7 +125,7 @@ class Files:
             retry=retry_if_exception(_may_pass),
             before_sleep=lambda state: _log(verb, key, state),
             reraise=True,
-            **({"sleep": self._sleep} if self._sleep else {}),
+            sleep=self._sleep,
         )
         try:
             return retrying(call)
@@ -138,10 +146,24 @@ class FolderFiles(Files):
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read()
 
+    def _remove(self, path: str) -> None:
+        super()._remove(path)
+        # Folders that became empty go too; S3 has none.
+        with suppress(OSError):
+            for folder in Path(path).relative_to(self._root).parents[:-1]:
+                (Path(self._root) / folder).rmdir()
+
     def _put(self, path: str, body: bytes) -> None:
-        beside = self._beside(path)
-        self._fs.pipe_file(beside, body)
-        Path(beside).replace(path)
+        for _ in range(TRIES):
+            beside = self._beside(path)
+            try:
+                self._fs.pipe_file(beside, body)
+                Path(beside).replace(path)
+                return
+            except FileNotFoundError:
+                # The folder was empty and has just been removed with what was in it.
+                continue
+        raise StoreFault(f"could not write {path}: its folder is removed again and again")
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
         beside = self._beside(path)
@@ -150,7 +172,7 @@ class FolderFiles(Files):
             file.flush()
             os.fsync(file.fileno())
         with _locked(Path(path).parent) as folder:
-            held = _none_if_missing(lambda p: self._etag(self._fs.info(p)), path)
+            held = _none_if_missing(self._version, path)
             if held != replaces:
                 Path(beside).unlink()
                 raise Changed(f"{path}: version {replaces} was read, {held} is there; nothing was written")
@@ -183,7 +205,7 @@ class ObjectFiles(Files):
             raise
 
 
-def open_files(store_url: str, *, sleep: Callable[[float], None] | None = None) -> Files:
+def open_files(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -> Files:
     """Return the objects of a folder or of s3://bucket/prefix; nothing is asked of the store yet."""
     if not store_url.startswith("s3://"):
         return FolderFiles(fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep)

@@ -1,4 +1,4 @@
-"""Monthly Parquet partitions: rows and their coverage in one object, replaced as a whole and proved before it counts."""
+"""Monthly Parquet partitions: rows and their coverage in one object, replaced as a whole and proved."""
 
 from __future__ import annotations
 
