@@ -178,6 +178,33 @@ def worker(queues: str | None, loglevel: str) -> None:
 
 
 @main.command()
+@click.option("--wait", default=0, help="Seconds to wait until every queue is served.")
+def workers(wait: int) -> None:
+    """List the queues that are served and by how many processes; exit 1 where one is served by none."""
+    import time
+
+    from tasks.lanes import LANES
+    from workers.heart import living
+
+    ends = time.monotonic() + wait
+    while True:
+        try:
+            with _fleet(local=False) as (tools, _):
+                choose.check_redis(tools)
+                served = [name.partition("@")[0] for name in living(tools.redis)]
+        except RequestError:
+            if time.monotonic() > ends:
+                raise
+            served = []
+        if all(lane.queue in served for lane in LANES) or time.monotonic() > ends:
+            break
+        time.sleep(0.1)
+    for lane in LANES:
+        click.echo(f"{lane.queue:<14} {served.count(lane.queue)}")
+    sys.exit(0 if all(lane.queue in served for lane in LANES) else 1)
+
+
+@main.command()
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", default=5555, show_default=True, type=click.IntRange(1, 65535))
 def flower(address: str, port: int) -> None:
