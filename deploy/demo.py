@@ -99,9 +99,8 @@ def _await_worker(env: dict[str, str]) -> None:
 
 def _show_flower(port: str) -> None:
     """Say how many workers Flower sees."""
-    with contextlib.suppress(OSError):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/workers?refresh=1", timeout=5) as answer:
-            _say(f"Flower answers {answer.status} with {len(answer.read()):,} bytes about the workers")
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/workers", timeout=5) as page:
+        _say(f"Flower shows {page.read().count(b'data-worker')} workers")
 
 
 def _free_port() -> int:

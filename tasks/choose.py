@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.request import SETTLE_MS, Request
-from workers.binance.markets import check_interval
+from workers.binance.markets import Pool, check_interval
 from workers.errors import FleetError, RequestError, StoreFault
+from workers.heart import living
 from workers.model import Interval, Kind, Market, checked_symbol, iso
 from workers.private_redis import answers
+from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
 
 #: Columns of a symbols file that hold the exchange's symbol.
@@ -95,6 +97,16 @@ def check_redis(tools: Toolbox) -> None:
     """Raise RequestError where no Redis answers."""
     if not answers(tools.settings.redis_url or ""):
         raise RequestError(f"no Redis answers at {shown(tools.settings.redis_url or '')}; nothing was queued")
+
+
+def check_workers(tools: Toolbox, pool: Pool) -> None:
+    """Raise RequestError where a queue that a run on this pool needs is served by no living worker."""
+    served = {name.partition("@")[0] for name in living(tools.redis)}
+    if missing := [queue for queue in (PLAN, rest_queue(pool), COMPACT) if queue not in served]:
+        raise RequestError(
+            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or queue it for later with "
+            "--detach; nothing was queued"
+        )
 
 
 def check_store(tools: Toolbox) -> None:

@@ -103,7 +103,7 @@ def download(
             _show_estimate(tools, request, as_json)
             return
         if not local and not detach:
-            _check_workers(tools, request)
+            choose.check_workers(tools, request.pool)
         run = _send(tools, request)
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
@@ -246,8 +246,8 @@ def _fleet(local: bool) -> Iterator[tuple[Toolbox, ExitStack]]:
 def _crew(tools: Toolbox, market: Any, stack: ExitStack) -> Any:
     """Start the lanes that a run on this market needs; they stop with the command."""
     from tasks.lanes import Crew, lanes_of
-    from workers.app import COMPACT, PLAN, rest_queue
     from workers.binance.markets import RULES
+    from workers.queues import COMPACT, PLAN, rest_queue
 
     crew = Crew(tools.settings, lanes_of(f"{PLAN},{rest_queue(RULES[market].pool)},{COMPACT}"), loglevel="WARNING")
     stack.callback(crew.stop)
@@ -260,25 +260,10 @@ def _exchange_ms(tools: Toolbox, market: Any) -> int:
     return now_ms(tools.redis) + (tools.budget(market).state().offset_ms or 0)
 
 
-def _check_workers(tools: Toolbox, request: Request) -> None:
-    from tasks.lanes import missing_lanes
-
-    if missing := missing_lanes(tools, request.pool):
-        raise RequestError(
-            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or queue it for later with "
-            "--detach; nothing was queued"
-        )
-
-
 def _send(tools: Toolbox, request: Request) -> str:
-    from tasks.messages import send_plan
     from tasks.progress import Runs
-    from workers.app import connect
 
-    connect(tools.settings)
-    run = Runs(tools.redis).create(request)
-    send_plan(run)
-    return run
+    return Runs(tools.redis).create(request)
 
 
 def _follow(tools: Toolbox, run: str, as_json: bool, crew: Any) -> int:

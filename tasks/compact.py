@@ -16,7 +16,7 @@ from workers import spans
 from workers.app import app
 from workers.binance.decode import decode_pages
 from workers.errors import BadAnswer, FleetError, RawDamaged, StoreFault
-from workers.lake import RawEntry
+from workers.lake.raw import RawEntry
 from workers.model import Block, Window, months_of
 from workers.toolbox import Toolbox
 

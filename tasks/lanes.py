@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from celery.signals import worker_ready, worker_shutting_down
 import tasks.compact
 import tasks.fetch
 import tasks.plan  # noqa: F401 - imported before the fork, so that lanes start at once
-from tasks.plan import wake_leaderless
+from tasks.plan import answer_bell, wake_leaderless
 from tasks.progress import Runs
-from workers.app import COMPACT, PLAN, connect, rest_queue
+from workers.app import connect
 from workers.binance.markets import Pool
 from workers.errors import RequestError
 from workers.heart import living
 from workers.private_redis import die_with_parent
+from workers.queues import COMPACT, PLAN, rest_queue
 from workers.settings import Settings
 from workers.toolbox import Toolbox
 
@@ -60,12 +62,6 @@ def lanes_of(names: str | None) -> list[Lane]:
         if name not in known:
             raise RequestError(f"no queue {name!r}; there are {', '.join(known)}")
     return [known[name] for name in wanted]
-
-
-def missing_lanes(toolbox: Toolbox, pool: Pool) -> list[str]:
-    """Return the queues that a run on this pool needs and no living worker serves."""
-    served = {name.partition("@")[0] for name in living(toolbox.redis)}
-    return [queue for queue in (PLAN, rest_queue(pool), COMPACT) if queue not in served]
 
 
 class Crew:
@@ -144,6 +140,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
 
     def ready(**_: object) -> None:
         toolbox.heart.start(*chores)
+        if lane.queue == PLAN:
+            threading.Thread(target=answer_bell, args=[toolbox], name="bell", daemon=True).start()
 
     def stopping(**_: object) -> None:
         toolbox.stop.set()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workers.app import COMPACT, PLAN, app, rest_queue
+from workers.app import app
 from workers.binance.markets import RULES
 from workers.model import Block, Window
+from workers.queues import COMPACT, PLAN, rest_queue
 
 
 def send_plan(run: str) -> None:

@@ -18,11 +18,12 @@ from tasks.messages import send_compact, send_fetch, send_plan
 from tasks.progress import FETCHING, Runs, State
 from tasks.request import Request
 from workers import spans
-from workers.app import COMPACT, app, rest_queue
+from workers.app import app
 from workers.binance.markets import RULES, page_count
 from workers.errors import FleetError, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span
+from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
 from workers.windows import windows
 
@@ -34,6 +35,8 @@ CALLS_IN_FLIGHT = 1500
 TURN_S = 20.0
 #: How often lost work is looked for; what is missed twice in a row is sent again.
 LOOK_S = 3.0
+#: How long one listening to the bell lasts; shorter than any timeout of the connection.
+BELL_S = 2.0
 #: Times a symbol's listing date is asked for before the symbol counts as failed.
 TRIES = 5
 
@@ -53,10 +56,21 @@ def plan(self: Any, run: str) -> None:
         raise Reject(error, requeue=True) from error
 
 
+def answer_bell(tools: Toolbox) -> None:
+    """Send a planner to each new run as its command rings, until the process is told to stop."""
+    while not tools.stop.is_set():
+        try:
+            if run := Runs(tools.redis).rung(BELL_S):
+                send_plan(run)
+        except RedisError as error:
+            logger.warning("bell: %s; listening again", error)
+            tools.stop.wait(1.0)
+
+
 def wake_leaderless(tools: Toolbox) -> None:
     """Send a planner to every run that none leads and for which none is waiting."""
     active = Runs(tools.redis).active()
-    if not tools.redis.llen("plan"):
+    if not tools.redis.llen(PLAN):
         for run, is_led in zip(active, leased(tools.redis, [f"plan|{run}" for run in active]), strict=True):
             if not is_led:
                 send_plan(run)

@@ -10,6 +10,7 @@
     klines:claims             hash   block -> run: no block is fetched for two runs at once
     klines:done:<block>       string Redis ms at which it was last compacted
     klines:active, klines:runs       set and sorted set of run ids
+    klines:bell               list   new runs; a plan lane that hears of one sends it a planner
 
 Counters are only ever moved together with the membership they count, so a task that runs twice counts once.
 """
@@ -95,7 +96,7 @@ class Runs:
         self._finish = redis.register_script(Path(__file__).with_name("finish.lua").read_text())
 
     def create(self, request: Request) -> str:
-        """Note a new run and return its id."""
+        """Note a new run, ring for a planner, and return the run's id."""
         now = now_ms(self._redis)
         run = f"{now:x}-{secrets.token_hex(2)}"
         calls = request.calls_of_one() * len(request.symbols)
@@ -104,8 +105,14 @@ class Runs:
             pipe.hset(_run(run), mapping=told)  # type: ignore[arg-type]
             pipe.zadd("klines:runs", {run: now})
             pipe.sadd("klines:active", run)
+            pipe.rpush("klines:bell", run)
             pipe.execute()
         return run
+
+    def rung(self, seconds: float) -> str | None:
+        """Return a new run for which nobody has sent a planner, waiting at most `seconds` for one."""
+        found = cast("tuple[bytes, bytes] | None", self._redis.blpop(["klines:bell"], timeout=seconds))
+        return found[1].decode() if found else None
 
     def active(self) -> list[str]:
         """Return the runs that have not ended."""

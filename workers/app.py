@@ -8,8 +8,6 @@ from celery import Celery
 
 from workers.settings import Settings
 
-PLAN, COMPACT = "plan", "compact"
-
 #: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its lease; this only
 #: clears what is left, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
@@ -37,11 +35,6 @@ app.conf.update(
         "unacked_restore_throttle": 1,
     },
 )
-
-
-def rest_queue(pool: str) -> str:
-    """Return the queue whose slots spend this pool's weight."""
-    return f"rest.{pool}"
 
 
 def connect(settings: Settings, toolbox: Any = None) -> Celery:

@@ -152,13 +152,28 @@ def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(maker: Mak
     assert spend_all(budget) <= LIMIT - 500
 
 
-def test_the_edge_of_an_uncertain_minute_sends_nothing(maker: Maker, clock: HandClock) -> None:
+def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
+    """A budget that knows the exchange's clock to a second and a half, shortly before the minute ends."""
     budget = maker(clock)
     grant = granted(budget.take(1))
     clock.advance(500)
     budget.learn(grant, used=1, date_ms=START_MS, served=True, rtt_ms=500)
+    budget.set_limit(LIMIT)
     clock.advance(START_MS + MINUTE_MS - clock.now_ms() - 400)
-    assert waiting(budget.take(1)).ms >= 400
+    return budget
+
+
+def test_the_edge_of_an_uncertain_minute_sends_nothing_when_room_is_scarce(maker: Maker, clock: HandClock) -> None:
+    assert waiting(at_an_uncertain_edge(maker, clock).take(3 * LIMIT // 4)).ms >= 400
+
+
+def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(maker: Maker, clock: HandClock) -> None:
+    budget = at_an_uncertain_edge(maker, clock)
+    grant = granted(budget.take(500))
+    clock.advance(100)
+    budget.learn(grant, used=None, date_ms=None, served=True)
+    clock.advance(5_000)
+    assert spend_all(budget) <= LIMIT - 500
 
 
 def test_a_closed_pool_answers_everybody_with_the_time_left(maker: Maker, clock: HandClock) -> None:

@@ -5,20 +5,33 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from redis import Redis
 
 from workers.binance.markets import RULES
-from workers.binance.rest import Listing, RestClient
 from workers.limits import RedisBudget
 from workers.model import Market, Series, Span
+
+if TYPE_CHECKING:
+    from workers.binance.rest import RestClient
 
 #: How long an exchangeInfo is believed, seconds.
 FRESH_S = 3600
 
 #: A delivery date that means "never" lies beyond this (2100-01-01).
 _NEVER_MS = 4_102_444_800_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One symbol as exchangeInfo tells it; times in ms UTC, None where the exchange says nothing."""
+
+    symbol: str
+    status: str
+    onboard_ms: int | None
+    delivery_ms: int | None
 
 
 class Listings:

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
+from workers.binance.listings import Listing
 from workers.binance.markets import RULES, Page, Rules
 from workers.errors import (
     BadAnswer,
@@ -51,16 +52,6 @@ class Answer:
     rtt_ms: int
     waited_s: float
     grant: Grant
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One symbol as exchangeInfo tells it; times in ms UTC, None where the exchange says nothing."""
-
-    symbol: str
-    status: str
-    onboard_ms: int | None
-    delivery_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

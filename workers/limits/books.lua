@@ -20,6 +20,7 @@ local DRIFT = 0.0002              -- how fast two clocks may part, ms per ms
 local RESERVE = 0.005             -- part of the limit never spent
 local FOREIGN_MARGIN = 0.01       -- part of the limit left to others, once others are seen
 local PACE_MS = 1000              -- least time from which the pace of others is told
+local EDGE_SPARE = 0.25            -- part of the limit free in both minutes, for a call at their edge
 local LATE_MS = 10000             -- after this much of a minute, unclaimed places are given away
 local KEEP_MS = 86400000
 

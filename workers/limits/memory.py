@@ -15,6 +15,7 @@ DRIFT = 0.0002
 RESERVE = 0.005
 FOREIGN_MARGIN = 0.01
 PACE_MS = 1_000
+EDGE_SPARE = 0.25
 LATE_MS = 10_000
 LOOK_AGAIN_MS = 3_000
 MINUTE_MS = 60_000
@@ -105,7 +106,10 @@ class MemoryBudget:
         places = 0 if place == minute or MINUTE_MS - begins_in > LATE_MS else count.reserved
         full = math.floor(min(limit * (1 - RESERVE) - self._used(count), limit * self._share / 1000 - count.spent))
         left = math.floor(full - self._others(count, limit) - places)
-        if certain or not knows_clock:
+        spare = limit * EDGE_SPARE + weight
+        following = self._count(minute + 1)
+        unspent = limit * self._share / 1000 - following.spent - following.reserved - count.flying
+        if certain or not knows_clock or min(left, unspent) >= spare:
             if weight <= left:
                 count.spent += weight
                 count.flying += weight

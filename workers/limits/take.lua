@@ -15,7 +15,7 @@ local function wait_for(ms, kept)
   return {0, math.max(1, math.ceil(ms)), kept or -1}
 end
 
--- The exchange's minute: only while both ends of our uncertainty agree on it may a call be sent.
+-- The exchange's minute, certain while both ends of our uncertainty agree on it.
 local minute = math.floor(earliest() / 60000)
 local certain = minute == math.floor(latest() / 60000)
 local begins_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + DRIFT))
@@ -39,7 +39,12 @@ local used = math.max(count.spent, count.header + count.flying + (before and bef
 local full = math.floor(math.min(limit * (1 - RESERVE) - used, limit * share / 1000 - count.spent))
 local left = math.floor(full - others - places)
 
-if certain or not knows_clock then
+-- At a minute's uncertain edge a call is sent only where both minutes have room to spare; it is charged to both.
+local following = count_of(minute + 1)
+local spare = limit * EDGE_SPARE + weight
+local edge = left >= spare and limit * share / 1000 - following.spent - following.reserved - count.flying >= spare
+
+if certain or edge or not knows_clock then
   if weight <= left then
     count.spent = count.spent + weight
     count.flying = count.flying + weight
@@ -51,7 +56,6 @@ if certain or not knows_clock then
 end
 
 -- A full minute, or its edge: a place in the next one, if that has any.
-local following = count_of(minute + 1)
 local room = math.min(limit * share / 1000, limit * (1 - RESERVE) - (pool.foreign or 0)) - following.spent
   - following.reserved
 if weight > room then return wait_for(begins_in) end
