@@ -1,0 +1,55 @@
+"""Workers that vanish without a word: what they held comes back, and nothing is lost or held twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import Fleet, Wanted, until
+
+WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"), "2024-01-01", "2024-04-01")
+#: A dead worker's windows are sent again some 10 s later: two kills with one recovery between them, and its end.
+KILL_EVERY_S = 6.0
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    fleet = fleet_of("--latency-ms", "250", KLINES_SLOTS="10")
+    fleet.start_worker()
+    return fleet
+
+
+def test_workers_killed_again_and_again_lose_no_kline_and_overspend_no_minute(fleet: Fleet) -> None:
+    command, kills = fleet.start("download", "--json", *WANTED.arguments), 0
+    while kills < 3:
+        time.sleep(KILL_EVERY_S)
+        assert command.runs, f"the run ended after {kills} kills: make it longer"
+        fleet.workers.pop().kill_tree()
+        kills += 1
+        fleet.start_worker()
+    done = command.result(60)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    WANTED.assert_held(fleet)
+    assert fleet.exchange.refused(429) == fleet.exchange.refused(418) == 0
+    assert not fleet.exchange.overspent()
+    WANTED.assert_nothing_is_missing(fleet)
+
+
+@pytest.mark.parametrize("queue", ["plan", "rest.spot", "compact"])
+def test_a_lane_killed_in_the_middle_is_started_again_by_its_worker(fleet: Fleet, queue: str) -> None:
+    worker = fleet.workers[0]
+    command = fleet.start("download", "--json", *WANTED.arguments)
+    until("klines arrive", lambda: fleet.exchange.books()["klines"] > 100_000)
+    killed = fleet.lanes_of(worker)[queue]
+    os.kill(killed, signal.SIGKILL)
+    until("the lane is back", lambda: fleet.lanes_of(worker).get(queue, killed) != killed)
+    done = command.result(60)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    WANTED.assert_held(fleet)
+    assert fleet.exchange.refused(429) == 0
+    assert not fleet.exchange.overspent()
+    WANTED.assert_nothing_is_missing(fleet)
