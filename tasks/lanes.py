@@ -114,6 +114,8 @@ class Crew:
             return
         os.setsid()
         die_with_parent()
+        # Results alone go to stdout, and the library greets and takes leave there; what matters is logged.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         try:
             code = serve(self._settings, lane, self._loglevel)
         except BaseException:
