@@ -123,11 +123,16 @@ class Planner:
         calls_of_one = request.calls_of_one()
         for series in request.series(first=index):
             after = calls_of_one * (len(request.symbols) - index - 1)
-            held = Held(self._tools, series)
+            held, newest = Held(self._tools, series), None
+            if not self._tools.listings.knows_life(series) and spans.gaps(held.spans, request.span):
+                # Its first candle has to be asked for. Meanwhile its newest block is fetched: that one exists.
+                newest = series.block(request.end_ms - 1)
+                yield newest, newest.span.clip(request.span), held
             span = self._clipped(request, held)
             for block in series.blocks(Span(max(span.start_ms, from_ms), span.end_ms)):
                 wanted = block.span.clip(span)
-                yield block, wanted, held
+                if block != newest:
+                    yield block, wanted, held
                 ahead = page_count(series, Span(wanted.end_ms, span.end_ms)) + after
                 self._runs.move_cursor(self._run, index, wanted.end_ms, ahead)
             index, from_ms = index + 1, 0

@@ -70,6 +70,11 @@ class Listings:
         """Return the names of all symbols, sorted."""
         return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_key(market))) if name)
 
+    def knows_life(self, series: Series) -> bool:
+        """Return whether `life` can be told without asking the exchange."""
+        listing = self.get(series.market, series.symbol)
+        return bool(listing and listing.onboard_ms) or bool(self._redis.hexists(_first(series), series.symbol))
+
     def life(self, series: Series) -> Span:
         """Return the time in which the series can have candles, as far as the exchange tells; [0, 2100) unclipped.
 
@@ -83,13 +88,12 @@ class Listings:
         return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else _NEVER_MS)
 
     def _first_ms(self, series: Series) -> int:
-        key = f"klines:first:{series.market}:{series.interval}"
-        known = cast("bytes | None", self._redis.hget(key, series.symbol))
+        known = cast("bytes | None", self._redis.hget(_first(series), series.symbol))
         if known is None:
             first_ms = self._client(series.market).first_open_ms(series.symbol, series.interval)
             if first_ms is None:
                 return _NEVER_MS
-            self._redis.hset(key, series.symbol, first_ms)
+            self._redis.hset(_first(series), series.symbol, first_ms)
             return first_ms
         return int(known)
 
@@ -99,6 +103,10 @@ _LIMITS = "klines:limits"
 
 def _key(market: Market) -> str:
     return f"klines:listings:{market}"
+
+
+def _first(series: Series) -> str:
+    return f"klines:first:{series.market}:{series.interval}"
 
 
 def _packed(listing: Listing) -> str:

@@ -67,7 +67,11 @@ class Partitions:
 
 def merge(held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """Return the candles of both, sorted by open time, each once; the new one where both have it."""
-    return pl.concat([held, new]).unique("open_time", keep="last", maintain_order=True).sort("open_time")
+    both = pl.concat([held, new]) if held.height else new
+    opened = both["open_time"]
+    if opened.is_sorted() and opened.n_unique() == both.height:
+        return both
+    return both.unique("open_time", keep="last", maintain_order=True).sort("open_time")
 
 
 def encode(rows: pl.DataFrame, covered: Iterable[Span]) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 
 from workers.errors import OverWeight
 from workers.limits.bucket import Budget, Grant
@@ -25,13 +24,13 @@ class Patience:
 
         OverWeight where the wait would be longer than allowed (a long ban), or the process is told to stop.
         """
-        began, place = time.monotonic(), None
+        waited_s, place = 0.0, None
         while True:
             answer = budget.take(weight, place)
-            waited_s = time.monotonic() - began
             if isinstance(answer, Grant):
                 return answer, waited_s
             pause_s = (answer.ms + random.uniform(0, min(JITTER_MS, answer.ms))) / 1000
             if waited_s + pause_s > self._longest_s or self._stop.wait(pause_s):
                 raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
+            waited_s += pause_s
             place = answer.place
