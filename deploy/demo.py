@@ -10,11 +10,11 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +46,6 @@ def main() -> int:
             stack.enter_context(_running(Path(home) / "flower.log", env, KLINES, "flower", "--port", port))
             _say(f"Flower at http://127.0.0.1:{port}")
             codes = [_download(env, market, symbols) for market, symbols in ORDERS]
-            _show_flower(port)
         except KeyboardInterrupt:
             print("\nstopping what was started", file=sys.stderr)
             return 130
@@ -97,15 +96,7 @@ def _await_worker(env: dict[str, str]) -> None:
         raise TimeoutError(f"no worker answered within {STARTS_WITHIN_S:.0f} s")
 
 
-def _show_flower(port: str) -> None:
-    """Say how many workers Flower sees."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/workers", timeout=5) as page:
-        _say(f"Flower shows {page.read().count(b'data-worker')} workers")
-
-
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

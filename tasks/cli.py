@@ -220,6 +220,7 @@ def flower(address: str, port: int) -> None:
         url = broker_url(tools.settings.redis_url or "")
     click.echo(f"Flower: http://{address}:{port}", err=True)
     arguments = [f"--address={address}", f"--port={port}", "--max-tasks=10000", "--logging=warning"]
+    arguments.append("--tasks-columns=name,args,state,received,runtime,worker")
     python = [sys.executable, "-m", "celery", "-A", "workers.app:app", "--quiet"]
     os.environ["CELERY_BROKER_URL"] = url
     os.execv(sys.executable, [*python, "flower", *arguments])

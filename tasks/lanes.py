@@ -157,7 +157,6 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         hostname=f"{lane.queue}.{os.getpid()}@{os.uname().nodename}",
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
         task_events=True,
         loglevel=loglevel,
         quiet=True,
