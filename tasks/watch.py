@@ -12,6 +12,7 @@ from redis import RedisError
 
 from tasks.progress import Progress, Runs, State
 from workers.errors import FleetError
+from workers.lake import keys
 from workers.limits import PoolState
 from workers.model import MINUTE_MS
 from workers.toolbox import Toolbox
@@ -86,7 +87,7 @@ class Summary:
             f"{f['klines_per_weight']:,} klines for 1",
             f"  slots     {f['slots']:>13,}   pay at {f['rtt_ms'] or '?'} ms a round trip, {f['slots_most']} at most",
             f"  blocks    {f['blocks_compacted']:>13,}   compacted, {f['blocks_held']:,} were held already",
-            f"  Parquet   {f['lake']}/market={p.request.market}/kind={p.request.kind}/interval={p.request.interval}/",
+            f"  Parquet   {self.store_url}/{keys.series_folder('lake', next(p.request.series())).rpartition('/')[0]}/",
         ]
         lines += [f"  {symbol}: {note}" for symbol, note in list(p.notes.items())[:NAMED_FAILURES]]
         lines += [f"  FAILED {name}: {reason}" for name, reason in list(p.failed.items())[:NAMED_FAILURES]]
