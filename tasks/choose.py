@@ -57,7 +57,7 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
     if start_ms >= end_ms:
         raise RequestError(f"start {start} is not before end {end}; nothing was queued")
     closed_ms = interval.floor(now_ms - SETTLE_MS)
-    first_ms, last_ms = interval.ceil(start_ms), min(interval.ceil(end_ms), closed_ms)
+    first_ms, last_ms = interval.ceil(start_ms), min(interval.ceil(min(end_ms, now_ms)), closed_ms)
     if first_ms >= last_ms:
         raise RequestError(
             f"no {interval} candle opens and closes between {start} and {end or 'now'}; nothing was queued"

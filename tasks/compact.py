@@ -49,20 +49,32 @@ def compact_block(tools: Toolbox, run: str, block: Block) -> None:
         gained = sum(_merge_months(tools, block, frames))
         if not tools.settings.keep_raw:
             tools.raw.drop(entry for entry, _ in frames)
+        again = _fetch_again(runs, run, block, damaged)
+        # Only once its window is on the latch again: a compaction that is killed in between must not hide it.
         tools.raw.drop(damaged)
-        again = [w for w in _windows(block, damaged) if runs.try_again(run, str(w), FETCHED_AGAIN)]
         if again:
-            for window in again:
-                runs.reopen(run, window)
             send_fetch(run, again)
             return
-        reason = f"RawDamaged: {damaged[0].key} and its copies" if damaged else ""
+        reason = ""
     except FleetError as error:
         if isinstance(error, StoreFault) and runs.try_again(run, str(block), HAND_BACKS):
             raise Reject(error, requeue=True) from error
         logger.error("compact %s failed: %s", block, error.reason)
         gained, reason = 0, error.reason
     runs.close(run, block, gained, reason=reason)
+
+
+def _fetch_again(runs: Runs, run: str, block: Block, damaged: list[RawEntry]) -> list[Window]:
+    """Put the windows of damaged raw objects back on the latch and return them; those tried too often have failed."""
+    again = []
+    for span in spans.union(entry.span for entry in damaged):
+        window = Window(block, span)
+        if runs.try_again(run, str(window), FETCHED_AGAIN):
+            runs.reopen(run, window)
+            again.append(window)
+        else:
+            runs.fail(run, str(block), f"RawDamaged: what came of {span} was damaged {FETCHED_AGAIN} times")
+    return again
 
 
 def _load(tools: Toolbox, entries: Iterable[RawEntry]) -> tuple[list[tuple[RawEntry, pl.DataFrame]], list[RawEntry]]:
@@ -101,7 +113,3 @@ def _merge_months(tools: Toolbox, block: Block, frames: list[tuple[RawEntry, pl.
             opened = rows["open_time"].dt.timestamp("ms")
             of_month = rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
             yield tools.partitions.merge(block.series, month, of_month, covered)
-
-
-def _windows(block: Block, entries: Iterable[RawEntry]) -> list[Window]:
-    return [Window(block, span) for span in spans.union(entry.span for entry in entries)]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.request import Request
-from workers import spans
 from workers.binance.markets import pages
 from workers.toolbox import Toolbox
-from workers.windows import windows
+from workers.windows import missing, windows
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,13 @@ def estimate(tools: Toolbox, request: Request) -> Estimate:
         listing = tools.listings.get(series.market, series.symbol)
         begins_ms = listing.onboard_ms if listing and listing.onboard_ms else request.start_ms
         for block in series.blocks(request.span):
-            for missing in spans.gaps(held, block.span.clip(request.span)):
-                if missing.end_ms <= begins_ms:
+            for part in missing(series, held, block.span.clip(request.span)):
+                if part.end_ms <= begins_ms:
                     continue
-                cut = list(windows(block, [missing]))
+                cut = list(windows(block, [part]))
                 made = [page for window in cut for page in pages(series, window.span)]
                 count, calls = count + len(cut), calls + len(made)
                 weight += sum(page.weight for page in made)
-                klines += series.interval.opens(missing.start_ms, missing.end_ms)
+                klines += series.interval.opens(part.start_ms, part.end_ms)
     limit = int(tools.settings.weight_share * (tools.budget(request.market).state().limit or 1))
     return Estimate(len(request.symbols), klines, count, calls, weight, max(1, limit))

@@ -25,7 +25,7 @@ from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span
 from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
-from workers.windows import windows
+from workers.windows import missing, windows
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ TURN_S = 20.0
 LOOK_S = 3.0
 #: How long one listening to the bell lasts; shorter than any timeout of the connection.
 BELL_S = 2.0
-#: Times a symbol's listing date is asked for before the symbol counts as failed.
+#: Times that what is held of a symbol, or when it was listed, is looked up before the symbol counts as failed.
 TRIES = 5
 
 
@@ -54,6 +54,10 @@ def plan(self: Any, run: str) -> None:
         logger.warning("plan %s: handed back: %s", run, error)
         tools.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
+    except FleetError as error:
+        logger.error("plan %s: %s", run, error.reason)
+        Runs(tools.redis).fail(run, "plan", error.reason)
+        Runs(tools.redis).end(run, State.INCOMPLETE)
 
 
 def answer_bell(tools: Toolbox) -> None:
@@ -123,8 +127,12 @@ class Planner:
         calls_of_one = request.calls_of_one()
         for series in request.series(first=index):
             after = calls_of_one * (len(request.symbols) - index - 1)
-            held, newest = Held(self._tools, series), None
-            if not self._tools.listings.knows_life(series) and spans.gaps(held.spans, request.span):
+            held, newest = self._look(request, series), None
+            if held is None:
+                index, from_ms = index + 1, 0
+                self._runs.move_cursor(self._run, index, 0, after)
+                continue
+            if not self._tools.listings.knows_life(series) and missing(series, held.spans, request.span):
                 # Its first candle has to be asked for. Meanwhile its newest block is fetched: that one exists.
                 newest = series.block(request.end_ms - 1)
                 yield newest, newest.span.clip(request.span), held
@@ -138,17 +146,29 @@ class Planner:
             index, from_ms = index + 1, 0
             self._runs.move_cursor(self._run, index, 0, after)
 
+    def _look(self, request: Request, series: Series) -> Held | None:
+        """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
+        try:
+            return Held(self._tools, series)
+        except FleetError as error:
+            self._give_up(request, series.symbol, error)
+            return None
+
+    def _give_up(self, request: Request, symbol: str, error: FleetError) -> None:
+        """Note a symbol as failed; raise the error again while another try may mend it."""
+        if isinstance(error, Transient) and self._runs.try_again(self._run, symbol, TRIES):
+            raise error
+        self._runs.fail(self._run, f"{request.market} {symbol}", error.reason)
+
     def _clipped(self, request: Request, held: Held) -> Span:
         """Return the part of the request in which the series can have candles; all of it where all is held."""
-        if not spans.gaps(held.spans, request.span):
+        if not missing(held.series, held.spans, request.span):
             return request.span
         symbol = held.series.symbol
         try:
             span = request.span.clip(self._tools.listings.life(held.series))
         except FleetError as error:
-            if isinstance(error, Transient) and self._runs.try_again(self._run, symbol, TRIES):
-                raise
-            self._runs.fail(self._run, f"{request.market} {symbol}", error.reason)
+            self._give_up(request, symbol, error)
             return Span(request.end_ms, request.end_ms)
         if span != request.span:
             self._runs.note(self._run, symbol, "did not trade then" if span.is_empty else f"traded only in {span}")
@@ -156,11 +176,11 @@ class Planner:
 
     def _put_under_way(self, block: Block, wanted: Span, held: Held) -> None:
         """Send what is missing of a claimed block; straight to compaction where only that is missing."""
-        missing = spans.gaps(held.spans, wanted)
-        if not missing and not held.is_raw_in(block):
+        parts = missing(block.series, held.spans, wanted)
+        if not parts and not held.is_raw_in(block):
             self._runs.hold(self._run, block)
             return
-        cut = list(windows(block, missing))
+        cut = list(windows(block, parts))
         self._runs.open(self._run, block, cut, sum(page_count(block.series, window.span) for window in cut))
         if cut:
             send_fetch(self._run, cut)
@@ -173,6 +193,7 @@ class Planner:
             if self._runs.claim(self._run, block):
                 held = Held(self._tools, block.series)
                 self._put_under_way(block, block.span.clip(self._clipped(request, held)), held)
+                self._runs.settle(self._run, block)
         if self._runs.blocks(self._run) or self._runs.deferred(self._run):
             return False
         progress = self._runs.progress(self._run)

@@ -93,7 +93,9 @@ class Runs:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._finish = redis.register_script(Path(__file__).with_name("finish.lua").read_text())
+        self._finish, self._claim = (
+            redis.register_script(Path(__file__).with_name(f"{verb}.lua").read_text()) for verb in ("finish", "claim")
+        )
 
     def create(self, request: Request) -> str:
         """Note a new run, ring for a planner, and return the run's id."""
@@ -170,23 +172,17 @@ class Runs:
 
     def claim(self, run: str, block: Block) -> bool:
         """Take a block for this run; False, and deferred, while another run that lives has it."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hsetnx("klines:claims", str(block), run)
-            pipe.hget("klines:claims", str(block))
-            _, owner = pipe.execute()
-        if owner.decode() != run and self._redis.sismember("klines:active", owner):
-            self._redis.sadd(_run(run, "deferred"), str(block))
-            return False
-        with self._redis.pipeline() as pipe:
-            pipe.hset("klines:claims", str(block), run)
-            pipe.srem(_run(run, "deferred"), str(block))
-            pipe.execute()
-        return True
+        keys = ["klines:claims", "klines:active", _run(run, "deferred")]
+        return bool(self._claim(keys, [str(block), run]))
 
     def deferred(self, run: str) -> list[Block]:
         """Return the blocks that another run had when this one wanted them."""
         found = cast("set[bytes]", self._redis.smembers(_run(run, "deferred")))
         return sorted(Block.parse(block.decode()) for block in found)
+
+    def settle(self, run: str, block: Block) -> None:
+        """Note that a block that had to wait is under way for this run, or held."""
+        self._redis.srem(_run(run, "deferred"), str(block))
 
     def compacted_ms(self, block: Block) -> int:
         """Return the Redis ms at which the block was last compacted, 0 where that is long ago."""
@@ -244,9 +240,10 @@ class Runs:
     def finish(self, run: str, window: Window, counts: dict[str, int], *, reason: str = "") -> bool:
         """Take a window off its latch; returns whether its block is to be compacted now."""
         latch, block = _latch(window.block), str(window.block)
-        keys = [latch, _run(run), _run(run, "blocks"), _run(run, "failed"), _run(run, "wake")]
+        keys = [latch, _run(run), _run(run, "blocks"), _run(run, "failed"), _run(run, "wake"), "klines:claims"]
+        failed = str(window) if reason else ""
         counters = [part for pair in counts.items() for part in pair]
-        return bool(self._finish(keys, [_name(window.span), block, str(window) if reason else "", reason, *counters]))
+        return bool(self._finish(keys, [_name(window.span), block, failed, reason, run, *counters]))
 
     def close(self, run: str, block: Block, rows: int, *, reason: str = "") -> None:
         """Note that a block is compacted (or could not be, for a reason), and let other runs have it."""

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import polars as pl
-from redis import Redis
+from redis import Redis, RedisError
 
 from deploy.simulator import truth
 from workers.lake import keys
@@ -37,6 +41,33 @@ def until(what: str, holds: Callable[[], Any], within_s: float = 20.0) -> Any:
         assert time.monotonic() < ends, f"{what}: not within {within_s} s"
         time.sleep(0.02)
     return value
+
+
+def ask(url: str, method: str = "GET", body: Any = None) -> Any:
+    """Return the JSON that a stand-in answers."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all its descendants that live, parents first."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs (one that ended and was not waited for does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Process:
@@ -70,6 +101,18 @@ class Process:
             self.process.stdout.close()
         self.process = None
 
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def kill_tree(self) -> None:
+        """Kill it and all its descendants at once, as a machine that loses its power would."""
+        for pid in tree(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.stop(signal.SIGKILL)
+
     def __enter__(self) -> Self:
         return self
 
@@ -77,6 +120,38 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Command(Process):
+    """A `klines` command that goes on beside the test."""
+
+    def __init__(self, arguments: list[str], folder: Path, env: dict[str, str]) -> None:
+        name = uuid.uuid4().hex
+        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [str(KLINES), *arguments],
+                cwd=folder,
+                env=env,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def interrupt(self) -> None:
+        """Do as Ctrl-C does."""
+        os.kill(self.pid, signal.SIGINT)
+
+    def result(self, within_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Return how it ended, waiting for that."""
+        assert self.process
+        code = self.process.wait(within_s)
+        return subprocess.CompletedProcess([], code, self._out.read_text(), self._err.read_text())
 
 
 class Exchange(Process):
@@ -95,11 +170,7 @@ class Exchange(Process):
         assert self.url.startswith("http"), (folder / "exchange.log").read_text()
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/sim/{path}", method=method, data=None if body is None else json.dumps(body).encode()
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or b"null")
+        return ask(f"{self.url}/sim/{path}", method, body)
 
     def books(self) -> dict[str, Any]:
         books: dict[str, Any] = self.ask("GET", "books")
@@ -109,12 +180,53 @@ class Exchange(Process):
         calls: list[dict[str, Any]] = self.ask("GET", "calls")
         return calls
 
+    def overspent(self) -> list[dict[str, Any]]:
+        """Return the minutes in which more weight was sent than they hold."""
+        return [minute for minute in self.books()["minutes"] if minute["weight"] > minute["limit"]]
+
+    def refused(self, status: int) -> int:
+        """Return how many calls were answered with 429 or 418 for their weight or in a ban."""
+        return sum(minute[f"refused_{status}"] for minute in self.books()["minutes"])
+
+    def pages(self) -> Counter[tuple[str, str, str, str]]:
+        """Return how often each page was served in full: (market, symbol, start, end) -> times."""
+        good = (call for call in self.calls() if call["status"] == 200 and not call["fault"] and call["end"])
+        return Counter((call["market"], call["symbol"], call["start"], call["end"]) for call in good)
+
     def faults(self, rates: dict[str, float], **options: Any) -> None:
         self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
 
     @property
     def env(self) -> dict[str, str]:
         return dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
+
+
+class ObjectStore(Process):
+    """The stand-in for S3 as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.object_store"]
+        self.spawn(command, dict(os.environ), folder / "store.log", subprocess.PIPE)
+        assert self.process
+        assert self.process.stdout
+        self.url = self.process.stdout.readline().decode().strip()
+        assert self.url.startswith("http"), (folder / "store.log").read_text()
+
+    @property
+    def env(self) -> dict[str, str]:
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        return {**keys, "AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1"}
+
+    def faults(self, **wanted: Any) -> None:
+        ask(f"{self.url}/-/faults", "PUT", wanted)
+
+    def writes(self) -> list[dict[str, Any]]:
+        writes: list[dict[str, Any]] = ask(f"{self.url}/-/writes")
+        return writes
+
+    def objects(self) -> dict[str, int]:
+        objects: dict[str, int] = ask(f"{self.url}/-/objects")
+        return objects
 
 
 class RedisServer(Process):
@@ -147,6 +259,7 @@ class Fleet:
     store_url: str
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[Process] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
 
     @property
     def env(self) -> dict[str, str]:
@@ -157,21 +270,29 @@ class Fleet:
     def start_worker(self, *options: str) -> Process:
         """Start one worker and return once its lanes answer."""
         worker = Process()
-        lanes_before = self.lanes()
         worker.spawn([str(KLINES), "worker", *options], self.env, self.folder / "worker.log")
         self.workers.append(worker)
         lanes = len(options[1].split(",")) if options[:1] == ("--queues",) else 4
-        until("the worker's lanes answer", lambda: self.lanes() >= lanes_before + lanes)
+        until("the worker's lanes answer", lambda: len(self.lanes_of(worker)) >= lanes)
         return worker
 
-    def lanes(self) -> int:
-        """Lanes whose heart has beaten within the last seconds."""
+    def lanes_of(self, worker: Process) -> dict[str, int]:
+        """Return the queues that a worker serves now, with the process of each."""
         client = self.redis.client()
         try:
-            seconds, micros = client.time()
-            return int(client.zcount("klines:workers", seconds * 1000 + micros // 1000, "+inf"))
+            beating = [name.decode().split("|") for name in client.zrange("klines:workers", 0, -1)]
+        except RedisError:
+            beating = []
         finally:
             client.close()
+        living = set(tree(worker.pid))
+        return {serves.partition("@")[0]: int(pid) for serves, _, pid in beating if int(pid) in living}
+
+    def start(self, *arguments: str) -> Command:
+        """Start a `klines` command and return at once."""
+        command = Command(list(arguments), self.folder, self.env)
+        self.commands.append(command)
+        return command
 
     def klines(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
@@ -191,8 +312,55 @@ class Fleet:
         return path.read_text(errors="replace")[-size:] if path.exists() else ""
 
     def close(self) -> None:
-        for process in (*self.workers, self.exchange, self.redis):
+        for process in (*self.commands, *self.workers, self.exchange, self.redis):
             process.stop()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One request as a user words it, and the check that the lake holds what it asks for: all, once, and no more."""
+
+    market: str
+    symbols: tuple[str, ...]
+    start: str
+    end: str
+    interval: str = "1m"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        series = ("--market", self.market, "--symbols", ",".join(self.symbols), "--interval", self.interval)
+        return (*series, "--start", self.start, "--end", self.end)
+
+    def truth(self, symbol: str) -> pl.DataFrame:
+        """Return what a perfect lake holds of one symbol."""
+        return truth_frame(self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end))
+
+    @property
+    def klines(self) -> int:
+        """How many candles there are."""
+        return sum(self.truth(symbol).height for symbol in self.symbols)
+
+    def assert_held(self, fleet: Fleet) -> None:
+        """The lake equals the exchange's truth row by row, and nothing is left in the raw zone."""
+        for symbol in self.symbols:
+            held, truth = lake_frame(fleet.store_url, self.market, symbol, self.interval), self.truth(symbol)
+            assert held.height == truth.height, f"{symbol}: {held.height} rows, {truth.height} exist"
+            assert held["open_time"].is_unique().all(), f"{symbol}: a candle is held twice"
+            assert held.equals(truth), f"{symbol}: a row differs"
+        if not fleet.store_url.startswith("s3://"):
+            left = [str(path) for path in Path(fleet.store_url, "raw").rglob("*") if path.is_file()]
+            assert not left, f"raw objects were left: {left[:5]}"
+
+    def assert_nothing_is_missing(self, fleet: Fleet) -> None:
+        """The same request again asks the exchange for no kline."""
+        fleet.exchange.ask("DELETE", "calls")
+        assert fleet.download(*self.arguments)["requests"] == 0
+        assert fleet.exchange.calls() == []
+
+
+def ms_of(day: str) -> int:
+    """Return a day or moment without a zone, UTC, in ms."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def truth_frame(market: str, symbol: str, interval: str, start_ms: int, end_ms: int) -> pl.DataFrame:
@@ -205,8 +373,16 @@ def truth_frame(market: str, symbol: str, interval: str, start_ms: int, end_ms: 
     return pl.read_csv(csv, has_header=False, schema=wire).cast(schema)
 
 
-def lake_frame(store: Path, market: str, symbol: str, interval: str) -> pl.DataFrame:
+def lake_frame(store: Path | str, market: str, symbol: str, interval: str) -> pl.DataFrame:
     """Return every row the lake holds of a series, read as any user of Polars would, in the files' order."""
-    series = Series(Market(market), Kind.KLINES, Interval(interval), symbol)
-    files = sorted((store / keys.series_folder("lake", series)).glob("*.parquet"))
+    folder = keys.series_folder("lake", Series(Market(market), Kind.KLINES, Interval(interval), symbol))
+    if str(store).startswith("s3://"):
+        return pl.read_parquet(f"{store}/{folder}/*.parquet", storage_options=s3_options(), hive_partitioning=False)
+    files = sorted((Path(store) / folder).glob("*.parquet"))
     return pl.concat([pl.read_parquet(file) for file in files]) if files else SCHEMAS[Kind.KLINES].to_frame()
+
+
+def s3_options() -> dict[str, str]:
+    """Return what Polars needs to know of the S3 server that the environment names."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
+    return {name.lower(): os.environ[name] for name in names if name in os.environ} | {"aws_allow_http": "true"}

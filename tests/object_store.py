@@ -1,124 +1,246 @@
-"""A small S3 server in memory, with conditional PUTs and faults on demand: `python -m tests.object_store`.
+"""A small S3 server in memory: `python -m tests.object_store` prints its address, one line, when it is ready.
 
-Prints its address. PUT /faults?before=0.1&after=0.05 has that share of PUTs fail before, or after, they are stored;
-GET /faults tells how many did, and how many PUTs under lake/ carried no condition.
+Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET (Range), HEAD, DELETE,
+ListObjectsV2. No signature is checked. It can be made to fail writes before or after it has stored them.
+
+control (JSON):  PUT /-/faults {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1, "methods": ["PUT"]}
+                 GET /-/writes     every PUT and DELETE in order: key, condition, status, fault      DELETE empties it
+                 GET /-/objects    key -> size
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import re
-from dataclasses import dataclass, field
+import signal
+import socket
+import struct
+import sys
+from dataclasses import asdict, dataclass
+from email.utils import formatdate
+from random import Random
+from typing import Any
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+MOST_KEYS = 1000
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-@dataclass
-class Bucket:
-    """Objects by key, and what is to go wrong."""
+@dataclass(slots=True)
+class Write:
+    """One PUT or DELETE, in the order of arrival."""
 
-    objects: dict[str, bytes] = field(default_factory=dict)
+    method: str
+    key: str
+    if_match: str | None
+    if_none_match: str | None
+    status: int = 0
+    fault: str | None = None
+    stored: bool = False
+
+
+@dataclass(slots=True)
+class Faults:
+    """Shares of writes that fail before they are stored, and after (the answer is lost)."""
+
     before: float = 0.0
     after: float = 0.0
-    failed: int = 0
-    unconditional: int = 0
-    rng: random.Random = field(default_factory=lambda: random.Random(3))
+    reset_share: float = 0.5
+    seed: int = 0
+    methods: tuple[str, ...] = ("PUT",)
 
-    async def put(self, request: web.Request) -> web.Response:
-        key, body = request.match_info["key"], await request.read()
-        held, wants = self.objects.get(key), request.headers.get("If-Match", "").strip('"')
-        if self.rng.random() < self.before:
-            return self._fail()
-        if not wants and "If-None-Match" not in request.headers:
-            self.unconditional += "lake/market=" in key
-        if (wants and (held is None or etag(held) != wants)) or (
-            "If-None-Match" in request.headers and held is not None
-        ):
-            return error(412, "PreconditionFailed")
-        self.objects[key] = body
-        if self.rng.random() < self.after:
-            return self._fail()
-        return web.Response(headers={"ETag": f'"{etag(body)}"'})
 
-    async def get(self, request: web.Request) -> web.Response:
-        key = request.match_info["key"]
-        if not key:
-            return self._list(request)
-        body = self.objects.get(key)
-        if body is None:
-            return error(404, "NoSuchKey")
-        headers = {"ETag": f'"{etag(body)}"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
-        span = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
-        if not span:
-            return web.Response(body=body, headers=headers)
-        first = int(span[1]) if span[1] else max(0, len(body) - int(span[2]))
-        last = min(len(body), int(span[2]) + 1) if span[1] and span[2] else len(body)
-        headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(body)}"
-        return web.Response(status=206, body=body[first:last], headers=headers)
+class ObjectStore:
+    """Buckets of objects, and what was done to them."""
 
-    async def delete(self, request: web.Request) -> web.Response:
-        self.objects.pop(request.match_info["key"], None)
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.writes: list[Write] = []
+        self._follow(Faults())
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_put("/-/faults", self.set_faults)
+        app.router.add_get("/-/writes", self.tell_writes)
+        app.router.add_delete("/-/writes", self.forget_writes)
+        app.router.add_get("/-/objects", self.tell_objects)
+        app.router.add_route("*", "/{bucket}", self.bucket)
+        app.router.add_route("*", "/{bucket}/{key:.*}", self.object)
+        return app
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        self._follow(Faults(**await request.json()))
+        return web.json_response({})
+
+    async def tell_writes(self, request: web.Request) -> web.Response:
+        return web.json_response([asdict(write) for write in self.writes])
+
+    async def forget_writes(self, request: web.Request) -> web.Response:
+        self.writes.clear()
+        return web.json_response({})
+
+    async def tell_objects(self, request: web.Request) -> web.Response:
+        return web.json_response({key: len(body) for key, body in self.objects.items()})
+
+    async def bucket(self, request: web.Request) -> web.Response:
+        """Answer HEAD, and GET as ListObjectsV2."""
+        if request.method == "GET":
+            return self._list(request.match_info["bucket"], request.query)
+        return web.Response(status=200)
+
+    async def object(self, request: web.Request) -> web.StreamResponse:
+        """Answer one object's GET, HEAD, PUT or DELETE."""
+        key = f"{request.match_info['bucket']}/{request.match_info['key']}"
+        if not request.match_info["key"]:
+            return await self.bucket(request)
+        if request.method in ("PUT", "DELETE"):
+            return await self._write(request, key)
+        return self._read(request, key)
+
+    async def _write(self, request: web.Request, key: str) -> web.StreamResponse:
+        body = _unchunked(request, await request.read())
+        conditions = [request.headers.get(name, "").strip('"') or None for name in ("If-Match", "If-None-Match")]
+        write = Write(request.method, key, *conditions)
+        self.writes.append(write)
+        fault = self._draw(request.method)
+        write.fault = fault
+        if fault == "before":
+            return self._fail(request, write)
+        answer = self._delete(key) if request.method == "DELETE" else self._put(write, body)
+        write.status = answer.status
+        write.stored = answer.status < 300
+        return self._fail(request, write) if fault == "after" else answer
+
+    def _put(self, write: Write, body: bytes) -> web.Response:
+        held = self.objects.get(write.key)
+        if write.if_match and held is None:
+            return _error(404, "NoSuchKey")
+        if (write.if_none_match and held is not None) or (write.if_match and write.if_match != _etag(held or b"")):
+            return _error(412, "PreconditionFailed")
+        self.objects[write.key] = body
+        return web.Response(headers={"ETag": f'"{_etag(body)}"'})
+
+    def _delete(self, key: str) -> web.Response:
+        self.objects.pop(key, None)
         return web.Response(status=204)
 
-    async def faults(self, request: web.Request) -> web.Response:
-        if request.method == "PUT":
-            self.before, self.after = (float(request.query.get(name, 0)) for name in ("before", "after"))
-        return web.json_response({"failed": self.failed, "unconditional": self.unconditional})
+    def _read(self, request: web.Request, key: str) -> web.Response:
+        body = self.objects.get(key)
+        if body is None:
+            return _error(404, "NoSuchKey")
+        headers = {"ETag": f'"{_etag(body)}"', "Last-Modified": formatdate(0, usegmt=True), "Accept-Ranges": "bytes"}
+        found = _RANGE.fullmatch(request.headers.get("Range", ""))
+        if not found or request.method == "HEAD":
+            return web.Response(body=body, headers=headers)
+        first, last = found.groups()
+        start = int(first) if first else max(0, len(body) - int(last))
+        end = min(len(body), int(last) + 1) if first and last else len(body)
+        if start >= len(body):
+            return _error(416, "InvalidRange")
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
+        return web.Response(status=206, body=body[start:end], headers=headers)
 
-    def _list(self, request: web.Request) -> web.Response:
-        prefix, delimiter = request.query.get("prefix", ""), request.query.get("delimiter", "")
-        keys, folders = [], set()
-        for key in sorted(k for k in self.objects if k.startswith(prefix)):
-            head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-            if found:
-                folders.add(prefix + head + delimiter)
-            else:
-                keys.append(key)
-        contents = "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
-            f"<ETag>&quot;{etag(self.objects[key])}&quot;</ETag><Size>{len(self.objects[key])}</Size></Contents>"
-            for key in keys
+    def _list(self, bucket: str, query: Any) -> web.Response:
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        after = query.get("continuation-token") or query.get("start-after", "")
+        most = int(query.get("max-keys", MOST_KEYS))
+        start = len(bucket) + 1
+        names = sorted(key[start:] for key in self.objects if key.startswith(f"{bucket}/{prefix}"))
+        told: list[tuple[str, bool]] = []
+        for name in names:
+            cut = name.find(delimiter, len(prefix)) if delimiter else -1
+            entry = (name, False) if cut < 0 else (name[: cut + len(delimiter)], True)
+            if entry[0] > after and (not told or told[-1] != entry):
+                told.append(entry)
+        page, is_more = told[:most], len(told) > most
+        parts = [
+            f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
+            if is_prefix
+            else self._content(bucket, name)
+            for name, is_prefix in page
+        ]
+        token = f"<NextContinuationToken>{escape(page[-1][0])}</NextContinuationToken>" if is_more else ""
+        return _xml(
+            200,
+            f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount>"
+            f"<MaxKeys>{most}</MaxKeys><IsTruncated>{str(is_more).lower()}</IsTruncated>{token}{''.join(parts)}"
+            "</ListBucketResult>",
         )
-        common = "".join(f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in folders)
-        counts = f"<KeyCount>{len(keys)}</KeyCount><IsTruncated>false</IsTruncated>"
-        return xml(200, f"<ListBucketResult {XMLNS}><Name>b</Name>{counts}{contents}{common}</ListBucketResult>")
 
-    def _fail(self) -> web.Response:
-        self.failed += 1
-        return error(503, "SlowDown")
+    def _content(self, bucket: str, name: str) -> str:
+        body = self.objects[f"{bucket}/{name}"]
+        return (
+            f"<Contents><Key>{escape(name)}</Key><LastModified>1970-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>&quot;{_etag(body)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        )
+
+    def _follow(self, faults: Faults) -> None:
+        self._faults, self._random = faults, Random(faults.seed)
+
+    def _draw(self, method: str) -> str | None:
+        if method not in self._faults.methods:
+            return None
+        at = self._random.random()
+        if at < self._faults.before:
+            return "before"
+        return "after" if at < self._faults.before + self._faults.after else None
+
+    def _fail(self, request: web.Request, write: Write) -> web.Response:
+        if self._random.random() >= self._faults.reset_share:
+            write.status = 503
+            return _error(503, "SlowDown")
+        write.status = 0
+        if request.transport is not None:
+            connection = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.transport.abort()
+        return web.Response()
 
 
-def etag(body: bytes) -> str:
-    return hashlib.md5(body).hexdigest()
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-def error(status: int, code: str) -> web.Response:
-    return xml(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>")
+def _unchunked(request: web.Request, body: bytes) -> bytes:
+    """Return a body without the frames of aws-chunked (size;signature CRLF data CRLF …, then trailers)."""
+    if not request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+        return body
+    whole, at = bytearray(), 0
+    while True:
+        line_end = body.index(b"\r\n", at)
+        size = int(body[at:line_end].partition(b";")[0], 16)
+        if not size:
+            return bytes(whole)
+        whole += body[line_end + 2 : line_end + 2 + size]
+        at = line_end + 2 + size + 2
 
 
-def xml(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=f'<?xml version="1.0"?>{text}', content_type="application/xml")
+def _xml(status: int, text: str) -> web.Response:
+    return web.Response(
+        status=status, text=f'<?xml version="1.0" encoding="UTF-8"?>{text}', content_type="application/xml"
+    )
 
 
-async def main() -> None:
-    bucket, app = Bucket(), web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/faults", bucket.faults)
-    app.router.add_get("/lake{slash:/?}{key:.*}", bucket.get)
-    app.router.add_put("/lake/{key:.+}", bucket.put)
-    app.router.add_delete("/lake/{key:.+}", bucket.delete)
-    runner = web.AppRunner(app, access_log=None)
+def _error(status: int, code: str) -> web.Response:
+    return _xml(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>")
+
+
+async def serve() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(ObjectStore().app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host, port = runner.addresses[0][:2]
     print(f"http://{host}:{port}", flush=True)
-    await asyncio.Event().wait()
+    await stop.wait()
+    await runner.cleanup()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(serve()))

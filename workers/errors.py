@@ -16,6 +16,7 @@ FleetError
     ├── Restricted           HTTP 451, this address may not be served
     ├── RawDamaged           a raw object does not hold what its name says
     ├── Unproved             what was read back is not what was written
+        │   └── PartitionDamaged     a partition in the lake does not decode
     ├── SettingsError        a setting is out of its range
     └── RequestError         the user asked for something that makes no sense
 """
@@ -107,6 +108,10 @@ class RawDamaged(Terminal):
 
 class Unproved(Terminal):
     """What was read back is not what was written; nothing was deleted."""
+
+
+class PartitionDamaged(Unproved):
+    """A partition in the lake is no Parquet file of ours; it was left as it is."""
 
 
 class SettingsError(Terminal):

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
@@ -18,16 +19,28 @@ logger = logging.getLogger(__name__)
 HOLDS_MS = 8_000
 BEAT_S = 2.0
 
-LEASES, WORKERS, WIDTHS = "klines:leases", "klines:workers", "klines:widths"
+LEASES, OWNERS = "klines:leases", "klines:leases:owners"
+WORKERS, WIDTHS = "klines:workers", "klines:widths"
 
-#: KEYS[1] sorted set of leases (name -> Redis ms at which it lapses)   ARGV[1] name   ARGV[2] ms it holds
-#: Returns 1 where the lease is ours now, 0 where somebody living has it. Cost: O(log n).
+#: KEYS[1] sorted set of leases (name -> Redis ms at which it lapses)   KEYS[2] hash (name -> owner)
+#: ARGV[1] take | keep | drop   ARGV[2] name   ARGV[3] owner   ARGV[4] ms it holds
+#: Returns 1 where the lease is the owner's now (or, dropped, nobody's), 0 where it is not. Cost: O(log n).
 _LEASE = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local lapses = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
-if lapses > now then return 0 end
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+local lives = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0) > now
+if ARGV[1] == 'take' then
+  if lives then return 0 end
+elseif redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] or not redis.call('ZSCORE', KEYS[1], ARGV[2]) then
+  return 0
+end
+if ARGV[1] == 'drop' then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+  redis.call('HDEL', KEYS[2], ARGV[2])
+else
+  redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+end
 return 1
 """
 
@@ -39,7 +52,7 @@ class Heart:
         self._redis = redis
         self._serves = serves
         self._name = f"{serves}|{socket.gethostname()}|{os.getpid()}"
-        self._held: set[str] = set()
+        self._held: dict[str, str] = {}
         self._lock = threading.Lock()
         self._lease = redis.register_script(_LEASE)
         self._stopped = threading.Event()
@@ -76,18 +89,22 @@ class Heart:
     @contextmanager
     def lease(self, name: str) -> Iterator[bool]:
         """Hold `name` while the block runs; yields False where somebody living holds it."""
-        if not self._lease(keys=[LEASES], args=[name, HOLDS_MS]):
+        owner = uuid.uuid4().hex
+        if not self._ask("take", name, owner):
             yield False
             return
         with self._lock:
-            self._held.add(name)
+            self._held[name] = owner
         try:
             yield True
         finally:
             with self._lock:
-                self._held.discard(name)
+                self._held.pop(name, None)
             with suppress(RedisError):
-                self._redis.zrem(LEASES, name)
+                self._ask("drop", name, owner)
+
+    def _ask(self, verb: str, name: str, owner: str, client: Redis | None = None) -> bool:
+        return bool(self._lease(keys=[LEASES, OWNERS], args=[verb, name, owner, HOLDS_MS], client=client))
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -102,12 +119,12 @@ class Heart:
     def _beat(self) -> None:
         lapses = now_ms(self._redis) + HOLDS_MS
         with self._lock:
-            held = dict.fromkeys(self._held, lapses)
+            held = dict(self._held)
         with self._redis.pipeline(transaction=False) as pipe:
             if self._serves:
                 pipe.zadd(WORKERS, {self._name: lapses})
-            if held:
-                pipe.zadd(LEASES, held, xx=True)
+            for name, owner in held.items():
+                self._ask("keep", name, owner, pipe)
             pipe.execute()
 
 

@@ -1,165 +1,206 @@
-"""Nonsense ends with exit 2 and one line that names it; nothing is queued."""
+"""Requests that make no sense: exit 2, one line that names what was wrong, and nothing queued."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Exchange, Fleet, RedisServer, until
-from workers.queues import PLAN
+from tests.harness import Exchange, Fleet, RedisServer
 
-REQUEST = {"--market": "spot", "--symbols": "BTCUSDT", "--start": "2024-01-01", "--end": "2024-01-02"}
+GOOD = {"market": "um", "symbols": "BTCUSDT", "interval": "1m", "start": "2024-01-01", "end": "2024-02-01"}
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """An exchange and a Redis, and no worker."""
-    folder = tmp_path_factory.mktemp("fleet")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("bad-input")
     fleet = Fleet(folder, Exchange(folder), RedisServer(folder / "redis"), str(folder / "store"))
+    fleet.start_worker()
     yield fleet
     fleet.close()
 
 
-@pytest.fixture
-def fleet(shared: Fleet) -> Fleet:
-    shared.settings.clear()
-    return shared
+def options(**changes: str | None) -> list[str]:
+    """Return a good download's options with some changed, None leaves one out."""
+    return [part for name, value in (GOOD | changes).items() if value is not None for part in (f"--{name}", value)]
 
 
-def said(fleet: Fleet, *command: str) -> str:
-    """Return the one line that a refused command says."""
-    done = fleet.klines(*command)
-    assert done.returncode == 2, done.stderr
+def assert_refused(fleet: Fleet, *arguments: str, words: tuple[str, ...]) -> None:
+    """The command ends with 2 and one line on stderr that names the thing; no run was made."""
+    done = fleet.klines(*arguments)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert done.stdout == ""
-    lines = done.stderr.strip().splitlines()
+    lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("klines: ")
+    for word in words:
+        assert word in lines[0], f"{word!r} is not named: {lines[0]}"
+    assert_nothing_queued(fleet)
+
+
+def assert_nothing_queued(fleet: Fleet) -> None:
     client = fleet.redis.client()
-    assert client.zcard("klines:runs") == client.llen(PLAN) == 0
-    client.close()
-    return lines[0]
-
-
-def download(fleet: Fleet, *more: str, **changes: str | None) -> str:
-    options = REQUEST | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
-    given = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return said(fleet, "download", *given, *more)
+    try:
+        assert client.exists("klines:runs", "klines:active", "klines:bell") == 0
+    finally:
+        client.close()
 
 
 @pytest.mark.parametrize(
-    ("changes", "names"),
+    ("changes", "words"),
     [
-        ({"market": "nasdaq"}, "no market 'nasdaq'; there are spot, um, cm"),
-        ({"symbols": "BTCUSTD"}, "no symbol BTCUSTD; did you mean BTCUSDT"),
-        ({"symbols": "BTC/USDT"}, "'BTC/USDT'"),
-        ({"symbols": "../../etc"}, "'../../etc'"),
-        ({"symbols": " , "}, "no symbol was named"),
-        ({"symbols": None}, "--symbols, --symbols-file or --all"),
-        ({"interval": "7m"}, "no interval '7m'"),
-        ({"market": "um", "interval": "1s"}, "market um has no interval 1s"),
-        ({"start": "yesterday"}, "start 'yesterday' is no date"),
-        ({"end": "2024-02-30"}, "end '2024-02-30' is no date"),
-        ({"start": "2024-01-02"}, "start 2024-01-02 is not before end 2024-01-02"),
-        ({"start": "2124-01-01", "end": None}, "start 2124-01-01 lies in the future"),
+        ({"market": "stocks"}, ("stocks", "spot", "um", "cm")),
+        ({"symbols": "BTCUSDTT"}, ("BTCUSDTT", "did you mean BTCUSDT", "nothing was queued")),
+        ({"symbols": "ETHUSDT,BTCUSD_PERP,XXX"}, ("BTCUSD_PERP", "1 more")),
+        ({"market": "cm"}, ("cm", "BTCUSDT")),
+        ({"symbols": "BTC/USDT"}, ("BTC/USDT",)),
+        ({"symbols": "../../etc"}, ("../../etc",)),
+        ({"symbols": ".."}, ("..",)),
+        ({"symbols": "BTC USDT"}, ("BTC USDT",)),
+        ({"symbols": "BTC\nUSDT"}, ("BTC",)),
+        ({"symbols": ","}, ("no symbol",)),
+        ({"symbols": None}, ("--symbols",)),
+        ({"interval": "7m"}, ("7m", "1m", "1M")),
+        ({"interval": "1s"}, ("um", "1s")),
+        ({"market": "cm", "symbols": "BTCUSD_PERP", "interval": "1s"}, ("cm", "1s")),
+        ({"start": "last week"}, ("start", "last week")),
+        ({"start": "2024-13-01"}, ("start", "2024-13-01")),
+        ({"end": "2024-02-30"}, ("end", "2024-02-30")),
+        ({"end": "2024-01-01"}, ("2024-01-01", "not before")),
+        ({"end": "2023-01-01"}, ("2024-01-01", "2023-01-01", "not before")),
+        ({"start": "2099-01-01", "end": None}, ("2099-01-01", "future")),
+        ({"start": "2024-01-01T00:00:10", "end": "2024-01-01T00:00:50"}, ("no 1m candle",)),
+        ({"start": "0001-01-01"}, ("start", "0001-01-01")),
+        ({"start": "1950-01-01"}, ("start", "1950-01-01")),
     ],
-    ids=str,
+    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
-def test_a_request_that_makes_no_sense_is_named_in_one_line(
-    fleet: Fleet, changes: dict[str, str | None], names: str
+def test_a_request_that_makes_no_sense_is_refused(
+    fleet: Fleet, changes: dict[str, str | None], words: tuple[str, ...]
 ) -> None:
-    assert names in download(fleet, **changes)
+    assert_refused(fleet, "download", *options(**changes), words=words)
 
 
 @pytest.mark.parametrize(
-    ("content", "names"),
-    [(None, "cannot be read"), ("", "is empty"), ("base,quote\nBTC,USDT\n", "no column symbol or binance_symbol")],
+    ("text", "words"),
+    [
+        (None, ("symbols.csv", "No such file")),
+        ("", ("symbols.csv", "empty")),
+        ("\n\n", ("symbols.csv", "empty")),
+        ("name,weight\nBTCUSDT,1\n", ("symbols.csv", "no column", "symbol")),
+        ("symbol,weight\n,1\n", ("no symbol",)),
+        ("symbol\n../x\n", ("../x",)),
+        ("symbol,weight\nBTCUSDT,1\n4\n", ("market um has no symbol 4",)),
+        (b"\xff\xfe\x00\x81", ("symbols.csv",)),
+    ],
+    ids=["missing", "empty", "blank", "no column", "no symbol", "climbing", "unknown", "no text"],
 )
-def test_a_symbols_file_without_symbols_is_named(fleet: Fleet, tmp_path: Path, content: str | None, names: str) -> None:
+def test_a_symbols_file_that_is_none_is_refused(
+    fleet: Fleet, text: str | bytes | None, words: tuple[str, ...], tmp_path: Path
+) -> None:
     file = tmp_path / "symbols.csv"
-    if content is not None:
-        file.write_text(content)
-    line = download(fleet, symbols=None, symbols_file=str(file))
-    assert names in line
-    assert str(file) in line
+    if text is not None:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert_refused(fleet, "download", *options(symbols=None), "--symbols-file", str(file), words=words)
+
+
+def test_ways_to_name_symbols_that_contradict_each_other_are_refused(fleet: Fleet) -> None:
+    assert_refused(fleet, "download", *options(), "--all", words=("--all",))
+    assert_refused(fleet, "download", *options(), "--top", "3", words=("--top",))
+    assert_refused(fleet, "download", *options(), "--local", "--detach", words=("--local", "--detach"))
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "range_"),
+    ("name", "value"),
     [
-        ("KLINES_SLOTS", "0", "from 1 to 1000"),
-        ("KLINES_SLOTS", "many", "from 1 to 1000"),
-        ("KLINES_WEIGHT_SHARE", "1.4", "above 0 and at most 1"),
-        ("KLINES_TIMEOUT_S", "90", "from 1 to 50"),
-        ("KLINES_SPOT_URL", "api.binance.com", "http://"),
-        ("KLINES_STORE_URL", "ftp://x", "s3://"),
-        ("KLINES_REDIS_URL", "http://x", "redis://"),
-        ("KLINES_KEEP_RAW", "perhaps", "true or false"),
-        ("KLINES_SOURCE_ADDRESS", "here", "IP address"),
+        ("KLINES_SLOTS", "0"),
+        ("KLINES_SLOTS", "many"),
+        ("KLINES_WEIGHT_SHARE", "1.4"),
+        ("KLINES_WEIGHT_SHARE", "0"),
+        ("KLINES_WEIGHT_SHARE", "nan"),
+        ("KLINES_TIMEOUT_S", "600"),
+        ("KLINES_EGRESS", "a b"),
+        ("KLINES_SOURCE_ADDRESS", "home"),
+        ("KLINES_KEEP_RAW", "perhaps"),
+        ("KLINES_UM_URL", "fapi.binance.com"),
+        ("KLINES_REDIS_URL", "localhost:6379"),
+        ("KLINES_STORE_URL", "ftp://host/x"),
+        ("KLINES_STORE_URL", "s3://"),
     ],
 )
-@pytest.mark.parametrize("command", ["download", "worker"])
-def test_a_wrong_setting_stops_the_start_with_its_name_value_and_range(
-    fleet: Fleet, command: str, name: str, value: str, range_: str
-) -> None:
-    fleet.settings[name] = value
-    line = download(fleet) if command == "download" else said(fleet, command)
-    assert all(part in line for part in (name, repr(value), range_)), line
+def test_a_setting_out_of_range_is_named_by_every_command(fleet: Fleet, name: str, value: str) -> None:
+    wrong = replace(fleet, settings={name: value})
+    assert_refused(wrong, "download", *options(), words=(name, value))
+    assert_refused(wrong, "worker", words=(name, value))
 
 
 def test_a_store_that_cannot_be_written_is_named(fleet: Fleet, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    fleet.settings["KLINES_STORE_URL"] = str(tmp_path / "file" / "below")
-    assert f"store {tmp_path / 'file' / 'below'} cannot be written" in download(fleet)
+    (tmp_path / "file").write_text("in the way")
+    wrong = replace(fleet, store_url=str(tmp_path / "file" / "store"))
+    assert_refused(wrong, "download", *options(), words=(str(tmp_path / "file"),))
+    assert_refused(wrong, "download", *options(), "--local", words=(str(tmp_path / "file"),))
 
 
-def greet_as_mail(server: socket.socket) -> None:
-    connection, _ = server.accept()
-    with connection:
-        connection.sendall(b"220 mail.example ready\r\n")
+def test_an_exchange_that_does_not_answer_is_named(fleet: Fleet) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        wrong = replace(fleet, settings={"KLINES_CM_URL": url})
+        assert_refused(wrong, "download", *options(market="cm", symbols="BTCUSD_PERP"), words=("exchange", "cm"))
 
 
-def test_a_redis_that_is_unreachable_or_none_is_named(fleet: Fleet) -> None:
+def test_no_redis_is_named(fleet: Fleet) -> None:
+    away = replace(fleet, settings={"KLINES_REDIS_URL": "redis://:secret@127.0.0.1:1/0"})
+    for command in (["download", *options()], ["status"], ["cancel", "x"], ["worker"], ["flower"]):
+        assert_refused(away, *command, words=("Redis", "127.0.0.1:1"))
+    assert "secret" not in away.klines("status").stderr
+
+
+def test_a_server_that_is_no_redis_is_named(fleet: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        threading.Thread(target=greet_as_mail, args=[server], daemon=True).start()
-        fleet.settings["KLINES_REDIS_URL"] = f"redis://:secret@127.0.0.1:{port}"
-        line = download(fleet)
-        assert f"no Redis answers at redis://***@127.0.0.1:{port}" in line
-        assert "secret" not in line
-    fleet.settings["KLINES_REDIS_URL"] = f"redis://127.0.0.1:{port}"
-    assert f"no Redis answers at redis://127.0.0.1:{port}" in download(fleet)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        wrong = replace(fleet, settings={"KLINES_REDIS_URL": f"redis://{address}/0"})
+        assert_refused(wrong, "download", *options(), words=("Redis", address))
+        server.shutdown(socket.SHUT_RDWR)
 
 
-def test_without_a_worker_the_command_says_how_to_start_one(fleet: Fleet) -> None:
-    line = download(fleet)
-    assert "no worker serves plan, rest.spot, compact" in line
-    assert "`klines worker`" in line
-    assert "--detach" in line
+def test_unknown_runs_and_queues_are_named(fleet: Fleet) -> None:
+    assert_refused(fleet, "status", "nonsense", words=("nonsense",))
+    assert_refused(fleet, "cancel", "nonsense", words=("nonsense",))
+    assert_refused(fleet, "worker", "--queues", "rest.moon", words=("rest.moon", "rest.spot"))
 
 
-def test_flower_refuses_to_be_seen_from_afar_without_a_password(fleet: Fleet) -> None:
-    assert "FLOWER_BASIC_AUTH" in said(fleet, "flower", "--address", "0.0.0.0")
+def test_flower_beyond_this_machine_needs_a_password(fleet: Fleet) -> None:
+    assert_refused(fleet, "flower", "--address", "0.0.0.0", words=("0.0.0.0", "FLOWER_BASIC_AUTH"))
 
 
-def test_an_unknown_queue_is_named(fleet: Fleet) -> None:
-    assert "no queue 'rest.options'" in said(fleet, "worker", "--queues", "plan,rest.options")
-
-
-def test_a_dry_run_spends_nothing_on_klines(fleet: Fleet) -> None:
-    done = fleet.klines("download", "--dry-run", *[part for pair in REQUEST.items() for part in pair])
-    assert done.returncode == 0
-    assert "1,440 klines of 1 symbols: 2 requests in 1 windows, weight 4" in done.stdout
-    assert fleet.exchange.calls() == []
-
-
-def test_detached_without_a_worker_it_is_queued_and_done_once_one_comes(fleet_of: Callable[..., Fleet]) -> None:
-    fleet = fleet_of()
-    done = fleet.klines("download", "--detach", *[part for pair in REQUEST.items() for part in pair])
-    assert done.returncode == 0
-    run = done.stdout.strip()
-    assert "running" in fleet.klines("status", run).stdout
-    fleet.start_worker()
-    until("the run ends", lambda: "complete" in fleet.klines("status", run).stdout, 30)
+def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(fleet: Fleet, tmp_path: Path) -> None:
+    lonely = replace(fleet, folder=tmp_path, redis=RedisServer(tmp_path / "redis"), workers=[], commands=[])
+    with lonely.redis:
+        assert_refused(lonely, "download", *options(), words=("no worker", "klines worker", "--detach"))
+        detached = lonely.klines("download", "--detach", *options())
+        assert detached.returncode == 0
+        run = detached.stdout.strip()
+        assert run in lonely.klines("status").stdout
+        worker = lonely.start_worker()
+        try:
+            done = lonely.klines("status", run, "--json")
+            assert done.returncode == 0
+        finally:
+            worker.stop()

@@ -86,4 +86,5 @@ def _rows_of_page(rules: Rules, interval: Interval) -> int:
     if rules.longest_ms is None:
         return rules.page_rows
     longest_step_ms = 31 * DAY_MS if interval is Interval.MO1 else interval.step_ms
-    return max(1, min(rules.page_rows, rules.longest_ms // longest_step_ms))
+    # One candle less: a span may begin up to a candle before its first open time.
+    return max(1, min(rules.page_rows, rules.longest_ms // longest_step_ms - 1))

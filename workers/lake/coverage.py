@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from workers.errors import StoreFault
+from workers.errors import PartitionDamaged
 from workers.model import Span
 
 #: Name of the footer's entry: a JSON list of [start ms, end ms), UTC.
@@ -24,8 +24,11 @@ _MAGIC = b"PAR1"
 
 def covered_in(body: bytes) -> list[Span]:
     """Return what a partition covers, from its bytes or from their end."""
-    metadata = pl.read_parquet_metadata(io.BytesIO(body))
-    return [Span(*pair) for pair in json.loads(metadata.get(COVERAGE_KEY, "[]"))]
+    try:
+        metadata = pl.read_parquet_metadata(io.BytesIO(body))
+        return [Span(*pair) for pair in json.loads(metadata.get(COVERAGE_KEY, "[]"))]
+    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        raise PartitionDamaged(f"a partition's footer does not decode: {error}; it was left as it is") from error
 
 
 def coverage_of(tail: Callable[[int], bytes | None], key: str) -> list[Span]:
@@ -35,7 +38,7 @@ def coverage_of(tail: Callable[[int], bytes | None], key: str) -> list[Span]:
         return []
     footer_bytes = int.from_bytes(body[-8:-4], "little") + 8
     if body[-4:] != _MAGIC:
-        raise StoreFault(f"{key}: no Parquet file, it ends in {body[-4:]!r}; it was left as it is")
+        raise PartitionDamaged(f"{key}: no Parquet file, it ends in {body[-4:]!r}; it was left as it is")
     if footer_bytes > len(body):
         body = tail(footer_bytes) or b""
     # The reader looks for the magic at both ends; rows are not needed.

@@ -154,16 +154,9 @@ class FolderFiles(Files):
                 (Path(self._root) / folder).rmdir()
 
     def _put(self, path: str, body: bytes) -> None:
-        for _ in range(TRIES):
-            beside = self._beside(path)
-            try:
-                self._fs.pipe_file(beside, body)
-                Path(beside).replace(path)
-                return
-            except FileNotFoundError:
-                # The folder was empty and has just been removed with what was in it.
-                continue
-        raise StoreFault(f"could not write {path}: its folder is removed again and again")
+        beside = self._beside(path)
+        self._fs.pipe_file(beside, body)
+        Path(beside).replace(path)
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
         beside = self._beside(path)
@@ -241,9 +234,12 @@ def _locked(folder: Path) -> Iterator[int]:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later: not where access is denied, and not where a condition failed."""
+    """Whether the same call may succeed later: not where access is denied, and not where a condition failed.
+
+    FileNotFoundError may: a writer's folder was empty and has just been removed with what was in it.
+    """
     return isinstance(error, Exception) and not isinstance(
-        error, FleetError | PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError
+        error, FleetError | PermissionError | NotADirectoryError | IsADirectoryError
     )
 
 

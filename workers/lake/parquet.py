@@ -10,7 +10,7 @@ from contextlib import suppress
 import polars as pl
 
 from workers import spans
-from workers.errors import Unproved
+from workers.errors import PartitionDamaged, Unproved
 from workers.lake import keys
 from workers.lake.coverage import COVERAGE_KEY, coverage_of, covered_in
 from workers.lake.files import Changed, Files
@@ -42,7 +42,7 @@ class Partitions:
         give back what was written; the raw objects still hold the rows then.
         """
         key, covered = keys.partition(series, month), list(covered)
-        gained = 0
+        gained, unsure = 0, dict[bytes, int]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
@@ -50,12 +50,14 @@ class Partitions:
             merged = merge(held, rows)
             encoded = encode(merged, spans.union([*(covered_in(body) if body else []), *covered]))
             if encoded == body:
-                return gained
+                return gained + unsure.get(encoded, 0)
             if not decode(encoded).equals(merged):
                 raise Unproved(f"{key}: encoded rows do not decode to themselves; nothing was published or deleted")
+            # Changed may also mean that an earlier try of this publish was stored and its answer lost.
+            unsure[encoded] = merged.height - held.height
             with suppress(Changed):
                 self._files.publish(key, encoded, replaces=etag if body else None)
-                gained += merged.height - held.height
+                gained += unsure.pop(encoded)
                 # Read back from the store. Where it differs, another has published on top of it: look again.
                 if self._files.read(key) == encoded:
                     return gained
@@ -88,5 +90,8 @@ def encode(rows: pl.DataFrame, covered: Iterable[Span]) -> bytes:
 
 
 def decode(body: bytes) -> pl.DataFrame:
-    """Return a partition's rows."""
-    return pl.read_parquet(body)
+    """Return a partition's rows; PartitionDamaged where they do not decode."""
+    try:
+        return pl.read_parquet(body)
+    except pl.exceptions.PolarsError as error:
+        raise PartitionDamaged(f"a partition does not decode: {error}; it was left as it is") from error

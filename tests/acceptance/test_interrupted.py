@@ -1,0 +1,109 @@
+"""Runs that are broken off: what was fetched is kept, nothing stays behind, and the next run goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Command, Fleet, Wanted, alive, tree, until
+
+WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-05-01")
+SLOTS = 10
+#: Windows under way at the cancel (a third of the slots, at least four) of at most nine pages each.
+MOST_REPEATED_KLINES = 4 * 9 * 1000
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    return fleet_of("--latency-ms", "200", KLINES_SLOTS=str(SLOTS))
+
+
+def begun(fleet: Fleet, *options: str) -> Command:
+    """Return the command once a part of its klines has been served."""
+    command = fleet.start("download", *options, *WANTED.arguments)
+    until("klines arrive", lambda: fleet.exchange.books()["klines"] > 100_000)
+    return command
+
+
+def assert_the_rest_is_fetched(fleet: Fleet, *options: str) -> None:
+    """The same command again ends complete, and has fetched little twice."""
+    fleet.download(*options, *WANTED.arguments)
+    served = fleet.exchange.books()["klines"]
+    assert WANTED.klines <= served <= WANTED.klines + MOST_REPEATED_KLINES
+    WANTED.assert_held(fleet)
+    assert fleet.exchange.refused(429) == 0
+    assert not fleet.exchange.overspent()
+
+
+def test_ctrl_c_and_the_same_command_again_fetches_only_what_was_missing(fleet: Fleet) -> None:
+    fleet.start_worker()
+    command = begun(fleet)
+    command.interrupt()
+    done = command.result(10)
+    assert done.returncode == 1
+    assert "cancelled" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_the_rest_is_fetched(fleet)
+    WANTED.assert_nothing_is_missing(fleet)
+
+
+def test_a_run_cancelled_by_its_id_ends_at_once_and_can_be_repeated(fleet: Fleet) -> None:
+    fleet.start_worker()
+    run = fleet.klines("download", "--detach", *WANTED.arguments).stdout.strip()
+    until("klines arrive", lambda: fleet.exchange.books()["klines"] > 100_000)
+    cancelled = fleet.klines("cancel", run)
+    assert (cancelled.returncode, cancelled.stdout) == (0, f"run {run} is cancelled\n")
+    # What was under way may come in, then nobody asks any more.
+    time.sleep(3)
+    calls = fleet.exchange.books()["calls"]
+    time.sleep(1)
+    assert fleet.exchange.books()["calls"] == calls
+    assert_the_rest_is_fetched(fleet)
+
+
+def test_a_command_whose_run_another_cancels_says_so_and_ends(fleet: Fleet) -> None:
+    fleet.start_worker()
+    command = begun(fleet)
+    client = fleet.redis.client()
+    run = client.smembers("klines:active").pop().decode()
+    client.close()
+    fleet.klines("cancel", run)
+    done = command.result(10)
+    assert done.returncode == 1
+    assert "cancelled" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_a_local_run_broken_off_leaves_no_process_and_goes_on_when_repeated(
+    fleet: Fleet, number: signal.Signals
+) -> None:
+    command = begun(fleet, "--local")
+    family = tree(command.pid)
+    assert len(family) >= 5, "the command, a Redis and three lanes"
+    os.kill(command.pid, number)
+    done = command.result(15)
+    assert done.returncode == (1 if number != signal.SIGKILL else -signal.SIGKILL)
+    if number != signal.SIGKILL:
+        assert "Traceback" not in done.stderr, done.stderr
+    until("its processes end", lambda: not [pid for pid in family if alive(pid)], within_s=15)
+    assert_the_rest_is_fetched(fleet, "--local")
+
+
+def test_a_local_run_interrupted_as_it_starts_leaves_no_process(fleet: Fleet) -> None:
+    for after_s in (0.0, 0.1, 0.3, 0.6):
+        command = fleet.start("download", "--local", *WANTED.arguments)
+        until("its Redis starts", lambda command=command: len(tree(command.pid)) > 1)
+        time.sleep(after_s)
+        family = tree(command.pid)
+        command.interrupt()
+        done = command.result(15)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr, done.stderr
+        until("its processes end", lambda family=family: not [pid for pid in family if alive(pid)], within_s=15)
+    assert not list(Path(fleet.store_url).rglob(".writable*"))

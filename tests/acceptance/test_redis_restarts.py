@@ -1,0 +1,57 @@
+"""Redis stopped, started and killed under a run: the fleet waits for it and goes on."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import Fleet, Wanted, until
+
+WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-04-01")
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    fleet = fleet_of("--latency-ms", "250", KLINES_SLOTS="8")
+    fleet.start_worker()
+    return fleet
+
+
+@pytest.mark.parametrize(
+    ("signals", "away_s"),
+    [((signal.SIGTERM, signal.SIGTERM), 2.0), ((signal.SIGKILL,), 1.0)],
+    ids=["stopped twice", "killed"],
+)
+def test_a_redis_that_goes_and_comes_back_costs_no_kline(
+    fleet: Fleet, signals: tuple[signal.Signals, ...], away_s: float
+) -> None:
+    command, served = fleet.start("download", "--json", *WANTED.arguments), 0
+    for number in signals:
+        served += 80_000
+        until("klines arrive", lambda enough=served: fleet.exchange.books()["klines"] > enough)
+        fleet.redis.stop(number)
+        time.sleep(away_s)
+        assert command.runs, "the command gave up"
+        fleet.redis.start()
+    done = command.result(90)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    assert "Traceback" not in done.stderr
+    WANTED.assert_held(fleet)
+    assert fleet.exchange.refused(429) == 0
+    assert not fleet.exchange.overspent()
+    WANTED.assert_nothing_is_missing(fleet)
+
+
+def test_a_redis_that_forgot_everything_costs_no_kline_that_is_held(fleet: Fleet) -> None:
+    """What the lake holds is told by the lake alone."""
+    wanted = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-02-01")
+    fleet.download(*wanted.arguments)
+    client = fleet.redis.client()
+    client.flushall()
+    client.close()
+    until("the lanes beat again", lambda: len(fleet.lanes_of(fleet.workers[0])) == 4)
+    wanted.assert_held(fleet)
+    wanted.assert_nothing_is_missing(fleet)

@@ -1,0 +1,149 @@
+"""A Redis of one's own: a real server that is gone with the command, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.harness import ROOT, until
+from workers import private_redis as product
+from workers.errors import SettingsError
+from workers.heart import Heart, leased, living
+from workers.private_redis import answers, private_redis, shared_redis, shared_url
+
+
+def folder_of(url: str) -> Path:
+    return Path(url.removeprefix("unix://")).parent
+
+
+def client(url: str) -> Redis:
+    return Redis.from_url(url)
+
+
+def test_a_private_server_is_real_and_gone_with_its_folder() -> None:
+    with private_redis() as url:
+        with client(url) as redis:
+            assert int(redis.info("server")["process_id"]) > 0
+            assert redis.eval("return redis.call('PING')", 0)
+            assert redis.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+            assert redis.config_get("port")["port"] == "0"
+        folder = folder_of(url)
+        assert answers(url)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "redis.sock").stat().st_mode) == 0o700
+    assert not answers(url)
+    assert not folder.exists()
+
+
+def test_a_private_server_is_gone_though_the_command_fails() -> None:
+    with pytest.raises(RuntimeError), private_redis() as url:
+        raise RuntimeError
+    assert not answers(url)
+    assert not folder_of(url).exists()
+
+
+def test_two_private_servers_know_nothing_of_each_other() -> None:
+    with private_redis() as one, private_redis() as other, client(one) as mine, client(other) as theirs:
+        mine.set("key", "mine")
+        assert one != other
+        assert theirs.get("key") is None
+
+
+def test_a_private_server_is_gone_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from workers.private_redis import private_redis\n"
+        "with private_redis(Path(sys.argv[1])) as url:\n"
+        "    print(url, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "own")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        assert answers(url)
+        process.kill()
+    until("the server is gone", lambda: not answers(url), within_s=5)
+
+
+def test_a_shared_server_that_runs_is_used_and_left_running() -> None:
+    with shared_redis() as url:
+        assert url == shared_url()
+        with client(url) as redis:
+            redis.set("key", "mine")
+            with shared_redis() as same, client(same) as second:
+                assert same == url
+                assert second.get("key") == b"mine"
+            assert redis.ping()
+    assert not answers(url)
+
+
+def test_a_shared_server_belongs_to_its_user_alone(tmp_path: Path) -> None:
+    with shared_redis() as url:
+        assert folder_of(url) == tmp_path / f"klinefleet-{os.getuid()}"
+        assert stat.S_IMODE(folder_of(url).stat().st_mode) == 0o700
+
+
+def test_the_socket_a_killed_server_left_behind_is_no_hindrance() -> None:
+    with shared_redis() as url:
+        pass
+    socket = Path(url.removeprefix("unix://"))
+    socket.write_text("left over")
+    with shared_redis() as again:
+        assert answers(again)
+
+
+def test_a_machine_without_a_server_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(product.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"install redis-server .* or set KLINES_REDIS_URL"), private_redis():
+        pass
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = tmp_path / "redis-server"
+    binary.write_text("#!/bin/sh\necho starting\necho out of cheese >&2\nexit 1\n")
+    binary.chmod(0o755)
+    monkeypatch.setattr(product, "server_binary", lambda: str(binary))
+    with pytest.raises(SettingsError, match="did not start: out of cheese"), private_redis():
+        pass
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "unix:///nowhere/redis.sock", "no url at all", ""])
+def test_what_does_not_answer_is_told_as_such(url: str) -> None:
+    assert not answers(url)
+
+
+def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(redis_url: str, redis: Redis) -> None:
+    script = (
+        "import sys\n"
+        "from redis import Redis\n"
+        "from workers import heart\n"
+        "heart.HOLDS_MS, heart.BEAT_S = 600, 0.1\n"
+        "mine = heart.Heart(Redis.from_url(sys.argv[1]), serves='plan')\n"
+        "mine.start()\n"
+        "with mine.lease('work') as got:\n"
+        "    print(got, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, redis_url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout
+        assert process.stdout.readline() == "True\n"
+        until("it lives", lambda: living(redis) == ["plan"], within_s=5)
+        with Heart(redis).lease("work") as mine:
+            assert not mine
+        process.kill()
+        process.wait()
+    until("its lease has lapsed", lambda: leased(redis, ["work"]) == [False], within_s=5)
+    until("it is not told as living", lambda: living(redis) == [], within_s=5)
+    with Heart(redis).lease("work") as mine:
+        assert mine

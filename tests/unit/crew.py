@@ -1,0 +1,132 @@
+"""A fleet in one process for tests: a real Redis, a folder, messages in a list, and an exchange that is a function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+import tasks.compact
+import tasks.plan
+from tasks.compact import compact_block
+from tasks.plan import Planner
+from tasks.progress import Runs
+from tasks.request import Request
+from tests.unit.klines import body
+from workers.binance.listings import Listing, Listings
+from workers.binance.markets import page_count, pages
+from workers.binance.rest import ExchangeInfo
+from workers.errors import FleetError
+from workers.model import Block, Interval, Kind, Market, Series, Window
+from workers.settings import Settings
+from workers.toolbox import Toolbox
+
+
+class FakeClient:
+    """Tells the symbols and when they began; an entry that is an error is raised."""
+
+    def __init__(self, began: dict[str, int | FleetError | None], *, tells_dates: bool) -> None:
+        self.began = began
+        self.asked: list[str] = []
+        self._tells_dates = tells_dates
+
+    def exchange_info(self) -> ExchangeInfo:
+        return ExchangeInfo(2400, tuple(Listing(name, "TRADING", self._date(name), None) for name in self.began))
+
+    def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
+        self.asked.append(symbol)
+        began = self.began[symbol]
+        if isinstance(began, FleetError):
+            raise began
+        return None if began is None else interval.ceil(began)
+
+    def _date(self, name: str) -> int | None:
+        began = self.began[name]
+        return (began or 1) if self._tells_dates and isinstance(began, int) else None
+
+
+@dataclass
+class Crew:
+    """What was sent, and the hands that do it when told."""
+
+    tools: Toolbox
+    runs: Runs
+    client: FakeClient
+    fetches: list[tuple[str, Window]] = field(default_factory=list)
+    compactions: list[tuple[str, Block]] = field(default_factory=list)
+    planners: list[str] = field(default_factory=list)
+    issued: list[Window] = field(default_factory=list)
+    most_in_flight: int = 0
+
+    def begin(self, request: Request) -> str:
+        return self.runs.create(request)
+
+    def planner(self, run: str) -> Planner:
+        return Planner(self.tools, run)
+
+    def fetch_one(self) -> None:
+        """Do the oldest fetch that was sent, as a worker would."""
+        run, window = self.fetches.pop(0)
+        if self.runs.wants(run, window):
+            series = window.block.series
+            calls = list(pages(series, window.span))
+            step_ms = series.interval.step_ms
+            answers = [
+                body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms) for p in calls
+            ]
+            self.tools.raw.store(window.block, window.span, answers)
+            told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
+            if self.runs.finish(run, window, told):
+                self.send_compact(run, window.block)
+
+    def compact_one(self) -> None:
+        run, block = self.compactions.pop(0)
+        compact_block(self.tools, run, block)
+
+    def work(self) -> None:
+        """Do all that was sent, and what that leads to."""
+        while self.fetches or self.compactions:
+            self.fetch_one() if self.fetches else self.compact_one()
+
+    def send_fetch(self, run: str, windows: Iterable[Window]) -> None:
+        several = list(windows)
+        self.fetches += [(run, window) for window in several]
+        self.issued += several
+        self.most_in_flight = max(self.most_in_flight, self.runs.calls_in_flight(run))
+
+    def send_compact(self, run: str, block: Block) -> None:
+        self.compactions.append((run, block))
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:
+        """Have the tasks send their messages here; a planner that waits lets the crew work instead."""
+        monkeypatch.setattr(tasks.plan, "send_fetch", self.send_fetch)
+        monkeypatch.setattr(tasks.plan, "send_compact", self.send_compact)
+        monkeypatch.setattr(tasks.plan, "send_plan", self.planners.append)
+        monkeypatch.setattr(tasks.compact, "send_fetch", self.send_fetch)
+        return self
+
+
+def crew(
+    redis: Redis,
+    folder: Path,
+    began: dict[str, int | FleetError | None],
+    *,
+    market: Market = Market.USD_M,
+    keep_raw: bool = False,
+) -> Crew:
+    """Make a crew whose exchange has these symbols, each with the ms it began at."""
+    url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
+    tools = Toolbox(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
+    tools.__dict__["redis"] = redis
+    client = FakeClient(began, tells_dates=market is not Market.SPOT)
+    tools.__dict__["listings"] = Listings(redis, lambda _: client, tools.budget)  # type: ignore[arg-type,return-value]
+    if began:
+        tools.listings.refresh(market)
+    return Crew(tools, Runs(redis), client)
+
+
+def series_of(symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M) -> Series:
+    return Series(market, Kind.KLINES, interval, symbol)

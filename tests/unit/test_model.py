@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.errors import RequestError
+from workers.model import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Block,
+    Interval,
+    Kind,
+    Market,
+    Series,
+    Span,
+    Window,
+    checked_symbol,
+    iso,
+    months_of,
+    utc_ms,
+)
+
+moments = st.integers(utc_ms(2009), utc_ms(2031))
+intervals = st.sampled_from(list(Interval))
+FINE = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h")
+COARSE = ("4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
+#: Lengths in seconds; 1M has none.
+SECONDS = dict(zip(FINE, (1, 60, 180, 300, 900, 1800, 3600, 7200), strict=True)) | dict(
+    zip(COARSE, (14400, 21600, 28800, 43200, 86400, 259200, 604800, 0), strict=True)
+)
+
+
+def calendar_floor(interval: Interval, ms: int) -> int:
+    """The open time told by the calendar alone, as no line of the product does it."""
+    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    midnight = moment.replace(hour=0, minute=0, second=0)
+    if interval is Interval.MO1:
+        opened = midnight.replace(day=1)
+    elif interval is Interval.W1:
+        opened = midnight - timedelta(days=midnight.weekday())
+    else:
+        seconds = int(moment.timestamp())
+        opened = datetime.fromtimestamp(seconds - seconds % SECONDS[interval], UTC)
+    return int(opened.timestamp()) * 1000
+
+
+def test_the_exchanges_sixteen_intervals_are_all_there() -> None:
+    assert [str(i) for i in Interval] == [*FINE, *COARSE]
+
+
+@settings(max_examples=300, deadline=None)
+@given(interval=intervals, ms=moments)
+def test_floor_is_the_open_time_of_the_candle_that_holds_the_moment(interval: Interval, ms: int) -> None:
+    opened = interval.floor(ms)
+    assert opened == calendar_floor(interval, ms)
+    assert opened <= ms < interval.advance(opened, 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(interval=intervals, ms=moments)
+def test_ceil_never_goes_back_and_never_skips_a_candle(interval: Interval, ms: int) -> None:
+    up = interval.ceil(ms)
+    assert up == interval.floor(up)
+    assert up == ms or interval.floor(ms) < ms < up == interval.advance(interval.floor(ms), 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(interval=intervals, ms=moments, steps=st.integers(0, 40), more=st.integers(0, 40))
+def test_advancing_in_two_steps_is_advancing_in_one(interval: Interval, ms: int, steps: int, more: int) -> None:
+    opened = interval.floor(ms)
+    assert interval.advance(interval.advance(opened, steps), more) == interval.advance(opened, steps + more)
+    assert interval.advance(opened, 0) == opened
+
+
+@settings(max_examples=300, deadline=None)
+@given(interval=intervals, start_ms=moments, before=st.integers(0, 2 * DAY_MS), candles=st.integers(0, 60))
+def test_opens_counts_exactly_the_open_times_of_a_half_open_span(
+    interval: Interval, start_ms: int, before: int, candles: int
+) -> None:
+    end_ms = interval.advance(interval.floor(start_ms), candles) + before % (interval.step_ms + 1)
+    walked = itertools.takewhile(
+        lambda at: at < end_ms, (interval.advance(interval.ceil(start_ms), n) for n in itertools.count())
+    )
+    assert interval.opens(start_ms, end_ms) == len(list(walked))
+
+
+@pytest.mark.parametrize("interval", list(Interval))
+def test_an_empty_or_reversed_span_has_no_opens(interval: Interval) -> None:
+    at = interval.floor(utc_ms(2024, 5))
+    assert interval.opens(at, at) == 0
+    assert interval.opens(at + 1, at) == 0
+    assert interval.opens(at, at + 1) == 1
+    assert interval.opens(at + 1, at + 2) == 0
+
+
+@pytest.mark.parametrize("monday", [(2023, 5, 29), (2023, 7, 31), (2024, 12, 30)])
+def test_weeks_open_on_mondays(monday: tuple[int, int, int]) -> None:
+    at = utc_ms(*monday)
+    assert Interval.W1.floor(at) == Interval.W1.floor(at + 7 * DAY_MS - 1) == at
+    assert Interval.W1.floor(at - 1) == at - 7 * DAY_MS
+
+
+def test_months_open_on_the_first_whatever_their_length() -> None:
+    first = [utc_ms(2023, 12), utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)]
+    assert [Interval.MO1.advance(first[0], n) for n in range(4)] == first
+    assert Interval.MO1.advance(first[0], -1) == utc_ms(2023, 11)
+    assert Interval.MO1.opens(utc_ms(2023), utc_ms(2025)) == 24
+    assert Interval.MO1.step_ms <= min(b - a for a, b in itertools.pairwise(first))
+
+
+def test_three_days_are_counted_from_the_epoch() -> None:
+    assert Interval.D3.floor(utc_ms(2024, 1, 1)) % (3 * DAY_MS) == 0
+
+
+@pytest.mark.parametrize("name", [*FINE, *COARSE])
+def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
+    series = Series(Market.SPOT, Kind.KLINES, Interval(name), "BTCUSDT")
+    block = series.block(utc_ms(2024, 12, 31) + DAY_MS - 1)
+    assert block.period == ("2024" if name in COARSE else "2024-12")
+    assert block.span == Span(utc_ms(2024) if name in COARSE else utc_ms(2024, 12), utc_ms(2025))
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "end"),
+    [
+        ("2024-02", (2024, 2, 1), (2024, 3, 1)),
+        ("2023-12", (2023, 12, 1), (2024, 1, 1)),
+        ("2024-11", (2024, 11, 1), (2024, 12, 1)),
+        ("2024", (2024, 1, 1), (2025, 1, 1)),
+    ],
+)
+def test_a_block_spans_its_month_or_its_year(period: str, start: tuple[int, ...], end: tuple[int, ...]) -> None:
+    series = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+    assert Block(series, period).span == Span(utc_ms(*start), utc_ms(*end))
+
+
+@settings(max_examples=150, deadline=None)
+@given(interval=intervals, start_ms=moments, length=st.integers(1, 900 * DAY_MS))
+def test_blocks_follow_one_another_and_cover_the_span(interval: Interval, start_ms: int, length: int) -> None:
+    span = Span(start_ms, start_ms + length)
+    blocks = list(Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT").blocks(span))
+    assert all(a.span.end_ms == b.span.start_ms for a, b in itertools.pairwise(blocks))
+    assert blocks[0].span.start_ms <= span.start_ms < blocks[0].span.end_ms
+    assert blocks[-1].span.start_ms < span.end_ms <= blocks[-1].span.end_ms
+
+
+@settings(max_examples=100, deadline=None)
+@given(start_ms=moments, length=st.integers(1, 400 * DAY_MS))
+def test_months_of_a_span_are_whole_and_touch_it(start_ms: int, length: int) -> None:
+    span = Span(start_ms, start_ms + length)
+    months = list(months_of(span))
+    assert all(a[1].end_ms == b[1].start_ms for a, b in itertools.pairwise(months))
+    assert months[0][1].start_ms <= span.start_ms < months[0][1].end_ms
+    assert months[-1][1].start_ms < span.end_ms <= months[-1][1].end_ms
+    assert all(iso(month.start_ms) == f"{name}-01" for name, month in months)
+
+
+#: Whatever passes for a symbol, of letters and of what tries to be a path.
+symbols = (
+    st.one_of(st.from_regex(r"[\w-]{1,20}", fullmatch=True), st.text("AZ09_-./\\~é币 ", min_size=1, max_size=5))
+    .map(lambda text: checked_or_none(text) or "")
+    .filter(bool)
+)
+
+
+def checked_or_none(text: str) -> str | None:
+    try:
+        return checked_symbol(text)
+    except RequestError:
+        return None
+
+
+@settings(max_examples=200, deadline=None)
+@given(market=st.sampled_from(Market), interval=intervals, symbol=symbols, ms=moments)
+def test_series_and_blocks_survive_the_way_through_a_message(
+    market: Market, interval: Interval, symbol: str, ms: int
+) -> None:
+    series = Series(market, Kind.KLINES, interval, symbol)
+    assert Series.parse(str(series)) == series
+    assert Block.parse(str(series.block(ms))) == series.block(ms)
+
+
+@pytest.mark.parametrize("text", ["um/klines/1m", "um/klines/1m/A/B", "um/klines/2m/BTCUSDT", "xx/klines/1m/BTC", ""])
+def test_what_is_no_series_is_not_parsed(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Series.parse(text)
+
+
+def test_a_message_cannot_smuggle_a_path_in_as_a_symbol() -> None:
+    with pytest.raises(RequestError):
+        Series.parse("um/klines/1m/..")
+    with pytest.raises(RequestError):
+        Block.parse("um/klines/1m/./2024-01")
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["BTCUSDT", "BTCUSD_PERP", "BTCUSDT_261225", "1000SHIBUSDT", "币安人生", "ДОГЕUSDT", "ΔUSDT", "A-B", "한국USDT"],
+)
+def test_symbols_of_any_script_are_accepted(symbol: str) -> None:
+    assert checked_symbol(symbol) == symbol
+
+
+def test_a_symbol_is_read_in_the_exchanges_capitals() -> None:
+    assert checked_symbol(" btcusdt\n") == "BTCUSDT"
+
+
+BAD = [
+    "",
+    " ",
+    ".",
+    "..",
+    "../X",
+    "A/B",
+    "A\\B",
+    "A B",
+    "A\tB",
+    "A\nB",
+    "A\x00B",
+    "\x1b[31m",
+    "A%2FB",
+    "A?B",
+    "A#",
+    "A=B",
+]
+
+
+@pytest.mark.parametrize("symbol", [*BAD, "A" * 61, "A⁄B", "A\u2028B", "A\u200bB", "\u202eTDSU", "😀"])
+def test_what_cannot_be_a_symbol_is_refused_and_named(symbol: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        checked_symbol(symbol)
+    assert repr(symbol) in str(refused.value)
+    assert "nothing was queued" in str(refused.value)
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=70))
+def test_an_accepted_symbol_is_one_harmless_file_name(text: str) -> None:
+    symbol = checked_or_none(text)
+    assert symbol is None or not set(symbol) & set('/\\.\0 \t\n\r:*?"<>|%')
+    assert symbol is None or len(f"symbol={symbol}".encode()) <= 255
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (utc_ms(2024, 1, 31), "2024-01-31"),
+        (utc_ms(2024, 1, 31) + 12 * HOUR_MS, "2024-01-31T12:00"),
+        (utc_ms(2024, 1, 31) + MINUTE_MS, "2024-01-31T00:01"),
+        (utc_ms(2024, 1, 31) + 1, "2024-01-31T00:00:00.001"),
+        (utc_ms(2024, 1, 31) + 59_999, "2024-01-31T00:00:59.999"),
+        (0, "1970-01-01"),
+    ],
+)
+def test_moments_are_told_as_short_as_they_can_be(ms: int, text: str) -> None:
+    assert iso(ms) == text
+
+
+@given(a=st.integers(0, 50), b=st.integers(0, 50), c=st.integers(0, 50), d=st.integers(0, 50))
+def test_clip_is_what_both_spans_share(a: int, b: int, c: int, d: int) -> None:
+    clipped = Span(a, b).clip(Span(c, d))
+    assert set(range(clipped.start_ms, clipped.end_ms)) == set(range(a, b)) & set(range(c, d))
+    assert clipped.is_empty == (not set(range(a, b)) & set(range(c, d)))
+
+
+def test_a_window_is_told_by_market_symbol_interval_and_time() -> None:
+    block = Block(Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT"), "2024-01")
+    assert str(Window(block, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2)))) == "um BTCUSDT 1m 2024-01-01..2024-01-02"

@@ -1,0 +1,300 @@
+"""Partitions: twice equals once, two at once lose nothing, and nothing counts before it is proved."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.klines import JANUARY_MS, MINUTES, frame, minutes, opens, times_of
+from tests.unit.test_raw import Memory
+from workers import spans
+from workers.errors import StoreFault, Unproved
+from workers.lake import keys
+from workers.lake.coverage import covered_in
+from workers.lake.files import Changed, Entry, Files, FolderFiles, open_files
+from workers.lake.parquet import Partitions, decode, encode, merge
+from workers.model import MINUTE_MS, Kind, Span
+from workers.schema import SCHEMAS
+
+MONTH = "2024-01"
+KEY = keys.partition(MINUTES, MONTH)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return open_files(str(tmp_path), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
+
+
+@pytest.fixture
+def lake(files: Files) -> Partitions:
+    return Partitions(files)
+
+
+def held(files: Files) -> list[int]:
+    body = files.read(KEY)
+    return times_of(decode(body)) if body else []
+
+
+def put(lake: Partitions, span: Span, *, price: str = "42000.10") -> int:
+    return lake.merge(MINUTES, MONTH, frame(opens(span), price=price), [span])
+
+
+def test_rows_and_what_they_cover_are_one_object(lake: Partitions, files: Files) -> None:
+    assert put(lake, minutes(0, 60)) == 60
+    assert held(files) == list(opens(minutes(0, 60)))
+    assert lake.covered(MINUTES) == [minutes(0, 60)]
+    assert [e.key for e in files.list("")] == [KEY]
+
+
+def test_merging_twice_is_merging_once_to_the_byte(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 60))
+    first, etag = files.read(KEY), files.etag(KEY)
+    assert put(lake, minutes(0, 60)) == 0
+    assert (files.read(KEY), files.etag(KEY)) == (first, etag)
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_way_they_came(tmp_path: Path) -> None:
+    bodies = set()
+    for n, order in enumerate(([0, 1, 2, 3], [3, 1, 0, 2], [2, 2, 0, 3, 1])):
+        files = open_files(str(tmp_path / str(n)))
+        for part in order:
+            put(Partitions(files), minutes(part * 30, part * 30 + 30))
+        bodies.add(files.read(KEY))
+    whole = encode(frame(opens(minutes(0, 120))), [minutes(0, 120)])
+    assert bodies == {whole}
+    assert encode(decode(whole), [minutes(0, 120)]) == whole
+    pieces = pl.concat([frame(opens(minutes(n, n + 1))) for n in range(120)], rechunk=False)
+    assert encode(pieces, [minutes(0, 120)]) == whole
+
+
+def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 10), price="1.0")
+    assert put(lake, minutes(5, 15), price="2.0") == 5
+    body = files.read(KEY)
+    assert body
+    assert decode(body)["open"].to_list() == [1.0] * 5 + [2.0] * 10
+
+
+def test_of_two_rows_in_one_batch_the_later_one_stays() -> None:
+    twice = pl.concat([frame([JANUARY_MS], price="1.0"), frame([JANUARY_MS], price="2.0")])
+    assert merge(SCHEMAS[Kind.KLINES].to_frame(), twice)["open"].to_list() == [2.0]
+
+
+def test_empty_rows_still_say_what_was_asked_and_answered(lake: Partitions, files: Files) -> None:
+    assert put(lake, minutes(0, 0)) == 0
+    assert lake.merge(MINUTES, MONTH, frame([]), [minutes(0, 60)]) == 0
+    assert (held(files), lake.covered(MINUTES)) == ([], [minutes(0, 60)])
+    put(lake, minutes(60, 70))
+    assert (held(files), lake.covered(MINUTES)) == (list(opens(minutes(60, 70))), [minutes(0, 70)])
+
+
+def test_coverage_grows_and_never_shrinks(lake: Partitions) -> None:
+    for span in (minutes(0, 10), minutes(20, 30), minutes(5, 8)):
+        put(lake, span)
+    assert lake.covered(MINUTES) == [minutes(0, 10), minutes(20, 30)]
+    put(lake, minutes(10, 20))
+    assert lake.covered(MINUTES) == [minutes(0, 30)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20), st.sampled_from(["1.0", "2.0"])), max_size=6))
+def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
+    merges: list[tuple[int, int, str]],
+) -> None:
+    files, wanted = Versioned(), dict[int, float]()
+    for start, length, price in merges:
+        span = minutes(start, start + length)
+        put(Partitions(files), span, price=price)
+        wanted |= dict.fromkeys(opens(span), float(price))
+    body = files.read(KEY)
+    rows = decode(body) if body else frame([])
+    assert dict(zip(times_of(rows), rows["open"].to_list(), strict=True)) == wanted
+    assert times_of(rows) == sorted(wanted)
+    if body:
+        assert covered_in(body) == spans.union(minutes(s, s + n) for s, n, _ in merges)
+
+
+class Versioned(Memory):
+    """Objects in memory with versions; `meddle` is called before each publish, as another process would act."""
+
+    def __init__(self, meddle: Callable[[Versioned], None] = lambda _: None) -> None:
+        super().__init__()
+        self.versions: dict[str, int] = {}
+        self.meddle = meddle
+        self.published = 0
+
+    def etag(self, key: str) -> str | None:
+        return str(self.versions[key]) if key in self.held else None
+
+    def tail(self, key: str, size: int) -> bytes | None:
+        return self.held[key][-size:] if key in self.held else None
+
+    def list(self, folder: str) -> list[Entry]:
+        return [Entry(k, "", len(b)) for k, b in sorted(self.held.items()) if k.startswith(folder + "/")]
+
+    def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
+        meddle, self.meddle = self.meddle, lambda _: None
+        meddle(self)
+        if self.etag(key) != replaces:
+            raise Changed(key)
+        self.held[key] = body
+        self.versions[key] = self.versions.get(key, 0) + 1
+        self.published += 1
+
+
+def test_what_another_publishes_between_reading_and_publishing_is_not_lost() -> None:
+    files = Versioned(lambda store: put(Partitions(store), minutes(10, 20)) and None)
+    assert put(Partitions(files), minutes(0, 10)) == 10
+    assert held(files) == list(opens(minutes(0, 20)))
+    assert Partitions(files).covered(MINUTES) == [minutes(0, 20)]
+
+
+def test_what_another_publishes_on_top_before_it_is_read_back_is_not_lost() -> None:
+    class Overtaken(Versioned):
+        def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
+            super().publish(key, body, replaces=replaces)
+            if self.published == 1:
+                put(Partitions(self), minutes(10, 20))
+
+    files = Overtaken()
+    assert put(Partitions(files), minutes(0, 10)) == 10
+    assert held(files) == list(opens(minutes(0, 20)))
+
+
+def test_threads_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
+    parts = [minutes(n * 50, n * 50 + 60) for n in range(4)]
+    gained: list[int] = []
+    threads = [
+        threading.Thread(target=lambda part=part: gained.append(put(Partitions(open_files(str(tmp_path))), part)))
+        for part in parts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    files = open_files(str(tmp_path))
+    assert held(files) == list(opens(minutes(0, 210)))
+    assert Partitions(files).covered(MINUTES) == [minutes(0, 210)]
+    assert sum(gained) == 210
+
+
+def test_a_publish_whose_answer_was_lost_counts_as_published() -> None:
+    class Deaf(Versioned):
+        def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
+            super().publish(key, body, replaces=replaces)
+            if self.published == 1:
+                # The store has taken it; the second try of the same call finds its own version there.
+                raise Changed("the second try met the first")
+
+    files = Deaf()
+    put(Partitions(files), minutes(0, 10))
+    assert files.published == 1
+    assert held(files) == list(opens(minutes(0, 10)))
+    assert Partitions(files).covered(MINUTES) == [minutes(0, 10)]
+
+
+def test_a_partition_that_vanishes_while_it_is_read_is_made_anew() -> None:
+    class Vanishing(Versioned):
+        reads = 0
+
+        def read(self, key: str) -> bytes | None:
+            self.reads += 1
+            if self.reads == 1:
+                self.held.pop(key)
+            return super().read(key)
+
+    files = Vanishing()
+    files.publish(KEY, encode(frame(opens(minutes(0, 5))), []), replaces=None)
+    assert put(Partitions(files), minutes(5, 10)) == 5
+    assert held(files) == list(opens(minutes(5, 10)))
+
+
+class Forgetful(Versioned):
+    """Takes every publish, and gives back an older version ever after."""
+
+    def read(self, key: str) -> bytes | None:
+        return encode(frame(opens(minutes(0, 3))), [minutes(0, 3)]) if key in self.held else None
+
+
+def test_a_store_that_gives_back_another_version_is_never_believed() -> None:
+    with pytest.raises(Unproved, match="the raw objects are kept"):
+        put(Partitions(Forgetful()), minutes(0, 10))
+
+
+class Rotting(Versioned):
+    """Takes every publish, and gives half of it back."""
+
+    def read(self, key: str) -> bytes | None:
+        body = super().read(key)
+        return body and body[: len(body) // 2]
+
+
+def test_a_store_that_gives_back_damaged_bytes_is_never_believed() -> None:
+    with pytest.raises(Unproved):
+        put(Partitions(Rotting()), minutes(0, 200))
+
+
+def test_a_store_that_takes_no_version_is_given_up_after_a_bounded_number_of_rounds() -> None:
+    tried = []
+
+    class Refusing(Versioned):
+        def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
+            tried.append(replaces)
+            raise Changed(key)
+
+    with pytest.raises(Unproved):
+        put(Partitions(Refusing()), minutes(0, 10))
+    assert 1 < len(tried) <= 50
+
+
+def test_rows_that_would_not_decode_to_themselves_are_never_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = Versioned()
+    monkeypatch.setattr("workers.lake.parquet.decode", lambda _: frame([JANUARY_MS]))
+    with pytest.raises(Unproved, match="nothing was published or deleted"):
+        put(Partitions(files), minutes(0, 10))
+    assert files.held == {}
+
+
+def test_a_store_that_fails_while_publishing_leaves_the_old_version(files: Files, tmp_path: Path) -> None:
+    put(Partitions(files), minutes(0, 10))
+    before = files.read(KEY)
+
+    class Full(FolderFiles):
+        def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
+            raise OSError("no space left")
+
+    full = Full(files._fs, str(tmp_path), sleep=lambda _: None)
+    with pytest.raises(StoreFault), suppress(Unproved):
+        put(Partitions(full), minutes(10, 20))
+    assert files.read(KEY) == before
+
+
+def test_coverage_of_a_series_is_that_of_all_its_months(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 31 * 1440))
+    february = Span(JANUARY_MS + 31 * 1440 * MINUTE_MS, JANUARY_MS + 32 * 1440 * MINUTE_MS)
+    lake.merge(MINUTES, "2024-02", frame(opens(february)), [february])
+    files.put(keys.series_folder("lake", MINUTES) + "/notes.txt", b"somebody's notes")
+    assert lake.covered(MINUTES) == [Span(JANUARY_MS, february.end_ms)]
+
+
+def test_a_partition_is_what_any_reader_of_parquet_expects(lake: Partitions, files: Files, tmp_path: Path) -> None:
+    put(lake, minutes(0, 200))
+    told = pl.read_parquet(tmp_path / KEY)
+    assert told.schema == SCHEMAS[Kind.KLINES]
+    assert told["open_time"].is_sorted()
+    body = files.read(KEY)
+    assert body
+    assert body[:4] == body[-4:] == b"PAR1"
+    assert (
+        pl.scan_parquet(tmp_path / KEY)
+        .filter(pl.col("open_time") < pl.lit(0).cast(told["open_time"].dtype))
+        .collect()
+        .is_empty()
+    )

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import os
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from workers.errors import SettingsError
+from workers.model import Market
+from workers.settings import Settings
+
+DEFAULTS = {
+    "redis_url": None,
+    "store_url": "./data",
+    "spot_url": "https://api.binance.com",
+    "um_url": "https://fapi.binance.com",
+    "cm_url": "https://dapi.binance.com",
+    "slots": 50,
+    "weight_share": 1.0,
+    "egress": "default",
+    "source_address": None,
+    "timeout_s": 20,
+    "keep_raw": False,
+}
+
+GOOD = [
+    ("REDIS_URL", "redis://:secret@host:6379/1", "redis://:secret@host:6379/1"),
+    ("REDIS_URL", "rediss://host", "rediss://host"),
+    ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("STORE_URL", "/data/klines/", "/data/klines"),
+    ("STORE_URL", "/", "/"),
+    ("STORE_URL", "relative", "relative"),
+    ("STORE_URL", "s3://bucket", "s3://bucket"),
+    ("STORE_URL", "s3://bucket/a/prefix/", "s3://bucket/a/prefix"),
+    ("SPOT_URL", "https://data-api.binance.vision/", "https://data-api.binance.vision"),
+    ("UM_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ("CM_URL", "http://[::1]:8000/", "http://[::1]:8000"),
+    ("SLOTS", "1", 1),
+    ("SLOTS", "1000", 1000),
+    ("WEIGHT_SHARE", "0.25", 0.25),
+    ("WEIGHT_SHARE", "1", 1.0),
+    ("EGRESS", "home-2.example_A", "home-2.example_A"),
+    ("EGRESS", "a" * 64, "a" * 64),
+    ("SOURCE_ADDRESS", "192.0.2.7", "192.0.2.7"),
+    ("SOURCE_ADDRESS", "2001:db8::1", "2001:db8::1"),
+    ("TIMEOUT_S", "1", 1),
+    ("TIMEOUT_S", "50", 50),
+    ("KEEP_RAW", "true", True),
+    ("KEEP_RAW", "Yes", True),
+    ("KEEP_RAW", "1", True),
+    ("KEEP_RAW", "FALSE", False),
+    ("KEEP_RAW", "no", False),
+    ("KEEP_RAW", "0", False),
+]
+
+REDIS, FOLDER, WEB = "redis://, rediss:// or unix://", "a folder or s3://bucket/prefix", "http:// or https://"
+BAD = [
+    ("REDIS_URL", "localhost:6379", REDIS),
+    ("REDIS_URL", "http://host", REDIS),
+    ("STORE_URL", "gs://bucket", FOLDER),
+    ("STORE_URL", "s3://", FOLDER),
+    ("STORE_URL", "s3:///prefix", FOLDER),
+    ("SPOT_URL", "api.binance.com", WEB),
+    ("UM_URL", "wss://fapi.binance.com", WEB),
+    ("CM_URL", "https://", WEB),
+    ("SLOTS", "0", "from 1 to 1000"),
+    ("SLOTS", "1001", "from 1 to 1000"),
+    ("SLOTS", "-5", "from 1 to 1000"),
+    ("SLOTS", "many", "from 1 to 1000"),
+    ("SLOTS", "5.0", "from 1 to 1000"),
+    ("WEIGHT_SHARE", "0", "above 0 and at most 1"),
+    ("WEIGHT_SHARE", "1.4", "above 0 and at most 1"),
+    ("WEIGHT_SHARE", "-0.1", "above 0 and at most 1"),
+    ("WEIGHT_SHARE", "half", "above 0 and at most 1"),
+    ("WEIGHT_SHARE", "nan", "above 0 and at most 1"),
+    ("WEIGHT_SHARE", "inf", "above 0 and at most 1"),
+    ("EGRESS", "two words", "1 to 64 letters"),
+    ("EGRESS", "a@b", "1 to 64 letters"),
+    ("EGRESS", "{a}", "1 to 64 letters"),
+    ("EGRESS", "a" * 65, "1 to 64 letters"),
+    ("SOURCE_ADDRESS", "eth0", "an IP address"),
+    ("SOURCE_ADDRESS", "192.0.2.256", "an IP address"),
+    ("TIMEOUT_S", "0", "from 1 to 50"),
+    ("TIMEOUT_S", "51", "from 1 to 50"),
+    ("KEEP_RAW", "maybe", "true or false"),
+]
+
+
+def test_without_an_environment_every_setting_has_its_documented_default() -> None:
+    settings = Settings.load({})
+    assert {f.name: getattr(settings, f.name) for f in fields(Settings)} == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_good_value_is_taken_as_it_is_meant(name: str, text: str, value: object) -> None:
+    settings = Settings.load({f"KLINES_{name}": text})
+    got = {f.name: getattr(settings, f.name) for f in fields(Settings)}
+    assert got == DEFAULTS | {name.lower(): value}
+    assert type(got[name.lower()]) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text", "allowed"), BAD)
+def test_a_bad_value_stops_the_boot_and_names_variable_value_and_range(name: str, text: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.load({f"KLINES_{name}": text})
+    assert str(refused.value).startswith(f"KLINES_{name} was {text!r}; it must be")
+    assert allowed in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_setting_is_tried_with_good_and_with_bad_values() -> None:
+    names = {f.name.upper() for f in fields(Settings)}
+    assert {name for name, *_ in GOOD} == {name for name, *_ in BAD} == names
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Settings)])
+def test_an_empty_variable_counts_as_unset(name: str) -> None:
+    assert Settings.load({f"KLINES_{name.upper()}": ""}) == Settings()
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().slots = 7  # type: ignore[misc]
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert Settings.load({"SLOTS": "7", "OTHER_SLOTS": "0", "AWS_REGION": "x"}) == Settings()
+
+
+def test_a_dotenv_file_in_the_working_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KLINES_SLOTS=7\n# a comment\nKLINES_EGRESS='home'\nKLINES_KEEP_RAW=\n")
+    settings = Settings.load({})
+    assert (settings.slots, settings.egress, settings.keep_raw) == (7, "home", False)
+
+
+def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "other.env"
+    file.write_text("KLINES_SLOTS=7\nKLINES_EGRESS=home\n")
+    assert Settings.load({"KLINES_SLOTS": "9"}, file).slots == 9
+    monkeypatch.setattr(os, "environ", {"KLINES_SLOTS": "9"})
+    settings = Settings.load(dotenv=file)
+    assert (settings.slots, settings.egress) == (9, "home")
+
+
+def test_a_bad_value_in_the_dotenv_file_stops_the_boot_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KLINES_SLOTS=lots\n")
+    with pytest.raises(SettingsError, match="KLINES_SLOTS was 'lots'"):
+        Settings.load({})
+
+
+def test_keys_of_the_store_in_the_dotenv_file_reach_their_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("AWS_ACCESS_KEY_ID=from-file\nAWS_SECRET_ACCESS_KEY=hidden\nAWS_REGION=from-file\n")
+    environ = {"AWS_REGION": "from-environment"}
+    monkeypatch.setattr(os, "environ", environ)
+    Settings.load()
+    assert environ == {
+        "AWS_ACCESS_KEY_ID": "from-file",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+        "AWS_REGION": "from-environment",
+    }
+
+
+def test_an_environment_that_is_handed_in_leaves_the_process_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("AWS_REGION=from-file\nKLINES_SLOTS=7\n")
+    environ: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environ)
+    assert Settings.load({}).slots == 7
+    assert environ == {}
+
+
+def test_each_market_is_asked_at_its_own_address() -> None:
+    settings = Settings(spot_url="http://s", um_url="http://u", cm_url="http://c")
+    assert [settings.base_url(market) for market in Market] == ["http://s", "http://u", "http://c"]
