@@ -11,11 +11,13 @@ from tasks.request import SETTLE_MS, Request
 from workers.binance.markets import Pool, check_interval
 from workers.errors import FleetError, RequestError, StoreFault
 from workers.heart import living
-from workers.model import Interval, Kind, Market, checked_symbol, iso
+from workers.model import Interval, Kind, Market, checked_symbol, iso, utc_ms
 from workers.private_redis import answers
 from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
 
+#: The exchange opened in July 2017; nothing older is asked for.
+FIRST_MS = utc_ms(2017)
 #: Columns of a symbols file that hold the exchange's symbol.
 SYMBOL_COLUMNS = ("symbol", "binance_symbol")
 
@@ -52,12 +54,14 @@ def moment_of(name: str, text: str) -> int:
 def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) -> tuple[int, int]:
     """Return the open times [start, end) that are wanted and closed, ms UTC."""
     start_ms, end_ms = moment_of("start", start), moment_of("end", end) if end else now_ms
+    if start_ms < 0:
+        raise RequestError(f"start {start} lies before 1970; nothing was queued")
     if start_ms >= now_ms:
         raise RequestError(f"start {start} lies in the future (it is {iso(now_ms)} UTC); nothing was queued")
     if start_ms >= end_ms:
         raise RequestError(f"start {start} is not before end {end}; nothing was queued")
     closed_ms = interval.floor(now_ms - SETTLE_MS)
-    first_ms, last_ms = interval.ceil(start_ms), min(interval.ceil(min(end_ms, now_ms)), closed_ms)
+    first_ms, last_ms = interval.ceil(max(start_ms, FIRST_MS)), min(interval.ceil(min(end_ms, now_ms)), closed_ms)
     if first_ms >= last_ms:
         raise RequestError(
             f"no {interval} candle opens and closes between {start} and {end or 'now'}; nothing was queued"

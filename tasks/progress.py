@@ -36,6 +36,8 @@ KEEP_MS = 7 * 86_400_000
 #: A planner that has read a block's coverage within this time can tell that the block was compacted since.
 _DONE_MS = 3_600_000
 
+_SCRIPTS = {verb: Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("finish", "claim")}
+
 FETCHING, COMPACTING = "fetching", "compacting"
 
 
@@ -93,9 +95,7 @@ class Runs:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._finish, self._claim = (
-            redis.register_script(Path(__file__).with_name(f"{verb}.lua").read_text()) for verb in ("finish", "claim")
-        )
+        self._finish, self._claim = (redis.register_script(_SCRIPTS[verb]) for verb in ("finish", "claim"))
 
     def create(self, request: Request) -> str:
         """Note a new run, ring for a planner, and return the run's id."""

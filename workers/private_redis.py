@@ -41,6 +41,8 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="klines-redis-") as fresh:
         home = folder or Path(fresh)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if home.stat().st_uid != os.getuid():
+            raise SettingsError(f"{home} belongs to another user; set KLINES_REDIS_URL")
         socket = home / "redis.sock"
         arguments = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(home)]
         arguments += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"]

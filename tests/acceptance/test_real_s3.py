@@ -1,6 +1,4 @@
-"""The lake on a real S3 server, where the environment names one: AWS_ENDPOINT_URL_FOR_TESTS, with
-AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and KLINES_TEST_BUCKET.
-"""
+"""The same lake in a real S3 server, where one is given: AWS_ENDPOINT_URL_FOR_TESTS with keys, region and a bucket."""
 
 from __future__ import annotations
 
@@ -10,26 +8,58 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Fleet, Wanted
+from tests.harness import Fleet, Wanted, lake_frame
 
-REAL_S3 = os.environ.get("AWS_ENDPOINT_URL_FOR_TESTS")
+ENDPOINT = os.environ.get("AWS_ENDPOINT_URL_FOR_TESTS")
 BUCKET = os.environ.get("KLINES_TEST_BUCKET", "lake")
 
-pytestmark = pytest.mark.skipif(not REAL_S3, reason="AWS_ENDPOINT_URL_FOR_TESTS names no real S3 server")
+pytestmark = pytest.mark.skipif(
+    not ENDPOINT,
+    reason="no S3 server given: set AWS_ENDPOINT_URL_FOR_TESTS (and AWS_ACCESS_KEY_ID, …, KLINES_TEST_BUCKET)",
+)
+
+MONTHS = [
+    Wanted("spot", ("BTCUSDT",), "2024-01-01", "2024-02-01"),
+    Wanted("um", ("ETHUSDT",), "2024-01-01", "2024-02-01"),
+    Wanted("cm", ("BTCUSD_PERP",), "2024-01-01", "2024-02-01"),
+]
 
 
-@pytest.mark.parametrize(("market", "symbol"), [("spot", "BTCUSDT"), ("um", "ETHUSDT"), ("cm", "BTCUSD_PERP")])
-def test_a_real_s3_server_holds_what_two_runs_at_once_have_fetched(
-    fleet_of: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch, market: str, symbol: str
-) -> None:
-    assert REAL_S3
-    monkeypatch.setenv("AWS_ENDPOINT_URL", REAL_S3)
-    monkeypatch.setenv("AWS_REGION", os.environ.get("AWS_REGION", "us-east-1"))
-    wanted = Wanted(market, (symbol,), "2024-01-01", "2024-03-01")
-    fleet = fleet_of("--latency-ms", "20", store_url=f"s3://{BUCKET}/test-{uuid.uuid4().hex[:8]}")
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", ENDPOINT or "")
+    return fleet_of("--latency-ms", "20", store_url=f"s3://{BUCKET}/test-{uuid.uuid4()}")
+
+
+def test_a_month_of_each_market_in_a_real_bucket_equals_the_truth(fleet: Fleet) -> None:
     fleet.start_worker()
-    commands = [fleet.start("download", *wanted.arguments) for _ in range(2)]
-    assert [command.result(120).returncode for command in commands] == [0, 0]
-    assert max(fleet.exchange.pages().values()) == 1
+    for wanted in MONTHS:
+        fleet.download(*wanted.arguments)
+        wanted.assert_held(fleet)
+        wanted.assert_nothing_is_missing(fleet)
+
+
+def test_the_same_request_twice_at_once_on_a_real_bucket_fetches_no_page_twice(fleet: Fleet) -> None:
+    fleet.start_worker()
+    fleet.start_worker()
+    wanted = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
+    commands = [fleet.start("download", "--json", *wanted.arguments) for _ in range(2)]
+    for done in [command.result() for command in commands]:
+        assert done.returncode == 0, done.stderr + fleet.log()
+    assert [page for page, times in fleet.exchange.pages().items() if times > 1] == []
     wanted.assert_held(fleet)
     wanted.assert_nothing_is_missing(fleet)
+
+
+def test_fleets_that_share_only_a_real_bucket_merge_their_halves_of_a_month(fleet: Fleet) -> None:
+    """Only the server's conditional PUT stands between them."""
+    halves = [("2024-01-01", "2024-01-12"), ("2024-01-12", "2024-01-20"), ("2024-01-20", "2024-02-01")]
+    commands = [
+        fleet.start("download", "--json", "--local", *Wanted("um", ("BTCUSDT",), start, end).arguments)
+        for start, end in halves
+    ]
+    for done in [command.result() for command in commands]:
+        assert done.returncode == 0, done.stderr
+    whole = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-02-01")
+    whole.assert_held(fleet)
+    assert lake_frame(fleet.store_url, "um", "BTCUSDT", "1m").height == 44_640

@@ -52,7 +52,12 @@ def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(past_ms:
 
 
 @settings(max_examples=150, deadline=None)
-@given(interval=intervals, start_ms=moments, length=st.integers(0, 60 * DAY_MS), ago=st.integers(-DAY_MS, 90 * DAY_MS))
+@given(
+    interval=intervals,
+    start_ms=moments.filter(lambda ms: ms >= choose.FIRST_MS),
+    length=st.integers(0, 60 * DAY_MS),
+    ago=st.integers(-DAY_MS, 90 * DAY_MS),
+)
 def test_every_candle_of_a_range_opens_in_it_and_is_closed(
     interval: Interval, start_ms: int, length: int, ago: int
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -211,6 +211,7 @@ def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(one: Crew, monke
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crashes=st.lists(st.integers(0, 6), max_size=4), in_flight=st.sampled_from([1, 100, 1500]))
+@example(crashes=[0, 0, 1, 1], in_flight=1)
 def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
     redis: Redis, tmp_path_factory: pytest.TempPathFactory, crashes: list[int], in_flight: int
 ) -> None:
@@ -357,6 +358,22 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
     assert counts(one, second)["blocks_held"] == 1
 
 
+@pytest.mark.xfail(strict=True, reason="_is_over does not look whether the block is under way already")
+def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn that put it aside ended before the cursor moved on; the next comes to it again and finds it free."""
+    first, second = one.begin(request(months=1)), one.begin(request(months=1))
+    [block] = series_of().blocks(request(months=1).span)
+    assert one.runs.claim(first, block)
+    assert not one.runs.claim(second, block)
+    one.runs.end(first, State.CANCELLED)
+    whole(one, second, monkeypatch)
+    issued = [w.span for w in one.issued]
+    assert sorted(issued) == sorted(set(issued))
+    assert counts(one, second)["calls_issued"] == 90
+
+
 def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     planner = one.planner(first)
@@ -376,6 +393,28 @@ def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatc
     assert state(one, second) is State.COMPLETE
     assert covered(one) == [request(months=1).span]
     assert spans.union(w.span for w in one.issued[sent:]) == spans.gaps(done, request(months=1).span)
+
+
+def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
+    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", 1)
+    run, done = one.begin(request(months=2)), []
+
+    def work() -> None:
+        if not done:
+            other = one.begin(Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2]))
+            planner = one.planner(other)
+            planner._issue(planner._wanted(request(months=2)))
+            done.append(other)
+        one.work()
+
+    [january, february] = series_of().blocks(request(months=2).span)
+    one.tools.raw.store(january, january.span, [b"[]"])
+    monkeypatch.setattr(one.tools.listings, "life", lambda _: request(months=2).span)
+    assert not lead(one, run, monkeypatch, work)
+    assert [w.block for w in one.issued].count(february) == 10
 
 
 def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,9 +486,11 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(maker: Maker, m
     assert (progress.state, progress.notes) == (State.COMPLETE, {"BTCUSDT": "did not trade then"})
 
 
+@pytest.mark.parametrize("in_flight", [1, 1500])
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
-    maker: Maker, monkeypatch: pytest.MonkeyPatch
+    maker: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
+    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", in_flight)
     one = maker({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []
@@ -463,6 +504,7 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
     issued = [w.span for w in one.issued]
     assert spans.union(issued) == [Span(MONTHS[1], MONTHS[4])]
     assert sum(s.end_ms - s.start_ms for s in issued) == MONTHS[4] - MONTHS[1]
+    assert (counts(one, run)["blocks"], counts(one, run)["blocks_held"]) == (3, 0)
     whole(one, one.begin(request(market=Market.SPOT, months=5)), monkeypatch)
     assert one.client.asked == ["BTCUSDT"]
 

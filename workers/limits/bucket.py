@@ -9,6 +9,9 @@ from typing import Any, Protocol, cast
 from redis import Redis
 
 _HERE = Path(__file__).parent
+_SCRIPTS = {
+    verb: (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text() for verb in ("take", "learn", "close")
+}
 
 #: A probe whose answer never comes is given up after this long; longer than any request's timeout.
 PROBE_MS = 60_000
@@ -80,7 +83,7 @@ class RedisBudget:
         self._redis = redis
         self._keys = [f"{name}:pool", *(f"{name}:minute:{slot}" for slot in range(3))]
         self._share = int(share * 1000)
-        self._scripts = {verb: redis.register_script(_script(verb)) for verb in ("take", "learn", "close")}
+        self._scripts = {verb: redis.register_script(script) for verb, script in _SCRIPTS.items()}
         self.now_ms = now_ms
         """Redis time as tests set it; None for the server's own."""
 
@@ -121,10 +124,6 @@ class RedisBudget:
 
     def _run(self, verb: str, *args: int) -> list[int]:
         return cast(list[int], self._scripts[verb](keys=self._keys, args=[self.now_ms or 0, *args]))
-
-
-def _script(verb: str) -> str:
-    return (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text()
 
 
 def _text(value: Any) -> str:
