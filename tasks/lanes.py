@@ -108,9 +108,15 @@ class Crew:
         self._lanes.clear()
 
     def _start(self, lane: Lane) -> None:
+        # Ctrl-C waits for the fork's end: Python drops what is raised in the callbacks of a fork.
+        caught: list[int] = []
+        held = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
         pid = os.fork()
         if pid:
             self._lanes[pid] = lane
+            signal.signal(signal.SIGINT, held)
+            for number in caught:
+                signal.raise_signal(number)
             return
         os.setsid()
         die_with_parent()

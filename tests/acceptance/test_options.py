@@ -81,20 +81,19 @@ def test_a_chinese_symbol_is_one_like_any_other(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(("market", "symbol"), [("spot", "ETHUSDT"), ("um", "BTCUSDT"), ("cm", "BTCUSD_PERP")])
-@pytest.mark.parametrize("interval", ["4h", "1d", "3d", "1w", "1M"])
-def test_coarse_intervals_over_years_are_whole(fleet: Fleet, market: str, symbol: str, interval: str) -> None:
-    wanted = Wanted(market, (symbol,), "2019-01-01", "2024-07-01", interval)
-    fleet.download(*wanted.arguments)
-    wanted.assert_held(fleet)
+def test_coarse_intervals_over_years_are_whole(fleet: Fleet, market: str, symbol: str) -> None:
+    for interval in ("1d", "1w", "1M"):
+        wanted = Wanted(market, (symbol,), "2019-01-01", "2024-07-01", interval)
+        fleet.download(*wanted.arguments)
+        wanted.assert_held(fleet)
     wanted.assert_nothing_is_missing(fleet)
 
 
-@pytest.mark.parametrize("interval", ["3m", "15m", "1h", "2h"])
-def test_fine_intervals_over_the_listing_and_outages_are_whole(fleet: Fleet, interval: str) -> None:
-    wanted = Wanted("spot", ("BTCUSDT",), "2017-07-01", "2018-07-10", interval)
-    fleet.download(*wanted.arguments)
-    wanted.assert_held(fleet)
-    wanted.assert_nothing_is_missing(fleet)
+def test_every_other_interval_over_the_listing_and_outages_is_whole(fleet: Fleet) -> None:
+    for interval in ("3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "3d"):
+        wanted = Wanted("spot", ("BTCUSDT",), "2017-07-01", "2018-02-20", interval)
+        fleet.download(*wanted.arguments)
+        wanted.assert_held(fleet)
 
 
 def test_seconds_of_a_day_are_whole(fleet: Fleet) -> None:
@@ -138,7 +137,7 @@ def test_a_symbol_that_began_or_ended_in_the_range_is_whole_and_says_so(
 def test_everything_since_before_there_was_an_exchange_costs_only_what_there_is(
     fleet: Fleet, market: str, end: str
 ) -> None:
-    wanted = Wanted(market, ("BTCUSDT",), "1950-01-01", end)
+    wanted = Wanted(market, ("BTCUSDT",), "1970-01-01", end)
     fleet.download(*wanted.arguments)
     assert len(fleet.exchange.calls()) <= MOST_IN_VAIN
     held = lake_frame(fleet.store_url, market, "BTCUSDT", "1m")

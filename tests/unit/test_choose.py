@@ -51,7 +51,7 @@ def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(past_ms:
     assert range_of("2024-01-01", now_ms=utc_ms(2024, 1, 2) + past_ms) == ["2024-01-01", wanted]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(
     interval=intervals,
     start_ms=moments.filter(lambda ms: ms >= choose.FIRST_MS),
@@ -207,6 +207,15 @@ def test_a_symbol_that_the_market_does_not_have_is_refused_with_the_nearest(redi
         choose.known_symbols(tools, Market.USD_M, ["ETHUSD"])
 
 
+@pytest.mark.xfail(strict=True, reason="names of exchangeInfo are taken unchecked; one such name stops a run of --all")
+@pytest.mark.parametrize("name", ["../../etc", "A/B", "..", "A B", "A\x00B"])
+def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run(
+    redis: Redis, tmp_path: Path, name: str
+) -> None:
+    tools = crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).tools
+    assert choose.known_symbols(tools, Market.USD_M, None) == ("ETHUSDT",)
+
+
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
     tools = crew(redis, tmp_path, {}).tools
     pool = Request(Market.USD_M, Kind.KLINES, D, ("X",), 0, 1).pool
@@ -248,14 +257,14 @@ some_request = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(some_request)
 def test_a_request_survives_the_way_through_redis(request: Request) -> None:
     assert Request.from_json(request.to_json()) == request
     assert Request.from_json(request.to_json().encode()) == request
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(some_request)
 def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
     from workers.binance.markets import pages

@@ -26,7 +26,7 @@ def test_raw_objects_lie_beside_the_lake_by_block_span_and_content() -> None:
     assert keys.raw(JANUARY, span, CONTENT) == f"{folder}/{span.start_ms}-{span.end_ms}-{CONTENT}.json.zst"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(
     series=any_series,
     start_ms=moments,
@@ -38,7 +38,7 @@ def test_a_raw_key_tells_everything_that_went_into_it(series: Series, start_ms: 
     assert keys.parse_raw(series, keys.raw(block, span, content)) == (block, span, content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(series=any_series, year=st.integers(2017, 2030), month=st.integers(1, 12))
 def test_a_partitions_key_tells_its_month(series: Series, year: int, month: int) -> None:
     assert keys.month_of(keys.partition(series, f"{year}-{month:02}")) == f"{year}-{month:02}"
@@ -51,7 +51,7 @@ def test_minutes_and_months_are_spelled_apart() -> None:
     assert "/interval=1m/" in folders[Interval.M1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(series=any_series, start_ms=moments)
 def test_a_symbol_can_never_climb_out_of_its_folder(series: Series, start_ms: int) -> None:
     for key in (keys.partition(series, "2024-01"), keys.raw(series.block(start_ms), Span(0, 1), CONTENT)):

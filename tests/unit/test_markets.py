@@ -77,7 +77,7 @@ def test_only_spot_has_seconds_and_all_have_the_rest(market: Market) -> None:
             check_interval(market, interval)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(questions())
 def test_pages_partition_the_span_and_none_can_be_answered_short(question: tuple[Series, Span]) -> None:
     """Every open time lies in exactly one page, and no page has more of them than its limit."""
@@ -93,7 +93,7 @@ def test_pages_partition_the_span_and_none_can_be_answered_short(question: tuple
         assert page.weight == rules.weight(page.limit)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(questions())
 def test_pages_are_as_few_as_the_limit_allows_and_evenly_filled(question: tuple[Series, Span]) -> None:
     asked, span = question
@@ -104,7 +104,7 @@ def test_pages_are_as_few_as_the_limit_allows_and_evenly_filled(question: tuple[
         assert len(calls) == -(-opens_in(asked, span) // RULES[asked.market].page_rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(questions(Market.COIN_M, on_opens=True))
 def test_a_coin_m_page_on_open_times_never_asks_for_more_than_200_days(question: tuple[Series, Span]) -> None:
     assert all(sent_ms(page) <= LONGEST_COIN_M_MS for page in pages(*question))
@@ -133,7 +133,7 @@ def test_a_month_of_minutes_takes_the_fewest_calls_each_market_allows() -> None:
     assert counts == {Market.SPOT: 45, Market.USD_M: 90, Market.COIN_M: 90}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(questions(), st.lists(st.integers(0, 3000), max_size=4))
 def test_windows_partition_what_is_missing_and_are_balanced(question: tuple[Series, Span], cuts: list[int]) -> None:
     asked, span = question

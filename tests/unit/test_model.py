@@ -53,7 +53,7 @@ def test_the_exchanges_sixteen_intervals_are_all_there() -> None:
     assert [str(i) for i in Interval] == [*FINE, *COARSE]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(interval=intervals, ms=moments)
 def test_floor_is_the_open_time_of_the_candle_that_holds_the_moment(interval: Interval, ms: int) -> None:
     opened = interval.floor(ms)
@@ -61,7 +61,7 @@ def test_floor_is_the_open_time_of_the_candle_that_holds_the_moment(interval: In
     assert opened <= ms < interval.advance(opened, 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(interval=intervals, ms=moments)
 def test_ceil_never_goes_back_and_never_skips_a_candle(interval: Interval, ms: int) -> None:
     up = interval.ceil(ms)
@@ -69,7 +69,7 @@ def test_ceil_never_goes_back_and_never_skips_a_candle(interval: Interval, ms: i
     assert up == ms or interval.floor(ms) < ms < up == interval.advance(interval.floor(ms), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(interval=intervals, ms=moments, steps=st.integers(0, 40), more=st.integers(0, 40))
 def test_advancing_in_two_steps_is_advancing_in_one(interval: Interval, ms: int, steps: int, more: int) -> None:
     opened = interval.floor(ms)
@@ -77,7 +77,7 @@ def test_advancing_in_two_steps_is_advancing_in_one(interval: Interval, ms: int,
     assert interval.advance(opened, 0) == opened
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(interval=intervals, start_ms=moments, before=st.integers(0, 2 * DAY_MS), candles=st.integers(0, 60))
 def test_opens_counts_exactly_the_open_times_of_a_half_open_span(
     interval: Interval, start_ms: int, before: int, candles: int
@@ -139,7 +139,7 @@ def test_a_block_spans_its_month_or_its_year(period: str, start: tuple[int, ...]
     assert Block(series, period).span == Span(utc_ms(*start), utc_ms(*end))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(interval=intervals, start_ms=moments, length=st.integers(1, 900 * DAY_MS))
 def test_blocks_follow_one_another_and_cover_the_span(interval: Interval, start_ms: int, length: int) -> None:
     span = Span(start_ms, start_ms + length)
@@ -149,7 +149,7 @@ def test_blocks_follow_one_another_and_cover_the_span(interval: Interval, start_
     assert blocks[-1].span.start_ms < span.end_ms <= blocks[-1].span.end_ms
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(start_ms=moments, length=st.integers(1, 400 * DAY_MS))
 def test_months_of_a_span_are_whole_and_touch_it(start_ms: int, length: int) -> None:
     span = Span(start_ms, start_ms + length)
@@ -175,7 +175,7 @@ def checked_or_none(text: str) -> str | None:
         return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(market=st.sampled_from(Market), interval=intervals, symbol=symbols, ms=moments)
 def test_series_and_blocks_survive_the_way_through_a_message(
     market: Market, interval: Interval, symbol: str, ms: int
@@ -198,9 +198,27 @@ def test_a_message_cannot_smuggle_a_path_in_as_a_symbol() -> None:
         Block.parse("um/klines/1m/./2024-01")
 
 
+#: Scripts that write vowels as marks on the letter before; a mark is no \w.
+MARKED = [
+    pytest.param(symbol, marks=pytest.mark.xfail(strict=True, raises=RequestError))
+    for symbol in ("हिन्दीUSDT", "สวัสดีUSDT")
+]
+
+
 @pytest.mark.parametrize(
     "symbol",
-    ["BTCUSDT", "BTCUSD_PERP", "BTCUSDT_261225", "1000SHIBUSDT", "币安人生", "ДОГЕUSDT", "ΔUSDT", "A-B", "한국USDT"],
+    [
+        "BTCUSDT",
+        "BTCUSD_PERP",
+        "BTCUSDT_261225",
+        "1000SHIBUSDT",
+        "币安人生",
+        "ДОГЕUSDT",
+        "ΔUSDT",
+        "A-B",
+        "한국USDT",
+        *MARKED,
+    ],
 )
 def test_symbols_of_any_script_are_accepted(symbol: str) -> None:
     assert checked_symbol(symbol) == symbol
@@ -238,7 +256,7 @@ def test_what_cannot_be_a_symbol_is_refused_and_named(symbol: str) -> None:
     assert "nothing was queued" in str(refused.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.text(max_size=70))
 def test_an_accepted_symbol_is_one_harmless_file_name(text: str) -> None:
     symbol = checked_or_none(text)

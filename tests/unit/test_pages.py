@@ -47,21 +47,21 @@ def test_prices_may_be_negative() -> None:
     assert facts(body(opens(HOUR), price="-0.00012")).rows == 60
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cut=st.integers(1, len(FULL) - 1))
 def test_a_truncated_page_is_never_accepted(cut: int) -> None:
     with pytest.raises(BadAnswer):
         facts(FULL[:cut])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cut=st.integers(1, len(FULL) - 1))
 def test_the_end_of_a_page_alone_is_never_accepted(cut: int) -> None:
     with pytest.raises(BadAnswer):
         facts(FULL[cut:])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(at=st.integers(0, len(FULL) - 1), byte=st.sampled_from(b'[]{},"x \n\0\xff'))
 def test_a_byte_that_is_no_digit_in_the_wrong_place_is_never_accepted(at: int, byte: int) -> None:
     spoilt = FULL[:at] + bytes([byte]) + FULL[at + 1 :]
@@ -162,7 +162,7 @@ def test_an_open_candle_cut_short_is_never_final_and_neither_is_time_from_it_on(
     assert facts(answer, server_ms=now_ms) == PageFacts(1, last)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(rows=st.integers(0, 60), server_ms=st.integers(HOUR.start_ms - MINUTE_MS, HOUR.end_ms + 2 * MINUTE_MS))
 def test_no_candle_that_may_still_change_is_ever_called_final(rows: int, server_ms: int) -> None:
     sent = [at for at in opens(minutes(0, rows)) if at <= server_ms]
