@@ -11,7 +11,7 @@ from tasks.request import SETTLE_MS, Request
 from workers.binance.markets import Pool, check_interval
 from workers.errors import FleetError, RequestError, StoreFault
 from workers.heart import living
-from workers.model import Interval, Kind, Market, checked_symbol, iso, utc_ms
+from workers.model import Interval, Kind, Market, checked_symbol, is_symbol, iso, utc_ms
 from workers.private_redis import answers
 from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
@@ -87,11 +87,11 @@ def named_symbols(symbols: str | None, file: Path | None, top: int | None) -> li
 def known_symbols(tools: Toolbox, market: Market, named: list[str] | None) -> tuple[str, ...]:
     """Return the named symbols, all of the market's for None; RequestError for one that the market does not have."""
     if named is None:
-        return tuple(tools.listings.symbols(market))
+        return tuple(name for name in tools.listings.symbols(market) if is_symbol(name))
     unknown = [symbol for symbol in named if tools.listings.get(market, symbol) is None]
     if unknown:
         close = difflib.get_close_matches(unknown[0], tools.listings.symbols(market), n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else ";"
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise RequestError(f"market {market} has no symbol {unknown[0]}{more}{hint} Nothing was queued")
     return tuple(named)

@@ -190,7 +190,9 @@ class Planner:
     def _is_over(self, request: Request) -> bool:
         """Whether nothing is under way any more; the run's end is noted then."""
         for block in self._runs.deferred(self._run):
-            if self._runs.claim(self._run, block):
+            if self._runs.is_open(self._run, block):
+                self._runs.settle(self._run, block)
+            elif self._runs.claim(self._run, block):
                 held = Held(self._tools, block.series)
                 self._put_under_way(block, block.span.clip(self._clipped(request, held)), held)
                 self._runs.settle(self._run, block)

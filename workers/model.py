@@ -200,6 +200,11 @@ def checked_symbol(text: str) -> str:
     return symbol
 
 
+def is_symbol(text: str) -> bool:
+    """Return whether `text` is a symbol as it stands."""
+    return bool(_SYMBOL.fullmatch(text)) and text == text.upper()
+
+
 def utc_ms(year: int, month: int = 1, day: int = 1) -> int:
     """Return the midnight UTC that begins the day."""
     return int(datetime(year, month, day, tzinfo=UTC).timestamp()) * 1000

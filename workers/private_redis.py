@@ -72,13 +72,11 @@ def shared_redis() -> Iterator[str]:
 
 def answers(url: str) -> bool:
     """Return whether a Redis answers at `url`."""
-    client = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2, retry=None)
     try:
-        return bool(client.ping())
+        with Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2, retry=None) as client:
+            return bool(client.ping())
     except (RedisError, OSError, ValueError):
         return False
-    finally:
-        client.close()
 
 
 def server_binary() -> str:

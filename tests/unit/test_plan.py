@@ -360,7 +360,6 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
     assert counts(one, second)["blocks_held"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="_is_over does not look whether the block is under way already")
 def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,10 @@ class RestClient:
             self._rules.weight(1),
         )
         rows = _json(answer.body, list)
-        return int(rows[0][0]) if rows else None
+        try:
+            return int(rows[0][0]) if rows else None
+        except (TypeError, ValueError, IndexError) as error:
+            raise BadAnswer(f"{symbol}: no row of klines but {answer.body[:80]!r}; nothing was kept") from error
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit; it is also noted in the budget."""
@@ -121,7 +124,7 @@ class RestClient:
                 if r["rateLimitType"] == "REQUEST_WEIGHT" and r["interval"] == "MINUTE" and r["intervalNum"] == 1
             )
             return ExchangeInfo(limit, tuple(_listing(symbol) for symbol in told["symbols"]))
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it") from error
 
     def _get(self, path: str, params: Mapping[str, str | int], weight: int) -> Answer:
@@ -140,12 +143,17 @@ class RestClient:
         return Answer(body, _date_ms(headers), rtt_ms, waited_s, grant)
 
     def _send(self, path: str, params: Mapping[str, str | int]) -> tuple[int, Mapping[str, str], bytes]:
+        ends = time.monotonic() + self._timeout_s
         try:
             with self._session.get(
                 self._base_url + path, params=params, timeout=self._timeout_s, stream=True, allow_redirects=False
             ) as response:
-                body = b"".join(iter(lambda: response.raw.read1(_PIECE_BYTES, decode_content=True), b""))
-                return response.status_code, response.headers, body
+                pieces = []
+                while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+                    pieces.append(piece)
+                    if time.monotonic() > ends:
+                        raise TimeoutError(f"not complete after {self._timeout_s} s")
+                return response.status_code, response.headers, b"".join(pieces)
         except (requests.RequestException, HTTPError, OSError) as error:
             raise Unreachable(f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept") from error
 
@@ -154,7 +162,7 @@ class RestClient:
         self._budget.learn(
             grant,
             # The header may be missing or -1 on some routes.
-            used=int(used) if used.isdigit() else None,
+            used=int(used) if used.isdecimal() else None,
             date_ms=_date_ms(headers),
             served=not isinstance(error, (Limited, Firewalled)),
             rtt_ms=None if error else rtt_ms,
@@ -194,11 +202,11 @@ def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> F
     """Return the error that an answer stands for, None for a good one."""
     shown = body[:200].decode("utf-8", "replace")
     retry_after = headers.get("Retry-After", "")
-    after_ms = int(retry_after) * 1000 if retry_after.isdigit() else None
+    after_ms = int(retry_after) * 1000 if retry_after.isdecimal() else None
     if status == HTTPStatus.OK:
         # A truncated body is found here where its length is announced, and by its shape otherwise.
         announced = headers.get("Content-Length", "")
-        if announced.isdigit() and "Content-Encoding" not in headers and int(announced) != len(body):
+        if announced.isdecimal() and "Content-Encoding" not in headers and int(announced) != len(body):
             return BadAnswer(f"{what}: {len(body)} bytes of {announced} came; nothing was kept")
         return None if body[:1] in (b"[", b"{") else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
