@@ -56,7 +56,8 @@ def test_windows_that_failed_for_good_are_named_and_alone_are_fetched_next_time(
     fleet.exchange.faults({})
     fleet.exchange.ask("DELETE", "calls")
     second = fleet.download(*WANTED.arguments)
-    assert second["klines"] == missing == sum(call["rows"] for call in fleet.exchange.calls())
+    # A first candle that could not be asked for in the first run is asked for now.
+    assert second["klines"] == missing == sum(call["rows"] for call in fleet.exchange.calls() if call["start"] != "0")
     WANTED.assert_held(fleet)
     WANTED.assert_nothing_is_missing(fleet)
 
