@@ -11,7 +11,7 @@ from tasks.request import SETTLE_MS, Request
 from workers.binance.markets import Pool, check_interval
 from workers.errors import FleetError, RequestError, StoreFault
 from workers.heart import living
-from workers.model import Interval, Kind, Market, checked_symbol, is_symbol, iso, utc_ms
+from workers.model import CANDLE_INTERVALS, Interval, Kind, Market, checked_symbol, is_symbol, iso, utc_ms
 from workers.private_redis import answers
 from workers.queues import COMPACT, PLAN, rest_queue
 from workers.toolbox import Toolbox
@@ -35,7 +35,9 @@ def interval_of(market: Market, text: str) -> Interval:
     try:
         interval = Interval(text)
     except ValueError:
-        raise RequestError(f"no interval {text!r}; there are {', '.join(Interval)}; nothing was queued") from None
+        raise RequestError(
+            f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was queued"
+        ) from None
     check_interval(market, interval)
     return interval
 

@@ -14,6 +14,12 @@ FleetError
 └── Terminal             trying again gives the same
     ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
     ├── Restricted           HTTP 451, this address may not be served
+    ├── Unfit                an archive file cannot be used; another source answers for its time
+    │   ├── NotPublished         it is not there: late, or never made
+    │   ├── ChecksumMissing      there is no CHECKSUM beside it
+    │   ├── ChecksumMismatch     its bytes are not those of its CHECKSUM
+    │   ├── ArchiveDamaged       no zip, another member than its name says, or rows that do not decode
+    │   └── ArchiveConflict      it holds two different rows of one open time
     ├── RawDamaged           a raw object does not hold what its name says
     ├── Unproved             what was read back is not what was written
         │   └── PartitionDamaged     a partition in the lake does not decode
@@ -96,6 +102,30 @@ class Refused(Terminal):
 
 class Restricted(Terminal):
     """HTTP 451: the exchange does not serve this address."""
+
+
+class Unfit(Terminal):
+    """An archive file cannot be used; nothing of it was kept, another source answers for its time."""
+
+
+class NotPublished(Unfit):
+    """The archive has no such file: it is late, or was never made."""
+
+
+class ChecksumMissing(Unfit):
+    """There is no CHECKSUM beside the file."""
+
+
+class ChecksumMismatch(Unfit):
+    """The file's bytes are not those of its CHECKSUM."""
+
+
+class ArchiveDamaged(Unfit):
+    """No zip, another member than its name says, or rows that do not decode."""
+
+
+class ArchiveConflict(Unfit):
+    """The file holds two different rows of one open time."""
 
 
 class RawDamaged(Terminal):

@@ -1,11 +1,11 @@
-"""The words everything else is said in: Market, Kind, Interval, Series, Span, Block, Window.
+"""The words everything else is said in: Market, Kind, Interval, Source, Series, Span, Block, Window.
 
 Times are milliseconds since the epoch, UTC; spans are half open, [start, end).
 """
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ DAY_MS = 24 * HOUR_MS
 #: The first Monday after the epoch: weekly candles open on Mondays 00:00 UTC.
 _FIRST_MONDAY_MS = 4 * DAY_MS
 
-#: Letters and digits of any script, and the marks that occur in symbols. No separator, so no way out of a folder.
-_SYMBOL = re.compile(r"[\w-]{1,60}")
+#: The longest symbol that is believed; the longest seen has 17 characters.
+_SYMBOL_CHARACTERS = 60
 
 
 class Market(StrEnum):
@@ -34,9 +34,27 @@ class Market(StrEnum):
 
 
 class Kind(StrEnum):
-    """What kind of series it is."""
+    """What kind of series it is, in the archive's spelling."""
 
     KLINES = "klines"
+    MARK = "markPriceKlines"
+    INDEX = "indexPriceKlines"
+    """Of a pair, not of a symbol: BTCUSDT, on COIN-M BTCUSD."""
+    PREMIUM = "premiumIndexKlines"
+    FUNDING = "fundingRate"
+    """Events, not candles: their interval is `Interval.EVENTS`."""
+
+
+class Source(StrEnum):
+    """Where rows come from."""
+
+    REST = "rest"
+    MONTHLY = "monthly"
+    DAILY = "daily"
+
+    @property
+    def is_archive(self) -> bool:
+        return self is not Source.REST
 
 
 class Interval(StrEnum):
@@ -58,10 +76,19 @@ class Interval(StrEnum):
     D3 = "3d"
     W1 = "1w"
     MO1 = "1M"
+    EVENTS = "events"
+    """No grid: a row whenever the exchange makes one. Not a candle; counted as if there were one every eight hours."""
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the calendar says when rows open."""
+        return self is not Interval.EVENTS
 
     @property
     def step_ms(self) -> int:
         """The candle's length; for 1M the shortest there is, 28 days."""
+        if self is Interval.EVENTS:
+            return 8 * HOUR_MS
         if self is Interval.MO1:
             return 28 * DAY_MS
         unit = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}[self.value[-1]]
@@ -74,6 +101,8 @@ class Interval(StrEnum):
 
     def floor(self, ms: int) -> int:
         """Return the open time of the candle that holds the moment `ms`."""
+        if not self.is_grid:
+            return ms
         if self is Interval.MO1:
             return month_start(ms)
         anchor = _FIRST_MONDAY_MS if self is Interval.W1 else 0
@@ -98,6 +127,10 @@ class Interval(StrEnum):
         if self is Interval.MO1:
             return sum(1 for _ in months_of(Span(first, end_ms))) if first < end_ms else 0
         return max(0, -(-(end_ms - first) // self.step_ms))
+
+
+#: The intervals that candles come in.
+CANDLE_INTERVALS = tuple(interval for interval in Interval if interval.is_grid)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -180,20 +213,23 @@ class Block:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """A run of pages of one block that one fetch task turns into one raw object."""
+    """What one fetch task is told: a run of pages of one block, or files of the archive for it."""
 
     block: Block
     span: Span
+    source: Source = Source.REST
 
     def __str__(self) -> str:
         series = self.block.series
-        return f"{series.market} {series.symbol} {series.interval} {self.span}"
+        kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
+        of = f" ({self.source} archive)" if self.source.is_archive else ""
+        return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
 
 
 def checked_symbol(text: str) -> str:
     """Return the symbol in the exchange's capitals; RequestError where it could not be one."""
     symbol = text.strip().upper()
-    if not _SYMBOL.fullmatch(symbol):
+    if not _spells_symbol(symbol):
         raise RequestError(
             f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was queued"
         )
@@ -202,7 +238,14 @@ def checked_symbol(text: str) -> str:
 
 def is_symbol(text: str) -> bool:
     """Return whether `text` is a symbol as it stands."""
-    return bool(_SYMBOL.fullmatch(text)) and text == text.upper()
+    return _spells_symbol(text) and text == text.upper()
+
+
+def _spells_symbol(text: str) -> bool:
+    """Whether there are only letters and digits of any script, their marks, '_' and '-': no way out of a folder."""
+    return 0 < len(text) <= _SYMBOL_CHARACTERS and all(
+        char in "_-" or unicodedata.category(char)[0] in "LNM" for char in text
+    )
 
 
 def utc_ms(year: int, month: int = 1, day: int = 1) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workers.binance.markets import Pool
 
-PLAN, COMPACT = "plan", "compact"
+PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 
 
 def rest_queue(pool: Pool) -> str:

@@ -9,14 +9,22 @@ from workers.model import Kind
 #: A moment in the lake: milliseconds, UTC.
 MOMENT = pl.Datetime("ms", "UTC")
 
+_CANDLE = {
+    "open_time": MOMENT,
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+}
+
+#: Mark, index and premium candles have no volumes; the exchange fills those columns with zeros, and the count of
+#: trades with a placeholder that differs between REST and the archive. They are left out.
+_PRICES = pl.Schema({**_CANDLE, "close_time": MOMENT})
+
 SCHEMAS: dict[Kind, pl.Schema] = {
     Kind.KLINES: pl.Schema(
         {
-            "open_time": MOMENT,
-            "open": pl.Float64(),
-            "high": pl.Float64(),
-            "low": pl.Float64(),
-            "close": pl.Float64(),
+            **_CANDLE,
             "volume": pl.Float64(),
             "close_time": MOMENT,
             "quote_volume": pl.Float64(),
@@ -25,4 +33,21 @@ SCHEMAS: dict[Kind, pl.Schema] = {
             "taker_buy_quote_volume": pl.Float64(),
         }
     ),
+    Kind.MARK: _PRICES,
+    Kind.INDEX: _PRICES,
+    Kind.PREMIUM: _PRICES,
+    # REST alone tells the mark price, the archive alone the hours: each leaves the other's column null.
+    Kind.FUNDING: pl.Schema(
+        {
+            "calc_time": MOMENT,
+            "funding_interval_hours": pl.Int64(),
+            "last_funding_rate": pl.Float64(),
+            "mark_price": pl.Float64(),
+        }
+    ),
 }
+
+
+def time_column(kind: Kind) -> str:
+    """Return the column that rows are sorted and told apart by."""
+    return next(iter(SCHEMAS[kind]))

@@ -98,6 +98,12 @@ class Settings:
     cm_url: str = _setting("https://dapi.binance.com", _web)
     """REST base of the COIN-M futures."""
 
+    archive_url: str = _setting("https://data.binance.vision", _web)
+    """Base of the archive's files: `/data/…` is added."""
+
+    archive_list_url: str = _setting("https://s3-ap-northeast-1.amazonaws.com/data.binance.vision", _web)
+    """The bucket listing of the archive: `?prefix=data/…` is added."""
+
     slots: int = _setting(50, _whole(1, 1000))
     """Requests in flight, at most, per worker process."""
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers.binance.markets import RULES, Page, Pool, check_interval, page_count, pages
 from workers.errors import RequestError
-from workers.model import DAY_MS, MINUTE_MS, Interval, Kind, Market, Series, Span, utc_ms
+from workers.model import CANDLE_INTERVALS, DAY_MS, MINUTE_MS, Interval, Kind, Market, Series, Span, utc_ms
 from workers.windows import PAGES_OF_WINDOW, windows
 
 #: What the exchange charges for a futures page of so many rows, at most, under both published tables.
@@ -20,7 +20,7 @@ LONGEST_COIN_M_MS = 200 * DAY_MS
 def questions(draw: st.DrawFn, market: Market | None = None, *, on_opens: bool = False) -> tuple[Series, Span]:
     """A series and a span of up to some dozen pages of it, anywhere, to the millisecond."""
     market = market or draw(st.sampled_from(Market))
-    interval = draw(st.sampled_from([i for i in Interval if i in RULES[market].intervals]))
+    interval = draw(st.sampled_from([i for i in CANDLE_INTERVALS if i in RULES[market].intervals]))
     asked = Series(market, Kind.KLINES, interval, "BTCUSDT")
     begin_ms = interval.floor(draw(st.integers(utc_ms(2017), utc_ms(2026))))
     candles = draw(st.one_of(st.integers(0, 3), st.integers(0, 6000), st.sampled_from([499, 500, 998, 1000, 2000])))
@@ -69,7 +69,7 @@ def test_the_usual_page_brings_the_most_rows_for_its_weight(market: Market) -> N
 
 @pytest.mark.parametrize("market", Market)
 def test_only_spot_has_seconds_and_all_have_the_rest(market: Market) -> None:
-    for interval in Interval:
+    for interval in CANDLE_INTERVALS:
         if interval is Interval.S1 and market is not Market.SPOT:
             with pytest.raises(RequestError, match="has no interval 1s"):
                 check_interval(market, interval)

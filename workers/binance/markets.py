@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workers.errors import RequestError
-from workers.model import DAY_MS, Interval, Market, Series, Span
+from workers.model import CANDLE_INTERVALS, DAY_MS, Interval, Market, Series, Span
 
 
 class Pool(StrEnum):
@@ -39,10 +39,10 @@ class Rules:
 
 #: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones 100, 500, 1000.
 _FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
-_ALL_BUT_SECONDS = frozenset(Interval) - {Interval.S1}
+_ALL_BUT_SECONDS = frozenset(CANDLE_INTERVALS) - {Interval.S1}
 
 RULES: dict[Market, Rules] = {
-    Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(Interval)),
+    Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(CANDLE_INTERVALS)),
     Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
     Market.COIN_M: Rules(Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS),
 }

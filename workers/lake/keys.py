@@ -16,10 +16,12 @@ _RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.json\.zst")
 def series_folder(zone: str, series: Series) -> str:
     """Return the folder of a series in `zone` (lake or raw), without a closing slash.
 
-    A month's candles are spelled 1mo, as in the archive: on some file systems 1M and 1m are one folder.
+    A month's candles are spelled 1mo, as in the archive: on some file systems 1M and 1m are one folder. What has no
+    grid has no interval either.
     """
     interval = "1mo" if series.interval is Interval.MO1 else series.interval
-    return f"{zone}/market={series.market}/kind={series.kind}/interval={interval}/symbol={series.symbol}"
+    grid = f"/interval={interval}" if series.interval.is_grid else ""
+    return f"{zone}/market={series.market}/kind={series.kind}{grid}/symbol={series.symbol}"
 
 
 def partition(series: Series, month: str) -> str:
