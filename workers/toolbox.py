@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     # Imported where they are built: a command that only looks at Redis starts in a third of the time.
     from requests import Session
 
+    from workers.binance.archive import Archive
     from workers.binance.rest import RestClient
     from workers.lake.files import Files
     from workers.lake.parquet import Partitions
@@ -82,6 +83,17 @@ class Toolbox:
         from workers.binance.rest import pooled_session
 
         return pooled_session(self.settings.slots, self.settings.source_address)
+
+    @cached_property
+    def archive(self) -> Archive:
+        from workers.binance.archive import Archive
+
+        return Archive(
+            self.settings.archive_url,
+            self.settings.archive_list_url,
+            session=self.session,
+            timeout_s=self.settings.timeout_s,
+        )
 
     def budget(self, market: Market) -> RedisBudget:
         """Return the budget that calls to this market draw from, at this process's public address."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from tests.unit.test_model import intervals, moments, symbols
 from workers.lake import keys
-from workers.model import Block, Interval, Kind, Market, Series, Span
+from workers.model import Block, Interval, Kind, Market, Series, Source, Span
 
 CONTENT = "0123456789abcdef"
 any_series = st.builds(Series, st.sampled_from(Market), st.sampled_from(Kind), intervals, symbols)
@@ -35,7 +35,7 @@ def test_raw_objects_lie_beside_the_lake_by_block_span_and_content() -> None:
 )
 def test_a_raw_key_tells_everything_that_went_into_it(series: Series, start_ms: int, length: int, content: str) -> None:
     block, span = series.block(start_ms), Span(start_ms, start_ms + length)
-    assert keys.parse_raw(series, keys.raw(block, span, content)) == (block, span, content)
+    assert keys.parse_raw(series, keys.raw(block, span, content)) == (block, span, content, Source.REST, "")
 
 
 @settings(max_examples=50, deadline=None)

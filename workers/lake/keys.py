@@ -2,15 +2,17 @@
 
 lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.json.zst
+raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.monthly.<etag>.zip
+reports/<run>/…
 """
 
 from __future__ import annotations
 
 import re
 
-from workers.model import Block, Interval, Series, Span
+from workers.model import Block, Interval, Kind, Market, Series, Source, Span
 
-_RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.json\.zst")
+_RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)")
 
 
 def series_folder(zone: str, series: Series) -> str:
@@ -19,9 +21,19 @@ def series_folder(zone: str, series: Series) -> str:
     A month's candles are spelled 1mo, as in the archive: on some file systems 1M and 1m are one folder. What has no
     grid has no interval either.
     """
-    interval = "1mo" if series.interval is Interval.MO1 else series.interval
-    grid = f"/interval={interval}" if series.interval.is_grid else ""
-    return f"{zone}/market={series.market}/kind={series.kind}{grid}/symbol={series.symbol}"
+    return f"{group_folder(zone, series.market, series.kind, series.interval)}/symbol={series.symbol}"
+
+
+def group_folder(zone: str, market: Market, kind: Kind, interval: Interval) -> str:
+    """Return the folder of all symbols' series of one kind and interval."""
+    grid = f"/interval={'1mo' if interval is Interval.MO1 else interval}" if interval.is_grid else ""
+    return f"{zone}/market={market}/kind={kind}{grid}"
+
+
+def symbol_of(key: str) -> str | None:
+    """Return the symbol whose folder holds the key, None where it is in none."""
+    found = re.search(r"/symbol=([^/]+)/", key)
+    return found[1] if found else None
 
 
 def partition(series: Series, month: str) -> str:
@@ -40,15 +52,25 @@ def raw_folder(block: Block) -> str:
     return f"{series_folder('raw', block.series)}/{block.period}"
 
 
-def raw(block: Block, span: Span, content: str) -> str:
-    """Return the key of a raw object that holds the candles of `span`; `content` is 16 hex digits of its SHA-256."""
-    return f"{raw_folder(block)}/{span.start_ms}-{span.end_ms}-{content}.json.zst"
+def raw(block: Block, span: Span, content: str, source: Source = Source.REST, etag: str = "") -> str:
+    """Return the key of a raw object that answers for `span`; `content` is 16 hex digits of its SHA-256.
+
+    An archive file is kept as it is, under its source and the ETag it was published with.
+    """
+    ending = f"{source}.{re.sub('[^0-9A-Za-z-]', '', etag)}.zip" if source.is_archive else "json.zst"
+    return f"{raw_folder(block)}/{span.start_ms}-{span.end_ms}-{content}.{ending}"
 
 
-def parse_raw(series: Series, key: str) -> tuple[Block, Span, str] | None:
+def report(run: str, name: str) -> str:
+    """Return the key of something a run has to report."""
+    return f"reports/{run}/{name}"
+
+
+def parse_raw(series: Series, key: str) -> tuple[Block, Span, str, Source, str] | None:
     """Return what `raw` was given for this series' key, None where the key is no raw object's."""
     period, _, name = key.removeprefix(series_folder("raw", series) + "/").partition("/")
     found = _RAW_NAME.fullmatch(name)
     if not found:
         return None
-    return Block(series, period), Span(int(found[1]), int(found[2])), found[3]
+    span = Span(int(found[1]), int(found[2]))
+    return Block(series, period), span, found[3], Source(found[4] or Source.REST), found[5] or ""

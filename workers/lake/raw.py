@@ -1,4 +1,4 @@
-"""The raw zone: answers as they were received, one object a window, named by series, window and content."""
+"""The raw zone: answers as they were received, one object a window or file, named by series, window and content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zstandard
 from workers.errors import RawDamaged
 from workers.lake import keys
 from workers.lake.files import Files
-from workers.model import Block, Series, Span
+from workers.model import Block, Series, Source, Span
 
 #: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that lives minutes.
 _ZSTD_LEVEL = 1
@@ -19,35 +19,43 @@ _ZSTD_LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class RawEntry:
-    """One raw object: where it is and which time it answers for."""
+    """One raw object: where it is, which time it answers for, and where it came from."""
 
     key: str
     block: Block
     span: Span
     content: str
+    source: Source = Source.REST
+    etag: str = ""
+    """The version of an archive file, as the archive names it."""
 
 
 class RawZone:
-    """Stores and finds raw objects; a page's body holds no newline, so a window is its pages, one a line."""
+    """Stores and finds raw objects: pages of REST compressed, one a line; files of the archive as they are."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
 
     def store(self, block: Block, span: Span, pages: Sequence[bytes]) -> RawEntry:
-        """Keep the pages that answer for `span`; storing the same again gives the same object."""
-        body = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
-        content = _content(body)
-        key = keys.raw(block, span, content)
-        self._files.put(key, body)
-        return RawEntry(key, block, span, content)
+        """Keep the pages that answer for `span` (no page holds a newline); the same again gives the same object."""
+        return self._put(block, span, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages)))
+
+    def store_file(self, block: Block, span: Span, body: bytes, source: Source, etag: str) -> RawEntry:
+        """Keep an archive file, of which `span` is wanted."""
+        return self._put(block, span, body, source, etag)
 
     def load(self, entry: RawEntry) -> list[bytes] | None:
-        """Return the pages, None where another compaction took them; RawDamaged where the bytes are not the name's."""
+        """Return the pages, or the one file; None where another compaction took them.
+
+        RawDamaged where the bytes are not the name's.
+        """
         body = self._files.read(entry.key)
         if body is None:
             return None
         if _content(body) != entry.content:
             raise RawDamaged(f"{entry.key}: its SHA-256 is {_content(body)}; it will be fetched again", key=entry.key)
+        if entry.source.is_archive:
+            return [body]
         return zstandard.ZstdDecompressor().decompressobj().decompress(body).split(b"\n")
 
     def entries(self, of: Series | Block) -> list[RawEntry]:
@@ -57,6 +65,12 @@ class RawZone:
         listed = [(entry.key, keys.parse_raw(series, entry.key)) for entry in self._files.list(folder)]
         found = [RawEntry(key, *parsed) for key, parsed in listed if parsed]
         return sorted(found, key=lambda entry: (entry.span, entry.key))
+
+    def _put(self, block: Block, span: Span, body: bytes, source: Source = Source.REST, etag: str = "") -> RawEntry:
+        content = _content(body)
+        key = keys.raw(block, span, content, source, etag)
+        self._files.put(key, body)
+        return RawEntry(key, block, span, content, source, etag)
 
     def drop(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects."""
