@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from workers.binance.archive import Archive
     from workers.binance.rest import RestClient
+    from workers.lake.coverage import Coverage
     from workers.lake.files import Files
     from workers.lake.parquet import Partitions
     from workers.lake.raw import RawZone
@@ -53,7 +54,8 @@ class Toolbox:
 
     @cached_property
     def files(self) -> Files:
-        from workers.lake.files import open_files
+        from workers.lake.coverage import Coverage
+    from workers.lake.files import open_files
 
         return open_files(self.settings.store_url)
 
@@ -73,6 +75,12 @@ class Toolbox:
         from workers.lake.parquet import Partitions
 
         return Partitions(self.files)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        from workers.lake.coverage import Coverage, Memory, memory_path
+
+        return Coverage(self.files, Memory(self.settings.store_url, memory_path()))
 
     @cached_property
     def listings(self) -> Listings:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import polars as pl
 
 from workers.binance.decode import decode_pages
+from workers.lake.coverage import Coverage, Memory
+from workers.lake.files import Files
 from workers.model import MINUTE_MS, Block, Interval, Kind, Market, Series, Span, utc_ms
 from workers.schema import SCHEMAS
 
@@ -46,3 +48,8 @@ def frame(open_times: Iterable[int], *, price: str = "42000.10") -> pl.DataFrame
 def times_of(rows: pl.DataFrame) -> list[int]:
     """The open times of a frame, ms."""
     return rows["open_time"].dt.timestamp("ms").to_list()
+
+
+def covered(files: Files, series: Series) -> list[Span]:
+    """What the lake holds of a series, as its partitions' footers tell it."""
+    return Coverage(files, Memory("", None)).covered(series)

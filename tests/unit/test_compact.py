@@ -94,7 +94,7 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
         store(one, minutes(start, start + 500))
     compact_block(one.tools, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.partitions.covered(MINUTES) == [minutes(0, 1500)]
+    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
     assert one.tools.raw.entries(JANUARY) == []
     progress = one.runs.progress(run)
     assert progress
@@ -128,7 +128,7 @@ def test_kept_raw_objects_stay_after_their_rows_are_proved(
 def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -> None:
     one.tools.raw.store(JANUARY, minutes(0, 500), [b"[]"])
     compact_block(one.tools, run, JANUARY)
-    assert (lake(one), one.tools.partitions.covered(MINUTES)) == ([], [minutes(0, 500)])
+    assert (lake(one), one.tools.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
 
 
 def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, run: str) -> None:
@@ -150,7 +150,7 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     listed = yearly.tools.files.list("lake")
     assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
     assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
-    assert yearly.tools.partitions.covered(days) == [span]
+    assert yearly.tools.coverage.covered(days) == [span]
 
 
 def damage(one: Crew, bad: RawEntry) -> None:
@@ -198,7 +198,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
     assert tried == FETCHED_AGAIN - 1
     assert one.runs.blocks(run) == {}
     assert list(failed(one, run)) == [str(JANUARY)]
-    assert one.tools.partitions.covered(MINUTES) == []
+    assert one.tools.coverage.covered(MINUTES) == []
 
 
 def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(one: Crew, run: str) -> None:
@@ -209,7 +209,7 @@ def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(o
     spoil(one, once)
     compact_block(one.tools, run, JANUARY)
     one.work()
-    assert one.tools.partitions.covered(MINUTES) == [once]
+    assert one.tools.coverage.covered(MINUTES) == [once]
     assert failed(one, run)
 
 
@@ -252,7 +252,7 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
     assert one.runs.blocks(run) == {JANUARY: COMPACTING}
     compact_block(one.tools, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.partitions.covered(MINUTES) == [minutes(0, 1500)]
+    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
     assert (one.tools.raw.entries(JANUARY), one.runs.blocks(run)) == ([], {})
 
 
@@ -266,7 +266,7 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
             compact_block(one.tools, run, JANUARY)
     compact_block(one.tools, run, JANUARY)
     one.work()
-    assert one.tools.partitions.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
+    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
 
 
 def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
@@ -336,7 +336,7 @@ def test_two_compactions_at_once_lose_nothing(one: Crew, run: str, monkeypatch: 
     monkeypatch.setattr(one.tools.partitions, "merge", merge)
     compact_block(one.tools, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.partitions.covered(MINUTES) == [minutes(0, 1500)]
+    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
     progress = one.runs.progress(run)
     assert progress
     assert progress.counts["blocks_done"] == 1
@@ -348,4 +348,4 @@ def test_nothing_but_the_store_is_needed_to_tell_what_is_held(one: Crew, run: st
     redis.flushall()
     files = open_files(one.tools.settings.store_url)
     assert [e.key for e in files.list("")] == [KEY]
-    assert one.tools.partitions.covered(MINUTES) == [minutes(0, 500)]
+    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 500)]

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.klines import JANUARY_MS, MINUTES, frame, minutes, opens, times_of
+from tests.unit.klines import JANUARY_MS, MINUTES, covered, frame, minutes, opens, times_of
 from tests.unit.test_raw import Memory
 from workers import spans
 from workers.errors import StoreFault, Unproved
 from workers.lake import keys
-from workers.lake.coverage import covered_in
 from workers.lake.files import Changed, Entry, Files, FolderFiles, open_files
+from workers.lake.footer import Footer, footer_in
 from workers.lake.parquet import Partitions, decode, encode, merge
 from workers.model import MINUTE_MS, Kind, Span
 from workers.schema import SCHEMAS
@@ -43,13 +43,13 @@ def held(files: Files) -> list[int]:
 
 
 def put(lake: Partitions, span: Span, *, price: str = "42000.10") -> int:
-    return lake.merge(MINUTES, MONTH, frame(opens(span), price=price), [span])
+    return lake.merge(MINUTES, MONTH, frame(opens(span), price=price), [span]).gained
 
 
 def test_rows_and_what_they_cover_are_one_object(lake: Partitions, files: Files) -> None:
     assert put(lake, minutes(0, 60)) == 60
     assert held(files) == list(opens(minutes(0, 60)))
-    assert lake.covered(MINUTES) == [minutes(0, 60)]
+    assert covered(files, MINUTES) == [minutes(0, 60)]
     assert [e.key for e in files.list("")] == [KEY]
 
 
@@ -67,11 +67,11 @@ def test_the_same_rows_give_the_same_bytes_whatever_way_they_came(tmp_path: Path
         for part in order:
             put(Partitions(files), minutes(part * 30, part * 30 + 30))
         bodies.add(files.read(KEY))
-    whole = encode(frame(opens(minutes(0, 120))), [minutes(0, 120)])
+    whole = encode(frame(opens(minutes(0, 120))), Footer((minutes(0, 120),)))
     assert bodies == {whole}
-    assert encode(decode(whole), [minutes(0, 120)]) == whole
+    assert encode(decode(whole), Footer((minutes(0, 120),))) == whole
     pieces = pl.concat([frame(opens(minutes(n, n + 1))) for n in range(120)], rechunk=False)
-    assert encode(pieces, [minutes(0, 120)]) == whole
+    assert encode(pieces, Footer((minutes(0, 120),))) == whole
 
 
 def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: Files) -> None:
@@ -84,23 +84,23 @@ def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: Files) 
 
 def test_of_two_rows_in_one_batch_the_later_one_stays() -> None:
     twice = pl.concat([frame([JANUARY_MS], price="1.0"), frame([JANUARY_MS], price="2.0")])
-    assert merge(SCHEMAS[Kind.KLINES].to_frame(), twice)["open"].to_list() == [2.0]
+    assert merge(Kind.KLINES, SCHEMAS[Kind.KLINES].to_frame(), twice)["open"].to_list() == [2.0]
 
 
 def test_empty_rows_still_say_what_was_asked_and_answered(lake: Partitions, files: Files) -> None:
     assert put(lake, minutes(0, 0)) == 0
-    assert lake.merge(MINUTES, MONTH, frame([]), [minutes(0, 60)]) == 0
-    assert (held(files), lake.covered(MINUTES)) == ([], [minutes(0, 60)])
+    assert lake.merge(MINUTES, MONTH, frame([]), [minutes(0, 60)]).gained == 0
+    assert (held(files), covered(files, MINUTES)) == ([], [minutes(0, 60)])
     put(lake, minutes(60, 70))
-    assert (held(files), lake.covered(MINUTES)) == (list(opens(minutes(60, 70))), [minutes(0, 70)])
+    assert (held(files), covered(files, MINUTES)) == (list(opens(minutes(60, 70))), [minutes(0, 70)])
 
 
-def test_coverage_grows_and_never_shrinks(lake: Partitions) -> None:
+def test_coverage_grows_and_never_shrinks(lake: Partitions, files: Files) -> None:
     for span in (minutes(0, 10), minutes(20, 30), minutes(5, 8)):
         put(lake, span)
-    assert lake.covered(MINUTES) == [minutes(0, 10), minutes(20, 30)]
+    assert covered(files, MINUTES) == [minutes(0, 10), minutes(20, 30)]
     put(lake, minutes(10, 20))
-    assert lake.covered(MINUTES) == [minutes(0, 30)]
+    assert covered(files, MINUTES) == [minutes(0, 30)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -118,7 +118,7 @@ def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
     assert dict(zip(times_of(rows), rows["open"].to_list(), strict=True)) == wanted
     assert times_of(rows) == sorted(wanted)
     if body:
-        assert covered_in(body) == spans.union(minutes(s, s + n) for s, n, _ in merges)
+        assert list(footer_in(body).covered) == spans.union(minutes(s, s + n) for s, n, _ in merges)
 
 
 class Versioned(Memory):
@@ -153,7 +153,7 @@ def test_what_another_publishes_between_reading_and_publishing_is_not_lost() -> 
     files = Versioned(lambda store: put(Partitions(store), minutes(10, 20)) and None)
     assert put(Partitions(files), minutes(0, 10)) == 10
     assert held(files) == list(opens(minutes(0, 20)))
-    assert Partitions(files).covered(MINUTES) == [minutes(0, 20)]
+    assert covered(files, MINUTES) == [minutes(0, 20)]
 
 
 def test_what_another_publishes_on_top_before_it_is_read_back_is_not_lost() -> None:
@@ -181,7 +181,7 @@ def test_threads_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
         thread.join()
     files = open_files(str(tmp_path))
     assert held(files) == list(opens(minutes(0, 210)))
-    assert Partitions(files).covered(MINUTES) == [minutes(0, 210)]
+    assert covered(files, MINUTES) == [minutes(0, 210)]
     assert sum(gained) == 210
 
 
@@ -197,7 +197,7 @@ def test_a_publish_whose_answer_was_lost_counts_as_published() -> None:
     put(Partitions(files), minutes(0, 10))
     assert files.published == 1
     assert held(files) == list(opens(minutes(0, 10)))
-    assert Partitions(files).covered(MINUTES) == [minutes(0, 10)]
+    assert covered(files, MINUTES) == [minutes(0, 10)]
 
 
 def test_a_partition_that_vanishes_while_it_is_read_is_made_anew() -> None:
@@ -211,7 +211,7 @@ def test_a_partition_that_vanishes_while_it_is_read_is_made_anew() -> None:
             return super().read(key)
 
     files = Vanishing()
-    files.publish(KEY, encode(frame(opens(minutes(0, 5))), []), replaces=None)
+    files.publish(KEY, encode(frame(opens(minutes(0, 5))), Footer()), replaces=None)
     assert put(Partitions(files), minutes(5, 10)) == 5
     assert held(files) == list(opens(minutes(5, 10)))
 
@@ -220,7 +220,7 @@ class Forgetful(Versioned):
     """Takes every publish, and gives back an older version ever after."""
 
     def read(self, key: str) -> bytes | None:
-        return encode(frame(opens(minutes(0, 3))), [minutes(0, 3)]) if key in self.held else None
+        return encode(frame(opens(minutes(0, 3))), Footer((minutes(0, 3),))) if key in self.held else None
 
 
 def test_a_store_that_gives_back_another_version_is_never_believed() -> None:
@@ -281,7 +281,7 @@ def test_coverage_of_a_series_is_that_of_all_its_months(lake: Partitions, files:
     february = Span(JANUARY_MS + 31 * 1440 * MINUTE_MS, JANUARY_MS + 32 * 1440 * MINUTE_MS)
     lake.merge(MINUTES, "2024-02", frame(opens(february)), [february])
     files.put(keys.series_folder("lake", MINUTES) + "/notes.txt", b"somebody's notes")
-    assert lake.covered(MINUTES) == [Span(JANUARY_MS, february.end_ms)]
+    assert covered(files, MINUTES) == [Span(JANUARY_MS, february.end_ms)]
 
 
 def test_a_partition_is_what_any_reader_of_parquet_expects(lake: Partitions, files: Files, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def counts(one: Crew, run: str) -> dict[str, int]:
 
 
 def covered(one: Crew, symbol: str = "BTCUSDT") -> list[Span]:
-    return one.tools.partitions.covered(series_of(symbol))
+    return one.tools.coverage.covered(series_of(symbol))
 
 
 def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
@@ -197,7 +197,7 @@ def test_every_interval_comes_to_its_end_with_all_covered(
     run = one.begin(asked)
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
-    assert spans.gaps(one.tools.partitions.covered(series_of(interval=interval)), asked.span) == []
+    assert spans.gaps(one.tools.coverage.covered(series_of(interval=interval)), asked.span) == []
 
 
 def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,7 +516,7 @@ def test_a_symbol_whose_first_candle_is_refused_fails_alone(maker: Maker, monkey
     progress = one.runs.progress(run)
     assert progress
     assert progress.failed == {"spot BAD": "Refused: 400 Invalid symbol."}
-    assert one.tools.partitions.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
+    assert one.tools.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
 
 
 def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_turns(

@@ -1,45 +1,135 @@
-"""Coverage: the time that was asked and answered, kept in the partition's own footer, so it commits with its rows.
+"""Which time of which series is held: read from the partitions' footers, remembered by their ETags.
 
-A minute inside it that has no row is the exchange's own gap; a minute outside it has not been asked for.
+A footer never changes under its ETag, so what has been read once is kept on this machine and not asked for again:
+planning over a lake that holds everything costs the store its listings and nothing else.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
-import polars as pl
+from workers import spans
+from workers.lake import keys
+from workers.lake.files import Entry, Files
+from workers.lake.footer import Footer, footer_of
+from workers.model import Interval, Kind, Market, Series, Span
 
-from workers.errors import PartitionDamaged
-from workers.model import Span
+logger = logging.getLogger(__name__)
 
-#: Name of the footer's entry: a JSON list of [start ms, end ms), UTC.
-COVERAGE_KEY = "klinefleet.covered"
-
-#: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
-_TAIL_BYTES = 1 << 15
-_MAGIC = b"PAR1"
-
-
-def covered_in(body: bytes) -> list[Span]:
-    """Return what a partition covers, from its bytes or from their end."""
-    try:
-        metadata = pl.read_parquet_metadata(io.BytesIO(body))
-        return [Span(*pair) for pair in json.loads(metadata.get(COVERAGE_KEY, "[]"))]
-    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
-        raise PartitionDamaged(f"a partition's footer does not decode: {error}; it was left as it is") from error
+#: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
+_READERS = 16
+#: Footers looked up or noted in one statement.
+_BATCH = 500
+#: Footers remembered at most: about a kilobyte each; the oldest go first.
+_MOST_KEPT = 500_000
 
 
-def coverage_of(tail: Callable[[int], bytes | None], key: str) -> list[Span]:
-    """Return what the partition covers whose last bytes `tail` reads; nothing where it has just gone."""
-    body = tail(_TAIL_BYTES)
-    if body is None:
-        return []
-    footer_bytes = int.from_bytes(body[-8:-4], "little") + 8
-    if body[-4:] != _MAGIC:
-        raise PartitionDamaged(f"{key}: no Parquet file, it ends in {body[-4:]!r}; it was left as it is")
-    if footer_bytes > len(body):
-        body = tail(footer_bytes) or b""
-    # The reader looks for the magic at both ends; rows are not needed.
-    return covered_in(body if body.startswith(_MAGIC) else _MAGIC + body)
+class Coverage:
+    """Tells what the lake holds. `memory` is a file on this machine; without one nothing is remembered."""
+
+    def __init__(self, files: Files, memory: Memory) -> None:
+        self._files = files
+        self._memory = memory
+
+    def covered(self, series: Series) -> list[Span]:
+        """Return the time for which the lake holds every row that exists, oldest first."""
+        footers = self.footers(self._files.list(keys.series_folder("lake", series)))
+        return spans.union(span for footer in footers.values() for span in footer.covered)
+
+    def covered_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, list[Span]]:
+        """Return the same for every symbol that the lake holds anything of, in one listing."""
+        listed = self._files.list(keys.group_folder("lake", market, kind, interval))
+        held: dict[str, list[Span]] = {}
+        for key, footer in self.footers(listed).items():
+            held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
+        return {symbol: spans.union(covered) for symbol, covered in held.items()}
+
+    def footers(self, entries: Iterable[Entry]) -> dict[str, Footer]:
+        """Return the footers of the partitions among the objects of a listing, by key."""
+        partitions = [entry for entry in entries if keys.month_of(entry.key)]
+        known = self._memory.recall(partitions)
+        unknown = [entry for entry in partitions if entry.key not in known]
+        if len(unknown) > 1:
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="footer") as readers:
+                read = list(readers.map(self._read, unknown))
+        else:
+            read = [self._read(entry) for entry in unknown]
+        self._memory.keep(zip(unknown, read, strict=True))
+        return known | {entry.key: footer for entry, footer in zip(unknown, read, strict=True)}
+
+    def _read(self, entry: Entry) -> Footer:
+        return footer_of(lambda size: self._files.tail(entry.key, size), entry.key)
+
+
+class Memory:
+    """Footers by store, key and ETag, in an SQLite file that several processes may share; None keeps nothing.
+
+    It is only ever a saving: where it cannot be read or written, footers are read from the store again.
+    """
+
+    def __init__(self, store_url: str, path: Path | None) -> None:
+        self._store = store_url if "://" in store_url else str(Path(store_url).absolute())
+        self._path = path
+        self._lock = threading.Lock()
+
+    def recall(self, entries: list[Entry]) -> dict[str, Footer]:
+        """Return the footers that are known of just these versions, by key."""
+        etags = {entry.key: entry.etag for entry in entries}
+        found: dict[str, Footer] = {}
+        try:
+            for batch in _batches(list(etags)):
+                marks = ",".join("?" * len(batch))
+                asked = f"SELECT key, etag, footer FROM footers WHERE store = ? AND key IN ({marks})"
+                for key, etag, footer in self._run(asked, [self._store, *batch]):
+                    if etags[key] == etag:
+                        found[key] = Footer.of(json.loads(footer))
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            logger.warning("coverage: what was remembered in %s cannot be read: %s", self._path, error)
+        return found
+
+    def keep(self, read: Iterable[tuple[Entry, Footer]]) -> None:
+        """Remember footers."""
+        rows = [(self._store, entry.key, entry.etag, json.dumps(footer.metadata())) for entry, footer in read]
+        if not rows or not self._path:
+            return
+        try:
+            with self._lock, closing(self._open(self._path)) as memory, memory:
+                memory.executemany("REPLACE INTO footers VALUES (?, ?, ?, ?)", rows)
+                memory.execute("DELETE FROM footers WHERE rowid <= (SELECT max(rowid) FROM footers) - ?", [_MOST_KEPT])
+        except (sqlite3.Error, OSError) as error:
+            logger.warning("coverage: nothing can be remembered in %s: %s", self._path, error)
+
+    def _run(self, statement: str, values: list[str]) -> list[tuple[str, str, str]]:
+        if not self._path or not self._path.exists():
+            return []
+        with self._lock, closing(self._open(self._path)) as memory:
+            return memory.execute(statement, values).fetchall()
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        memory = sqlite3.connect(path, timeout=10)
+        memory.execute("PRAGMA journal_mode = WAL")
+        memory.execute("PRAGMA synchronous = OFF")
+        memory.execute(
+            "CREATE TABLE IF NOT EXISTS footers (store TEXT, key TEXT, etag TEXT, footer TEXT, UNIQUE (store, key))"
+        )
+        return memory
+
+
+def memory_path() -> Path:
+    """Return where this machine remembers footers: below XDG_CACHE_HOME, or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "klinefleet" / "coverage.sqlite"
+
+
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _BATCH):
+        yield names[start : start + _BATCH]

@@ -1,27 +1,39 @@
-"""Monthly Parquet partitions: rows and their coverage in one object, replaced as a whole and proved."""
+"""Monthly Parquet partitions: rows, what they cover and where they came from in one object, replaced and proved."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import polars as pl
 
-from workers import spans
 from workers.errors import PartitionDamaged, Unproved
 from workers.lake import keys
-from workers.lake.coverage import COVERAGE_KEY, coverage_of, covered_in
 from workers.lake.files import Changed, Files
-from workers.model import Series, Span
-from workers.schema import SCHEMAS
+from workers.lake.footer import Footer, Origin, footer_in
+from workers.model import Kind, Series, Span
+from workers.schema import SCHEMAS, time_column
 
 #: Rows of a row group: a month of 1m candles is one, a month of 1s candles a few dozen.
 ROW_GROUP_ROWS = 131_072
 
 #: Others may publish the same partition while we merge; each round merges what they have published.
 _ROUNDS = 20
+
+#: Funding times carry some milliseconds of jitter that need not be the same in every source; events are hours apart.
+_SAME_EVENT = "1m"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did to a partition."""
+
+    gained: int = 0
+    """Rows it has more than before."""
+    changed: int = 0
+    """Rows it held with other values."""
 
 
 class Partitions:
@@ -30,61 +42,66 @@ class Partitions:
     def __init__(self, files: Files) -> None:
         self._files = files
 
-    def covered(self, series: Series) -> list[Span]:
-        """Return the time for which the lake holds every candle that exists, oldest first."""
-        listed = self._files.list(keys.series_folder("lake", series))
-        return spans.union(span for entry in listed if keys.month_of(entry.key) for span in self._covered(entry.key))
+    def rows(self, series: Series, month: str) -> pl.DataFrame:
+        """Return the rows that the month's partition holds; none where there is no partition."""
+        body = self._files.read(keys.partition(series, month))
+        return decode(body) if body else SCHEMAS[series.kind].to_frame()
 
-    def merge(self, series: Series, month: str, rows: pl.DataFrame, covered: Iterable[Span]) -> int:
-        """Publish `rows` and what they cover into the month's partition; returns how many rows it has gained.
+    def merge(
+        self, series: Series, month: str, rows: pl.DataFrame, covered: Iterable[Span], origins: Iterable[Origin] = ()
+    ) -> Merged:
+        """Publish `rows` and what they cover into the month's partition.
 
-        Where a candle is held already the new one takes its place. Unproved where the store does not
+        Where a row is held already the new one takes its place. Unproved where the store does not
         give back what was written; the raw objects still hold the rows then.
         """
-        key, covered = keys.partition(series, month), list(covered)
-        gained, unsure = 0, dict[bytes, int]()
+        key, covered, origins = keys.partition(series, month), list(covered), list(origins)
+        gained, changed, unsure = 0, 0, dict[bytes, Merged]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             held = decode(body) if body else SCHEMAS[series.kind].to_frame()
-            merged = merge(held, rows)
-            encoded = encode(merged, spans.union([*(covered_in(body) if body else []), *covered]))
+            merged = merge(series.kind, held, rows)
+            encoded = encode(merged, (footer_in(body) if body else Footer()).joined(covered, origins))
             if encoded == body:
-                return gained + unsure.get(encoded, 0)
+                done = unsure.get(encoded, Merged())
+                return Merged(gained + done.gained, changed + done.changed)
             if not decode(encoded).equals(merged):
                 raise Unproved(f"{key}: encoded rows do not decode to themselves; nothing was published or deleted")
             # Changed may also mean that an earlier try of this publish was stored and its answer lost.
-            unsure[encoded] = merged.height - held.height
+            is_apart = held.height + rows.height == merged.height
+            changed_now = 0 if is_apart else _changed(series.kind, held, merged)
+            unsure[encoded] = Merged(merged.height - held.height, changed_now)
             with suppress(Changed):
                 self._files.publish(key, encoded, replaces=etag if body else None)
-                gained += unsure.pop(encoded)
+                done = unsure.pop(encoded)
+                gained, changed = gained + done.gained, changed + done.changed
                 # Read back from the store. Where it differs, another has published on top of it: look again.
                 if self._files.read(key) == encoded:
-                    return gained
+                    return Merged(gained, changed)
         raise Unproved(f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept")
 
-    def _covered(self, key: str) -> list[Span]:
-        return coverage_of(lambda size: self._files.tail(key, size), key)
 
+def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of both, sorted by time, each once; the new one where both have it.
 
-def merge(held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Return the candles of both, sorted by open time, each once; the new one where both have it."""
-    both = pl.concat([held, new]) if held.height else new
-    opened = both["open_time"]
-    if opened.is_sorted() and opened.n_unique() == both.height:
+    Of a funding event each source tells another part: what the new row leaves open is taken from the held one.
+    """
+    both, time = pl.concat([held, new]) if held.height else new, time_column(kind)
+    if both[time].is_sorted() and _moments(kind, both).n_unique() == both.height:
         return both
-    return both.unique("open_time", keep="last", maintain_order=True).sort("open_time")
+    if kind is Kind.FUNDING:
+        event = pl.col(time).dt.truncate(_SAME_EVENT).alias("_event")
+        known = [pl.col(name).drop_nulls().last() for name in both.columns]
+        return both.group_by(event, maintain_order=True).agg(known).drop("_event").sort(time)
+    return both.unique(time, keep="last", maintain_order=True).sort(time)
 
 
-def encode(rows: pl.DataFrame, covered: Iterable[Span]) -> bytes:
-    """Return a partition's bytes: the same rows and coverage give the same bytes."""
+def encode(rows: pl.DataFrame, footer: Footer) -> bytes:
+    """Return a partition's bytes: the same rows and footer give the same bytes."""
     buffer = io.BytesIO()
     rows.rechunk().write_parquet(
-        buffer,
-        compression="zstd",
-        statistics=True,
-        row_group_size=ROW_GROUP_ROWS,
-        metadata={COVERAGE_KEY: json.dumps([[span.start_ms, span.end_ms] for span in covered])},
+        buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP_ROWS, metadata=footer.metadata()
     )
     return buffer.getvalue()
 
@@ -93,5 +110,18 @@ def decode(body: bytes) -> pl.DataFrame:
     """Return a partition's rows; PartitionDamaged where they do not decode."""
     try:
         return pl.read_parquet(body)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise PartitionDamaged(f"a partition does not decode: {error}; it was left as it is") from error
+
+
+def _moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
+    """Return what tells the rows apart."""
+    times = rows[time_column(kind)]
+    return times.dt.truncate(_SAME_EVENT) if kind is Kind.FUNDING else times
+
+
+def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:
+    """Return how many of the held rows are no longer as they were; what another source adds changes no event."""
+    told = ["last_funding_rate"] if kind is Kind.FUNDING else held.columns
+    keyed = [rows.select(*told, _moments(kind, rows).alias("_moment")) for rows in (held, merged)]
+    return keyed[0].join(keyed[1], on=keyed[0].columns, how="anti").height
