@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
+import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 from tasks.request import SETTLE_MS, Request
-from workers.binance.markets import Pool, check_interval
+from tasks.symbols import Wish, choose_symbols
+from workers.binance.markets import check_interval, check_kind, pool_of
 from workers.errors import FleetError, RequestError, StoreFault
 from workers.heart import living
-from workers.model import CANDLE_INTERVALS, Interval, Kind, Market, checked_symbol, is_symbol, iso, utc_ms
+from workers.model import CANDLE_INTERVALS, Interval, Kind, Market, iso, utc_ms
 from workers.private_redis import answers
-from workers.queues import COMPACT, PLAN, rest_queue
+from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
+from workers.sources import Mode
 from workers.toolbox import Toolbox
 
 #: The exchange opened in July 2017; nothing older is asked for.
 FIRST_MS = utc_ms(2017)
-#: Columns of a symbols file that hold the exchange's symbol.
-SYMBOL_COLUMNS = ("symbol", "binance_symbol")
 
 
 def market_of(text: str) -> Market:
@@ -30,16 +28,34 @@ def market_of(text: str) -> Market:
         raise RequestError(f"no market {text!r}; there are {', '.join(Market)}; nothing was queued") from None
 
 
-def interval_of(market: Market, text: str) -> Interval:
-    """Return the interval of this name, where the market has it."""
+def kind_of(market: Market, text: str) -> Kind:
+    """Return the kind of this name, where the market has it."""
+    known = {kind.lower(): kind for kind in Kind}
+    if text.lower() not in known:
+        raise RequestError(f"no kind {text!r}; there are {', '.join(Kind)}; nothing was queued")
+    check_kind(market, known[text.lower()])
+    return known[text.lower()]
+
+
+def interval_of(market: Market, kind: Kind, text: str | None) -> Interval:
+    """Return the interval of this name, where the market has it; for events, which have none, what stands for it."""
+    if kind is Kind.FUNDING:
+        if text is not None:
+            raise RequestError(f"kind {kind} has no interval, so --interval {text} makes no sense; nothing was queued")
+        return Interval.EVENTS
+    text = text or Interval.M1
+    if text not in CANDLE_INTERVALS:
+        raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was queued")
+    check_interval(market, Interval(text))
+    return Interval(text)
+
+
+def mode_of(text: str) -> Mode:
+    """Return the sources of this name."""
     try:
-        interval = Interval(text)
+        return Mode(text.lower())
     except ValueError:
-        raise RequestError(
-            f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was queued"
-        ) from None
-    check_interval(market, interval)
-    return interval
+        raise RequestError(f"no source {text!r}; there are {', '.join(Mode)}; nothing was queued") from None
 
 
 def moment_of(name: str, text: str) -> int:
@@ -71,44 +87,22 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
     return first_ms, last_ms
 
 
-def named_symbols(symbols: str | None, file: Path | None, top: int | None) -> list[str] | None:
-    """Return the symbols of a list or of a file, each once, in their order; None where neither was given."""
-    if symbols is not None and file is not None:
-        raise RequestError("give --symbols or --symbols-file, not both; nothing was queued")
-    if top is not None and file is None:
-        raise RequestError("--top takes the first symbols of a --symbols-file; nothing was queued")
-    names = symbols.split(",") if symbols is not None else _from_file(file) if file is not None else None
-    if names is None:
-        return None
-    chosen = list(dict.fromkeys(checked_symbol(name) for name in names if name.strip()))
-    if not chosen:
-        raise RequestError("no symbol was named; nothing was queued")
-    return chosen[:top]
-
-
-def known_symbols(tools: Toolbox, market: Market, named: list[str] | None) -> tuple[str, ...]:
-    """Return the named symbols, all of the market's for None; RequestError for one that the market does not have."""
-    if named is None:
-        return tuple(name for name in tools.listings.symbols(market) if is_symbol(name))
-    unknown = [symbol for symbol in named if tools.listings.get(market, symbol) is None]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], tools.listings.symbols(market), n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ";"
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise RequestError(f"market {market} has no symbol {unknown[0]}{more}{hint} Nothing was queued")
-    return tuple(named)
-
-
 def check_redis(tools: Toolbox) -> None:
     """Raise RequestError where no Redis answers."""
     if not answers(tools.settings.redis_url or ""):
         raise RequestError(f"no Redis answers at {shown(tools.settings.redis_url or '')}; nothing was queued")
 
 
-def check_workers(tools: Toolbox, pool: Pool) -> None:
-    """Raise RequestError where a queue that a run on this pool needs is served by no living worker."""
+def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
+    """Return the queues that a run needs."""
+    rest = [] if mode is Mode.ARCHIVE else [rest_queue(pool_of(market, kind))]
+    return [PLAN, *rest, *([] if mode is Mode.REST else [ARCHIVE]), COMPACT]
+
+
+def check_workers(tools: Toolbox, queues: list[str]) -> None:
+    """Raise RequestError where a queue that a run needs is served by no living worker."""
     served = {name.partition("@")[0] for name in living(tools.redis)}
-    if missing := [queue for queue in (PLAN, rest_queue(pool), COMPACT) if queue not in served]:
+    if missing := [queue for queue in queues if queue not in served]:
         raise RequestError(
             f"no worker serves {', '.join(missing)}: start one with `klines worker`, or queue it for later with "
             "--detach; nothing was queued"
@@ -133,10 +127,18 @@ def asked(tools: Toolbox, market: Market) -> None:
 
 
 def request_of(
-    tools: Toolbox, market: Market, interval: Interval, named: list[str] | None, span: tuple[int, int]
-) -> Request:
-    """Return the request for klines; the market's symbols must be known by now."""
-    return Request(market, Kind.KLINES, interval, known_symbols(tools, market, named), *span)
+    tools: Toolbox,
+    market: Market,
+    kind: Kind,
+    interval: Interval,
+    wish: Wish,
+    span: tuple[int, int],
+    mode: Mode,
+    revise: bool,
+) -> tuple[Request, dict[str, str]]:
+    """Return the request, and what the user should know of symbols that are not in it."""
+    chosen = choose_symbols(tools, market, kind, interval, wish, mode, _say)
+    return Request(market, kind, interval, chosen.symbols, *span, mode, revise), chosen.notes
 
 
 def shown(url: str) -> str:
@@ -145,18 +147,5 @@ def shown(url: str) -> str:
     return f"{head.partition('://')[0]}://***@{tail}" if at else url
 
 
-def _from_file(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"symbols file {path} cannot be read: {error}; nothing was queued") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise RequestError(f"symbols file {path} is empty; nothing was queued")
-    header = next(csv.reader(lines[:1]))
-    column = next((name for name in SYMBOL_COLUMNS if name in header), None)
-    if column:
-        return [row[column] or "" for row in csv.DictReader(lines)]
-    if len(header) > 1:
-        raise RequestError(f"symbols file {path} has no column {' or '.join(SYMBOL_COLUMNS)}; nothing was queued")
-    return lines
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

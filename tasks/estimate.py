@@ -1,65 +1,131 @@
-"""What a request would cost, told before anything is spent on it."""
+"""What a request would cost, and who would be asked for what, told before anything is spent on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.holdings import Holdings
+from tasks.policy import policy_for
 from tasks.request import Request
 from workers.binance.markets import pages
+from workers.errors import FleetError
+from workers.heart import now_ms
+from workers.model import Series, Source, Span, Window
+from workers.sources import FILE_S, SMALL_CALLS, Cut, Mode, Policy, cut, files_of
 from workers.toolbox import Toolbox
 from workers.windows import missing, windows
 
+#: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.
+_REST_BYTES = 40
+#: Files that should be there and are not, named one by one; the rest are counted.
+_NAMED = 10
 
-@dataclass(frozen=True)
+
+@dataclass
 class Estimate:
-    """Calls, weight and minutes, at most: listing dates that are not known yet can only make it less."""
+    """Calls, weight, files and minutes, at most: what is not known of listing dates can only make it less."""
 
     symbols: int
-    klines: int
-    windows: int
-    calls: int
-    weight: int
     limit: int
+    counts: Counter[str] = field(default_factory=Counter)
+    missed: dict[str, str] = field(default_factory=dict)
+    why: str = ""
 
     @property
     def minutes(self) -> float:
-        return self.weight / self.limit
+        """The lanes run side by side: the slower one counts."""
+        return max(self.counts["weight"] / self.limit, self.counts["files"] * FILE_S / 60)
 
     def facts(self) -> dict[str, Any]:
+        """Return it as plain values, for --json."""
+        named = ("klines", "windows", "requests", "weight", "monthly_files", "daily_files", "bytes", "absent_klines")
         return {
             "symbols": self.symbols,
-            "klines": self.klines,
-            "windows": self.windows,
-            "requests": self.calls,
-            "weight": self.weight,
+            **{name: self.counts[name] for name in named},
             "minutes": round(self.minutes, 2),
+            "why": self.why,
+            "missed_files": self.missed,
         }
 
     def text(self) -> str:
-        return (
-            f"would fetch at most {self.klines:,} klines of {self.symbols:,} symbols: {self.calls:,} requests in "
-            f"{self.windows:,} windows, weight {self.weight:,}, {self.minutes:,.1f} minutes of the budget "
-            f"({self.limit:,} a minute)"
-        )
+        """Return it for people."""
+        f = self.facts()
+        lines = [
+            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in {self.minutes:,.1f} minutes, "
+            f"{f['bytes'] / 1e6:,.1f} MB",
+            f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, no weight",
+            f"  REST      {f['requests']:,} requests, weight {f['weight']:,} ({self.limit:,} a minute)",
+            f"  because   {self.why}",
+        ]
+        if f["absent_klines"]:
+            lines.append(f"  nobody to ask for {f['absent_klines']:,} rows: they would stay missing")
+        lines += [f"  {file} is {text}" for file, text in list(self.missed.items())[:_NAMED]]
+        if len(self.missed) > _NAMED:
+            lines.append(f"  and {len(self.missed) - _NAMED:,} more files that are not there")
+        return "\n".join(lines)
 
 
 def estimate(tools: Toolbox, request: Request) -> Estimate:
-    """Return what is missing of the request and what fetching it costs; only the store is asked."""
-    klines = count = calls = weight = 0
+    """Return what is missing of the request and what fetching it costs; the store and the archive's list are asked."""
+    limit = int(tools.settings.weight_share * (tools.budget(request.pool).state().limit or 1))
+    told = Estimate(len(request.symbols), max(1, limit))
+    holdings, clock_ms = Holdings(tools, request), now_ms(tools.redis)
+    archive_fault: FleetError | None = None
     for series in request.series():
-        raw = (entry.span for entry in tools.raw.entries(series))
-        held = [*tools.partitions.covered(series), *raw]
-        listing = tools.listings.get(series.market, series.symbol)
-        begins_ms = listing.onboard_ms if listing and listing.onboard_ms else request.start_ms
-        for block in series.blocks(request.span):
-            for part in missing(series, held, block.span.clip(request.span)):
-                if part.end_ms <= begins_ms:
-                    continue
-                cut = list(windows(block, [part]))
-                made = [page for window in cut for page in pages(series, window.span)]
-                count, calls = count + len(cut), calls + len(made)
-                weight += sum(page.weight for page in made)
-                klines += series.interval.opens(part.start_ms, part.end_ms)
-    limit = int(tools.settings.weight_share * (tools.budget(request.market).state().limit or 1))
-    return Estimate(len(request.symbols), klines, count, calls, weight, max(1, limit))
+        held, policy = holdings.of(series), policy_for(tools, request, series)
+        life = Span(0, request.end_ms)
+        if missing(series, held.spans, request.span) and tools.lives.knows(series):
+            life = tools.lives.of(series)
+        for block in series.blocks(request.span.clip(life)):
+            parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
+            found = Cut(list(windows(block, parts)))
+            if parts and archive_fault is None:
+                try:
+                    found = cut(block, parts, tools.shelves.of(series), policy, now_ms=clock_ms)
+                except FleetError as error:
+                    archive_fault = error
+            _add(tools, told, series, found)
+    told.why = _why(request, told, policy_for(tools, request, next(request.series())), archive_fault)
+    return told
+
+
+def _add(tools: Toolbox, told: Estimate, series: Series, found: Cut) -> None:
+    opens = series.interval.opens
+    told.missed |= found.told
+    told.counts["absent_klines"] += sum(opens(span.start_ms, span.end_ms) for span in found.absent)
+    for window in found.windows:
+        klines = opens(window.span.start_ms, window.span.end_ms)
+        told.counts += Counter(windows=1, klines=klines)
+        if window.source.is_archive:
+            told.counts += _files(tools, window)
+        else:
+            calls = list(pages(series, window.span))
+            weight = sum(page.weight for page in calls)
+            told.counts += Counter(requests=len(calls), weight=weight, bytes=klines * _REST_BYTES)
+
+
+def _files(tools: Toolbox, window: Window) -> Counter[str]:
+    shelf, counts = tools.shelves.of(window.block.series), Counter[str]()
+    for file, _ in files_of(window):
+        listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
+        counts += Counter({"files": 1, f"{file.source}_files": 1, "bytes": listed[file.period].size})
+    return counts
+
+
+def _why(request: Request, told: Estimate, policy: Policy, archive_fault: FleetError | None) -> str:
+    if not told.counts["windows"] and not told.counts["absent_klines"]:
+        return "nothing is missing"
+    if request.source is not Mode.AUTO:
+        return f"--source {request.source} was asked for"
+    if archive_fault:
+        return f"the archive does not tell what it has ({archive_fault.reason}), so REST is asked for all"
+    if request.is_small and policy.is_listed:
+        return f"all of it is at most {SMALL_CALLS} calls, which REST answers in a round trip or two"
+    files, calls = told.counts["files"], told.counts["requests"]
+    if files and calls:
+        return "files cost no weight and are done sooner than the calls they save; REST has what they lack"
+    if files:
+        return "files cost no weight and are done sooner than the calls they save"
+    return "files would not be done sooner than the calls they save"

@@ -1,11 +1,17 @@
-"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not parsed."""
+"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not parsed.
+
+A window of the archive is files instead of pages: no weight, but each held against its CHECKSUM. What cannot be used
+is answered for by daily files or by REST, and reported.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import Counter
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject
 from redis import RedisError
@@ -18,17 +24,34 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from tasks.messages import send_compact
-from tasks.progress import Runs
+from tasks.messages import send_compact, send_fetch
+from tasks.policy import policy_of
+from tasks.progress import Runs, fetch_lease
 from workers.app import app
 from workers.binance.markets import Page, page_count, pages
 from workers.binance.pages import PageFacts, inspect
-from workers.errors import FleetError, Limited, OverWeight, Refused, StoreFault
-from workers.model import Block, Series, Span, Window
+from workers.errors import (
+    ChecksumMismatch,
+    FleetError,
+    Limited,
+    NotPublished,
+    OverWeight,
+    Refused,
+    StoreFault,
+    Transient,
+)
+from workers.model import Block, Series, Source, Span, Window
+from workers.sources import fallback, files_of
 from workers.toolbox import LONGEST_WAIT_S, Toolbox
+
+if TYPE_CHECKING:
+    from workers.binance.archive import Downloaded
+    from workers.binance.archive_files import ArchiveFile
 
 logger = logging.getLogger(__name__)
 
+#: Tries of one file of the archive; another source answers for its time, so it is given up sooner than a page.
+FILE_TRIES = 3
 #: Tries of one page for errors that may pass; 429 and 418 are waited out and cost none.
 TRIES, LONGEST_PAUSE_S = 6, 10.0
 #: Times a window may be handed back to the queue because the store failed, before it counts as failed.
@@ -38,12 +61,12 @@ _OUR_FAULT = range(-1199, -1099)
 
 
 @app.task(name="klines.fetch", bind=True)  # type: ignore[untyped-decorator]
-def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int) -> None:
+def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST) -> None:
     """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
     tools: Toolbox = self.app.toolbox
-    window = Window(Block.parse(block), Span(start_ms, end_ms))
+    window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
     try:
-        with tools.heart.lease(f"fetch|{window.block}|{start_ms}") as is_mine:
+        with tools.heart.lease(fetch_lease(window)) as is_mine:
             if is_mine and Runs(tools.redis).wants(run, window):
                 fetch_window(tools, run, window)
     except (RedisError, OverWeight) as error:
@@ -56,10 +79,14 @@ def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
     """Fetch and keep a window and take it off its latch; one that failed for good is noted with its reason."""
     runs, tally = Runs(tools.redis), Tally()
     tally.add(calls_done=page_count(window.block.series, window.span))
+    instead: list[Window] = []
     try:
-        _keep(tools, window, tally)
+        if window.source.is_archive:
+            instead = _keep_files(tools, run, window, tally)
+        else:
+            _keep_pages(tools, window, tally)
         tally.add(windows_done=1)
-        is_last = runs.finish(run, window, tally.counts)
+        is_last = runs.finish(run, window, tally.counts, instead=instead)
     except OverWeight:
         raise
     except FleetError as error:
@@ -70,9 +97,62 @@ def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
         is_last = runs.finish(run, window, tally.counts, reason=error.reason)
     if is_last:
         send_compact(run, window.block)
+    send_fetch(run, instead)
 
 
-def _keep(tools: Toolbox, window: Window, tally: Tally) -> None:
+def _keep_files(tools: Toolbox, run: str, window: Window, tally: Tally) -> list[Window]:
+    """Store the window's files; returns the windows that answer for those that cannot be used."""
+    wanted = files_of(window)
+    faults = list(tools.pages.map(lambda of: _keep_file(tools, window.block, of[0], of[1], tally), wanted))
+    unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
+    if not unfit:
+        return []
+    policy = policy_of(tools, run, window.block.series)
+    instead = [other for _, span, _ in unfit for other in fallback(Window(window.block, span, window.source), policy)]
+    runs = Runs(tools.redis)
+    for file, span, fault in unfit:
+        others = sorted({other.source for other in instead if not other.span.clip(span).is_empty})
+        runs.report(run, {file.key: f"{fault.reason}; {' and '.join(others) or 'nothing'} instead"})
+        if not others:
+            runs.fail(run, str(Window(window.block, span, window.source)), fault.reason)
+    return instead
+
+
+def _keep_file(tools: Toolbox, block: Block, file: ArchiveFile, span: Span, tally: Tally) -> FleetError | None:
+    """Store one file; returns why it cannot be used, None where it can."""
+    tries = Retrying(
+        retry=retry_if_exception(_may_be_mended),
+        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
+        stop=stop_after_attempt(FILE_TRIES),
+        sleep=partial(_pause, tools, str(file.key)),
+        reraise=True,
+    )
+    try:
+        got = tries(_download, tools, file, tally)
+    except OverWeight:
+        raise
+    except FleetError as error:
+        return error
+    tools.raw.store_file(block, span, got.body, file.source, got.etag)
+    tally.add(files=1, bytes=len(got.body))
+    return None
+
+
+def _download(tools: Toolbox, file: ArchiveFile, tally: Tally) -> Downloaded:
+    with tools.gate:
+        try:
+            got = tools.archive.download(file)
+        except NotPublished:
+            raise
+        except FleetError:
+            tally.add(retries=1)
+            tools.gate.failed()
+            raise
+    tools.gate.answered(rtt_ms=got.rtt_ms)
+    return got
+
+
+def _keep_pages(tools: Toolbox, window: Window, tally: Tally) -> None:
     """Store the window's pages as one raw object; where the present cuts it, for as long as its candles are final."""
     series, calls = window.block.series, list(pages(window.block.series, window.span))
     with tools.slots.queued(sum(page.weight for page in calls)):
@@ -94,10 +174,6 @@ def _final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
 def _page(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     """Return a page's checked bytes, after as many tries as its errors deserve."""
 
-    def pause(seconds: float) -> None:
-        if tools.stop.wait(seconds):
-            raise OverWeight(f"{series} {page.span}: this worker was told to stop; nothing was kept")
-
     waits = Retrying(
         retry=retry_if_exception(_is_wait), stop=stop_after_delay(LONGEST_WAIT_S), retry_error_callback=_give_up
     )
@@ -105,19 +181,29 @@ def _page(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[byt
         retry=retry_if_exception(_may_pass),
         wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
         stop=stop_after_attempt(TRIES),
-        sleep=pause,
+        sleep=partial(_pause, tools, f"{series} {page.span}"),
         reraise=True,
     )
     got: tuple[bytes, PageFacts] = tries(waits, _call, tools, series, page, tally)
-    return got
+    return _halves(tools, series, page, tally) if got[1].is_full else got
+
+
+def _halves(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+    """Return a page of events asked for in halves: the whole had more than one answer takes."""
+    middle_ms = (page.span.start_ms + page.span.end_ms) // 2
+    cut = Span(page.span.start_ms, middle_ms), Span(middle_ms, page.span.end_ms)
+    (left, in_left), (right, in_right) = (_page(tools, series, replace(page, span=span), tally) for span in cut)
+    end_ms = in_right.end_ms if in_left.end_ms == middle_ms else in_left.end_ms
+    # The raw zone keeps a page a line.
+    return left + b"\n" + right, PageFacts(in_left.rows + in_right.rows, end_ms)
 
 
 def _call(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     tally.add(calls=1, weight=page.weight)
     with tools.slots:
         try:
-            answer = tools.client(series.market).klines(series, page)
-            facts = inspect(answer.body, page, series.interval, answer.server_ms)
+            answer = tools.client(series.market).rows(series, page)
+            facts = inspect(answer.body, page, series, answer.server_ms)
         except FleetError:
             tally.add(retries=1)
             tools.slots.failed()
@@ -126,6 +212,11 @@ def _call(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[byt
     tools.slots.answered(rtt_ms=answer.rtt_ms, weight=page.weight, left=grant.left, minute_left_ms=grant.minute_left_ms)
     tally.add(waited_ms=int(answer.waited_s * 1000))
     return answer.body, facts
+
+
+def _pause(tools: Toolbox, what: str, seconds: float) -> None:
+    if tools.stop.wait(seconds):
+        raise OverWeight(f"{what}: this worker was told to stop; nothing was kept")
 
 
 class Tally:
@@ -148,6 +239,11 @@ def _is_wait(error: BaseException) -> bool:
 def _give_up(state: RetryCallState) -> Any:
     error = state.outcome.exception() if state.outcome else None
     raise OverWeight(f"the exchange kept telling us to wait: {error}") from error
+
+
+def _may_be_mended(error: BaseException) -> bool:
+    """Whether the archive may answer otherwise in a moment: a file being replaced does not fit its CHECKSUM."""
+    return isinstance(error, Transient | ChecksumMismatch)
 
 
 def _may_pass(error: BaseException) -> bool:

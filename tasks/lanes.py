@@ -14,6 +14,7 @@ from functools import partial
 
 from celery.signals import worker_ready, worker_shutting_down
 
+import tasks.catalog
 import tasks.compact
 import tasks.fetch
 import tasks.plan  # noqa: F401 - imported before the fork, so that lanes start at once
@@ -24,7 +25,7 @@ from workers.binance.markets import Pool
 from workers.errors import RequestError
 from workers.heart import living
 from workers.private_redis import die_with_parent
-from workers.queues import COMPACT, PLAN, rest_queue
+from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from workers.settings import Settings
 from workers.toolbox import Toolbox
 
@@ -50,6 +51,7 @@ LANES = (
     Lane(PLAN, None, lambda _: 8),
     Lane(rest_queue(Pool.SPOT), Pool.SPOT, _FETCHES),
     Lane(rest_queue(Pool.FUTURES), Pool.FUTURES, _FETCHES),
+    Lane(ARCHIVE, None, _FETCHES),
     Lane(COMPACT, None, lambda _: max(1, (os.cpu_count() or 1) // 2)),
 )
 

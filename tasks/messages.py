@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from workers.app import app
-from workers.binance.markets import RULES
 from workers.model import Block, Window
-from workers.queues import COMPACT, PLAN, rest_queue
+from workers.queues import COMPACT, PLAN, queue_of
 
 
 def send_plan(run: str) -> None:
@@ -22,8 +21,8 @@ def send_fetch(run: str, windows: Iterable[Window]) -> None:
             span = window.span
             app.send_task(
                 "klines.fetch",
-                args=[run, str(window.block), span.start_ms, span.end_ms],
-                queue=rest_queue(RULES[window.block.series.market].pool),
+                args=[run, str(window.block), span.start_ms, span.end_ms, str(window.source)],
+                queue=queue_of(window),
                 argsrepr=f"{window} (run {run})",
                 producer=producer,
             )

@@ -1,4 +1,4 @@
-"""klines.plan: request − coverage → blocks → windows, issued piece by piece as others finish.
+"""klines.plan: request − coverage → blocks → windows of pages or files, issued piece by piece as others finish.
 
 One planner at a time leads a run. It works in short turns and sends itself again, so many runs share the plan slots,
 and one that was killed is missed within seconds (`wake_leaderless`) and goes on from the run's cursor.
@@ -14,23 +14,25 @@ from typing import Any
 from celery.exceptions import Reject
 from redis import RedisError
 
+from tasks.holdings import Held, Holdings
 from tasks.messages import send_compact, send_fetch, send_plan
-from tasks.progress import FETCHING, Runs, State
+from tasks.policy import policy_for
+from tasks.progress import FETCHING, Runs, State, compact_lease, fetch_lease
 from tasks.request import Request
-from workers import spans
 from workers.app import app
-from workers.binance.markets import RULES, page_count
+from workers.binance.markets import page_count
 from workers.errors import FleetError, Transient
 from workers.heart import leased, now_ms
-from workers.model import Block, Series, Span
-from workers.queues import COMPACT, PLAN, rest_queue
+from workers.model import Block, Series, Span, Window
+from workers.queues import COMPACT, PLAN, queue_of
+from workers.sources import Cut, Policy, cut
 from workers.toolbox import Toolbox
-from workers.windows import missing, windows
+from workers.windows import missing
 
 logger = logging.getLogger(__name__)
 
-#: Calls of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
-CALLS_IN_FLIGHT = 1500
+#: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
+WINDOWS_IN_FLIGHT = 200
 #: How long one turn leads a run before it lets others have the slot.
 TURN_S = 20.0
 #: How often lost work is looked for; what is missed twice in a row is sent again.
@@ -87,6 +89,8 @@ class Planner:
         self._tools = tools
         self._run = run
         self._runs = Runs(tools.redis)
+        self._archive_fault: FleetError | None = None
+        self._policy_of: tuple[Series, Policy] | None = None
         self._missed: set[str] = set()
         self._looked = time.monotonic()
 
@@ -96,21 +100,22 @@ class Planner:
         if request is None:
             return False
         ends = time.monotonic() + seconds
+        self._holdings = Holdings(self._tools, request)
         blocks = self._wanted(request)
         is_all_issued = False
         while not self._tools.stop.is_set() and time.monotonic() < ends:
             if self._runs.state(self._run) is not State.RUNNING:
                 return False
-            is_all_issued = is_all_issued or self._issue(blocks)
+            is_all_issued = is_all_issued or self._issue(request, blocks)
             if is_all_issued and self._is_over(request):
                 return False
             self._runs.wait(self._run, 0.25)
             self._mend()
         return True
 
-    def _issue(self, blocks: Iterator[tuple[Block, Span, Held]]) -> bool:
+    def _issue(self, request: Request, blocks: Iterator[tuple[Block, Span, Held]]) -> bool:
         """Put blocks under way while there is room; returns whether there are no more."""
-        while self._runs.calls_in_flight(self._run) < CALLS_IN_FLIGHT:
+        while self._runs.in_flight(self._run) < WINDOWS_IN_FLIGHT:
             wanted = next(blocks, None)
             if wanted is None:
                 return True
@@ -118,7 +123,7 @@ class Planner:
             if not self._runs.is_open(self._run, block) and self._runs.claim(self._run, block):
                 if self._runs.compacted_ms(block) >= held.read_ms:
                     held.read()
-                self._put_under_way(block, span, held)
+                self._put_under_way(request, block, span, held)
         return False
 
     def _wanted(self, request: Request) -> Iterator[tuple[Block, Span, Held]]:
@@ -132,24 +137,29 @@ class Planner:
                 index, from_ms = index + 1, 0
                 self._runs.move_cursor(self._run, index, 0, after)
                 continue
-            if not self._tools.listings.knows_life(series) and missing(series, held.spans, request.span):
+            if not request.revise and not self._tools.lives.knows(series) and missing(series, held.spans, request.span):
                 # Its first candle has to be asked for. Meanwhile its newest block is fetched: that one exists.
                 newest = series.block(request.end_ms - 1)
                 yield newest, newest.span.clip(request.span), held
             span = self._clipped(request, held)
+            whole = 0
             for block in series.blocks(Span(max(span.start_ms, from_ms), span.end_ms)):
                 wanted = block.span.clip(span)
+                if not request.revise and held.is_whole(block, wanted):
+                    whole += 1
+                    continue
                 if block != newest:
                     yield block, wanted, held
                 ahead = page_count(series, Span(wanted.end_ms, span.end_ms)) + after
                 self._runs.move_cursor(self._run, index, wanted.end_ms, ahead)
             index, from_ms = index + 1, 0
+            self._runs.hold(self._run, whole)
             self._runs.move_cursor(self._run, index, 0, after)
 
     def _look(self, request: Request, series: Series) -> Held | None:
         """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
         try:
-            return Held(self._tools, series)
+            return self._holdings.of(series)
         except FleetError as error:
             self._give_up(request, series.symbol, error)
             return None
@@ -162,11 +172,13 @@ class Planner:
 
     def _clipped(self, request: Request, held: Held) -> Span:
         """Return the part of the request in which the series can have candles; all of it where all is held."""
+        if request.revise:
+            return request.span.clip(held.held_from_to)
         if not missing(held.series, held.spans, request.span):
             return request.span
         symbol = held.series.symbol
         try:
-            span = request.span.clip(self._tools.listings.life(held.series))
+            span = request.span.clip(self._tools.lives.of(held.series))
         except FleetError as error:
             self._give_up(request, symbol, error)
             return Span(request.end_ms, request.end_ms)
@@ -174,18 +186,51 @@ class Planner:
             self._runs.note(self._run, symbol, "did not trade then" if span.is_empty else f"traded only in {span}")
         return span
 
-    def _put_under_way(self, block: Block, wanted: Span, held: Held) -> None:
+    def _put_under_way(self, request: Request, block: Block, wanted: Span, held: Held) -> None:
         """Send what is missing of a claimed block; straight to compaction where only that is missing."""
-        parts = missing(block.series, held.spans, wanted)
-        if not parts and not held.is_raw_in(block):
-            self._runs.hold(self._run, block)
-            return
-        cut = list(windows(block, parts))
-        self._runs.open(self._run, block, cut, sum(page_count(block.series, window.span) for window in cut))
-        if cut:
-            send_fetch(self._run, cut)
-        else:
+        try:
+            made = self._windows(request, block, wanted, held)
+        except FleetError as error:
+            self._runs.fail(self._run, str(block), error.reason)
+            made = []
+        if made:
+            self._runs.open(self._run, block, made)
+            send_fetch(self._run, made)
+        elif held.is_raw_in(block):
+            self._runs.open(self._run, block, [])
             send_compact(self._run, block)
+        else:
+            self._runs.release(self._run, block)
+
+    def _windows(self, request: Request, block: Block, wanted: Span, held: Held) -> list[Window]:
+        """Return what fetches the rest of a block, or what was published anew of it."""
+        if request.revise:
+            return held.reissued(block, wanted)
+        found = self._cut(request, block, missing(block.series, held.spans, wanted))
+        self._runs.report(self._run, found.told)
+        for span in found.absent:
+            self._runs.fail(
+                self._run, f"{block} {span}", "the archive has no file of it (yet); REST was not to be asked"
+            )
+        return found.windows
+
+    def _cut(self, request: Request, block: Block, parts: list[Span]) -> Cut:
+        """Return who is asked for `parts`; REST alone where the archive does not even tell what it has."""
+        policy, clock_ms = self._policy(request, block.series), now_ms(self._tools.redis)
+        if self._archive_fault is None:
+            try:
+                return cut(block, parts, self._tools.shelves.of(block.series), policy, now_ms=clock_ms)
+            except FleetError as error:
+                self._archive_fault = error
+        if not policy.may_rest:
+            raise self._archive_fault
+        self._runs.report(self._run, {"archive": f"{self._archive_fault.reason}; REST instead"})
+        return cut(block, parts, _NOTHING, policy, now_ms=clock_ms)
+
+    def _policy(self, request: Request, series: Series) -> Policy:
+        if self._policy_of is None or self._policy_of[0] != series:
+            self._policy_of = series, policy_for(self._tools, request, series)
+        return self._policy_of[1]
 
     def _is_over(self, request: Request) -> bool:
         """Whether nothing is under way any more; the run's end is noted then."""
@@ -193,8 +238,8 @@ class Planner:
             if self._runs.is_open(self._run, block):
                 self._runs.settle(self._run, block)
             elif self._runs.claim(self._run, block):
-                held = Held(self._tools, block.series)
-                self._put_under_way(block, block.span.clip(self._clipped(request, held)), held)
+                held = self._holdings.of(block.series, anew=True)
+                self._put_under_way(request, block, block.span.clip(self._clipped(request, held)), held)
                 self._runs.settle(self._run, block)
         if self._runs.blocks(self._run) or self._runs.deferred(self._run):
             return False
@@ -213,7 +258,7 @@ class Planner:
         for block, doing in self._runs.blocks(self._run).items():
             if doing == FETCHING:
                 self._mend_fetching(block, missed_before)
-            elif not self._is_queued(COMPACT) and self._is_lost(f"compact|{block}", missed_before):
+            elif not self._is_queued(COMPACT) and self._is_lost(compact_lease(block), missed_before):
                 send_compact(self._run, block)
 
     def _mend_fetching(self, block: Block, missed_before: set[str]) -> None:
@@ -221,13 +266,14 @@ class Planner:
         if not pending:
             self._runs.compacting(self._run, block)
             send_compact(self._run, block)
-        elif not self._is_queued(rest_queue(RULES[block.series.market].pool)):
-            lost = [w for w in pending if self._is_lost(f"fetch|{block}|{w.span.start_ms}", missed_before)]
-            if lost:
-                logger.warning(
-                    "plan %s: %d windows of %s were lost with their worker: sent again", self._run, len(lost), block
-                )
-                send_fetch(self._run, lost)
+            return
+        idle = {queue: not self._is_queued(queue) for queue in {queue_of(window) for window in pending}}
+        lost = [w for w in pending if idle[queue_of(w)] and self._is_lost(fetch_lease(w), missed_before)]
+        if lost:
+            logger.warning(
+                "plan %s: %d windows of %s were lost with their worker: sent again", self._run, len(lost), block
+            )
+            send_fetch(self._run, lost)
 
     def _is_queued(self, queue: str) -> bool:
         return bool(self._tools.redis.llen(queue))
@@ -239,21 +285,14 @@ class Planner:
         return lease in missed_before
 
 
-class Held:
-    """What of a series is in the lake or waits in the raw zone, as read at `read_ms` (Redis time)."""
+class _Nothing:
+    """The shelf of an archive that does not answer."""
 
-    def __init__(self, tools: Toolbox, series: Series) -> None:
-        self._tools = tools
-        self.series = series
-        self.read()
+    def monthly(self) -> list[str]:
+        return []
 
-    def read(self) -> None:
-        """Read it again."""
-        self.read_ms = now_ms(self._tools.redis)
-        self._lake = self._tools.partitions.covered(self.series)
-        self._raw = self._tools.raw.entries(self.series)
-        self.spans = spans.union([*self._lake, *(entry.span for entry in self._raw)])
+    def daily(self, month: str) -> list[str]:
+        return []
 
-    def is_raw_in(self, block: Block) -> bool:
-        """Whether raw objects of the block hold time that the lake does not."""
-        return any(spans.gaps(self._lake, entry.span) for entry in self._raw if entry.block == block)
+
+_NOTHING = _Nothing()

@@ -4,6 +4,7 @@
     klines:run:<id>:blocks    hash   block -> fetching | compacting, the blocks under way
     klines:run:<id>:deferred  set    blocks that another run is fetching
     klines:run:<id>:failed    hash   window -> why it failed for good
+    klines:run:<id>:report    hash   file or block -> what was wrong with it, and what answered instead
     klines:run:<id>:tries     hash   window or block -> times it was handed back or fetched again
     klines:run:<id>:wake      list   something has happened, planner look again
     klines:latch:<block>      set    the block's windows that are not in yet; the last one out fires the compaction
@@ -18,7 +19,8 @@ Counters are only ever moved together with the membership they count, so a task 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,9 +29,9 @@ from typing import cast
 from redis import Redis
 
 from tasks.request import Request
-from workers.binance.markets import Pool
+from workers.binance.markets import Pool, page_count
 from workers.heart import now_ms
-from workers.model import Block, Span, Window
+from workers.model import Block, Source, Span, Window
 
 #: What is known of a run that ended is kept this long.
 KEEP_MS = 7 * 86_400_000
@@ -86,8 +88,11 @@ class Progress:
 
 COUNTERS = (
     "windows", "windows_done", "windows_failed", "calls_issued", "calls_done", "calls_ahead", "calls", "retries",
-    "weight", "klines", "waited_ms", "bytes", "blocks", "blocks_done", "blocks_held", "rows",
+    "weight", "klines", "waited_ms", "bytes", "files", "blocks", "blocks_done", "blocks_held", "rows", "changed",
 )  # fmt: skip
+
+
+_WINDOWS = ["windows", "windows_done", "windows_failed"]
 
 
 class Runs:
@@ -170,6 +175,16 @@ class Runs:
         """Note something a user should know of a symbol."""
         self._redis.hset(_run(run, "notes"), symbol, text)
 
+    def report(self, run: str, told: dict[str, str]) -> None:
+        """Note what was wrong with files or blocks, and what was done about it."""
+        if told:
+            self._redis.hset(_run(run, "report"), mapping=told)  # type: ignore[arg-type]
+
+    def reported(self, run: str) -> dict[str, str]:
+        """Return what was wrong with files or blocks, and what was done about it."""
+        found = cast("dict[bytes, bytes]", self._redis.hgetall(_run(run, "report")))
+        return {name.decode(): text.decode() for name, text in sorted(found.items())}
+
     def claim(self, run: str, block: Block) -> bool:
         """Take a block for this run; False, and deferred, while another run that lives has it."""
         keys = ["klines:claims", "klines:active", _run(run, "deferred")]
@@ -188,26 +203,27 @@ class Runs:
         """Return the Redis ms at which the block was last compacted, 0 where that is long ago."""
         return int(cast("bytes | None", self._redis.get(f"klines:done:{block}")) or 0)
 
-    def open(self, run: str, block: Block, windows: Iterable[Window], calls: int) -> None:
+    def open(self, run: str, block: Block, windows: Sequence[Window]) -> None:
         """Put a block under way: its windows on the latch, or straight to compaction where there are none."""
-        names = [_name(window.span) for window in windows]
+        names = [_name(window) for window in windows]
         with self._redis.pipeline() as pipe:
             pipe.hset(_run(run, "blocks"), str(block), FETCHING if names else COMPACTING)
             if names:
                 pipe.sadd(_latch(block), *names)
             pipe.hincrby(_run(run), "blocks", 1)
             pipe.hincrby(_run(run), "windows", len(names))
-            pipe.hincrby(_run(run), "calls_issued", calls)
+            pipe.hincrby(_run(run), "calls_issued", _calls(windows))
             pipe.execute()
 
     def is_open(self, run: str, block: Block) -> bool:
         """Return whether the block is under way for this run."""
         return bool(self._redis.hexists(_run(run, "blocks"), str(block)))
 
-    def calls_in_flight(self, run: str) -> int:
-        """Return how many calls of the run are issued and not yet done."""
-        issued, done = cast("list[bytes | None]", self._redis.hmget(_run(run), ["calls_issued", "calls_done"]))
-        return int(issued or 0) - int(done or 0)
+    def in_flight(self, run: str) -> int:
+        """Return how many windows of the run are issued and not yet done."""
+        counted = cast("list[bytes | None]", self._redis.hmget(_run(run), _WINDOWS))
+        issued, done, failed = (int(count or 0) for count in counted)
+        return issued - done - failed
 
     def weight_ahead(self, pool: Pool) -> int:
         """Return the weight of all calls to this pool that active runs have still to make."""
@@ -222,8 +238,12 @@ class Runs:
         """Note something that failed for good, with its reason."""
         self._redis.hset(_run(run, "failed"), name, reason)
 
-    def hold(self, run: str, block: Block) -> None:
-        """Note a block of which nothing is missing."""
+    def hold(self, run: str, blocks: int) -> None:
+        """Note blocks of which nothing is missing."""
+        self._redis.hincrby(_run(run), "blocks_held", blocks)
+
+    def release(self, run: str, block: Block) -> None:
+        """Let other runs have a block that this one has claimed, and has nothing to do for."""
         with self._redis.pipeline() as pipe:
             pipe.hdel("klines:claims", str(block))
             pipe.hincrby(_run(run), "blocks_held", 1)
@@ -233,19 +253,23 @@ class Runs:
         """Return whether the window is still to be fetched for this run."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(_run(run), "state")
-            pipe.sismember(_latch(window.block), _name(window.span))
+            pipe.sismember(_latch(window.block), _name(window))
             state, waits = pipe.execute()
         return state == State.RUNNING.encode() and bool(waits)
 
-    def finish(self, run: str, window: Window, counts: dict[str, int], *, reason: str = "") -> bool:
-        """Take a window off its latch; returns whether its block is to be compacted now."""
+    def finish(
+        self, run: str, window: Window, counts: dict[str, int], *, reason: str = "", instead: Sequence[Window] = ()
+    ) -> bool:
+        """Take a window off its latch, `instead` in its place; returns whether its block is to be compacted now."""
         latch, block = _latch(window.block), str(window.block)
         keys = [latch, _run(run), _run(run, "blocks"), _run(run, "failed"), _run(run, "wake"), "klines:claims"]
         failed = str(window) if reason else ""
+        counts = Counter(counts) + Counter(windows=len(instead), calls_issued=_calls(instead))
         counters = [part for pair in counts.items() for part in pair]
-        return bool(self._finish(keys, [_name(window.span), block, failed, reason, run, *counters]))
+        names = [_name(other) for other in instead]
+        return bool(self._finish(keys, [_name(window), block, failed, reason, run, len(names), *names, *counters]))
 
-    def close(self, run: str, block: Block, rows: int, *, reason: str = "") -> None:
+    def close(self, run: str, block: Block, counts: dict[str, int], *, reason: str = "") -> None:
         """Note that a block is compacted (or could not be, for a reason), and let other runs have it."""
         with self._redis.pipeline() as pipe:
             pipe.hdel(_run(run, "blocks"), str(block))
@@ -260,7 +284,8 @@ class Runs:
                 pipe.hset(_run(run, "failed"), str(block), reason)
             pipe.set(f"klines:done:{block}", now_ms(self._redis), px=_DONE_MS)
             pipe.hincrby(_run(run), "blocks_done", 1)
-            pipe.hincrby(_run(run), "rows", rows)
+            for name, count in counts.items():
+                pipe.hincrby(_run(run), name, count)
             pipe.rpush(_run(run, "wake"), 1)
             pipe.execute()
 
@@ -268,11 +293,13 @@ class Runs:
         """Count one more try of a window or block; False once there have been `most`."""
         return int(self._redis.hincrby(_run(run, "tries"), name, 1)) < most
 
-    def reopen(self, run: str, window: Window) -> None:
-        """Put one window of a block that was to be compacted back on its latch."""
+    def reopen(self, run: str, block: Block, windows: Sequence[Window]) -> None:
+        """Put windows of a block that was to be compacted on its latch again."""
         with self._redis.pipeline() as pipe:
-            pipe.sadd(_latch(window.block), _name(window.span))
-            pipe.hset(_run(run, "blocks"), str(window.block), FETCHING)
+            pipe.sadd(_latch(block), *(_name(window) for window in windows))
+            pipe.hset(_run(run, "blocks"), str(block), FETCHING)
+            pipe.hincrby(_run(run), "windows", len(windows))
+            pipe.hincrby(_run(run), "calls_issued", _calls(windows))
             pipe.execute()
 
     def blocks(self, run: str) -> dict[Block, str]:
@@ -283,7 +310,7 @@ class Runs:
     def pending(self, block: Block) -> list[Window]:
         """Return the windows on a block's latch, oldest first."""
         names = cast("set[bytes]", self._redis.smembers(_latch(block)))
-        return sorted(Window(block, Span(*map(int, name.decode().split("-")))) for name in names)
+        return sorted(_window(block, name.decode()) for name in names)
 
     def compacting(self, run: str, block: Block) -> None:
         """Note that a block has nothing left on its latch."""
@@ -304,10 +331,20 @@ class Runs:
                 pipe.hdel("klines:claims", *mine)
                 pipe.delete(*(b"klines:latch:" + block for block in mine))
             pipe.delete(*(_run(run, part) for part in ("blocks", "deferred", "tries", "wake")))
-            for part in ("", "failed", "notes"):
+            for part in ("", "failed", "notes", "report"):
                 pipe.pexpire(_run(run, part), KEEP_MS)
             pipe.zremrangebyscore("klines:runs", 0, now_ms(self._redis) - KEEP_MS)
             pipe.execute()
+
+
+def fetch_lease(window: Window) -> str:
+    """Return the lease that whoever fetches the window holds."""
+    return f"fetch|{window.block}|{window.source}|{window.span.start_ms}"
+
+
+def compact_lease(block: Block) -> str:
+    """Return the lease that whoever compacts the block holds."""
+    return f"compact|{block}"
 
 
 def _run(run: str, part: str = "") -> str:
@@ -318,5 +355,15 @@ def _latch(block: Block) -> str:
     return f"klines:latch:{block}"
 
 
-def _name(span: Span) -> str:
-    return f"{span.start_ms}-{span.end_ms}"
+def _name(window: Window) -> str:
+    return f"{window.span.start_ms}-{window.span.end_ms}-{window.source}"
+
+
+def _window(block: Block, name: str) -> Window:
+    start_ms, end_ms, source = name.split("-")
+    return Window(block, Span(int(start_ms), int(end_ms)), Source(source))
+
+
+def _calls(windows: Iterable[Window]) -> int:
+    """Return the REST calls that bring what the windows bring: the measure of progress, whatever the source."""
+    return sum(page_count(window.block.series, window.span) for window in windows)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from workers.binance.markets import RULES, Pool, page_count, pages
+from workers.binance.markets import Pool, page_count, pages, pool_of
 from workers.model import Interval, Kind, Market, Series, Span
+from workers.sources import SMALL_CALLS, Mode
 
 #: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
 SETTLE_MS = 10_000
@@ -23,6 +24,9 @@ class Request:
     symbols: tuple[str, ...]
     start_ms: int
     end_ms: int
+    source: Mode = Mode.AUTO
+    revise: bool = False
+    """Whether it is not about what is missing, but about archive files that were published anew since."""
 
     @property
     def span(self) -> Span:
@@ -31,7 +35,12 @@ class Request:
     @property
     def pool(self) -> Pool:
         """The pool whose weight it spends."""
-        return RULES[self.market].pool
+        return pool_of(self.market, self.kind)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether REST answers all of it in a round trip or two."""
+        return self.calls_of_one() * len(self.symbols) <= SMALL_CALLS
 
     def series(self, first: int = 0) -> Iterator[Series]:
         """Yield the series from the one at index `first` on."""
@@ -63,4 +72,6 @@ class Request:
             tuple(told["symbols"]),
             told["start_ms"],
             told["end_ms"],
+            Mode(told["source"]),
+            told["revise"],
         )

@@ -100,7 +100,7 @@ class Summary:
 
 def summary(tools: Toolbox, progress: Progress) -> Summary:
     """Return how a run went or goes."""
-    state = tools.budget(progress.request.market).state()
+    state = tools.budget(progress.request.pool).state()
     width, most = tools.heart.widths(progress.request.pool)
     return Summary(
         progress, state, width or tools.settings.slots, most or tools.settings.slots, tools.settings.store_url
@@ -138,7 +138,7 @@ def follow(tools: Toolbox, run: str, tend: Callable[[], None] = lambda: None) ->
 
 def status_line(tools: Toolbox, progress: Progress) -> str:
     """Return where a run stands, in one line."""
-    counts, pool = progress.counts, tools.budget(progress.request.market).state()
+    counts, pool = progress.counts, tools.budget(progress.request.pool).state()
     parts = [
         f"windows {counts['windows_done']:,}/{counts['windows']:,}",
         f"{counts['klines']:,} klines",

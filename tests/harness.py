@@ -198,7 +198,8 @@ class Exchange(Process):
 
     @property
     def env(self) -> dict[str, str]:
-        return dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
+        rest = dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
+        return rest | {"KLINES_ARCHIVE_URL": self.url, "KLINES_ARCHIVE_LIST_URL": f"{self.url}/archive-list"}
 
 
 class ObjectStore(Process):
@@ -325,11 +326,13 @@ class Wanted:
     start: str
     end: str
     interval: str = "1m"
+    source: str = "rest"
+    """Which lane is tested; what `auto` makes of a small request is REST as well."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         series = ("--market", self.market, "--symbols", ",".join(self.symbols), "--interval", self.interval)
-        return (*series, "--start", self.start, "--end", self.end)
+        return (*series, "--start", self.start, "--end", self.end, "--source", self.source)
 
     def truth(self, symbol: str) -> pl.DataFrame:
         """Return what a perfect lake holds of one symbol."""

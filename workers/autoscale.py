@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -102,3 +103,71 @@ class Slots:
         self._width, grown = width, width - self._width
         if grown > 0:
             self._free.notify(grown)
+
+
+class Gate:
+    """A gate for calls that cost no weight: as many at once as the other side answers without getting slower.
+
+    It opens from a few calls, doubling until latency rises and then by one a round trip; a slower answer or a failure
+    narrows it, at most once a round trip. Errors never widen it, however fast they come.
+    """
+
+    #: Calls at once before anything is measured.
+    FIRST = 4
+    #: Round trips this many times the shortest seen mean that the other side is busy with us.
+    SLOWER = 2.5
+    #: Round trips differ by so much by chance alone, ms.
+    NOISE_MS = 40.0
+    #: What is left of the width when it narrows.
+    NARROWED = 0.7
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most = most
+        self._clock = clock
+        self._free = threading.Condition()
+        self._taken = 0
+        self._width = float(min(self.FIRST, most))
+        self._is_doubling = True
+        self._least_ms: float | None = None
+        self._rtt_ms = 0.0
+        self._narrowed_at = float("-inf")
+
+    @property
+    def width(self) -> int:
+        """Calls that may be in flight now."""
+        return int(self._width)
+
+    def __enter__(self) -> None:
+        with self._free:
+            self._free.wait_for(lambda: self._taken < self.width)
+            self._taken += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._free:
+            self._taken -= 1
+            self._free.notify()
+
+    def answered(self, *, rtt_ms: float) -> None:
+        """Note how long a good answer took to its first byte."""
+        with self._free:
+            # The least is forgotten slowly: a longer road is not taken for a jam for ever.
+            self._least_ms = rtt_ms if self._least_ms is None else min(rtt_ms, self._least_ms * 1.001)
+            self._rtt_ms = self._rtt_ms * 0.8 + rtt_ms * 0.2 if self._rtt_ms else rtt_ms
+            if self._rtt_ms > self._least_ms * self.SLOWER + self.NOISE_MS:
+                self._narrow()
+            else:
+                self._width = min(self.most, self._width + (1.0 if self._is_doubling else 1.0 / self._width))
+                self._free.notify()
+
+    def failed(self) -> None:
+        """Note a failed call."""
+        with self._free:
+            self._narrow()
+
+    def _narrow(self) -> None:
+        self._is_doubling = False
+        if self._clock() - self._narrowed_at > self._rtt_ms / 1000:
+            self._narrowed_at = self._clock()
+            self._width = max(1.0, self._width * self.NARROWED)

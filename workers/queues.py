@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workers.binance.markets import Pool
+from workers.binance.markets import Pool, pool_of
+from workers.model import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 
@@ -10,3 +11,9 @@ PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 def rest_queue(pool: Pool) -> str:
     """Return the queue whose slots spend this pool's weight."""
     return f"rest.{pool}"
+
+
+def queue_of(window: Window) -> str:
+    """Return the queue that fetches a window: the archive's, or that of the pool whose weight it spends."""
+    series = window.block.series
+    return ARCHIVE if window.source.is_archive else rest_queue(pool_of(series.market, series.kind))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from workers.autoscale import Slots
+from workers.autoscale import Gate, Slots
 from workers.binance.listings import Listings
-from workers.binance.markets import RULES
+from workers.binance.markets import Pool
 from workers.heart import Heart
 from workers.limits import Patience, RedisBudget
 from workers.model import Market
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from requests import Session
 
     from workers.binance.archive import Archive
+    from workers.binance.lives import Lives
     from workers.binance.rest import RestClient
+    from workers.binance.shelf import Shelves
+    from workers.lake.catalog import Catalogs
     from workers.lake.coverage import Coverage
     from workers.lake.files import Files
     from workers.lake.parquet import Partitions
@@ -40,6 +43,7 @@ class Toolbox:
         self.stop = threading.Event()
         self.patience = Patience(self.stop, longest_s=LONGEST_WAIT_S)
         self.slots = Slots(settings.slots)
+        self.gate = Gate(settings.slots)
         self._serves = serves
         self._clients: dict[Market, RestClient] = {}
         self._lock = threading.Lock()
@@ -54,8 +58,7 @@ class Toolbox:
 
     @cached_property
     def files(self) -> Files:
-        from workers.lake.coverage import Coverage
-    from workers.lake.files import open_files
+        from workers.lake.files import open_files
 
         return open_files(self.settings.store_url)
 
@@ -83,6 +86,12 @@ class Toolbox:
         return Coverage(self.files, Memory(self.settings.store_url, memory_path()))
 
     @cached_property
+    def catalogs(self) -> Catalogs:
+        from workers.lake.catalog import Catalogs
+
+        return Catalogs(self.files)
+
+    @cached_property
     def listings(self) -> Listings:
         return Listings(self.redis, self.client, self.budget)
 
@@ -103,10 +112,21 @@ class Toolbox:
             timeout_s=self.settings.timeout_s,
         )
 
-    def budget(self, market: Market) -> RedisBudget:
-        """Return the budget that calls to this market draw from, at this process's public address."""
-        share = self.settings.weight_share
-        return RedisBudget(self.redis, RULES[market].pool, self.settings.egress, share=share)
+    @cached_property
+    def shelves(self) -> Shelves:
+        from workers.binance.shelf import Shelves
+
+        return Shelves(lambda: self.archive)
+
+    @cached_property
+    def lives(self) -> Lives:
+        from workers.binance.lives import Lives
+
+        return Lives(self.listings, self.shelves)
+
+    def budget(self, pool: Pool) -> RedisBudget:
+        """Return the budget of a pool at this process's public address."""
+        return RedisBudget(self.redis, pool, self.settings.egress, share=self.settings.weight_share)
 
     def client(self, market: Market) -> RestClient:
         """Return the client of one market."""
@@ -118,7 +138,7 @@ class Toolbox:
                     market,
                     self.settings.base_url(market),
                     session=self.session,
-                    budget=self.budget(market),
+                    budget=self.budget,
                     patience=self.patience,
                     timeout_s=self.settings.timeout_s,
                 )

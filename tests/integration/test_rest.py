@@ -75,7 +75,7 @@ def client(budgets: Callable[[Market], RedisBudget]) -> Iterator[Maker]:
 
         def make(url: str, market: Market = Market.USD_M, **how: Any) -> RestClient:
             how = {"session": session, "timeout_s": 5.0} | how
-            return RestClient(market, url, budget=budgets(market), patience=Patience(longest_s=60), **how)
+            return RestClient(market, url, budget=lambda _: budgets(market), patience=Patience(longest_s=60), **how)
 
         yield make
 
@@ -85,7 +85,7 @@ def series(market: Market = Market.USD_M, interval: Interval = Interval.M1) -> S
 
 
 def ask(client: RestClient, market: Market = Market.USD_M, page: Page = PAGE) -> bytes:
-    return client.klines(series(market), page).body
+    return client.rows(series(market), page).body
 
 
 def state(budgets: Callable[[Market], RedisBudget], market: Market = Market.USD_M) -> PoolState:
@@ -97,9 +97,9 @@ def test_a_page_comes_as_asked_for_and_the_budget_learns_from_it(
     exchange: Exchange, client: Maker, budgets: Callable[[Market], RedisBudget], market: Market
 ) -> None:
     one = client(exchange.url, market)
-    answer = one.klines(series(market), PAGE)
+    answer = one.rows(series(market), PAGE)
     assert len(json.loads(answer.body)) == 60
-    assert inspect(answer.body, PAGE, Interval.M1, answer.server_ms).rows == 60
+    assert inspect(answer.body, PAGE, series(market), answer.server_ms).rows == 60
     assert answer.server_ms
     assert abs(answer.server_ms - time.time() * 1000) < 5_000
     assert answer.server_ms % 1000 == 0
@@ -157,10 +157,10 @@ def test_each_way_to_fail_is_one_error_and_only_429_and_418_close_the_pool(
 def test_a_refusal_tells_the_exchanges_own_code(exchange: Exchange, client: Maker) -> None:
     one = client(exchange.url)
     with pytest.raises(Refused, match="Invalid symbol") as refused:
-        one.klines(Series(Market.USD_M, Kind.KLINES, Interval.M1, "NOPEUSDT"), PAGE)
+        one.rows(Series(Market.USD_M, Kind.KLINES, Interval.M1, "NOPEUSDT"), PAGE)
     assert refused.value.code == -1121
     with pytest.raises(Refused) as refused:
-        one.klines(series(), Page(PAGE.span, 1501, 10))
+        one.rows(series(), Page(PAGE.span, 1501, 10))
     assert refused.value.code == -1130
 
 
@@ -216,7 +216,7 @@ def test_a_page_cut_in_half_under_an_honest_length_is_found_by_its_shape(exchang
     exchange.faults({"half": 1.0})
     cut = ask(client(exchange.url))
     with pytest.raises(BadAnswer):
-        inspect(cut, PAGE, Interval.M1, None)
+        inspect(cut, PAGE, series(), None)
 
 
 def test_an_exchange_that_does_not_answer_is_given_up_after_the_timeout(
@@ -286,10 +286,10 @@ def rows_of(one: RestClient, asked: Series, span: Span) -> list[int]:
     """Open times of all pages of a span, as the fetch task would keep them."""
     got = []
     for page in pages(asked, span):
-        answer = one.klines(asked, page)
-        inspect(answer.body, page, asked.interval, answer.server_ms)
+        answer = one.rows(asked, page)
+        inspect(answer.body, page, asked, answer.server_ms)
         got.append(answer.body)
-    return decode_pages(got)["open_time"].dt.timestamp("ms").to_list()
+    return decode_pages(Kind.KLINES, got)["open_time"].dt.timestamp("ms").to_list()
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_a_used_weight_of_others_too_is_learned(client: Maker, budgets: Callable
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Foo 2024 99:99:99 GMT"])
 def test_an_answer_without_a_readable_date_is_taken_without_a_clock(client: Maker, date: str | None) -> None:
     with answering((200, {} if date is None else {"Date": date}, GOOD)) as (url, _):
-        answer = client(url).klines(series(), PAGE)
+        answer = client(url).rows(series(), PAGE)
     assert (answer.body, answer.server_ms) == (GOOD, None)
 
 
@@ -524,7 +524,7 @@ def test_a_first_candle_of_another_shape_is_a_bad_answer_and_none_is_none(client
 def test_symbols_of_any_script_reach_the_exchange_as_they_are(exchange: Exchange, client: Maker) -> None:
     asked = Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT")
     at = utc_ms(2026, 1)
-    answer = client(exchange.url).klines(asked, Page(Span(at, at + HOUR_MS), 60, 1))
+    answer = client(exchange.url).rows(asked, Page(Span(at, at + HOUR_MS), 60, 1))
     assert len(json.loads(answer.body)) == 60
     assert exchange.calls()[-1]["symbol"] == "币安人生USDT"
 

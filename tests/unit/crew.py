@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +13,23 @@ import pytest
 from redis import Redis
 
 import tasks.compact
+import tasks.fetch
 import tasks.plan
 from tasks.compact import compact_block
+from tasks.fetch import fetch_window
+from tasks.holdings import Holdings
 from tasks.plan import Planner
 from tasks.progress import Runs
 from tasks.request import Request
 from tests.unit.klines import body
+from workers.binance.archive import Downloaded, ListedKey, Published
+from workers.binance.archive_files import ArchiveFile
 from workers.binance.listings import Listing, Listings
 from workers.binance.markets import page_count, pages
 from workers.binance.rest import ExchangeInfo
-from workers.errors import FleetError
-from workers.model import Block, Interval, Kind, Market, Series, Window
+from workers.errors import FleetError, NotPublished
+from workers.lake.coverage import Coverage, Memory
+from workers.model import Block, Interval, Kind, Market, Series, Source, Window
 from workers.settings import Settings
 from workers.toolbox import Toolbox
 
@@ -34,7 +43,11 @@ class FakeClient:
         self._tells_dates = tells_dates
 
     def exchange_info(self) -> ExchangeInfo:
-        return ExchangeInfo(2400, tuple(Listing(name, "TRADING", self._date(name), None) for name in self.began))
+        return ExchangeInfo(2400, tuple(self._listing(name) for name in self.began))
+
+    def _listing(self, name: str) -> Listing:
+        base = name.removesuffix("USDT")
+        return Listing(name, "TRADING", self._date(name), None, base, "USDT", name, "PERPETUAL")
 
     def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
         self.asked.append(symbol)
@@ -48,6 +61,67 @@ class FakeClient:
         return (began or 1) if self._tells_dates and isinstance(began, int) else None
 
 
+class FakeArchive:
+    """Files in memory, by key."""
+
+    def __init__(self) -> None:
+        self.files: dict[ArchiveFile, bytes] = {}
+        self.etags: dict[ArchiveFile, str] = {}
+        self.fault: FleetError | None = None
+        self.asked: list[str] = []
+
+    def publish(self, series: Series, period: str, csv: bytes = b"", etag: str = "1") -> ArchiveFile:
+        source = Source.DAILY if len(period) > len("2024-01") else Source.MONTHLY
+        file = ArchiveFile(series, source, period)
+        self.files[file], self.etags[file] = zipped(file, csv), etag
+        return file
+
+    def published(self, series: Series, source: Source, month: str = "") -> dict[str, Published]:
+        self._note(f"list {series} {source} {month}")
+        found = [f for f in sorted(self.files) if (f.series, f.source) == (series, source)]
+        return {
+            f.period: Published(f, self.etags[f], 0, len(self.files[f])) for f in found if f.period.startswith(month)
+        }
+
+    def children(self, prefix: str) -> list[str]:
+        self._note(f"children {prefix}")
+        below = [file.key.removeprefix(prefix) for file in self.files if file.key.startswith(prefix)]
+        return sorted({rest.partition("/")[0] for rest in below if "/" in rest})
+
+    def keys(self, prefix: str, *, marker: str = "", most: int | None = None) -> list[ListedKey]:
+        self._note(f"keys {prefix}")
+        found = sorted(file.key for file in self.files if file.key.startswith(prefix) and file.key > marker)
+        return [ListedKey(key, "1", 0, 1) for key in found[:most]]
+
+    def download(self, file: ArchiveFile) -> Downloaded:
+        self._note(f"get {file.stem}")
+        if file not in self.files:
+            raise NotPublished(f"{file.key}: the archive has no such file")
+        body = self.files[file]
+        return Downloaded(body, self.etags[file], 0, hashlib.sha256(body).hexdigest(), 1)
+
+    def _note(self, what: str) -> None:
+        self.asked.append(what)
+        if self.fault:
+            raise self.fault
+
+
+def zipped(file: ArchiveFile, csv: bytes) -> bytes:
+    """The file's zip, with one CSV inside."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(f"{file.stem}.csv"), csv)
+    return buffer.getvalue()
+
+
+class OnePlanner(Planner):
+    """A planner that can be told to issue without leading."""
+
+    def issue(self, request: Request) -> None:
+        self._holdings = Holdings(self._tools, request)
+        self._issue(request, self._wanted(request))
+
+
 @dataclass
 class Crew:
     """What was sent, and the hands that do it when told."""
@@ -55,6 +129,7 @@ class Crew:
     tools: Toolbox
     runs: Runs
     client: FakeClient
+    archive: FakeArchive
     fetches: list[tuple[str, Window]] = field(default_factory=list)
     compactions: list[tuple[str, Block]] = field(default_factory=list)
     planners: list[str] = field(default_factory=list)
@@ -64,13 +139,15 @@ class Crew:
     def begin(self, request: Request) -> str:
         return self.runs.create(request)
 
-    def planner(self, run: str) -> Planner:
-        return Planner(self.tools, run)
+    def planner(self, run: str) -> OnePlanner:
+        return OnePlanner(self.tools, run)
 
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""
         run, window = self.fetches.pop(0)
-        if self.runs.wants(run, window):
+        if self.runs.wants(run, window) and window.source.is_archive:
+            fetch_window(self.tools, run, window)
+        elif self.runs.wants(run, window):
             series = window.block.series
             calls = list(pages(series, window.span))
             step_ms = series.interval.step_ms
@@ -95,7 +172,7 @@ class Crew:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
-        self.most_in_flight = max(self.most_in_flight, self.runs.calls_in_flight(run))
+        self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run))
 
     def send_compact(self, run: str, block: Block) -> None:
         self.compactions.append((run, block))
@@ -106,6 +183,8 @@ class Crew:
         monkeypatch.setattr(tasks.plan, "send_compact", self.send_compact)
         monkeypatch.setattr(tasks.plan, "send_plan", self.planners.append)
         monkeypatch.setattr(tasks.compact, "send_fetch", self.send_fetch)
+        monkeypatch.setattr(tasks.fetch, "send_fetch", self.send_fetch)
+        monkeypatch.setattr(tasks.fetch, "send_compact", self.send_compact)
         return self
 
 
@@ -121,11 +200,15 @@ def crew(
     url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
     tools = Toolbox(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
     tools.__dict__["redis"] = redis
+    tools.__dict__["coverage"] = Coverage(tools.files, Memory("", None))
     client = FakeClient(began, tells_dates=market is not Market.SPOT)
+    tools.__dict__["client"] = lambda _: client
     tools.__dict__["listings"] = Listings(redis, lambda _: client, tools.budget)  # type: ignore[arg-type,return-value]
     if began:
         tools.listings.refresh(market)
-    return Crew(tools, Runs(redis), client)
+    archive = FakeArchive()
+    tools.__dict__["archive"] = archive
+    return Crew(tools, Runs(redis), client, archive)
 
 
 def series_of(symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M) -> Series:

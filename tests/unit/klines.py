@@ -42,7 +42,7 @@ def body(open_times: Iterable[int], step_ms: int = MINUTE_MS, *, price: str = "4
 def frame(open_times: Iterable[int], *, price: str = "42000.10") -> pl.DataFrame:
     """The same candles as the lake holds them."""
     times = list(open_times)
-    return decode_pages([body(times, price=price)]) if times else SCHEMAS[Kind.KLINES].to_frame()
+    return decode_pages(Kind.KLINES, [body(times, price=price)]) if times else SCHEMAS[Kind.KLINES].to_frame()
 
 
 def times_of(rows: pl.DataFrame) -> list[int]:

@@ -9,14 +9,21 @@ from redis import Redis
 
 from tasks import choose
 from tasks.request import SETTLE_MS, Request
-from tests.unit.crew import crew
+from tasks.symbols import Chosen, Wish, choose_symbols, wish_of
+from tests.unit.crew import crew, series_of
 from tests.unit.test_model import intervals, moments, symbols
 from workers.errors import RequestError
 from workers.heart import Heart
 from workers.model import DAY_MS, MINUTE_MS, Interval, Kind, Market, iso, utc_ms
+from workers.sources import Mode
+from workers.toolbox import Toolbox
 
 NOW_MS = utc_ms(2024, 6, 15) + 10 * 3_600_000 + 30_500
 D = Interval.D1
+
+
+def listed(symbols: str | None, file: Path | None, top: int | None) -> list[str]:
+    return list(wish_of(symbols, file, top, every=False).names or ())
 
 
 def range_of(
@@ -115,7 +122,7 @@ def test_an_end_in_the_last_month_there_is_means_now_too() -> None:
 def named(tmp_path: Path, text: str, top: int | None = None) -> list[str] | None:
     file = tmp_path / "symbols.csv"
     file.write_text(text, encoding="utf-8")
-    return choose.named_symbols(None, file, top)
+    return listed(None, file, top)
 
 
 @pytest.mark.parametrize(
@@ -161,69 +168,100 @@ def test_a_symbols_file_that_makes_no_sense_is_refused_in_one_line(tmp_path: Pat
 def test_a_symbols_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.csv", tmp_path):
         with pytest.raises(RequestError, match="cannot be read") as refused:
-            choose.named_symbols(None, path, None)
+            listed(None, path, None)
         assert str(path) in str(refused.value)
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
     with pytest.raises(RequestError, match="cannot be read"):
-        choose.named_symbols(None, tmp_path / "image.csv", None)
+        listed(None, tmp_path / "image.csv", None)
 
 
 def test_symbols_on_the_command_line_are_capitals_once_and_in_order() -> None:
-    assert choose.named_symbols("ethusdt, BTCUSDT ,ETHUSDT,", None, None) == ["ETHUSDT", "BTCUSDT"]
-    assert choose.named_symbols(None, None, None) is None
+    assert listed("ethusdt, BTCUSDT ,ETHUSDT,", None, None) == ["ETHUSDT", "BTCUSDT"]
 
 
 @pytest.mark.parametrize(
     ("symbols", "file", "top"),
-    [("A", Path("f"), None), ("A", None, 3), (None, None, 3), ("", None, None), (",", None, None)],
+    [("A", Path("f"), None), ("A", None, 3), (None, None, 3), (None, None, None), ("", None, None), (",", None, None)],
 )
 def test_symbols_named_in_two_ways_or_in_none_are_refused(
     symbols: str | None, file: Path | None, top: int | None
 ) -> None:
     with pytest.raises(RequestError, match="nothing was queued"):
-        choose.named_symbols(symbols, file, top)
+        listed(symbols, file, top)
 
 
 def test_markets_and_intervals_are_told_by_name() -> None:
     assert choose.market_of("UM") is Market.USD_M
-    assert choose.interval_of(Market.SPOT, "1M") is Interval.MO1
-    assert choose.interval_of(Market.SPOT, "1m") is Interval.M1
+    assert choose.interval_of(Market.SPOT, Kind.KLINES, "1M") is Interval.MO1
+    assert choose.interval_of(Market.SPOT, Kind.KLINES, "1m") is Interval.M1
     with pytest.raises(RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"):
         choose.market_of("futures")
     with pytest.raises(RequestError, match="no interval '1H'; there are 1s, 1m"):
-        choose.interval_of(Market.SPOT, "1H")
+        choose.interval_of(Market.SPOT, Kind.KLINES, "1H")
     with pytest.raises(RequestError, match="market um has no interval 1s"):
-        choose.interval_of(Market.USD_M, "1s")
+        choose.interval_of(Market.USD_M, Kind.KLINES, "1s")
 
 
-def test_a_symbol_that_the_market_does_not_have_is_refused_with_the_nearest(redis: Redis, tmp_path: Path) -> None:
-    tools = crew(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0}).tools
-    assert choose.known_symbols(tools, Market.USD_M, ["ETHUSDT", "币安人生USDT"]) == ("ETHUSDT", "币安人生USDT")
-    assert choose.known_symbols(tools, Market.USD_M, None) == ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+def chosen(tools: Toolbox, *names: str, **how: bool) -> Chosen:
+    asked = Market.USD_M, Kind.KLINES, Interval.M1, Wish(names or None, **how), Mode.AUTO
+    return choose_symbols(tools, *asked, lambda _: None)
+
+
+@pytest.fixture
+def tools(redis: Redis, tmp_path: Path) -> Toolbox:
+    """A market of three symbols, and an archive that has files of a fourth."""
+    one = crew(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0})
+    one.archive.publish(series_of("SRMUSDT"), "2022-01")
+    return one.tools
+
+
+def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(tools: Toolbox) -> None:
+    assert chosen(tools, "ETHUSDT", "币安人生USDT").symbols == ("ETHUSDT", "币安人生USDT")
     with pytest.raises(RequestError) as refused:
-        choose.known_symbols(tools, Market.USD_M, ["BTCUSD", "ETHUSDT", "NOPE"])
-    assert "market um has no symbol BTCUSD (and 1 more); did you mean BTCUSDT" in str(refused.value)
+        chosen(tools, "BTCUSD", "ETHUSDT", "NOPE")
+    assert "market um has no symbol BTCUSD (and 1 more) (did you mean BTCUSDT" in str(refused.value)
     with pytest.raises(RequestError, match="no symbol ETHUSD"):
-        choose.known_symbols(tools, Market.USD_M, ["ETHUSD"])
+        chosen(tools, "ETHUSD")
+
+
+def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(tools: Toolbox) -> None:
+    assert chosen(tools, "SRMUSDT", "ETHUSDT").symbols == ("SRMUSDT", "ETHUSDT")
+
+
+def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(tools: Toolbox) -> None:
+    told = chosen(tools, "ETHUSDT", "ETHUSD", skip_unknown=True)
+    assert told.symbols == ("ETHUSDT",)
+    assert "did you mean ETHUSDT" in told.notes["ETHUSD"]
+    with pytest.raises(RequestError, match="no symbol NOPE"):
+        chosen(tools, "NOPE", skip_unknown=True)
+
+
+def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(tools: Toolbox) -> None:
+    assert chosen(tools).symbols == ("BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
+    trading = choose_symbols(
+        tools, Market.USD_M, Kind.KLINES, Interval.M1, Wish(None, "USDT", "trading"), Mode.AUTO, lambda _: None
+    )
+    assert trading.symbols == ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
 
 @pytest.mark.parametrize("name", ["../../etc", "A/B", "..", "A B", "A\x00B"])
-def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run(
+def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told(
     redis: Redis, tmp_path: Path, name: str
 ) -> None:
-    tools = crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).tools
-    assert choose.known_symbols(tools, Market.USD_M, None) == ("ETHUSDT",)
+    told = chosen(crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).tools)
+    assert told.symbols == ("ETHUSDT",)
+    assert name in told.notes
 
 
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
     tools = crew(redis, tmp_path, {}).tools
-    pool = Request(Market.USD_M, Kind.KLINES, D, ("X",), 0, 1).pool
+    queues = choose.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
     for serves in ("plan", "rest.spot@home", "compact"):
         Heart(redis, serves=serves)._beat()
     with pytest.raises(RequestError, match=r"no worker serves rest\.futures: start one"):
-        choose.check_workers(tools, pool)
+        choose.check_workers(tools, queues)
     Heart(redis, serves="rest.futures@home")._beat()
-    choose.check_workers(tools, pool)
+    choose.check_workers(tools, queues)
 
 
 def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis: Redis, tmp_path: Path) -> None:

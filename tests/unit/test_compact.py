@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 from redis import Redis
 
 import tasks.compact
-from tasks.compact import FETCHED_AGAIN, HAND_BACKS, _load, _validated, compact_block
+from tasks.compact import FETCHED_AGAIN, HAND_BACKS, _load, compact_block, final
 from tasks.progress import COMPACTING, FETCHING
 from tasks.request import Request
 from tests.unit.crew import Crew, crew
@@ -37,7 +37,7 @@ def run(one: Crew) -> str:
     """A run whose January is ready to be compacted."""
     run = one.begin(Request(MINUTES.market, MINUTES.kind, MINUTES.interval, ("BTCUSDT",), MONTH.start_ms, MONTH.end_ms))
     one.runs.claim(run, JANUARY)
-    one.runs.open(run, JANUARY, [], 0)
+    one.runs.open(run, JANUARY, [])
     return run
 
 
@@ -62,15 +62,15 @@ def failed(one: Crew, run: str) -> dict[str, str]:
 
 def test_rows_in_order_inside_their_window_are_taken_as_they_are() -> None:
     rows = frame([*opens(minutes(2, 4)), *opens(minutes(7, 9))])
-    assert _validated(rows, entry(minutes(0, 10))).equals(rows)
+    assert final(rows, entry(minutes(0, 10))).equals(rows)
 
 
 def test_rows_after_the_windows_end_were_still_forming_and_are_left_out() -> None:
-    assert times_of(_validated(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(opens(minutes(0, 10)))
+    assert times_of(final(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(opens(minutes(0, 10)))
 
 
 def test_no_rows_are_valid_too() -> None:
-    assert _validated(frame([]), entry(minutes(0, 10))).is_empty()
+    assert final(frame([]), entry(minutes(0, 10))).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_no_rows_are_valid_too() -> None:
 )
 def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[int]) -> None:
     with pytest.raises(BadAnswer, match="will be fetched again"):
-        _validated(frame(times), entry(minutes(0, 10)))
+        final(frame(times), entry(minutes(0, 10)))
 
 
 def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) -> None:
@@ -162,15 +162,14 @@ def spoil(one: Crew, span: Span) -> RawEntry:
     return one.tools.raw.store(JANUARY, span, [body(opens(span), price="4.2.1")])
 
 
-def test_a_damaged_raw_object_is_fetched_again_and_the_rest_is_merged(one: Crew, run: str) -> None:
+def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
     damage(one, store(one, minutes(500, 1000)))
     compact_block(one.tools, run, JANUARY)
-    assert lake(one) == list(opens(minutes(0, 500)))
     assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
     assert one.runs.blocks(run) == {JANUARY: FETCHING}
     assert one.runs.pending(JANUARY) == [Window(JANUARY, minutes(500, 1000))]
-    assert one.tools.raw.entries(JANUARY) == []
+    assert [entry.span for entry in one.tools.raw.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
     assert (one.runs.blocks(run), failed(one, run)) == ({}, {})
@@ -197,7 +196,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
         compact_block(one.tools, run, JANUARY)
     assert tried == FETCHED_AGAIN - 1
     assert one.runs.blocks(run) == {}
-    assert list(failed(one, run)) == [str(JANUARY)]
+    assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
     assert one.tools.coverage.covered(MINUTES) == []
 
 
@@ -315,7 +314,8 @@ def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -
 def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
     one.tools.raw.drop([first])
-    frames, damaged = _load(one.tools, [first, second])
+    loaded = _load(one.tools, [first, second])
+    frames, damaged = loaded.frames, loaded.damaged
     assert [e for e, _ in frames] == [second]
     assert damaged == []
 

@@ -26,7 +26,7 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,25}", fullmatch=True)
 @example(["2.22507385850720138", "1.7976931348623157", "179769313486231580793.0", "4.35", "0.49999999999999994"])
 def test_prices_are_exactly_the_floats_that_python_reads(texts: list[str]) -> None:
     page = f"[{','.join(row(JANUARY_MS + n * MINUTE_MS, price=text) for n, text in enumerate(texts))}]".encode()
-    assert decode_pages([page])["open"].to_list() == [float(text) for text in texts]
+    assert decode_pages(Kind.KLINES, [page])["open"].to_list() == [float(text) for text in texts]
 
 
 def test_every_column_lands_under_its_own_name() -> None:
@@ -35,7 +35,7 @@ def test_every_column_lands_under_its_own_name() -> None:
     for at in opens(minutes(0, 50)):
         told = [f"{rng.uniform(-9, 9e5):.{rng.randint(1, 12)}f}" for _ in range(8)]
         rows.append([at, *told[:5], at + 59_999, told[5], rng.randrange(10**6), told[6], told[7], "0"])
-    got = decode_pages([json.dumps(rows, separators=(",", ":")).encode()])
+    got = decode_pages(Kind.KLINES, [json.dumps(rows, separators=(",", ":")).encode()])
     assert got.schema == SCHEMAS[Kind.KLINES]
     for index, name in FLOATS.items():
         assert got[name].to_list() == [float(r[index]) for r in rows], name
@@ -45,27 +45,27 @@ def test_every_column_lands_under_its_own_name() -> None:
 
 
 def test_whole_numbers_and_zeros_are_values_like_any_other() -> None:
-    got = decode_pages([body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")])
+    got = decode_pages(Kind.KLINES, [body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")])
     assert got["open"].to_list() == [0.0, 0.0]
     assert math.copysign(1, got["open"][1]) == -1
 
 
 @pytest.mark.parametrize("bodies", [[], [b"[]"], [b"[]", b"[]"]])
 def test_no_rows_give_an_empty_frame_of_the_lakes_columns(bodies: list[bytes]) -> None:
-    got = decode_pages(bodies)
+    got = decode_pages(Kind.KLINES, bodies)
     assert got.is_empty()
     assert got.schema == SCHEMAS[Kind.KLINES]
 
 
 def test_empty_pages_among_full_ones_lose_no_row() -> None:
     first, second = minutes(0, 3), minutes(7, 9)
-    got = decode_pages([b"[]", body(opens(first)), b"[]", body(opens(second)), b"[]"])
+    got = decode_pages(Kind.KLINES, [b"[]", body(opens(first)), b"[]", body(opens(second)), b"[]"])
     assert times_of(got) == [*opens(first), *opens(second)]
 
 
 def test_thousands_of_rows_keep_the_order_they_came_in() -> None:
     spans = [minutes(n * 499, (n + 1) * 499) for n in range(40)]
-    got = decode_pages(body(opens(span)) for span in reversed(spans))
+    got = decode_pages(Kind.KLINES, (body(opens(span)) for span in reversed(spans)))
     assert times_of(got) == [at for span in reversed(spans) for at in opens(span)]
 
 
@@ -93,4 +93,4 @@ SPOILT = {
 def test_a_row_with_a_value_that_is_missing_or_none_is_never_merged(what: str, place: str) -> None:
     rows = [SPOILT[what], NEXT] if place == "first" else [NEXT, SPOILT[what]]
     with pytest.raises(BadAnswer, match="nothing was merged"):
-        decode_pages([f"[{','.join(rows)}]".encode()])
+        decode_pages(Kind.KLINES, [f"[{','.join(rows)}]".encode()])

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.estimate import Estimate, estimate
+from tasks.estimate import estimate
 from tasks.request import Request
 from tests.unit.crew import Crew, crew, series_of
 from tests.unit.klines import frame, opens
+from workers.errors import Restricted
 from workers.model import Interval, Kind, Market, Span, utc_ms
 
 BEGAN = utc_ms(2019)
@@ -32,8 +33,9 @@ def test_a_year_of_minutes_is_counted_month_by_month(few: Crew) -> None:
     told = estimate(few.tools, request())
     days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
     calls = [math.ceil(d * 1440 / 499) for d in days]
-    assert (told.klines, told.calls, told.weight) == (366 * 1440, sum(calls), 2 * sum(calls))
-    assert told.windows == sum(math.ceil(c / 9) for c in calls)
+    assert (told.counts["klines"], told.counts["requests"]) == (366 * 1440, sum(calls))
+    assert told.counts["weight"] == 2 * sum(calls)
+    assert told.counts["windows"] == sum(math.ceil(c / 9) for c in calls)
     assert (told.symbols, told.limit) == (1, 2400)
     assert told.minutes == pytest.approx(2 * sum(calls) / 2400)
 
@@ -44,30 +46,31 @@ def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: Crew) -
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
     few.tools.raw.store(series.block(february.start_ms), february, [b"[]"])
     told = estimate(few.tools, request())
-    assert told.klines == (366 - 31 - 29) * 1440
+    assert told.counts["klines"] == (366 - 31 - 29) * 1440
 
 
 def test_a_request_of_which_all_is_held_costs_nothing(few: Crew) -> None:
     few.tools.partitions.merge(series_of(), "2024-01", frame([]), [JANUARY])
     told = estimate(few.tools, request(span=JANUARY))
-    assert (told.klines, told.windows, told.calls, told.weight, told.minutes) == (0, 0, 0, 0, 0)
+    assert (+told.counts, told.minutes) == ({}, 0)
+    assert told.facts()["why"] == "nothing is missing"
 
 
-def test_months_before_a_symbol_was_listed_are_not_counted(few: Crew) -> None:
+def test_time_before_a_symbol_was_listed_is_not_counted(few: Crew) -> None:
     told = estimate(few.tools, request("NEWUSDT"))
-    assert told.klines == (30 + 31) * 1440
+    assert told.counts["klines"] == (26 + 31) * 1440
 
 
 def test_an_estimate_asks_the_exchange_nothing(redis: Redis, tmp_path: Path) -> None:
     spot = crew(redis, tmp_path, {"BTCUSDT": BEGAN}, market=Market.SPOT)
     told = estimate(spot.tools, request(span=JANUARY, market=Market.SPOT))
-    assert (told.calls, told.weight) == (45, 90)
+    assert (told.counts["requests"], told.counts["weight"]) == (45, 90)
     assert spot.client.asked == []
 
 
 def test_small_pages_are_counted_with_their_small_weight(few: Crew) -> None:
     told = estimate(few.tools, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000)))
-    assert (told.klines, told.calls, told.weight) == (60, 1, 1)
+    assert (told.counts["klines"], told.counts["requests"], told.counts["weight"]) == (60, 1, 1)
 
 
 def test_a_share_of_the_budget_takes_as_much_longer(redis: Redis, tmp_path: Path) -> None:
@@ -81,25 +84,27 @@ def test_an_estimate_makes_the_calls_that_are_then_made(few: Crew, monkeypatch: 
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
     few.tools.partitions.merge(series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))])
     told = estimate(few.tools, request(span=span))
-    few.planner(few.begin(request(span=span)))._issue(
-        few.planner(few.begin(request(span=span)))._wanted(request(span=span))
-    )
-    assert len(few.issued) == told.windows
-    assert sum(w.block.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued) == told.klines
-    assert told.klines == len(opens(span)) - 6 * 1440
+    few.planner(few.begin(request(span=span))).issue(request(span=span))
+    assert len(few.issued) == told.counts["windows"]
+    opened = [w.block.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued]
+    assert sum(opened) == told.counts["klines"] == len(opens(span)) - 6 * 1440
 
 
-def test_an_estimate_is_told_in_one_line_and_as_plain_values() -> None:
-    told = Estimate(symbols=2, klines=1_000_000, windows=224, calls=2005, weight=4010, limit=2400)
-    assert told.text() == (
-        "would fetch at most 1,000,000 klines of 2 symbols: 2,005 requests in 224 windows, weight 4,010, "
-        "1.7 minutes of the budget (2,400 a minute)"
-    )
-    assert told.facts() == {
-        "symbols": 2,
-        "klines": 1_000_000,
-        "windows": 224,
-        "requests": 2005,
-        "weight": 4010,
-        "minutes": 1.67,
-    }
+def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) -> None:
+    for month in range(1, 12):
+        few.archive.publish(series_of(), f"2024-{month:02}")
+    told = estimate(few.tools, request())
+    december = math.ceil(31 * 1440 / 499)
+    assert (told.counts["monthly_files"], told.counts["requests"]) == (11, december)
+    assert told.facts()["weight"] == 2 * december
+    assert told.facts()["bytes"] > 0
+    assert "files cost no weight" in told.facts()["why"]
+    assert "BTCUSDT-1m-2024-12.zip is absent: REST instead" in told.text()
+    assert f"11 monthly and 0 daily files, no weight\n  REST      {december} requests" in told.text()
+
+
+def test_an_estimate_says_that_the_archive_does_not_answer(few: Crew) -> None:
+    few.archive.fault = Restricted("451")
+    told = estimate(few.tools, request())
+    assert told.counts["files"] == 0
+    assert "the archive does not tell what it has (Restricted: 451), so REST is asked for all" in told.text()

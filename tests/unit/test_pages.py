@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.klines import JANUARY_MS, body, minutes, opens, row
+from tests.unit.klines import JANUARY_MS, MINUTES, body, minutes, opens, row
 from workers.binance.markets import Page
 from workers.binance.pages import PageFacts, inspect
 from workers.errors import BadAnswer
-from workers.model import MINUTE_MS, Interval, Span, utc_ms
+from workers.model import MINUTE_MS, Span, utc_ms
 
 HOUR = minutes(0, 60)
 PAGE = Page(HOUR, 60, 1)
@@ -17,7 +17,7 @@ FULL = body(opens(HOUR))
 
 
 def facts(answer: bytes, *, page: Page = PAGE, server_ms: int | None = LATER_MS) -> PageFacts:
-    return inspect(answer, page, Interval.M1, server_ms)
+    return inspect(answer, page, MINUTES, server_ms)
 
 
 def test_a_full_page_is_final_to_its_end() -> None:

@@ -16,7 +16,7 @@ from redis import Redis
 
 import tasks.plan
 from tasks.plan import Planner, wake_leaderless
-from tasks.progress import COMPACTING, FETCHING, Runs, State
+from tasks.progress import COMPACTING, FETCHING, Runs, State, fetch_lease
 from tasks.request import Request
 from tests.unit.crew import Crew, crew, series_of
 from tests.unit.klines import frame, opens, times_of
@@ -119,21 +119,21 @@ def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkey
 def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", 100)
+    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 12)
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.calls_in_flight(run))
+        highest[0] = max(highest[0], one.runs.in_flight(run))
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
-    assert 100 <= highest[0] < 100 + 90
-    assert one.most_in_flight < 100 + 90
+    assert 12 <= highest[0] < 12 + 10
+    assert one.most_in_flight < 12 + 10
     assert covered(one) == [Span(MONTHS[0], MONTHS[4])]
 
 
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
     def work() -> None:
@@ -219,7 +219,7 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
     redis.flushdb()
     with pytest.MonkeyPatch.context() as monkeypatch:
         one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(monkeypatch)
-        monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", in_flight)
+        monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", in_flight)
         monkeypatch.setattr(tasks.plan, "LOOK_S", LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
         run, left = one.begin(asked), list(crashes)
@@ -274,7 +274,7 @@ def test_a_lost_window_is_missed_twice_before_it_is_sent_again(one: Crew, monkey
     monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner._issue(planner._wanted(request(months=1)))
+    planner.issue(request(months=1))
     first, *rest = one.fetches
     one.fetches = rest
     while one.fetches:
@@ -292,14 +292,14 @@ def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
     monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner._issue(planner._wanted(request(months=1)))
+    planner.issue(request(months=1))
     held = [window for _, window in one.fetches]
     one.fetches.clear()
     if why == "queued":
         redis.rpush("rest.futures", "a message")
     else:
         far_ms = int(time.time() * 1000) + 10**9
-        redis.zadd(LEASES, {f"fetch|{w.block}|{w.span.start_ms}": far_ms for w in held})
+        redis.zadd(LEASES, {fetch_lease(w): far_ms for w in held})
     for _ in range(3):
         planner._mend()
     assert one.fetches == []
@@ -330,7 +330,7 @@ def test_a_block_whose_last_worker_died_before_telling_is_compacted(one: Crew, m
     monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner._issue(planner._wanted(request(months=1)))
+    planner.issue(request(months=1))
     while one.fetches:
         one.fetch_one()
     one.compactions.clear()
@@ -345,7 +345,7 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=2))
     planner = one.planner(first)
-    planner._issue(planner._wanted(request(months=1)))
+    planner.issue(request(months=1))
     january = len(one.issued)
     waits = itertools.count()
 
@@ -378,7 +378,7 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
 def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     planner = one.planner(first)
-    planner._issue(planner._wanted(request(months=1)))
+    planner.issue(request(months=1))
     for _ in range(4):
         one.fetch_one()
     done, sent, waits = [w.span for w in one.issued[:4]], len(one.issued), itertools.count()
@@ -400,7 +400,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
-    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
 
@@ -408,7 +408,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
         if not others:
             others.append(one.begin(second_month))
             planner = one.planner(others[0])
-            planner._issue(planner._wanted(second_month))
+            planner.issue(second_month)
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -417,7 +417,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
 
 
 def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
     run = one.begin(request(months=11))
 
     def work() -> None:
@@ -489,7 +489,7 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(maker: Maker, m
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
     maker: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    monkeypatch.setattr(tasks.plan, "CALLS_IN_FLIGHT", in_flight)
+    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", in_flight)
     one = maker({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []

@@ -14,7 +14,7 @@ from redis import Redis
 from tasks.progress import COMPACTING, COUNTERS, FETCHING, KEEP_MS, Runs, State
 from tasks.request import Request
 from tests.unit.klines import JANUARY, MINUTES, minutes
-from workers.binance.markets import Pool, page_count
+from workers.binance.markets import Pool
 from workers.model import Block, Interval, Kind, Market, Span, Window, utc_ms
 
 ON_REDIS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,7 +48,7 @@ def counts(runs: Runs, run: str) -> dict[str, int]:
 
 def begin(runs: Runs, run: str, several: list[Window], block: Block = JANUARY) -> None:
     assert runs.claim(run, block)
-    runs.open(run, block, several, sum(page_count(block.series, w.span) for w in several))
+    runs.open(run, block, several)
 
 
 @ON_REDIS
@@ -127,9 +127,9 @@ def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(r
     begin(runs, again, several)
     assert not runs.finish(run, several[0], {"calls_done": 1})
     assert runs.wants(again, several[0])
-    runs.finish(again, several[0], {"calls_done": 1})
-    runs.finish(again, several[1], {"calls_done": 1})
-    assert runs.calls_in_flight(again) == 0
+    runs.finish(again, several[0], {"windows_done": 1})
+    runs.finish(again, several[1], {"windows_done": 1})
+    assert runs.in_flight(again) == 0
 
 
 def test_a_claimed_block_defers_every_other_living_run(runs: Runs, run: str) -> None:
@@ -148,9 +148,9 @@ def test_a_block_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: 
     begin(runs, run, windows(1))
     assert not runs.claim(other, JANUARY)
     if how == "compacted":
-        runs.close(run, JANUARY, 100)
+        runs.close(run, JANUARY, {"rows": 100})
     elif how == "held":
-        runs.hold(run, JANUARY)
+        runs.release(run, JANUARY)
     else:
         runs.end(run, State.INCOMPLETE)
     assert runs.claim(other, JANUARY)
@@ -211,8 +211,8 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(redis: 
 
 def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    runs.close(run, JANUARY, 44_640)
-    runs.close(run, JANUARY, 44_640)
+    runs.close(run, JANUARY, {"rows": 44_640})
+    runs.close(run, JANUARY, {"rows": 44_640})
     assert runs.blocks(run) == {}
     assert {name: counts(runs, run)[name] for name in ("blocks", "blocks_done", "rows")} == {
         "blocks": 1,
@@ -224,13 +224,13 @@ def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> Non
 def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(redis: Redis, runs: Runs, run: str) -> None:
     begin(runs, run, [])
     redis.hset("klines:claims", str(JANUARY), "another")
-    runs.close(run, JANUARY, 1)
+    runs.close(run, JANUARY, {"rows": 1})
     assert redis.hget("klines:claims", str(JANUARY)) == b"another"
 
 
 def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    runs.close(run, JANUARY, 0, reason="Unproved: not what was written")
+    runs.close(run, JANUARY, {"rows": 0}, reason="Unproved: not what was written")
     progress = runs.progress(run)
     assert progress
     assert progress.failed == {str(JANUARY): "Unproved: not what was written"}
@@ -239,7 +239,7 @@ def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs,
 def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(redis: Redis, runs: Runs, run: str) -> None:
     assert runs.compacted_ms(JANUARY) == 0
     begin(runs, run, [])
-    runs.close(run, JANUARY, 1)
+    runs.close(run, JANUARY, {"rows": 1})
     seconds, _ = redis.time()
     assert abs(runs.compacted_ms(JANUARY) - seconds * 1000) < 5_000
     assert runs.compacted_ms(FEBRUARY) == 0
@@ -249,7 +249,7 @@ def test_a_damaged_window_put_back_holds_the_compaction_up_until_it_is_in(runs: 
     first, second = windows(2)
     begin(runs, run, [first, second])
     assert [runs.finish(run, w, {}) for w in (first, second)] == [False, True]
-    runs.reopen(run, first)
+    runs.reopen(run, JANUARY, [first])
     assert runs.blocks(run) == {JANUARY: FETCHING}
     assert runs.wants(run, first)
     assert not runs.finish(run, second, {})
@@ -261,11 +261,11 @@ def test_tries_are_counted_by_name_and_bounded(runs: Runs, run: str) -> None:
     assert runs.try_again(run, "b", 3)
 
 
-def test_calls_in_flight_are_those_issued_and_not_done(runs: Runs, run: str) -> None:
-    assert runs.calls_in_flight(run) == 0
+def test_windows_in_flight_are_those_issued_and_not_done(runs: Runs, run: str) -> None:
+    assert runs.in_flight(run) == 0
     begin(runs, run, windows(3))
-    runs.finish(run, windows(3)[0], {"calls_done": 1})
-    assert runs.calls_in_flight(run) == 2
+    runs.finish(run, windows(3)[0], {"windows_done": 1})
+    assert runs.in_flight(run) == 2
 
 
 def test_the_cursor_is_where_it_was_left(runs: Runs, run: str) -> None:
@@ -319,7 +319,7 @@ def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
 
 def test_a_waiting_planner_hears_of_each_window_and_block(redis: Redis, runs: Runs, run: str) -> None:
     begin(runs, run, windows(2))
-    for happens in (lambda: runs.finish(run, windows(2)[0], {}), lambda: runs.close(run, JANUARY, 1)):
+    for happens in (lambda: runs.finish(run, windows(2)[0], {}), lambda: runs.close(run, JANUARY, {"rows": 1})):
         assert redis.llen(f"klines:run:{run}:wake") == 0
         happens()
         assert redis.llen(f"klines:run:{run}:wake") == 1

@@ -1,7 +1,7 @@
 """The archive's files: what they are called, what time they hold, and the one CSV inside.
 
 Layout of data.binance.vision (binance-public-data README): `data/spot|futures/um|futures/cm / monthly|daily / kind /
-symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`. A month's interval is spelled 1mo; 3d, 1w and
+symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`. A month's interval is spelled 1mo; 3d, 1w,
 1mo and funding rates have monthly files only.
 """
 

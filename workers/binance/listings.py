@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from redis import Redis
 
-from workers.binance.markets import RULES
+from workers.binance.markets import FUNDING_CALLS_A_MINUTE, RULES, Pool
 from workers.limits import RedisBudget
-from workers.model import Market, Series, Span
+from workers.model import Kind, Market, Series, Span
 
 if TYPE_CHECKING:
     from workers.binance.rest import RestClient
@@ -32,13 +32,17 @@ class Listing:
     status: str
     onboard_ms: int | None
     delivery_ms: int | None
+    base: str = ""
+    quote: str = ""
+    pair: str = ""
+    contract_type: str = ""
 
 
 class Listings:
     """Symbols and their lives. `client` and `budget` are asked for only when the exchange must be asked."""
 
     def __init__(
-        self, redis: Redis, client: Callable[[Market], RestClient], budget: Callable[[Market], RedisBudget]
+        self, redis: Redis, client: Callable[[Market], RestClient], budget: Callable[[Pool], RedisBudget]
     ) -> None:
         self._redis = redis
         self._client = client
@@ -49,8 +53,12 @@ class Listings:
         if not self._redis.exists(_key(market)):
             info = self._client(market).exchange_info()
             told = {listing.symbol: _packed(listing) for listing in info.listings}
+            pairs = _pairs(info.listings)
             with self._redis.pipeline() as pipe:
-                pipe.delete(_key(market))
+                pipe.delete(_key(market), _pairs_key(market))
+                if pairs:
+                    pipe.hset(_pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
+                    pipe.expire(_pairs_key(market), FRESH_S)
                 pipe.hset(_key(market), mapping=told or {"": "[]"})  # type: ignore[arg-type]
                 pipe.expire(_key(market), FRESH_S)
                 pipe.hset(_LIMITS, str(market), info.limit)
@@ -58,13 +66,22 @@ class Listings:
         # Markets that share a pool are held to the smaller of what they say.
         sharing = [m for m in Market if RULES[m].pool is RULES[market].pool]
         limits = [int(limit) for limit in self._redis.hmget(_LIMITS, [str(m) for m in sharing]) if limit]
+        if market is Market.USD_M:
+            self._budget(Pool.FUNDING).set_limit(FUNDING_CALLS_A_MINUTE)
         if limits:
-            self._budget(market).set_limit(min(limits))
+            self._budget(RULES[market].pool).set_limit(min(limits))
 
     def get(self, market: Market, symbol: str) -> Listing | None:
         """Return one symbol, None where the market has no such one."""
         packed = cast("bytes | None", self._redis.hget(_key(market), symbol))
         return _unpacked(symbol, packed) if packed else None
+
+    def of(self, series: Series) -> Listing | None:
+        """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such."""
+        if series.kind is not Kind.INDEX:
+            return self.get(series.market, series.symbol)
+        packed = cast("bytes | None", self._redis.hget(_pairs_key(series.market), series.symbol))
+        return _unpacked(series.symbol, packed) if packed else None
 
     def symbols(self, market: Market) -> list[str]:
         """Return the names of all symbols, sorted."""
@@ -72,7 +89,7 @@ class Listings:
 
     def knows_life(self, series: Series) -> bool:
         """Return whether `life` can be told without asking the exchange."""
-        listing = self.get(series.market, series.symbol)
+        listing = self.of(series)
         return bool(listing and listing.onboard_ms) or bool(self._redis.hexists(_first(series), series.symbol))
 
     def life(self, series: Series) -> Span:
@@ -80,7 +97,7 @@ class Listings:
 
         Futures say when they began and end; of a spot symbol the first candle is asked for, once.
         """
-        listing = self.get(series.market, series.symbol)
+        listing = self.of(series)
         begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
         if begins_ms is None:
             begins_ms = self._first_ms(series)
@@ -103,6 +120,21 @@ _LIMITS = "klines:limits"
 
 def _key(market: Market) -> str:
     return f"klines:listings:{market}"
+
+
+def _pairs_key(market: Market) -> str:
+    return f"klines:pairs:{market}"
+
+
+def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
+    """Return the pairs as if they were symbols: each from its first contract on, without an end."""
+    began: dict[str, list[int]] = {}
+    for listing in listings:
+        if listing.pair:
+            began.setdefault(listing.pair, []).extend([listing.onboard_ms] if listing.onboard_ms else [])
+    return {
+        pair: _packed(Listing(pair, "TRADING", min(onboard, default=None), None)) for pair, onboard in began.items()
+    }
 
 
 def _first(series: Series) -> str:

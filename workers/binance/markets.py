@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workers.errors import RequestError
-from workers.model import CANDLE_INTERVALS, DAY_MS, Interval, Market, Series, Span
+from workers.model import CANDLE_INTERVALS, DAY_MS, Interval, Kind, Market, Series, Span
 
 
 class Pool(StrEnum):
@@ -15,6 +15,8 @@ class Pool(StrEnum):
 
     SPOT = "spot"
     FUTURES = "futures"
+    FUNDING = "funding"
+    """USD-M funding rates, which count calls instead of weight and send no header that tells how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,32 @@ RULES: dict[Market, Rules] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """How a kind of series is asked for."""
+
+    path: str
+    #: What the symbol's parameter is called: index candles are those of a pair.
+    name: str = "symbol"
+
+
+ROUTES: dict[Kind, Route] = {
+    Kind.KLINES: Route("/klines"),
+    Kind.MARK: Route("/markPriceKlines"),
+    Kind.INDEX: Route("/indexPriceKlines", "pair"),
+    Kind.PREMIUM: Route("/premiumIndexKlines"),
+    Kind.FUNDING: Route("/fundingRate"),
+}
+
+#: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right however these are counted.
+FUNDING_CALLS_A_MINUTE = 100
+#: Rows of a funding call, at most, and how many eight-hourly events it is made for: there is room for one every four
+#: hours, and a page that comes back full is asked for in halves.
+FUNDING_ROWS, _FUNDING_EVENTS = 1000, 500
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """One kline call: the candles that open in `span`, at most `limit` of them, for `weight`."""
+    """One call: the candles that open in `span`, at most `limit` of them, for `weight`."""
 
     span: Span
     limit: int
@@ -67,13 +93,27 @@ def pages(series: Series, span: Span) -> Iterator[Page]:
         rows = -(-interval.opens(start_ms, span.end_ms) // calls)
         start_ms = interval.advance(start_ms, rows)
         end_ms = span.end_ms if calls == 1 else start_ms
-        yield Page(Span(begin_ms, end_ms), rows, rules.weight(rows))
+        if interval.is_grid:
+            yield Page(Span(begin_ms, end_ms), rows, rules.weight(rows))
+        else:
+            yield Page(Span(begin_ms, end_ms), FUNDING_ROWS, 1)
         begin_ms = end_ms
 
 
 def page_count(series: Series, span: Span) -> int:
     """Return how many calls `pages` makes of `span`."""
     return -(-series.interval.opens(span.start_ms, span.end_ms) // _rows_of_page(RULES[series.market], series.interval))
+
+
+def pool_of(market: Market, kind: Kind) -> Pool:
+    """Return the pool whose weight a series of this kind spends."""
+    return Pool.FUNDING if (market, kind) == (Market.USD_M, Kind.FUNDING) else RULES[market].pool
+
+
+def check_kind(market: Market, kind: Kind) -> None:
+    """Raise RequestError where the market has no such series."""
+    if market is Market.SPOT and kind is not Kind.KLINES:
+        raise RequestError(f"market {market} has no {kind}; nothing was queued")
 
 
 def check_interval(market: Market, interval: Interval) -> None:
@@ -83,8 +123,9 @@ def check_interval(market: Market, interval: Interval) -> None:
 
 
 def _rows_of_page(rules: Rules, interval: Interval) -> int:
+    page_rows = rules.page_rows if interval.is_grid else _FUNDING_EVENTS
     if rules.longest_ms is None:
-        return rules.page_rows
+        return page_rows
     longest_step_ms = 31 * DAY_MS if interval is Interval.MO1 else interval.step_ms
     # One candle less: a span may begin up to a candle before its first open time.
-    return max(1, min(rules.page_rows, rules.longest_ms // longest_step_ms - 1))
+    return max(1, min(page_rows, rules.longest_ms // longest_step_ms - 1))

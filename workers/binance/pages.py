@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from workers.binance.markets import Page
 from workers.errors import BadAnswer
-from workers.model import SECOND_MS, Interval
+from workers.model import MINUTE_MS, SECOND_MS, Series
 
 #: One row of klines without its digits: open time, o h l c v, close time, quote volume, count, taker volumes, unused.
 _ROW = b'[,"","","","","",,"",,"","",""]'
@@ -25,13 +26,18 @@ class PageFacts:
     """Candles in it, the open one not counted."""
     end_ms: int
     """Candles that open before this are final: the page's end, or earlier where the present cuts it."""
+    is_full: bool = False
+    """Whether there may be more rows than were answered; only of events, whose number nobody knows beforehand."""
 
 
-def inspect(body: bytes, page: Page, interval: Interval, server_ms: int | None) -> PageFacts:
-    """Return what the page holds; BadAnswer where it is no page of klines, or reaches outside what was asked.
+def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> PageFacts:
+    """Return what the page holds; BadAnswer where it is no page of such rows, or reaches outside what was asked.
 
     The exchange marks no candle as open: one is open while its close time is not before the exchange's clock.
     """
+    interval = series.interval
+    if not interval.is_grid:
+        return _inspect_events(body, page, series.symbol, server_ms)
     end_ms = page.span.end_ms if server_ms is None else min(page.span.end_ms, interval.floor(server_ms))
     if body == b"[]":
         return PageFacts(0, max(end_ms, page.span.start_ms))
@@ -48,6 +54,21 @@ def inspect(body: bytes, page: Page, interval: Interval, server_ms: int | None) 
     if server_ms is not None and close_ms >= server_ms - server_ms % SECOND_MS:
         return PageFacts(rows - 1, max(page.span.start_ms, min(end_ms, last_ms)))
     return PageFacts(rows, end_ms)
+
+
+def _inspect_events(body: bytes, page: Page, symbol: str, server_ms: int | None) -> PageFacts:
+    """The same of funding events: a few hundred objects, so they are parsed."""
+    try:
+        told = json.loads(body)
+        events = [(str(event["symbol"]), int(event["fundingTime"]), float(event["fundingRate"])) for event in told]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer(f"{page.span}: not funding rates but {body[:80]!r} ({error!r}); nothing was kept") from error
+    for name, at_ms, _ in events:
+        if name != symbol or not page.span.start_ms <= at_ms < page.span.end_ms:
+            raise BadAnswer(f"{page.span}: an event of {name} at {at_ms} was not asked for; nothing was kept")
+    # An event of this very second may still be on its way into the answer.
+    settled_ms = page.span.end_ms if server_ms is None else min(page.span.end_ms, server_ms - MINUTE_MS)
+    return PageFacts(len(events), max(page.span.start_ms, settled_ms), is_full=len(events) >= page.limit)
 
 
 @lru_cache(maxsize=2048)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from workers.binance.listings import Listing
-from workers.binance.markets import RULES, Page, Rules
+from workers.binance.markets import ROUTES, RULES, Page, Pool, Rules, pool_of
 from workers.errors import (
     BadAnswer,
     Banned,
@@ -31,7 +31,7 @@ from workers.errors import (
     Unreachable,
 )
 from workers.limits import Budget, Grant, Patience
-from workers.model import Interval, Market, Series
+from workers.model import Interval, Kind, Market, Series
 
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
@@ -71,7 +71,7 @@ class RestClient:
         base_url: str,
         *,
         session: requests.Session,
-        budget: Budget,
+        budget: Callable[[Pool], Budget],
         patience: Patience,
         timeout_s: float = 20.0,
     ) -> None:
@@ -83,30 +83,22 @@ class RestClient:
         self._patience = patience
         self._timeout_s = timeout_s
 
-    def klines(self, series: Series, page: Page) -> Answer:
-        """Return the candles that open in the page's span, as the exchange's JSON; the open candle may be the last.
+    def rows(self, series: Series, page: Page) -> Answer:
+        """Return the rows that open in the page's span, as the exchange's JSON; the open candle may be the last.
 
-        Both ends are always sent and are inclusive on open times (all three markets), the last millisecond is ours.
+        Both ends are always sent and are inclusive on open times (all markets and kinds), the last millisecond is ours.
         """
-        return self._get(
-            "/klines",
-            {
-                "symbol": series.symbol,
-                "interval": str(series.interval),
-                "startTime": page.span.start_ms,
-                "endTime": page.span.end_ms - 1,
-                "limit": page.limit,
-            },
-            page.weight,
-        )
+        route = ROUTES[series.kind]
+        asked: dict[str, str | int] = {route.name: series.symbol}
+        if series.interval.is_grid:
+            asked["interval"] = str(series.interval)
+        asked |= {"startTime": page.span.start_ms, "endTime": page.span.end_ms - 1, "limit": page.limit}
+        return self._get(route.path, asked, page.weight, pool_of(series.market, series.kind))
 
     def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
         """Return the open time of the first candle ever, None where there is none (spot and USD-M answer this)."""
-        answer = self._get(
-            "/klines",
-            {"symbol": symbol, "interval": str(interval), "startTime": 0, "limit": 1},
-            self._rules.weight(1),
-        )
+        asked: dict[str, str | int] = {"symbol": symbol, "interval": str(interval), "startTime": 0, "limit": 1}
+        answer = self._get(ROUTES[Kind.KLINES].path, asked, self._rules.weight(1), self._rules.pool)
         rows = _json(answer.body, list)
         try:
             return int(rows[0][0]) if rows else None
@@ -115,7 +107,7 @@ class RestClient:
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit; it is also noted in the budget."""
-        answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight)
+        answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight, self._rules.pool)
         told = _json(answer.body, dict)
         try:
             limit = next(
@@ -127,17 +119,18 @@ class RestClient:
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it") from error
 
-    def _get(self, path: str, params: Mapping[str, str | int], weight: int) -> Answer:
-        grant, waited_s = self._patience.acquire(self._budget, weight)
+    def _get(self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool) -> Answer:
+        budget = self._budget(pool)
+        grant, waited_s = self._patience.acquire(budget, weight)
         sent = time.monotonic()
         try:
             status, headers, body = self._send(path, params)
         except Unreachable:
-            self._budget.learn(grant, used=None, date_ms=None, served=False)
+            budget.learn(grant, used=None, date_ms=None, served=False)
             raise
         rtt_ms = int((time.monotonic() - sent) * 1000)
         error = _error(f"{self._market} {path} {dict(params)}", status, headers, body)
-        self._learn(grant, headers, error, rtt_ms)
+        self._learn(budget, grant, headers, error, rtt_ms)
         if error:
             raise error
         return Answer(body, _date_ms(headers), rtt_ms, waited_s, grant)
@@ -157,9 +150,11 @@ class RestClient:
         except (requests.RequestException, HTTPError, OSError) as error:
             raise Unreachable(f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept") from error
 
-    def _learn(self, grant: Grant, headers: Mapping[str, str], error: FleetError | None, rtt_ms: int) -> None:
+    def _learn(
+        self, budget: Budget, grant: Grant, headers: Mapping[str, str], error: FleetError | None, rtt_ms: int
+    ) -> None:
         used = headers.get(_USED_WEIGHT, "")
-        self._budget.learn(
+        budget.learn(
             grant,
             # The header may be missing or -1 on some routes.
             used=int(used) if used.isdecimal() else None,
@@ -168,9 +163,9 @@ class RestClient:
             rtt_ms=None if error else rtt_ms,
         )
         if isinstance(error, Banned):
-            self._budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
+            budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
         elif isinstance(error, TooManyRequests):
-            self._budget.close_until(after_ms=error.after_ms)
+            budget.close_until(after_ms=error.after_ms)
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
@@ -249,6 +244,10 @@ def _listing(symbol: Mapping[str, Any]) -> Listing:
         str(symbol.get("status") or symbol.get("contractStatus") or ""),
         int(onboard) if onboard else None,
         int(delivery) if delivery else None,
+        str(symbol.get("baseAsset") or ""),
+        str(symbol.get("quoteAsset") or ""),
+        str(symbol.get("pair") or ""),
+        str(symbol.get("contractType") or ""),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from workers import spans
 from workers.lake import keys
 from workers.lake.files import Entry, Files
-from workers.lake.footer import Footer, footer_of
+from workers.lake.footer import Footer, Origin, footer_of
 from workers.model import Interval, Kind, Market, Series, Span
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,11 @@ class Coverage:
         for key, footer in self.footers(listed).items():
             held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
         return {symbol: spans.union(covered) for symbol, covered in held.items()}
+
+    def origins(self, series: Series) -> list[Origin]:
+        """Return where the held rows of a series came from, oldest first."""
+        footers = self.footers(self._files.list(keys.series_folder("lake", series)))
+        return sorted(origin for footer in footers.values() for origin in footer.origins)
 
     def footers(self, entries: Iterable[Entry]) -> dict[str, Footer]:
         """Return the footers of the partitions among the objects of a listing, by key."""

@@ -3,6 +3,7 @@
 lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.json.zst
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.monthly.<etag>.zip
+catalog/market=um/2026-11-21.parquet
 reports/<run>/…
 """
 
@@ -59,6 +60,16 @@ def raw(block: Block, span: Span, content: str, source: Source = Source.REST, et
     """
     ending = f"{source}.{re.sub('[^0-9A-Za-z-]', '', etag)}.zip" if source.is_archive else "json.zst"
     return f"{raw_folder(block)}/{span.start_ms}-{span.end_ms}-{content}.{ending}"
+
+
+def catalog_folder(market: Market) -> str:
+    """Return the folder of a market's catalogs."""
+    return f"catalog/market={market}"
+
+
+def catalog(market: Market, day: str) -> str:
+    """Return the key of a market's catalog of a day, YYYY-MM-DD."""
+    return f"{catalog_folder(market)}/{day}.parquet"
 
 
 def report(run: str, name: str) -> str:

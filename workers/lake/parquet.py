@@ -88,7 +88,7 @@ def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     Of a funding event each source tells another part: what the new row leaves open is taken from the held one.
     """
     both, time = pl.concat([held, new]) if held.height else new, time_column(kind)
-    if both[time].is_sorted() and _moments(kind, both).n_unique() == both.height:
+    if both[time].is_sorted() and moments(kind, both).n_unique() == both.height:
         return both
     if kind is Kind.FUNDING:
         event = pl.col(time).dt.truncate(_SAME_EVENT).alias("_event")
@@ -114,7 +114,7 @@ def decode(body: bytes) -> pl.DataFrame:
         raise PartitionDamaged(f"a partition does not decode: {error}; it was left as it is") from error
 
 
-def _moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
+def moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
     """Return what tells the rows apart."""
     times = rows[time_column(kind)]
     return times.dt.truncate(_SAME_EVENT) if kind is Kind.FUNDING else times
@@ -123,5 +123,5 @@ def _moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:
     """Return how many of the held rows are no longer as they were; what another source adds changes no event."""
     told = ["last_funding_rate"] if kind is Kind.FUNDING else held.columns
-    keyed = [rows.select(*told, _moments(kind, rows).alias("_moment")) for rows in (held, merged)]
+    keyed = [rows.select(*told, moments(kind, rows).alias("_moment")) for rows in (held, merged)]
     return keyed[0].join(keyed[1], on=keyed[0].columns, how="anti").height

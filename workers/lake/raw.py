@@ -11,7 +11,7 @@ import zstandard
 from workers.errors import RawDamaged
 from workers.lake import keys
 from workers.lake.files import Files
-from workers.model import Block, Series, Source, Span
+from workers.model import Block, Interval, Kind, Market, Series, Source, Span
 
 #: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that lives minutes.
 _ZSTD_LEVEL = 1
@@ -65,6 +65,16 @@ class RawZone:
         listed = [(entry.key, keys.parse_raw(series, entry.key)) for entry in self._files.list(folder)]
         found = [RawEntry(key, *parsed) for key, parsed in listed if parsed]
         return sorted(found, key=lambda entry: (entry.span, entry.key))
+
+    def entries_of_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, list[RawEntry]]:
+        """Return the raw objects of all symbols of one kind and interval, in one listing."""
+        found: dict[str, list[RawEntry]] = {}
+        for listed in self._files.list(keys.group_folder("raw", market, kind, interval)):
+            symbol = keys.symbol_of(listed.key)
+            parsed = keys.parse_raw(Series(market, kind, interval, symbol), listed.key) if symbol else None
+            if symbol and parsed:
+                found.setdefault(symbol, []).append(RawEntry(listed.key, *parsed))
+        return found
 
     def _put(self, block: Block, span: Span, body: bytes, source: Source = Source.REST, etag: str = "") -> RawEntry:
         content = _content(body)

@@ -1,0 +1,223 @@
+"""klines.catalog: what exchangeInfo, the archive's key list and the first candles tell of every symbol of a market."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from celery.exceptions import Reject
+from redis import RedisError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from workers.app import app
+from workers.binance.archive_files import ArchiveFile, folder, symbols_folder
+from workers.binance.listings import Listing
+from workers.errors import FleetError, Transient
+from workers.heart import now_ms
+from workers.lake.catalog import FRESH_MS, TRADING, Catalog, Entry
+from workers.model import Interval, Kind, Market, Series, Source, is_symbol
+from workers.queues import PLAN
+from workers.toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Symbols that are asked about at once.
+ASKED_AT_ONCE = 32
+#: Tries of one question, and the longest pause between two, seconds.
+TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Quote assets by which a name is read that exchangeInfo has forgotten, besides those it still tells.
+_OLD_QUOTES = ("USDT", "BUSD", "TUSD", "USDC", "USDS", "PAX", "BKRW", "IDRT", "BTC", "ETH", "BNB", "USD", "TRY", "EUR")
+#: What the archive appends to a symbol whose name was used again.
+_SETTLED = "SETTLED"
+
+
+@app.task(name="klines.catalog", bind=True)  # type: ignore[untyped-decorator]
+def catalog(self: Any, market: str) -> None:
+    """Make a market's catalog anew; does nothing while another worker is at it."""
+    tools: Toolbox = self.app.toolbox
+    try:
+        with tools.heart.lease(f"catalog|{market}") as is_mine:
+            if is_mine:
+                update_catalog(tools, Market(market))
+    except RedisError as error:
+        tools.stop.wait(1.0)
+        raise Reject(error, requeue=True) from error
+    except FleetError as error:
+        logger.error("catalog %s: %s; the one in the lake stays", market, error.reason)
+
+
+def send_catalog(market: Market) -> None:
+    """Have a market's catalog made anew by the fleet."""
+    app.send_task("klines.catalog", args=[str(market)], queue=PLAN, argsrepr=f"catalog of {market}")
+
+
+def fresh_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
+    """Return a catalog that is at most a day old: the one in the lake, or else a new one."""
+    held = tools.catalogs.newest(market)
+    if held and held.has_archive and now_ms(tools.redis) - held.made_ms < FRESH_MS:
+        return held
+    return update_catalog(tools, market, say)
+
+
+def update_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
+    """Make a market's catalog, keep it in the lake and return it; the old one stays until then.
+
+    Without the archive it has only what exchangeInfo tells. Costs two listings of the market, three of each symbol of
+    the archive (its intervals, monthly and daily, and its first file), two more where it no longer trades (its last
+    files), and for each new spot symbol one call for its first candle.
+    """
+    began_ms, held = now_ms(tools.redis), tools.catalogs.newest(market)
+    listed = {listing.symbol: listing for listing in _try(lambda: tools.client(market).exchange_info()).listings}
+    try:
+        archived, has_archive = _archived(tools, market, listed, say), True
+    except FleetError as error:
+        say(f"catalog {market}: {error.reason}; made of exchangeInfo alone")
+        archived, has_archive = {}, False
+    first = _first_candles(tools, market, listed, held, say)
+    quotes = sorted({listing.quote for listing in listed.values() if listing.quote} | set(_OLD_QUOTES), key=len)
+    entries = [
+        _entry(market, symbol, listed.get(symbol), archived.get(symbol), first.get(symbol), quotes)
+        for symbol in sorted(listed.keys() | archived.keys())
+    ]
+    made = Catalog(market, began_ms, entries, has_archive)
+    say(f"catalog {market}: {len(made):,} symbols in {tools.catalogs.store(made)}")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the archive has of a symbol."""
+
+    intervals: tuple[str, ...]
+    first_ms: int | None
+    last_ms: int | None
+
+
+def _archived(
+    tools: Toolbox, market: Market, listed: dict[str, Listing], say: Callable[[str], None]
+) -> dict[str, _Files]:
+    folders = [symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
+    names = sorted({name for path in folders for name in _children(tools, path)})
+    trades = {name for name, listing in listed.items() if listing.status == TRADING}
+    asked = [name for name in names if is_symbol(name)]
+    say(f"catalog {market}: {len(listed):,} symbols listed, {len(names):,} in the archive")
+    found = _side_by_side(asked, lambda name: _files(tools, market, name, name in trades), say, f"catalog {market}")
+    return dict(zip(asked, found, strict=True))
+
+
+def _files(tools: Toolbox, market: Market, symbol: str, trades: bool) -> _Files:
+    by_source = {source: _intervals(tools, market, symbol, source) for source in (Source.DAILY, Source.MONTHLY)}
+    first_ms = last_ms = None
+    for source, intervals in by_source.items():
+        # 1s began years after 1m, so it tells nothing of the symbol's first day.
+        if finest := min(intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None):
+            series = Series(market, Kind.KLINES, finest, symbol)
+            if first_ms is None:
+                first_ms = _first_file(tools, series, source)
+            if not trades:
+                last_ms = max(last_ms or 0, _last_file(tools, series, source) or 0) or None
+    return _Files(tuple(sorted(by_source[Source.DAILY] | by_source[Source.MONTHLY])), first_ms, last_ms)
+
+
+def _intervals(tools: Toolbox, market: Market, symbol: str, source: Source) -> set[Interval]:
+    names = _children(tools, f"{symbols_folder(market, Kind.KLINES, source)}{symbol}/")
+    spelled = {"1M" if name == "1mo" else name for name in names}
+    return {interval for interval in Interval if interval in spelled}
+
+
+def _children(tools: Toolbox, prefix: str) -> list[str]:
+    return _try(lambda: tools.archive.children(prefix))
+
+
+def _first_file(tools: Toolbox, series: Series, source: Source) -> int | None:
+    keys = _try(lambda: list(tools.archive.keys(folder(series, source), most=4)))
+    files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
+    return files[0].span.start_ms if files else None
+
+
+def _last_file(tools: Toolbox, series: Series, source: Source) -> int | None:
+    """Return the end of the last file. Of days only the last are listed: those after the symbol's last month."""
+    marker = ""
+    if source is Source.DAILY:
+        months = _try(lambda: list(tools.archive.keys(folder(series, Source.MONTHLY))))
+        files = [file for key in months if (file := ArchiveFile.parse(key.key))]
+        if files:
+            marker = ArchiveFile(series, Source.DAILY, files[-1].period).key
+    keys = _try(lambda: list(tools.archive.keys(folder(series, source), marker=marker)))
+    files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
+    return files[-1].span.end_ms if files else None
+
+
+def _first_candles(
+    tools: Toolbox, market: Market, listed: dict[str, Listing], held: Catalog | None, say: Callable[[str], None]
+) -> dict[str, int | None]:
+    """Return the open time of the first candle of each listed symbol; it never changes, so it is asked for once."""
+    if market is not Market.SPOT:
+        return {name: listing.onboard_ms for name, listing in listed.items()}
+    known = {name: entry.first_ms for name in listed if held and (entry := held.get(name)) and entry.in_rest}
+    asked = [name for name in listed if known.get(name) is None and is_symbol(name)]
+    ask = lambda name: tools.client(market).first_open_ms(name, Interval.M1)  # noqa: E731
+    return known | dict(zip(asked, _side_by_side(asked, ask, say, "first candles of spot"), strict=True))
+
+
+def _entry(
+    market: Market, symbol: str, listing: Listing | None, files: _Files | None, first_ms: int | None, quotes: list[str]
+) -> Entry:
+    base, quote = (listing.base, listing.quote) if listing else _guessed(symbol, quotes)
+    has_ended = listing is None or listing.status != TRADING
+    delivery_ms = listing.delivery_ms if listing else None
+    archive_ms = files.first_ms if files else None
+    return Entry(
+        symbol,
+        listing.status if listing else "",
+        base,
+        quote,
+        (listing.pair if listing else "") or f"{base}{quote}",
+        listing.contract_type if listing else "",
+        listing.onboard_ms if listing else None,
+        delivery_ms,
+        archive_ms,
+        first_ms if listing else archive_ms,
+        ((files.last_ms if files else None) or delivery_ms) if has_ended else None,
+        files.intervals if files else (),
+        files is not None,
+        listing is not None,
+        listing is None,
+    )
+
+
+def _guessed(symbol: str, quotes: list[str]) -> tuple[str, str]:
+    """Return base and quote as the name tells them, by the longest quote it ends in."""
+    name = symbol.removesuffix(_SETTLED).partition("_")[0]
+    quote = next((quote for quote in reversed(quotes) if name.endswith(quote) and name != quote), "")
+    return name.removesuffix(quote), quote
+
+
+def _side_by_side(names: list[str], ask: Callable[[str], T], say: Callable[[str], None], what: str) -> list[T]:
+    """Ask about many symbols at once; raises the first error that several tries did not mend."""
+    answers: list[T] = []
+    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="catalog") as asking:
+        futures = [asking.submit(_try, lambda name=name: ask(name)) for name in names]
+        try:
+            for count, future in enumerate(futures, 1):
+                answers.append(future.result())
+                if count % 200 == 0:
+                    say(f"{what}: {count:,} of {len(names):,} symbols")
+        except BaseException:
+            asking.shutdown(cancel_futures=True, wait=False)
+            raise
+    return answers
+
+
+def _try(ask: Callable[[], T]) -> T:
+    tries = Retrying(
+        retry=retry_if_exception_type(Transient),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
+        reraise=True,
+    )
+    return tries(ask)

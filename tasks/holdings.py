@@ -1,0 +1,106 @@
+"""What of a request is in the lake or waits in the raw zone: looked up for all its symbols at once, or one by one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from tasks.request import Request
+from workers import spans
+from workers.binance.archive_files import ArchiveFile
+from workers.heart import now_ms
+from workers.lake.footer import Origin
+from workers.lake.raw import RawEntry
+from workers.model import Block, Series, Source, Span, Window
+from workers.sources import files_of
+from workers.toolbox import Toolbox
+
+#: Requests of so many symbols are looked up in one listing of all that the lake holds of their kind and interval.
+_MANY = 8
+
+
+class Holdings:
+    """What is held of a request's series. StoreFault where the store does not tell."""
+
+    def __init__(self, tools: Toolbox, request: Request) -> None:
+        self._tools = tools
+        self._request = request
+        self._group: _Group | None = None
+
+    def of(self, series: Series, *, anew: bool = False) -> Held:
+        """Return what is held of a series; `anew` where what was looked up before must not do."""
+        if anew or len(self._request.symbols) < _MANY:
+            return Held(self._tools, series)
+        if self._group is None:
+            self._group = _Group(self._tools, self._request)
+        return self._group.of(series)
+
+
+class Held:
+    """What of a series is in the lake or waits in the raw zone, as read at `read_ms` (Redis time)."""
+
+    def __init__(
+        self, tools: Toolbox, series: Series, known: tuple[int, list[Span], list[RawEntry]] | None = None
+    ) -> None:
+        self._tools = tools
+        self.series = series
+        if known:
+            self._take(*known)
+        else:
+            self.read()
+
+    def read(self) -> None:
+        """Read it, again."""
+        read_ms = now_ms(self._tools.redis)
+        self._take(read_ms, self._tools.coverage.covered(self.series), self._tools.raw.entries(self.series))
+
+    def is_raw_in(self, block: Block) -> bool:
+        """Whether raw objects of the block hold time that the lake does not."""
+        return any(spans.gaps(self._lake, entry.span) for entry in self._raw if entry.block == block)
+
+    def is_whole(self, block: Block, wanted: Span) -> bool:
+        """Whether nothing of `wanted` is left to do."""
+        return not spans.gaps(self._lake, wanted) and not self.is_raw_in(block)
+
+    def reissued(self, block: Block, wanted: Span) -> list[Window]:
+        """Return windows for the archive files of `wanted` that were published anew since their rows were taken."""
+        shelf, anew = self._tools.shelves.of(self.series), dict[ArchiveFile, list[Span]]()
+        for origin in self._origins:
+            span = origin.span.clip(wanted)
+            if origin.source.is_archive and not span.is_empty:
+                for file, of_file in files_of(Window(block, span, origin.source)):
+                    listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
+                    published = listed.get(file.period)
+                    if published and published.etag != origin.etag:
+                        anew.setdefault(file, []).append(of_file)
+        # REST answered for the gaps of a file between its pieces; the new one may tell them.
+        return [
+            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source) for file, pieces in anew.items()
+        ]
+
+    @property
+    def held_from_to(self) -> Span:
+        """The time from the first to the last that the lake holds."""
+        return Span(self._lake[0].start_ms, self._lake[-1].end_ms) if self._lake else Span(0, 0)
+
+    @cached_property
+    def _origins(self) -> list[Origin]:
+        return self._tools.coverage.origins(self.series)
+
+    def _take(self, read_ms: int, lake: list[Span], raw: list[RawEntry]) -> None:
+        self.read_ms, self._lake, self._raw = read_ms, lake, raw
+        self.spans = spans.union([*lake, *(entry.span for entry in raw)])
+
+
+class _Group:
+    """All that is held of one market, kind and interval."""
+
+    def __init__(self, tools: Toolbox, request: Request) -> None:
+        self._tools = tools
+        group = request.market, request.kind, request.interval
+        self._read_ms = now_ms(tools.redis)
+        self._lake = tools.coverage.covered_group(*group)
+        self._raw = tools.raw.entries_of_group(*group)
+
+    def of(self, series: Series) -> Held:
+        lake, raw = self._lake.get(series.symbol, []), self._raw.get(series.symbol, [])
+        return Held(self._tools, series, (self._read_ms, lake, raw))

@@ -1,0 +1,63 @@
+"""What every command works in: its settings, its Redis, its log, and where asked for a private fleet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from workers.binance.markets import RULES
+from workers.errors import RequestError
+from workers.heart import now_ms
+from workers.model import Market
+from workers.private_redis import answers, private_redis, shared_url
+from workers.settings import Settings
+from workers.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from tasks.lanes import Crew
+
+
+@contextmanager
+def fleet(*, local: bool = False) -> Iterator[Toolbox]:
+    """Yield what a command works with; `local` brings a private Redis of its own."""
+    settings = Settings.load()
+    log_to_stderr("WARNING")
+    with ExitStack() as stack:
+        if local:
+            settings = replace(settings, redis_url=stack.enter_context(private_redis()))
+        elif settings.redis_url is None:
+            if not answers(shared_url()):
+                raise RequestError(
+                    "no Redis: start `klines worker` (it brings one), use --local, or set KLINES_REDIS_URL; "
+                    "nothing was queued"
+                )
+            settings = replace(settings, redis_url=shared_url())
+        yield Toolbox(settings)
+
+
+@contextmanager
+def private_crew(tools: Toolbox, queues: list[str]) -> Iterator[Crew]:
+    """Start the lanes that a run needs; they stop with the command."""
+    from tasks.lanes import Crew, lanes_of
+
+    crew = Crew(tools.settings, lanes_of(",".join(queues)), loglevel="WARNING")
+    try:
+        yield crew
+    finally:
+        crew.stop()
+
+
+def exchange_ms(tools: Toolbox, market: Market) -> int:
+    """Return the exchange's time as far as it is known, ms UTC."""
+    return now_ms(tools.redis) + (tools.budget(RULES[market].pool).state().offset_ms or 0)
+
+
+def log_to_stderr(level: str) -> None:
+    """Have everything from this level on logged to stderr."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )

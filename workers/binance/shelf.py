@@ -1,0 +1,90 @@
+"""What the archive has published of a series, asked for once and believed for some minutes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from workers.binance.archive_files import has_daily
+from workers.errors import Transient
+from workers.model import Series, Source, Span
+
+if TYPE_CHECKING:
+    from workers.binance.archive import Archive, Published
+
+#: How long a listing is believed, seconds; files appear once a day.
+FRESH_S = 600.0
+#: Tries of one listing and the longest pause between two, seconds.
+TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Series whose listings are kept at once.
+_MOST_KEPT = 2000
+
+
+class Shelf:
+    """The files of one series. Raises what the archive answered where it does not tell them."""
+
+    def __init__(self, archive: Archive, series: Series, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._archive = archive
+        self._series = series
+        self._sleep = sleep
+        self._listed: dict[tuple[Source, str], dict[str, Published]] = {}
+
+    def monthly(self) -> dict[str, Published]:
+        """Return the monthly files by month, YYYY-MM."""
+        return self._list(Source.MONTHLY, "")
+
+    def daily(self, month: str) -> dict[str, Published]:
+        """Return the daily files of a month by day, YYYY-MM-DD; none of a series that has only monthly ones."""
+        return self._list(Source.DAILY, month) if has_daily(self._series) else {}
+
+    def life(self) -> Span | None:
+        """Return the time from the first file to the end of the last, to the month or better; None without files."""
+        months = self.monthly()
+        if not months:
+            days = self._list(Source.DAILY, "") if has_daily(self._series) else {}
+            spanned = [published.file.span for published in days.values()]
+        else:
+            spanned = [published.file.span for published in months.values()]
+            after = spanned[-1].end_ms
+            from_the_next = self.daily(self._series.block(after).period) if not self._series.interval.is_coarse else {}
+            spanned += [published.file.span for published in from_the_next.values()]
+        return Span(spanned[0].start_ms, spanned[-1].end_ms) if spanned else None
+
+    def _list(self, source: Source, month: str) -> dict[str, Published]:
+        key = (source, month)
+        if key not in self._listed:
+            tries = Retrying(
+                retry=retry_if_exception_type(Transient),
+                stop=stop_after_attempt(TRIES),
+                wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
+                sleep=self._sleep,
+                reraise=True,
+            )
+            self._listed[key] = tries(self._archive.published, self._series, source, month)
+        return self._listed[key]
+
+
+class Shelves:
+    """The shelves of one process, each for as long as its listings are fresh."""
+
+    def __init__(self, archive: Callable[[], Archive], clock: Callable[[], float] = time.monotonic) -> None:
+        self._archive = archive
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[Series, tuple[float, Shelf]] = {}
+
+    def of(self, series: Series) -> Shelf:
+        """Return the shelf of a series; nothing is asked yet."""
+        now = self._clock()
+        with self._lock:
+            made, shelf = self._kept.pop(series, (float("-inf"), None))
+            if shelf is None or now - made > FRESH_S:
+                made, shelf = now, Shelf(self._archive(), series)
+            self._kept[series] = made, shelf
+            while len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return shelf

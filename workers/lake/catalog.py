@@ -1,0 +1,161 @@
+"""The catalog: every symbol that a market has or had, as Parquet in the lake, one dated file a market and day."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+import polars as pl
+
+from workers.errors import PartitionDamaged
+from workers.lake import keys
+from workers.lake.files import Files
+from workers.model import DAY_MS, Market, Span
+from workers.schema import MOMENT
+
+#: A catalog of this age is used as it is; an older one is made anew first.
+FRESH_MS = DAY_MS
+#: Dated files that are kept of a market: a week, to see what changed.
+KEPT = 7
+#: A life without an end that is known.
+_NEVER_MS = 4_102_444_800_000
+
+TRADING = "TRADING"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One symbol. Times in ms UTC, None where nobody tells; intervals are those the archive has files of."""
+
+    symbol: str
+    status: str
+    """As exchangeInfo spells it; empty of a symbol that only the archive knows."""
+    base: str
+    quote: str
+    pair: str
+    contract_type: str
+    onboard_ms: int | None
+    delivery_ms: int | None
+    archive_ms: int | None
+    """Where the archive's files begin: the first day, or the first month where it has no days."""
+    first_ms: int | None
+    """Open time of the first candle; of a symbol that only the archive knows, where its files begin."""
+    last_ms: int | None
+    """The end of the last candle's day, None while it trades."""
+    intervals: tuple[str, ...]
+    in_archive: bool
+    in_rest: bool
+    is_guessed: bool = False
+    """Whether base and quote were read off the name, as exchangeInfo has forgotten the symbol."""
+
+    @property
+    def life(self) -> Span:
+        """The time in which it can have candles, as far as is known."""
+        begins_ms = self.first_ms if self.first_ms is not None else self.onboard_ms or 0
+        return Span(begins_ms, self.last_ms or _NEVER_MS)
+
+
+_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "status": pl.String(),
+        "base": pl.String(),
+        "quote": pl.String(),
+        "pair": pl.String(),
+        "contract_type": pl.String(),
+        "onboard": MOMENT,
+        "delivery": MOMENT,
+        "archive": MOMENT,
+        "first": MOMENT,
+        "last": MOMENT,
+        "intervals": pl.List(pl.String()),
+        "in_archive": pl.Boolean(),
+        "in_rest": pl.Boolean(),
+        "is_guessed": pl.Boolean(),
+    }
+)
+_FIELDS = [field.name for field in fields(Entry)]
+_MOMENTS = [name for name, dtype in _SCHEMA.items() if dtype == MOMENT]
+_MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = "klinefleet.made_ms", "klinefleet.has_archive", "klinefleet.market"
+
+
+class Catalog:
+    """All symbols of one market, as they were known at `made_ms`."""
+
+    def __init__(self, market: Market, made_ms: int, entries: Iterable[Entry], has_archive: bool = True) -> None:
+        self.market = market
+        self.made_ms = made_ms
+        self.has_archive = has_archive
+        """Whether the archive was asked; without it delisted symbols and intervals are missing."""
+        self._entries = {entry.symbol: entry for entry in sorted(entries, key=lambda entry: entry.symbol)}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, symbol: str) -> Entry | None:
+        """Return one symbol, None where nobody knows it."""
+        return self._entries.get(symbol)
+
+    def entries(self, quote: str | None = None, status: str = "all") -> list[Entry]:
+        """Return the symbols of a quote asset, or those that trade (status "trading"), sorted by name."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if (quote is None or entry.quote == quote) and (status == "all" or entry.status == TRADING)
+        ]
+
+    def close_names(self, symbol: str) -> list[str]:
+        """Return the names most like `symbol`."""
+        return difflib.get_close_matches(symbol, self._entries, n=3, cutoff=0.5)
+
+    def frame(self) -> pl.DataFrame:
+        """Return it as a table: moments as moments, otherwise the fields of `Entry`."""
+        rows = [[getattr(entry, name) for name in _FIELDS] for entry in self._entries.values()]
+        wire = {name: pl.Int64() if dtype == MOMENT else dtype for name, dtype in _SCHEMA.items()}
+        return pl.DataFrame(rows, schema=wire, orient="row").cast(_SCHEMA)
+
+    def to_parquet(self) -> bytes:
+        """Return it as one file."""
+        told = {_MADE_KEY: str(self.made_ms), _ARCHIVE_KEY: str(int(self.has_archive)), _MARKET_KEY: str(self.market)}
+        buffer = io.BytesIO()
+        self.frame().write_parquet(buffer, compression="zstd", metadata=told)
+        return buffer.getvalue()
+
+    @classmethod
+    def of_parquet(cls, body: bytes) -> Catalog:
+        """Return the catalog that `to_parquet` wrote; PartitionDamaged where it is none."""
+        try:
+            told = pl.read_parquet_metadata(io.BytesIO(body))
+            frame = pl.read_parquet(body)
+            numbers = frame.with_columns(pl.col(name).dt.timestamp("ms") for name in _MOMENTS)
+            rows = (dict(zip(_FIELDS, row, strict=True)) for row in numbers.select(_SCHEMA.names()).rows())
+            entries = [Entry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows]
+            is_whole = bool(int(told[_ARCHIVE_KEY]))
+            return cls(Market(told[_MARKET_KEY]), int(told[_MADE_KEY]), entries, is_whole)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError, TypeError) as error:
+            raise PartitionDamaged(f"a catalog does not decode: {error!r}; it was left as it is") from error
+
+
+class Catalogs:
+    """The catalogs in the lake; a newer one stands beside the older ones, of which a week is kept."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def newest(self, market: Market) -> Catalog | None:
+        """Return the newest catalog of a market, None where there is none."""
+        listed = [entry.key for entry in self._files.list(keys.catalog_folder(market))]
+        body = self._files.read(max(listed)) if listed else None
+        return Catalog.of_parquet(body) if body else None
+
+    def store(self, catalog: Catalog) -> str:
+        """Keep a catalog under its day, in place of an earlier one of that day, and return its key."""
+        day = f"{datetime.fromtimestamp(catalog.made_ms / 1000, UTC):%Y-%m-%d}"
+        key = keys.catalog(catalog.market, day)
+        self._files.put(key, catalog.to_parquet())
+        listed = sorted(entry.key for entry in self._files.list(keys.catalog_folder(catalog.market)))
+        self._files.delete(listed[:-KEPT])
+        return key
