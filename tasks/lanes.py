@@ -51,6 +51,7 @@ LANES = (
     Lane(PLAN, None, lambda _: 8),
     Lane(rest_queue(Pool.SPOT), Pool.SPOT, _FETCHES),
     Lane(rest_queue(Pool.FUTURES), Pool.FUTURES, _FETCHES),
+    Lane(rest_queue(Pool.FUNDING), Pool.FUNDING, lambda _: 4),
     Lane(ARCHIVE, None, _FETCHES),
     Lane(COMPACT, None, lambda _: max(1, (os.cpu_count() or 1) // 2)),
 )

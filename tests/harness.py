@@ -23,6 +23,7 @@ import polars as pl
 from redis import Redis, RedisError
 
 from deploy.simulator import truth
+from tasks.lanes import LANES
 from workers.lake import keys
 from workers.model import Interval, Kind, Market, Series
 from workers.private_redis import answers, die_with_parent, server_binary
@@ -273,7 +274,7 @@ class Fleet:
         worker = Process()
         worker.spawn([str(KLINES), "worker", *options], self.env, self.folder / "worker.log")
         self.workers.append(worker)
-        lanes = len(options[1].split(",")) if options[:1] == ("--queues",) else 4
+        lanes = len(options[1].split(",")) if options[:1] == ("--queues",) else len(LANES)
         until("the worker's lanes answer", lambda: len(self.lanes_of(worker)) >= lanes)
         return worker
 

@@ -38,7 +38,10 @@ def test_a_dry_run_asks_for_no_kline_and_tells_what_the_run_then_costs(fleet: Fl
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert fleet.exchange.calls() == []
-    assert fleet.klines("download", "--dry-run", *wanted.arguments).stdout.count("\n") == 1
+    text = fleet.klines("download", "--dry-run", *wanted.arguments).stdout
+    assert f"{told['klines']:,} rows" in text
+    assert f"{told['requests']:,} requests, weight {told['weight']:,}" in text
+    assert "--source rest was asked for" in text
     assert not Path(fleet.store_url, "lake/market=um/kind=klines/interval=1m/symbol=BNBUSDT").exists()
     cost = fleet.download(*wanted.arguments)
     assert {name: told[name] for name in ("klines", "requests", "weight")} == {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tasks.lanes import LANES
 from tests.harness import Fleet, Wanted, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-03-01")
@@ -45,6 +46,6 @@ def test_a_redis_that_forgot_everything_costs_no_kline_that_is_held(fleet: Fleet
     client = fleet.redis.client()
     client.flushall()
     client.close()
-    until("the lanes beat again", lambda: len(fleet.lanes_of(fleet.workers[0])) == 4)
+    until("the lanes beat again", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
     wanted.assert_held(fleet)
     wanted.assert_nothing_is_missing(fleet)
