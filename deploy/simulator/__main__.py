@@ -16,16 +16,23 @@ from deploy.simulator.source import Generated, Source
 
 EPILOG = """\
 Prints its base URL, one line, when it is ready; ends on SIGTERM or Ctrl-C.
-Serves /api/v3, /fapi/v1 and /dapi/v1: ping, time, exchangeInfo and klines.
-Candles are a pure function of market, symbol, interval and open time; deploy.simulator.truth tells the whole truth.
+Serves /api/v3, /fapi/v1 and /dapi/v1: ping, time, exchangeInfo, klines; of futures also markPriceKlines,
+indexPriceKlines, premiumIndexKlines and fundingRate. Serves the archive's zips and CHECKSUMs below /data and the
+bucket's listing at /archive-list. Rows are a pure function of market, kind, symbol, interval and time;
+deploy.simulator.truth tells the whole truth.
 
 control (JSON, never counted as weight):
   GET    /sim/books     minutes, calls, rows served, faults struck      DELETE starts anew and ends bans
-  GET    /sim/calls     the kline calls in order of arrival             DELETE empties the log
+  GET    /sim/calls     the calls for rows in order of arrival           DELETE empties the log
   PUT    /sim/faults    {"rates": {"reset": 0.01}, "seed": 1, "retry_after_s": 1, "ban_s": 3, "hang_s": 30}
   PUT    /sim/latency   {"ms": 280, "jitter_ms": 0}
   POST   /sim/ban       {"address": "127.0.0.1", "pool": "spot", "seconds": 5}
   PUT    /sim/foreign   {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": 600}
+  PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly", "latency_ms": 50}
+                        faults: corrupt transient_corrupt damaged_zip wrong_member no_checksum truncated late (and
+                        "late_days": 4) absent short shuffled repeated conflicting stale; "status": 451 refuses all
+  GET    /sim/archive   the archive's calls, the faults served     DELETE empties the log; ?key=… a file's fault
+  POST   /sim/archive/reissue  {"key": "data/….zip", "change": 3}: anew and mended, or with 3 rows changed
 
 example:
   python -m deploy.simulator --port 8000 --latency-ms 280 --skew-ms -1500
@@ -36,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options of a run."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.simulator",
-        description="A stand-in for the exchange's kline REST interface, offline and on one port.",
+        description="A stand-in for the exchange's REST interface and archive, offline and on one port.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,6 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one (default)")
     parser.add_argument("--latency-ms", type=float, default=0, help="hold every market answer back so long")
     parser.add_argument("--jitter-ms", type=float, default=0, help="and up to so much longer, evenly spread")
+    parser.add_argument("--archive-latency-ms", type=float, default=0, help="hold every archive answer back so long")
     parser.add_argument("--spot-limit", type=int, default=DEFAULT_LIMITS[Pool.SPOT], help="spot weight a minute")
     parser.add_argument(
         "--futures-limit", type=int, default=DEFAULT_LIMITS[Pool.FUTURES], help="weight both futures markets share"
@@ -68,6 +76,7 @@ def build(options: argparse.Namespace) -> Exchange:
         bands=options.weights,
         ban_s=options.ban_s,
         latency=Latency(options.latency_ms, options.jitter_ms),
+        archive_latency_ms=options.archive_latency_ms,
     )
 
 

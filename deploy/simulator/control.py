@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from aiohttp import web
 
+from deploy.simulator.checked import checked
 from deploy.simulator.exchange import Exchange
 from deploy.simulator.faults import Fault, Plan
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import SECOND_MS
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Control:
@@ -28,10 +23,10 @@ class Control:
         app.router.add_delete("/sim/books", self.forget_books)
         app.router.add_get("/sim/calls", self.calls)
         app.router.add_delete("/sim/calls", self.forget_calls)
-        app.router.add_put("/sim/faults", _checked(self.set_faults))
-        app.router.add_put("/sim/latency", _checked(self.set_latency))
-        app.router.add_post("/sim/ban", _checked(self.ban))
-        app.router.add_put("/sim/foreign", _checked(self.set_foreign))
+        app.router.add_put("/sim/faults", checked(self.set_faults))
+        app.router.add_put("/sim/latency", checked(self.set_latency))
+        app.router.add_post("/sim/ban", checked(self.ban))
+        app.router.add_put("/sim/foreign", checked(self.set_foreign))
 
     async def books(self, request: web.Request) -> web.Response:
         """Answer with minutes, calls, rows served and faults struck."""
@@ -43,16 +38,16 @@ class Control:
         return _done()
 
     async def calls(self, request: web.Request) -> web.Response:
-        """Answer with the newest kline calls in the order they arrived."""
+        """Answer with the newest calls for rows in the order they arrived."""
         return web.json_response(self._exchange.calls())
 
     async def forget_calls(self, request: web.Request) -> web.Response:
-        """Empty the log of kline calls."""
+        """Empty the log of calls for rows."""
         self._exchange.forget_calls()
         return _done()
 
     async def set_faults(self, request: web.Request) -> web.Response:
-        """Make kline calls fail at these rates from now on; no rates, no faults."""
+        """Make calls for rows fail at these rates from now on; no rates, no faults."""
         wanted = dict(await request.json())
         rates = {Fault(kind): float(rate) for kind, rate in wanted.pop("rates", {}).items()}
         self._exchange.faults.follow(Plan(rates=rates, **wanted))
@@ -82,16 +77,3 @@ class Control:
 
 def _done() -> web.Response:
     return web.json_response({})
-
-
-def _checked(handler: Handler) -> Handler:
-    """Return the handler, answering 400 with a sentence when it is asked for something it does not understand."""
-
-    async def checked(request: web.Request) -> web.Response:
-        try:
-            return await handler(request)
-        except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
-            problem: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
-            return web.json_response(problem, status=400)
-
-    return checked

@@ -1,4 +1,4 @@
-"""The state of one stand-in exchange: its clock, candles, books, faults and the log of kline calls."""
+"""The state of one stand-in exchange: its clock, rows, books, faults, archive and the log of calls for rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from email.utils import formatdate
 from random import Random
 from typing import Any
 
+from deploy.simulator.archive.state import Archive
 from deploy.simulator.books import Books
 from deploy.simulator.faults import Fault, Faults
+from deploy.simulator.funding_books import FundingBooks
+from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Bands, Market, Pool
 from deploy.simulator.moments import SECOND_MS, Clock
 from deploy.simulator.source import Source
@@ -23,9 +26,10 @@ DEFAULT_BAN_S = 120
 
 @dataclass(slots=True)
 class Call:
-    """One kline call, in the order of arrival; status stays 0 until it is answered, and for good if it never is."""
+    """One call for rows, in the order of arrival; status stays 0 until it is answered, and for good if it never is."""
 
     market: Market
+    kind: Kind
     symbol: str | None
     interval: str | None
     start: str | None
@@ -64,11 +68,14 @@ class Exchange:
         bands: Bands = Bands.MEASURED,
         ban_s: float = DEFAULT_BAN_S,
         latency: Latency | None = None,
+        archive_latency_ms: float = 0.0,
     ) -> None:
         self.clock = clock
         self.source = source
         self.bands = bands
         self.books = Books(limits, round(ban_s * SECOND_MS))
+        self.archive = Archive(clock, source.shelf, archive_latency_ms)
+        self.funding = FundingBooks()
         self.faults = Faults()
         self.latency = latency or Latency()
         self._calls: deque[Call] = deque(maxlen=KEPT_CALLS)
@@ -87,11 +94,11 @@ class Exchange:
         self._counted["calls"] += 1
 
     def note_call(self, call: Call) -> None:
-        """Log a kline call that has arrived."""
+        """Log a call that has arrived."""
         self._calls.append(call)
 
     def note_served(self, call: Call, rows: int) -> None:
-        """Log the candles a call is answered with."""
+        """Log the rows a call is answered with."""
         call.rows = rows
         self._counted["klines"] += rows
 
@@ -101,9 +108,10 @@ class Exchange:
         self.faults.struck[fault] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return the books: minutes, calls to market routes, rows served and faults struck."""
+        """Return the books: minutes, fundings asked for, calls to market routes, rows served and faults struck."""
         return {
             "minutes": self.books.minutes(),
+            "funding": self.funding.stretches(),
             "calls": self._counted["calls"],
             "klines": self._counted["klines"],
             "faults": dict(self.faults.struck),
@@ -112,13 +120,14 @@ class Exchange:
     def forget_books(self) -> None:
         """Start the books anew: no weight spent, nobody banned, nothing counted."""
         self.books.forget()
+        self.funding.forget()
         self.faults.struck.clear()
         self._counted.clear()
 
     def calls(self) -> list[dict[str, Any]]:
-        """Return the newest kline calls, oldest first."""
+        """Return the newest calls for rows, oldest first."""
         return [asdict(call) for call in self._calls]
 
     def forget_calls(self) -> None:
-        """Empty the log of kline calls."""
+        """Empty the log of calls for rows."""
         self._calls.clear()

@@ -1,9 +1,10 @@
-"""The routes of one market: ping, time, exchangeInfo and klines."""
+"""The routes of one market: ping, time, exchangeInfo, klines and the other kinds of series."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -14,18 +15,20 @@ from deploy.simulator.books import Verdict, seconds_until
 from deploy.simulator.exchange import Call, Exchange
 from deploy.simulator.fault_answers import JSON
 from deploy.simulator.faults import NEEDS_PAGE, UNANSWERED, UNCHARGED, Fault
-from deploy.simulator.markets import Rules, klines_weight
+from deploy.simulator.kinds import Kind, kinds_of, name_parameter
+from deploy.simulator.markets import Market, Rules, klines_weight
 from deploy.simulator.moments import SECOND_MS
 from deploy.simulator.refusals import Refusal
 from deploy.simulator.source import Page
 from deploy.simulator.windows import read_question, window
 
-#: What ping and time cost.
+#: What ping, time and fundings of COIN-M cost.
 LIGHT_WEIGHT = 1
+WEIGHT_HEADER = "x-mbx-used-weight-1m"
 
 
 class Admission(NamedTuple):
-    """What was decided about a kline call when it arrived."""
+    """What was decided about a call when it arrived."""
 
     verdict: Verdict
     fault: Fault | None
@@ -48,7 +51,8 @@ class MarketRoutes:
         app.router.add_get(f"{path}/ping", self.ping)
         app.router.add_get(f"{path}/time", self.time)
         app.router.add_get(f"{path}/exchangeInfo", self.info)
-        app.router.add_get(f"{path}/klines", self.klines)
+        for kind in kinds_of(self._rules.market):
+            app.router.add_get(f"{path}/{kind}", partial(self.rows, kind))
 
     async def ping(self, request: web.Request) -> web.Response:
         """Answer that the exchange is there."""
@@ -63,12 +67,13 @@ class MarketRoutes:
         weight = self._rules.exchange_info_weight
         return await self._light(request, weight, self._info)
 
-    async def klines(self, request: web.Request) -> web.StreamResponse:
-        """Answer a kline call: counted as it arrives, then held back, then answered or made to fail."""
+    async def rows(self, kind: Kind, request: web.Request) -> web.StreamResponse:
+        """Answer a call for rows: counted as it arrives, then held back, then answered or made to fail."""
         exchange, query = self._exchange, request.query
         call = Call(
             market=self._rules.market,
-            symbol=query.get("symbol"),
+            kind=kind,
+            symbol=query.get(name_parameter(kind)),
             interval=query.get("interval"),
             start=query.get("startTime"),
             end=query.get("endTime"),
@@ -88,9 +93,13 @@ class MarketRoutes:
         exchange, rules, address = self._exchange, self._rules, request.remote or ""
         exchange.note_arrival()
         fault = exchange.faults.draw()
+        if self._has_own_limit(call.kind) and exchange.books.banned_until(address, rules.pool, call.at_ms) is None:
+            verdict = Verdict(HTTPStatus.OK, 0) if fault in UNCHARGED else exchange.funding.count(address, call.at_ms)
+            return Admission(verdict, fault if verdict.status is HTTPStatus.OK else None)
         if fault in UNCHARGED and exchange.books.banned_until(address, rules.pool, call.at_ms) is None:
             return Admission(Verdict(HTTPStatus.OK, exchange.books.used(address, rules.pool, call.at_ms)), fault)
-        weight = klines_weight(rules.market, call.limit, exchange.bands)
+        is_funding = call.kind is Kind.FUNDING
+        weight = LIGHT_WEIGHT if is_funding else klines_weight(rules.market, call.limit, exchange.bands)
         verdict = exchange.books.count(address, rules.pool, weight, call.at_ms)
         return Admission(verdict, fault if verdict.status is HTTPStatus.OK else None)
 
@@ -98,13 +107,15 @@ class MarketRoutes:
         verdict, fault = admission
         now_ms = self._exchange.clock()
         headers = self._headers(verdict.used, now_ms)
+        if self._has_own_limit(call.kind):
+            del headers[WEIGHT_HEADER]
         if verdict.status is not HTTPStatus.OK:
             return self._refuse(request, verdict, headers, now_ms)
         if fault is not None and fault not in NEEDS_PAGE:
             self._exchange.note_fault(call, fault)
             return await self._fail(request, call, fault, headers)
         try:
-            page = self._page(request, now_ms)
+            page = self._page(request, call.kind, now_ms)
         except Refusal as refusal:
             return _json(refusal.body, headers, refusal.status)
         if fault is not None:
@@ -113,11 +124,15 @@ class MarketRoutes:
         self._exchange.note_served(call, page.rows)
         return _json(page.body, headers)
 
-    def _page(self, request: web.Request, now_ms: int) -> Page:
-        question = read_question(self._rules, request.query)
+    def _page(self, request: web.Request, kind: Kind, now_ms: int) -> Page:
+        question = read_question(self._rules, request.query, kind)
         wanted = window(self._rules, question, now_ms)
         source = self._exchange.source
-        return source.page(self._rules.market, question.symbol, question.interval, wanted, now_ms=now_ms)
+        return source.page(self._rules.market, question.symbol, question.interval, wanted, now_ms=now_ms, kind=kind)
+
+    def _has_own_limit(self, kind: Kind) -> bool:
+        """Return whether calls of this kind are counted apart from all weight, and without telling the count."""
+        return kind is Kind.FUNDING and self._rules.market is Market.USD_M
 
     async def _fail(
         self, request: web.Request, call: Call, fault: Fault, headers: dict[str, str]
@@ -159,7 +174,7 @@ class MarketRoutes:
         return _json(refusal.body, headers, refusal.status)
 
     def _headers(self, used: int, now_ms: int) -> dict[str, str]:
-        headers = {"Date": self._exchange.date(now_ms), "Server": "nginx", "x-mbx-used-weight-1m": str(used)}
+        headers = {"Date": self._exchange.date(now_ms), "Server": "nginx", WEIGHT_HEADER: str(used)}
         if self._rules.is_spot:
             headers["x-mbx-used-weight"] = str(used)
         return headers

@@ -59,6 +59,10 @@ RULES = {
 }
 
 DEFAULT_LIMIT = 500
+#: Fundings told where no limit is sent, with times and without, and the most that may be asked for.
+FUNDING_LIMIT, NEWEST_FUNDING_LIMIT, MAX_FUNDING_LIMIT = 100, 200, 1000
+#: Calls for fundings of USD-M that an address may make in five calendar minutes.
+FUNDING_CALLS, FUNDING_MINUTES = 500, 5
 SPOT_KLINES_WEIGHT = 2
 #: Asking for 500 rows by leaving `limit` out costs more than asking for them.
 UNSTATED_LIMIT_WEIGHT = 5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zipfile
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.simulator import refusals
+from deploy.simulator.archive.recorded import RecordedShelf, csv_of
+from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import utc_ms
 from deploy.simulator.source import EMPTY_PAGE, Page
@@ -54,10 +54,12 @@ class Replay:
     def __init__(self, folder: Path) -> None:
         self._files: defaultdict[Key, list[Path]] = defaultdict(list)
         self._recordings: dict[Key, Recording] = {}
+        self.shelf = RecordedShelf()
         for path in sorted(folder.rglob("*-*-*"), key=lambda path: path.name):
             key = file_key(path.relative_to(folder), folder)
             if key is not None:
                 self._files[key].append(path)
+                self.shelf.add(*key, _period(path), path)
         if not self._files:
             raise FileNotFoundError(f"no candle file like spot/BTCUSDT-1m-2024-02.csv.gz lies below {folder}")
         self._instruments = {market: list(_instruments(market, self._files)) for market in Market}
@@ -66,12 +68,14 @@ class Replay:
         """Return one instrument for every symbol found."""
         return self._instruments[market]
 
-    def page(self, market: Market, symbol: str, interval: str, window: Window, *, now_ms: int) -> Page:
-        """Return the recorded candles of a window."""
+    def page(
+        self, market: Market, symbol: str, interval: str, window: Window, *, now_ms: int, kind: Kind = Kind.KLINES
+    ) -> Page:
+        """Return the recorded candles of a window; nothing is recorded of other kinds."""
         if not any(instrument.name == symbol for instrument in self._instruments[market]):
             raise refusals.invalid_symbol()
         key = (market, symbol, interval)
-        if key not in self._files or window.low_ms > window.high_ms:
+        if kind is not Kind.KLINES or key not in self._files or window.low_ms > window.high_ms:
             return EMPTY_PAGE
         if key not in self._recordings:
             self._recordings[key] = read(self._files[key])
@@ -93,20 +97,13 @@ def read(paths: Sequence[Path]) -> Recording:
     """Return the candles of some files in order, each open time once; a later file wins."""
     by_open: dict[int, str] = {}
     for path in paths:
-        for line in _text(path).splitlines():
+        for line in csv_of(path).decode().splitlines():
             fields = line.split(",")
             if fields[0].isdigit():
                 open_ms = _milliseconds(fields[0])
                 by_open[open_ms] = _row(open_ms, fields)
     opens = sorted(by_open)
     return Recording(opens, [by_open[open_ms] for open_ms in opens])
-
-
-def _text(path: Path) -> str:
-    if path.suffix == ".gz":
-        return gzip.decompress(path.read_bytes()).decode()
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(archive.namelist()[0]).decode()
 
 
 def _milliseconds(text: str) -> int:
@@ -132,9 +129,15 @@ def _instruments(market: Market, files: dict[Key, list[Path]]) -> Iterator[Instr
 
 
 def _first_day(path: Path) -> int:
+    period = _period(path)
+    return utc_ms(period if period.count("-") > 1 else f"{period}-01")
+
+
+def _period(path: Path) -> str:
+    """Return the day or the month that a file's name tells."""
     name = FILE_NAME.fullmatch(path.name)
     assert name is not None
-    return utc_ms(f"{name['month']}-{name['day'] or '01'}")
+    return f"{name['month']}-{name['day']}" if name["day"] else name["month"]
 
 
 def _split(symbol: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from deploy.simulator.archive.routes import ArchiveRoutes
 from deploy.simulator.control import Control
 from deploy.simulator.exchange import Exchange
 from deploy.simulator.market_routes import MarketRoutes
@@ -25,6 +26,7 @@ def build_app(exchange: Exchange) -> web.Application:
     app = web.Application()
     for rules in RULES.values():
         MarketRoutes(exchange, rules).add_to(app)
+    ArchiveRoutes(exchange.archive).add_to(app)
     Control(exchange).add_to(app)
     app.cleanup_ctx.append(_foreign_programs(exchange))
     return app

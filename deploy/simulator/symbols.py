@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from deploy.simulator.markets import Market
@@ -61,6 +61,7 @@ NAMED = (
     _spot("IO", "2024-06-11 12:00"),
     _spot("ZK", "2024-06-17 08:00"),
     _spot("币安人生", "2026-01-07 12:00"),
+    Instrument(Market.SPOT, "BTCUSDC", "BTC", "USDC", utc_ms("2018-12-15 03:00")),
     _perpetual("BTC", 1_567_965_300_000),
     _perpetual("ETH", 1_574_840_700_000),
     _perpetual("BNB", 1_581_321_600_000),
@@ -68,12 +69,20 @@ NAMED = (
     _perpetual("SOL", 1_600_066_800_000),
     _perpetual("ZK", utc_ms("2024-06-17 08:30")),
     _perpetual("币安人生", 1_760_958_000_000),
+    Instrument(Market.USD_M, "BTCUSDC", "BTC", "USDC", utc_ms("2024-01-04 09:00")),
     Instrument(
         Market.USD_M, "BTCUSDT_261225", "BTC", "USDT", QUARTER_LISTED_MS, QUARTER_ENDS_MS, "TRADING", "CURRENT_QUARTER"
     ),
     _coin("BTC", "PERP", 1_597_042_800_000, None, "PERPETUAL", 100),
     _coin("ETH", "PERP", 1_597_734_000_000, None, "PERPETUAL", 10),
     _coin("BTC", "261225", QUARTER_LISTED_MS, QUARTER_ENDS_MS, "CURRENT_QUARTER", 100),
+)
+
+#: What REST has forgotten and only the archive still knows.
+FORGOTTEN = (
+    _spot("BTT", "2019-01-31 04:00", "2022-01-12 06:00"),
+    _perpetual("SRM", utc_ms("2020-09-16 07:00"), utc_ms("2022-11-28 05:00")),
+    Instrument(Market.USD_M, "CTKUSDTSETTLED", "CTK", "USDT", utc_ms("2020-12-01 07:00"), utc_ms("2023-11-20 09:00")),
 )
 
 #: Generated symbols are listed within so many days of this date, spread by a multiplier prime to the span.
@@ -98,13 +107,26 @@ def catalogue(market: Market, size: int) -> list[Instrument]:
     return named + [simulated(market, number) for number in range(1, size - len(named) + 1)]
 
 
+def forgotten(market: Market) -> list[Instrument]:
+    """Return what only the archive still knows of a market."""
+    return [instrument for instrument in FORGOTTEN if instrument.market is market]
+
+
 @cache
 def find(market: Market, name: str) -> Instrument | None:
-    """Return the instrument of this name, whatever the size of the catalogue in service."""
-    for instrument in NAMED:
+    """Return the instrument of this name, whatever the size of the catalogue in service, forgotten or not."""
+    for instrument in (*NAMED, *FORGOTTEN):
         if instrument.market == market and instrument.name == name:
             return instrument
     numbered = SIMULATED.fullmatch(name)
     if numbered is None or market == Market.COIN_M:
         return None
     return simulated(market, int(numbered[1]))
+
+
+@cache
+def find_pair(market: Market, pair: str) -> Instrument | None:
+    """Return what stands for a pair's index: the first instrument on it, under the pair's name."""
+    on_it = [thing for thing in (*NAMED, *FORGOTTEN) if (thing.market, thing.pair) == (market, pair)]
+    found = min(on_it, key=lambda thing: thing.listed_ms) if on_it else find(market, pair)
+    return replace(found, name=pair) if found else None

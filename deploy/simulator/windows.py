@@ -1,4 +1,4 @@
-"""Which candles a kline call asks for: parameters checked, and start, end and limit read as each market reads them."""
+"""Which rows a call asks for: parameters checked, and start, end and limit read as each market reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.simulator import refusals
-from deploy.simulator.markets import DEFAULT_LIMIT, Market, Rules
+from deploy.simulator.kinds import Kind, name_parameter
+from deploy.simulator.markets import (
+    DEFAULT_LIMIT,
+    FUNDING_LIMIT,
+    MAX_FUNDING_LIMIT,
+    NEWEST_FUNDING_LIMIT,
+    Market,
+    Rules,
+)
 from deploy.simulator.moments import DAY_MS, SECOND_MS
 from deploy.simulator.outages import FIRST_MS
 
@@ -32,8 +40,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A kline call's parameters, checked one by one."""
+    """A call's parameters, checked one by one; funding has no interval."""
 
+    kind: Kind
     symbol: str
     interval: str
     start_ms: int | None
@@ -41,19 +50,23 @@ class Question:
     limit: int
 
 
-def read_question(rules: Rules, query: Mapping[str, str]) -> Question:
+def read_question(rules: Rules, query: Mapping[str, str], kind: Kind = Kind.KLINES) -> Question:
     """Return the parameters of a call, or raise the refusal the exchange answers with."""
+    is_funding = kind is Kind.FUNDING
     return Question(
-        symbol=_symbol(rules, query),
-        interval=_mandatory(query, "interval"),
+        kind=kind,
+        symbol=_symbol(rules, query, name_parameter(kind)),
+        interval="" if is_funding else _mandatory(query, "interval"),
         start_ms=_number(query, "startTime"),
         end_ms=_number(query, "endTime"),
-        limit=_limit(rules, query),
+        limit=_funding_limit(query) if is_funding else _limit(rules, query),
     )
 
 
 def window(rules: Rules, question: Question, now_ms: int) -> Window:
     """Return the window a call means in this market, or raise the refusal it earns."""
+    if question.kind is Kind.FUNDING:
+        return _funding_window(question, now_ms)
     if question.interval not in rules.intervals:
         raise refusals.invalid_interval()
     start_ms, end_ms = question.start_ms, question.end_ms
@@ -61,13 +74,27 @@ def window(rules: Rules, question: Question, now_ms: int) -> Window:
         start_ms, end_ms = _spot_time(start_ms, now_ms), _spot_time(end_ms, now_ms)
     elif start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise refusals.start_after_end()
-    if rules.max_span_ms is not None:
+    # Of premium prices the documents tell no longest span.
+    if rules.max_span_ms is not None and question.kind is not Kind.PREMIUM:
         start_ms, end_ms = _bounded(start_ms, end_ms, rules.max_span_ms, now_ms)
     return Window(
         low_ms=start_ms or 0,
         high_ms=now_ms if end_ms is None else min(end_ms, now_ms),
         limit=question.limit,
         newest=rules.newest_first or start_ms is None,
+    )
+
+
+def _funding_window(question: Question, now_ms: int) -> Window:
+    """Return the window of a funding call: from the start on, or the newest; a start of 0 is taken for none."""
+    start_ms, end_ms = question.start_ms, question.end_ms
+    if start_ms is not None and end_ms is not None and start_ms > end_ms:
+        raise refusals.start_after_end()
+    return Window(
+        low_ms=start_ms or 0,
+        high_ms=now_ms if end_ms is None else min(end_ms, now_ms),
+        limit=question.limit,
+        newest=not start_ms,
     )
 
 
@@ -98,12 +125,12 @@ def _mandatory(query: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _symbol(rules: Rules, query: Mapping[str, str]) -> str:
-    symbol = _mandatory(query, "symbol")
+def _symbol(rules: Rules, query: Mapping[str, str], parameter: str) -> str:
+    symbol = _mandatory(query, parameter)
     if rules.market is not Market.SPOT:
         symbol = symbol.upper()
     if not SYMBOL.fullmatch(symbol) or symbol != symbol.upper():
-        raise refusals.illegal_characters("symbol", refusals.LEGAL_SYMBOL)
+        raise refusals.illegal_characters(parameter, refusals.LEGAL_SYMBOL)
     return symbol
 
 
@@ -125,5 +152,15 @@ def _limit(rules: Rules, query: Mapping[str, str]) -> int:
     if rules.is_spot:
         limit = min(limit, rules.max_limit)
     if not 1 <= limit <= rules.max_limit:
+        raise refusals.invalid_limit()
+    return limit
+
+
+def _funding_limit(query: Mapping[str, str]) -> int:
+    """Return how many fundings at most; asked for neither times nor a number it is twice as many."""
+    limit = _number(query, "limit")
+    if limit is None:
+        return FUNDING_LIMIT if "startTime" in query or "endTime" in query else NEWEST_FUNDING_LIMIT
+    if not 1 <= limit <= MAX_FUNDING_LIMIT:
         raise refusals.invalid_limit()
     return limit

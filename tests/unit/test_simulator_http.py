@@ -175,6 +175,7 @@ def test_the_books_hold_what_was_spent_and_the_log_what_was_asked() -> None:
         first, second = (await client.get("/sim/calls")).body
         assert first == {
             "market": "spot",
+            "kind": "klines",
             "symbol": "BTCUSDT",
             "interval": "1m",
             "start": "0",
@@ -188,7 +189,8 @@ def test_the_books_hold_what_was_spent_and_the_log_what_was_asked() -> None:
         assert (second["market"], second["status"], second["rows"]) == ("um", 400, 0)
         await client.call("DELETE", "/sim/books")
         await client.call("DELETE", "/sim/calls")
-        assert (await client.get("/sim/books")).body == {"minutes": [], "calls": 0, "klines": 0, "faults": {}}
+        empty = {"minutes": [], "funding": [], "calls": 0, "klines": 0, "faults": {}}
+        assert (await client.get("/sim/books")).body == empty
         assert (await client.get("/sim/calls")).body == []
 
     with_exchange(scenario)

@@ -1,0 +1,53 @@
+"""When files are published: a day's the next morning, a month's on the first Monday of the next month."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from deploy.simulator.archive.names import Cycle, File, Folder
+from deploy.simulator.intervals import MONDAY_PHASE_MS, MonthGrid
+from deploy.simulator.markets import Market
+from deploy.simulator.moments import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, utc_ms
+
+#: Time of day at which new files appear.
+PUBLISHED_AT_MS = 8 * HOUR_MS + 30 * MINUTE_MS
+WEEK_MS = 7 * DAY_MS
+#: The archive of a market begins here at the earliest, whatever REST still has from before.
+BEGINS_MS = {
+    (Market.USD_M, Cycle.DAILY): utc_ms("2019-12-31"),
+    (Market.USD_M, Cycle.MONTHLY): utc_ms("2020-01-01"),
+}
+
+MONTHS = MonthGrid()
+
+
+def published_ms(file: File) -> int:
+    """Return when a file appears."""
+    if file.folder.cycle is Cycle.DAILY:
+        return file.end_ms + PUBLISHED_AT_MS
+    days_after_monday = (file.end_ms - MONDAY_PHASE_MS) % WEEK_MS
+    return file.end_ms + (WEEK_MS - days_after_monday) % WEEK_MS + PUBLISHED_AT_MS
+
+
+def periods(folder: Folder, first_ms: int, end_ms: int, now_ms: int) -> Iterator[str]:
+    """Yield the periods of files that are out, of what traded from `first_ms` until before `end_ms`, oldest first."""
+    first_ms = max(first_ms, BEGINS_MS.get((folder.market, folder.cycle), 0))
+    is_daily = folder.cycle is Cycle.DAILY
+    step = DAY_MS if is_daily else 1
+    at, last = (first_ms // DAY_MS, (end_ms - 1) // DAY_MS) if is_daily else _months(first_ms, end_ms)
+    while at <= last:
+        start_ms = at * step if is_daily else MONTHS.open_of(at)
+        file = File(folder, _text(start_ms)[: 10 if is_daily else 7])
+        if published_ms(file) > now_ms:
+            return
+        yield file.period
+        at += 1
+
+
+def _months(first_ms: int, end_ms: int) -> tuple[int, int]:
+    return MONTHS.index_at(first_ms), MONTHS.index_at(end_ms - 1)
+
+
+def _text(moment_ms: int) -> str:
+    return datetime.fromtimestamp(moment_ms // SECOND_MS, UTC).date().isoformat()
