@@ -14,10 +14,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from workers.app import app
 from workers.binance.archive_files import ArchiveFile, folder, symbols_folder
-from workers.binance.listings import Listing
+from workers.binance.listings import ALIVE, Listing
 from workers.errors import FleetError, Transient
 from workers.heart import now_ms
-from workers.lake.catalog import FRESH_MS, TRADING, Catalog, Entry
+from workers.lake.catalog import FRESH_MS, Catalog, Entry
 from workers.model import Interval, Kind, Market, Series, Source, is_symbol
 from workers.queues import PLAN
 from workers.toolbox import Toolbox
@@ -58,7 +58,7 @@ def send_catalog(market: Market) -> None:
 def fresh_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
     """Return a catalog that is at most a day old: the one in the lake, or else a new one."""
     held = tools.catalogs.newest(market)
-    if held and held.has_archive and now_ms(tools.redis) - held.made_ms < FRESH_MS:
+    if held is not None and held.has_archive and now_ms(tools.redis) - held.made_ms < FRESH_MS:
         return held
     return update_catalog(tools, market, say)
 
@@ -66,17 +66,19 @@ def fresh_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = l
 def update_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
     """Make a market's catalog, keep it in the lake and return it; the old one stays until then.
 
-    Without the archive it has only what exchangeInfo tells. Costs two listings of the market, three of each symbol of
-    the archive (its intervals, monthly and daily, and its first file), two more where it no longer trades (its last
-    files), and for each new spot symbol one call for its first candle.
+    Where the archive does not answer, what the old one knew of it stands beside what exchangeInfo tells.
+
+    Costs two listings of the market, three of each symbol of the archive (its intervals, monthly and daily, and its
+    first file), two more where it no longer trades (its last files), and for each new spot symbol one call for its
+    first candle.
     """
     began_ms, held = now_ms(tools.redis), tools.catalogs.newest(market)
     listed = {listing.symbol: listing for listing in _try(lambda: tools.client(market).exchange_info()).listings}
     try:
         archived, has_archive = _archived(tools, market, listed, say), True
     except FleetError as error:
-        say(f"catalog {market}: {error.reason}; made of exchangeInfo alone")
-        archived, has_archive = {}, False
+        say(f"catalog {market}: {error.reason}; made of exchangeInfo and of what the last catalog knew")
+        archived, has_archive = _remembered(held), False
     first = _first_candles(tools, market, listed, held, say)
     quotes = sorted({listing.quote for listing in listed.values() if listing.quote} | set(_OLD_QUOTES), key=len)
     entries = [
@@ -102,7 +104,7 @@ def _archived(
 ) -> dict[str, _Files]:
     folders = [symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
     names = sorted({name for path in folders for name in _children(tools, path)})
-    trades = {name for name, listing in listed.items() if listing.status == TRADING}
+    trades = {name for name, listing in listed.items() if listing.status in ALIVE}
     asked = [name for name in names if is_symbol(name)]
     say(f"catalog {market}: {len(listed):,} symbols listed, {len(names):,} in the archive")
     found = _side_by_side(asked, lambda name: _files(tools, market, name, name in trades), say, f"catalog {market}")
@@ -111,15 +113,14 @@ def _archived(
 
 def _files(tools: Toolbox, market: Market, symbol: str, trades: bool) -> _Files:
     by_source = {source: _intervals(tools, market, symbol, source) for source in (Source.DAILY, Source.MONTHLY)}
-    first_ms = last_ms = None
+    finest: dict[Source, Series] = {}
     for source, intervals in by_source.items():
         # 1s began years after 1m, so it tells nothing of the symbol's first day.
-        if finest := min(intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None):
-            series = Series(market, Kind.KLINES, finest, symbol)
-            if first_ms is None:
-                first_ms = _first_file(tools, series, source)
-            if not trades:
-                last_ms = max(last_ms or 0, _last_file(tools, series, source) or 0) or None
+        if interval := min(intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None):
+            finest[source] = Series(market, Kind.KLINES, interval, symbol)
+    begun = (_first_file(tools, series, source) for source, series in finest.items())
+    first_ms = next((ms for ms in begun if ms is not None), None)
+    last_ms = None if trades else _end_of_files(tools, finest)
     return _Files(tuple(sorted(by_source[Source.DAILY] | by_source[Source.MONTHLY])), first_ms, last_ms)
 
 
@@ -139,17 +140,27 @@ def _first_file(tools: Toolbox, series: Series, source: Source) -> int | None:
     return files[0].span.start_ms if files else None
 
 
-def _last_file(tools: Toolbox, series: Series, source: Source) -> int | None:
-    """Return the end of the last file. Of days only the last are listed: those after the symbol's last month."""
-    marker = ""
-    if source is Source.DAILY:
-        months = _try(lambda: list(tools.archive.keys(folder(series, Source.MONTHLY))))
-        files = [file for key in months if (file := ArchiveFile.parse(key.key))]
-        if files:
-            marker = ArchiveFile(series, Source.DAILY, files[-1].period).key
-    keys = _try(lambda: list(tools.archive.keys(folder(series, source), marker=marker)))
-    files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
-    return files[-1].span.end_ms if files else None
+def _end_of_files(tools: Toolbox, finest: dict[Source, Series]) -> int | None:
+    """Return the end of the last file: of the days from the last month on, else of that month."""
+    months, marker = list[ArchiveFile](), ""
+    if monthly := finest.get(Source.MONTHLY):
+        months = _listed(tools, folder(monthly, Source.MONTHLY), "")
+    daily = finest.get(Source.DAILY)
+    if daily and months:
+        marker = f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, months[-1].period).stem}-"
+    days = _listed(tools, folder(daily, Source.DAILY), marker) if daily else []
+    return next((files[-1].span.end_ms for files in (days, months) if files), None)
+
+
+def _listed(tools: Toolbox, prefix: str, marker: str) -> list[ArchiveFile]:
+    keys = _try(lambda: list(tools.archive.keys(prefix, marker=marker)))
+    return [file for key in keys if (file := ArchiveFile.parse(key.key))]
+
+
+def _remembered(held: Catalog | None) -> dict[str, _Files]:
+    """Return what an older catalog knew of the archive."""
+    entries = held.entries() if held is not None else []
+    return {e.symbol: _Files(e.intervals, e.archive_ms, e.last_ms) for e in entries if e.in_archive}
 
 
 def _first_candles(
@@ -158,7 +169,9 @@ def _first_candles(
     """Return the open time of the first candle of each listed symbol; it never changes, so it is asked for once."""
     if market is not Market.SPOT:
         return {name: listing.onboard_ms for name, listing in listed.items()}
-    known = {name: entry.first_ms for name in listed if held and (entry := held.get(name)) and entry.in_rest}
+    known = {
+        name: entry.first_ms for name in listed if held is not None and (entry := held.get(name)) and entry.in_rest
+    }
     asked = [name for name in listed if known.get(name) is None and is_symbol(name)]
     ask = lambda name: tools.client(market).first_open_ms(name, Interval.M1)  # noqa: E731
     return known | dict(zip(asked, _side_by_side(asked, ask, say, "first candles of spot"), strict=True))
@@ -168,7 +181,7 @@ def _entry(
     market: Market, symbol: str, listing: Listing | None, files: _Files | None, first_ms: int | None, quotes: list[str]
 ) -> Entry:
     base, quote = (listing.base, listing.quote) if listing else _guessed(symbol, quotes)
-    has_ended = listing is None or listing.status != TRADING
+    has_ended = listing is None or listing.status not in ALIVE
     delivery_ms = listing.delivery_ms if listing else None
     archive_ms = files.first_ms if files else None
     return Entry(

@@ -54,7 +54,8 @@ def main() -> None:
 def status(run: str | None, as_json: bool) -> None:
     """Tell how a run stands; without RUN, of all that are under way, or of the last one."""
     from tasks.progress import Runs
-    from tasks.watch import status_line, summary
+    from tasks.summary import summary
+    from tasks.watch import status_line
 
     with fleet() as tools:
         choose.check_redis(tools)

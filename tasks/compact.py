@@ -189,7 +189,7 @@ def _publish(
     _report_disputes(tools, runs, run, block, verdict.disputed)
     _report_gaps(runs, run, block, loaded, known, policy)
     from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
-    counts = Counter(klines=from_files)
+    counts = Counter(klines=from_files, file_klines=from_files)
     opened = verdict.rows[time_column(series.kind)].dt.timestamp("ms")
     for month, bounds in months_of(block.span):
         if covered := spans.clip(known, bounds):

@@ -153,7 +153,8 @@ def _send(tools: Toolbox, request: Request, notes: dict[str, str]) -> str:
 def _follow(tools: Toolbox, run: str, as_json: bool, crew: Crew | None) -> int:
     """Show a run to its end and return the exit code; Ctrl-C and SIGTERM cancel it."""
     from tasks.progress import Runs, State
-    from tasks.watch import follow, summary
+    from tasks.summary import summary
+    from tasks.watch import follow
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from tasks.messages import send_compact, send_fetch, send_plan
 from tasks.policy import policy_for
 from tasks.progress import FETCHING, Runs, State, compact_lease, fetch_lease
 from tasks.request import Request
+from tasks.summary import keep_report
 from workers.app import app
 from workers.binance.markets import page_count
 from workers.errors import FleetError, Transient
@@ -245,6 +246,8 @@ class Planner:
             return False
         progress = self._runs.progress(self._run)
         state = State.INCOMPLETE if progress and progress.failed else State.COMPLETE
+        if progress:
+            keep_report(self._tools, progress)
         self._runs.end(self._run, state)
         logger.info("run %s is %s", self._run, state)
         return True

@@ -88,7 +88,8 @@ class Progress:
 
 COUNTERS = (
     "windows", "windows_done", "windows_failed", "calls_issued", "calls_done", "calls_ahead", "calls", "retries",
-    "weight", "klines", "waited_ms", "bytes", "files", "blocks", "blocks_done", "blocks_held", "rows", "changed",
+    "weight", "klines", "file_klines", "waited_ms", "bytes", "files", "blocks", "blocks_done", "blocks_held", "rows",
+    "changed",
 )  # fmt: skip
 
 

@@ -47,9 +47,10 @@ def _shared(catalogs: Mapping[Market, Catalog], markets: list[Market]) -> Iterat
 
 def _by_assets(catalog: Catalog) -> dict[tuple[str, str], str]:
     named: dict[tuple[str, str], str] = {}
+    dollars = _DOLLARS if catalog.market is Market.COIN_M else {}
     for entry in catalog.entries():
         if entry.base and entry.quote and _is_lasting(entry):
-            named.setdefault((entry.base, _DOLLARS.get(entry.quote, entry.quote)), entry.symbol)
+            named.setdefault((entry.base, dollars.get(entry.quote, entry.quote)), entry.symbol)
     return named
 
 

@@ -72,7 +72,7 @@ def choose_symbols(
 ) -> Chosen:
     """Return the symbols that are meant; RequestError for one that nobody knows."""
     if wish.names is None:
-        return _all(tools, market, kind, wish, say)
+        return _all(tools, market, kind, wish, mode, say)
     known = [name for name in wish.names if _is_known(tools, Series(market, kind, interval, name), mode)]
     unknown = [name for name in wish.names if name not in set(known)]
     if unknown and not (known and wish.skip_unknown):
@@ -83,9 +83,11 @@ def choose_symbols(
     return Chosen(tuple(known), notes)
 
 
-def _all(tools: Toolbox, market: Market, kind: Kind, wish: Wish, say: Callable[[str], None]) -> Chosen:
+def _all(tools: Toolbox, market: Market, kind: Kind, wish: Wish, mode: Mode, say: Callable[[str], None]) -> Chosen:
     catalog = fresh_catalog(tools, market, say)
     entries = catalog.entries(wish.quote, wish.status)
+    if mode is Mode.REST:
+        entries = [entry for entry in entries if entry.in_rest]
     if kind is Kind.INDEX:
         names = list(dict.fromkeys(entry.pair for entry in entries if entry.pair))
     else:
@@ -103,15 +105,18 @@ def _all(tools: Toolbox, market: Market, kind: Kind, wish: Wish, say: Callable[[
 
 
 def _is_known(tools: Toolbox, series: Series, mode: Mode) -> bool:
-    """Whether REST knows the symbol, or at least the archive has files of it; not, where that does not answer."""
+    """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it does not tell."""
     if tools.listings.of(series) is not None:
         return True
     if mode is Mode.REST:
         return False
     try:
         return tools.shelves.of(series).life() is not None
-    except FleetError:
-        return False
+    except FleetError as error:
+        raise RequestError(
+            f"market {series.market} does not list {series.symbol}, and the archive does not tell whether it has files "
+            f"of it: {error.reason}; nothing was queued"
+        ) from error
 
 
 def _hint(tools: Toolbox, market: Market, name: str) -> str:

@@ -197,6 +197,14 @@ class Exchange(Process):
     def faults(self, rates: dict[str, float], **options: Any) -> None:
         self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
 
+    def files(self) -> list[dict[str, Any]]:
+        """Return the calls for files of the archive, not those for its lists."""
+        calls = self.ask("GET", "archive")["calls"]
+        return [call for call in calls if call["path"].startswith("data/")]
+
+    def archive_faults(self, rates: dict[str, float], **options: Any) -> None:
+        self.ask("PUT", "archive", {"rates": rates, **options})
+
     @property
     def env(self) -> dict[str, str]:
         rest = dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
@@ -329,15 +337,17 @@ class Wanted:
     interval: str = "1m"
     source: str = "rest"
     """Which lane is tested; what `auto` makes of a small request is REST as well."""
+    kind: str = "klines"
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        series = ("--market", self.market, "--symbols", ",".join(self.symbols), "--interval", self.interval)
-        return (*series, "--start", self.start, "--end", self.end, "--source", self.source)
+        series = ("--market", self.market, "--kind", self.kind, "--symbols", ",".join(self.symbols))
+        range_ = ("--interval", self.interval, "--start", self.start, "--end", self.end)
+        return (*series, *range_, "--source", self.source)
 
     def truth(self, symbol: str) -> pl.DataFrame:
         """Return what a perfect lake holds of one symbol."""
-        return truth_frame(self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end))
+        return truth_frame(self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end), self.kind)
 
     @property
     def klines(self) -> int:
@@ -347,7 +357,8 @@ class Wanted:
     def assert_held(self, fleet: Fleet) -> None:
         """The lake equals the exchange's truth row by row, and nothing is left in the raw zone."""
         for symbol in self.symbols:
-            held, truth = lake_frame(fleet.store_url, self.market, symbol, self.interval), self.truth(symbol)
+            held = lake_frame(fleet.store_url, self.market, symbol, self.interval, self.kind)
+            truth = self.truth(symbol)
             assert held.height == truth.height, f"{symbol}: {held.height} rows, {truth.height} exist"
             assert held["open_time"].is_unique().all(), f"{symbol}: a candle is held twice"
             assert held.equals(truth), f"{symbol}: a row differs"
@@ -356,10 +367,13 @@ class Wanted:
             assert not left, f"raw objects were left: {left[:5]}"
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
-        """The same request again asks the exchange for no kline."""
+        """The same request again asks the exchange for no row, and the archive for no file."""
         fleet.exchange.ask("DELETE", "calls")
-        assert fleet.download(*self.arguments)["requests"] == 0
+        fleet.exchange.ask("DELETE", "archive")
+        told = fleet.download(*self.arguments)
+        assert (told["requests"], told["files"]) == (0, 0)
         assert fleet.exchange.calls() == []
+        assert fleet.exchange.files() == []
 
 
 def ms_of(day: str) -> int:
@@ -367,23 +381,25 @@ def ms_of(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def truth_frame(market: str, symbol: str, interval: str, start_ms: int, end_ms: int) -> pl.DataFrame:
+def truth_frame(
+    market: str, symbol: str, interval: str, start_ms: int, end_ms: int, kind: str = "klines"
+) -> pl.DataFrame:
     """Return what a perfect lake holds of a generated symbol."""
-    csv = truth(market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000)
-    schema = SCHEMAS[Kind.KLINES]
+    csv = truth(market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000, kind=kind)
+    schema = SCHEMAS[Kind(kind)]
     if not csv:
         return schema.to_frame()
     wire = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
     return pl.read_csv(csv, has_header=False, schema=wire).cast(schema)
 
 
-def lake_frame(store: Path | str, market: str, symbol: str, interval: str) -> pl.DataFrame:
+def lake_frame(store: Path | str, market: str, symbol: str, interval: str, kind: str = "klines") -> pl.DataFrame:
     """Return every row the lake holds of a series, read as any user of Polars would, in the files' order."""
-    folder = keys.series_folder("lake", Series(Market(market), Kind.KLINES, Interval(interval), symbol))
+    folder = keys.series_folder("lake", Series(Market(market), Kind(kind), Interval(interval), symbol))
     if str(store).startswith("s3://"):
         return pl.read_parquet(f"{store}/{folder}/*.parquet", storage_options=s3_options(), hive_partitioning=False)
     files = sorted((Path(store) / folder).glob("*.parquet"))
-    return pl.concat([pl.read_parquet(file) for file in files]) if files else SCHEMAS[Kind.KLINES].to_frame()
+    return pl.concat([pl.read_parquet(file) for file in files]) if files else SCHEMAS[Kind(kind)].to_frame()
 
 
 def s3_options() -> dict[str, str]:

@@ -64,7 +64,7 @@ class Policy:
 
     @property
     def is_rest_only(self) -> bool:
-        return self.is_listed and (self.mode is Mode.REST or (self.mode is Mode.AUTO and self.is_small))
+        return self.mode is Mode.REST or (self.is_listed and self.mode is Mode.AUTO and self.is_small)
 
     def prefers_files(self, files: int, series: Series, parts: Iterable[Span]) -> bool:
         """Return whether so many files are done with sooner than REST with `parts`."""
@@ -90,7 +90,7 @@ def cut(block: Block, parts: list[Span], shelf: Shelf, policy: Policy, *, now_ms
     """Return the windows that fetch the missing `parts` of a block; asks the shelf only where files may pay."""
     series = block.series
     if policy.is_rest_only or not parts:
-        return Cut(list(windows(block, parts)))
+        return Cut(list(windows(block, parts))) if policy.may_rest else Cut([], parts)
     published = shelf.monthly()
     by_month = {month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)}
     in_files = {month: pieces for month, pieces in by_month.items() if month in published}

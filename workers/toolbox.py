@@ -122,7 +122,7 @@ class Toolbox:
     def lives(self) -> Lives:
         from workers.binance.lives import Lives
 
-        return Lives(self.listings, self.shelves)
+        return Lives(self.listings, self.shelves, self.catalogs.fresh)
 
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""

@@ -47,10 +47,13 @@ def missing_in(series: Series, version: Version) -> list[Span]:
     if not interval.is_grid:
         return []
     times = version.rows[time_column(series.kind)].dt.timestamp("ms")
-    had = times if interval in (Interval.MO1, Interval.W1) else times - times % interval.step_ms
     wanted = _opens(interval, version.span)
-    if had.n_unique() >= wanted.len():
-        return []
+    if interval in (Interval.MO1, Interval.W1):
+        had = times
+    else:
+        had = times - times % interval.step_ms
+        if had.n_unique() == wanted.len() and had.first() == wanted.first() and had.last() == wanted.last():
+            return []
     gone = wanted.filter(~wanted.is_in(had.implode()))
     return spans.union(Span(at, interval.advance(at, 1)).clip(version.span) for at in gone)
 
@@ -95,8 +98,8 @@ def settle(kind: Kind, versions: Sequence[Version], held: pl.DataFrame) -> Verdi
         return Verdict(merge(kind, SCHEMAS[kind].to_frame(), rows), _no_dispute(kind))
     tagged = pl.concat(
         [
-            _tagged(kind, held, "lake", 0),
-            *(_tagged(kind, version.rows, version.source, _RANK[version.source]) for version in ranked),
+            _tagged(kind, held, "lake", 0, -1),
+            *(_tagged(kind, v.rows, v.source, _RANK[v.source], at) for at, v in enumerate(ranked)),
         ]
     ).filter(pl.col("_moment").is_duplicated())
     told = [name for name in _told(kind) if name != time_column(kind)]
@@ -109,7 +112,11 @@ def settle(kind: Kind, versions: Sequence[Version], held: pl.DataFrame) -> Verdi
         return Verdict(merge(kind, SCHEMAS[kind].to_frame(), rows), _no_dispute(kind))
     # What only the lake holds has no vote and the lowest rank: it stands against nobody.
     weight = pl.col("_votes") * 10 + pl.col("_best")
-    disputed = counted.with_columns(stands=weight == weight.max().over("_moment")).sort("_moment", "_rank")
+    heaviest = counted.with_columns(_stands=weight == weight.max().over("_moment"))
+    # Where one source says two things, the later of its versions stands, and all that say the same.
+    later = pl.col("_at").filter("_stands").max().over("_moment")
+    same = pl.struct(told) == pl.struct(told).filter(pl.col("_at") == later).first().over("_moment")
+    disputed = heaviest.with_columns(stands=pl.col("_stands") & same).sort("_moment", "_rank", "_at")
     winners = disputed.filter("stands").select(SCHEMAS[kind].names())
     disputed = disputed.select("source", "stands", *SCHEMAS[kind].names())
     return Verdict(merge(kind, merge(kind, SCHEMAS[kind].to_frame(), rows), winners), disputed)
@@ -133,8 +140,9 @@ def _told(kind: Kind) -> list[str]:
     return ["last_funding_rate"] if kind is Kind.FUNDING else SCHEMAS[kind].names()
 
 
-def _tagged(kind: Kind, rows: pl.DataFrame, source: str, rank: int) -> pl.DataFrame:
-    return rows.with_columns(source=pl.lit(str(source)), _rank=pl.lit(rank), _moment=moments(kind, rows))
+def _tagged(kind: Kind, rows: pl.DataFrame, source: str, rank: int, at: int) -> pl.DataFrame:
+    marks = {"source": pl.lit(str(source)), "_rank": pl.lit(rank), "_at": pl.lit(at)}
+    return rows.with_columns(**marks, _moment=moments(kind, rows))
 
 
 def _no_dispute(kind: Kind) -> pl.DataFrame:

@@ -40,6 +40,7 @@ _PIECE_BYTES = 1 << 18
 _PATIENCE = 30
 
 _NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
+_LISTING = f"{{{_NAMESPACE['s3']}}}ListBucketResult"
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
 
@@ -155,9 +156,13 @@ class Archive:
         try:
             url = f"{self._base_url}/{quote(key)}"
             with self._session.head(url, timeout=self._timeout_s, allow_redirects=False) as response:
-                return response.status_code == HTTPStatus.OK
+                status = response.status_code
         except (requests.RequestException, HTTPError, OSError) as error:
             raise Unreachable(f"{key}: {type(error).__name__}: {error}; nothing was kept") from error
+        fault = None if status == HTTPStatus.OK else _error(key, status, {}, b"")
+        if fault is not None and not isinstance(fault, NotPublished):
+            raise fault
+        return fault is None
 
     def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         what = f"the archive's list of {asked['prefix']!r}"
@@ -169,7 +174,7 @@ class Archive:
             page = ElementTree.fromstring(body)
         except ElementTree.ParseError as error:
             raise BadAnswer(f"{what}: {error} in {body[:120]!r}") from error
-        if not page.tag.endswith("ListBucketResult"):
+        if page.tag != _LISTING:
             raise BadAnswer(f"{what}: a {page.tag} came instead of a listing")
         return page
 
@@ -212,12 +217,15 @@ def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> F
 def _listed(entry: ElementTree.Element) -> ListedKey:
     told = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
     modified = told.get("LastModified")
-    return ListedKey(
-        told["Key"],
-        told.get("ETag", "").strip('"'),
-        int(datetime.fromisoformat(modified).timestamp() * 1000) if modified else 0,
-        int(told.get("Size") or 0),
-    )
+    try:
+        return ListedKey(
+            told["Key"],
+            told.get("ETag", "").strip('"'),
+            int(datetime.fromisoformat(modified).timestamp() * 1000) if modified else 0,
+            int(told.get("Size") or 0),
+        )
+    except (KeyError, ValueError) as error:
+        raise BadAnswer(f"the archive's list tells of an object {told}: {error!r}; it was not believed") from error
 
 
 def _is_truncated(page: ElementTree.Element) -> bool:

@@ -8,6 +8,7 @@ symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`. A 
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -21,7 +22,7 @@ _MONTHLY_ONLY = frozenset({Interval.D3, Interval.W1, Interval.MO1, Interval.EVEN
 
 _KEY = re.compile(
     r"data/(?P<market>spot|futures/um|futures/cm)/(?P<source>monthly|daily)/(?P<kind>[A-Za-z]+)/(?P<symbol>[^/]+)/"
-    r"(?:(?P<interval>[0-9a-z]+)/)?(?P=symbol)-(?P<spelled>[0-9A-Za-z]+)-(?P<period>\d{4}-\d{2}(?:-\d{2})?)\.zip"
+    r"(?:(?P<interval>[0-9a-z]+)/)?(?P=symbol)-(?P<spelled>[0-9A-Za-z]+)-(?P<period>[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip"
 )
 
 #: The largest CSV that is unpacked; a month of 1s candles has about 400 MB.
@@ -53,6 +54,13 @@ class ArchiveFile:
         is_day = len(self.period) > len("2024-01")
         return Span(start_ms, start_ms + DAY_MS if is_day else Interval.MO1.advance(start_ms, 1))
 
+    @property
+    def _is_possible(self) -> bool:
+        """Whether the archive could have such a file: funding alone has no interval, long candles have no days."""
+        is_grid = self.series.interval.is_grid is (self.series.kind is not Kind.FUNDING)
+        has_source = self.source is Source.MONTHLY or has_daily(self.series)
+        return is_grid and has_source and self == ArchiveFile.of(self.series, self.source, self.span.start_ms)
+
     @classmethod
     def of(cls, series: Series, source: Source, ms: int) -> ArchiveFile:
         """Return the file that holds the moment `ms`."""
@@ -71,7 +79,7 @@ class ArchiveFile:
         try:
             series = Series.parse(f"{markets[found['market']]}/{found['kind']}/{spelled}/{found['symbol']}")
             file = cls(series, Source(found["source"]), found["period"])
-            return file if file.key == key and not file.span.is_empty else None
+            return file if file.key == key and file._is_possible else None
         except (ValueError, RequestError):
             return None
 
@@ -103,7 +111,7 @@ def member(body: bytes, stem: str) -> bytes:
                 size = archive.getinfo(names[0]).file_size
                 raise ArchiveDamaged(f"{stem}.zip unpacks to {size:,} bytes; nothing was merged")
             return archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError) as error:
         raise ArchiveDamaged(f"{stem}.zip does not unpack: {error}; nothing was merged") from error
 
 

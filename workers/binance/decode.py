@@ -40,7 +40,7 @@ def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise BadAnswer(f"rows that are no klines: {error}; nothing was merged") from error
     frame = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-    if frame.null_count().sum_horizontal().item():
+    if frame.null_count().sum_horizontal().item() or not _is_finite(frame):
         raise BadAnswer("rows of klines that lack a value; nothing was merged")
     return frame
 
@@ -70,9 +70,15 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         frame = frame.with_columns(mark_price=pl.lit(None, pl.Float64))
     told = [name for name in wire.names() if name in SCHEMAS[kind]]
     frame = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-    if frame.height != count or frame.select(told).null_count().sum_horizontal().item():
+    is_whole = frame.height == count and not frame.select(told).null_count().sum_horizontal().item()
+    if not is_whole or not _is_finite(frame):
         raise ArchiveDamaged(f"{count:,} lines gave {frame.height:,} rows, some without a value; nothing was merged")
     return _once(kind, frame)
+
+
+def _is_finite(frame: pl.DataFrame) -> bool:
+    """Return whether every number is one: `nan` and `inf` are numbers to a CSV reader, and no prices."""
+    return all(frame[name].is_finite().all() for name, dtype in frame.schema.items() if dtype.is_float())
 
 
 def _once(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,9 @@ from workers.model import Kind, Market, Series, Span
 if TYPE_CHECKING:
     from workers.binance.rest import RestClient
 
+#: The status of what trades, whether or not it is halted for the moment.
+ALIVE = ("TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", "")
+
 #: How long an exchangeInfo is believed, seconds.
 FRESH_S = 3600
 

@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from workers.binance.archive_files import has_daily
 from workers.errors import Transient
-from workers.model import Series, Source, Span
+from workers.model import Interval, Series, Source, Span, iso, month_start
 
 if TYPE_CHECKING:
     from workers.binance.archive import Archive, Published
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FRESH_S = 600.0
 #: Tries of one listing and the longest pause between two, seconds.
 TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Months that may have daily files before they have a monthly one: published weeks after their end, late for weeks.
+_MONTHS_AHEAD = 4
 #: Series whose listings are kept at once.
 _MOST_KEPT = 2000
 
@@ -48,11 +50,24 @@ class Shelf:
             days = self._list(Source.DAILY, "") if has_daily(self._series) else {}
             spanned = [published.file.span for published in days.values()]
         else:
-            spanned = [published.file.span for published in months.values()]
-            after = spanned[-1].end_ms
-            from_the_next = self.daily(self._series.block(after).period) if not self._series.interval.is_coarse else {}
-            spanned += [published.file.span for published in from_the_next.values()]
+            of_months = [published.file.span for published in months.values()]
+            return Span(of_months[0].start_ms, self._end_ms(of_months[-1]))
         return Span(spanned[0].start_ms, spanned[-1].end_ms) if spanned else None
+
+    def _end_ms(self, last: Span) -> int:
+        """Return the end of the last file: a symbol may end within its last month, or before there is a file of it."""
+        ends_ms, month = last.end_ms, last
+        for _ in range(_MONTHS_AHEAD):
+            month = Span(month.end_ms, Interval.MO1.advance(month.end_ms, 1))
+            if not (days := self._days(month.start_ms)):
+                break
+            ends_ms = days[-1].end_ms
+        within = self._days(last.start_ms) if ends_ms == last.end_ms else []
+        return within[-1].end_ms if within else ends_ms
+
+    def _days(self, ms: int) -> list[Span]:
+        """Return the days of a month that there are files of."""
+        return [published.file.span for published in self.daily(iso(month_start(ms))[: len("2024-01")]).values()]
 
     def _list(self, source: Source, month: str) -> dict[str, Published]:
         key = (source, month)

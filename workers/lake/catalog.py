@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import difflib
 import io
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 import polars as pl
 
-from workers.errors import PartitionDamaged
+from workers.clock import Clock, WallClock
+from workers.errors import FleetError, PartitionDamaged
 from workers.lake import keys
 from workers.lake.files import Files
 from workers.model import DAY_MS, Market, Span
 from workers.schema import MOMENT
 
+logger = logging.getLogger(__name__)
+
 #: A catalog of this age is used as it is; an older one is made anew first.
 FRESH_MS = DAY_MS
+#: What was read of a catalog is believed so long.
+_LOOK_MS = 600_000
 #: Dated files that are kept of a market: a week, to see what changed.
 KEPT = 7
 #: A life without an end that is known.
@@ -142,20 +148,44 @@ class Catalog:
 class Catalogs:
     """The catalogs in the lake; a newer one stands beside the older ones, of which a week is kept."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, clock: Clock | None = None) -> None:
         self._files = files
+        self._clock = clock or WallClock()
+        self._seen: dict[Market, tuple[int, Catalog | None]] = {}
+
+    def fresh(self, market: Market) -> Catalog | None:
+        """Return the newest catalog if it is at most a day old; looked up once in ten minutes."""
+        now_ms = self._clock.now_ms()
+        looked_ms, catalog = self._seen.get(market, (None, None))
+        if looked_ms is None or not looked_ms <= now_ms < looked_ms + _LOOK_MS:
+            try:
+                catalog = self.newest(market)
+            except FleetError as error:
+                logger.warning("the catalog of %s cannot be used: %s", market, error)
+                catalog = None
+            self._seen[market] = now_ms, catalog
+        return catalog if catalog and now_ms - catalog.made_ms < FRESH_MS else None
 
     def newest(self, market: Market) -> Catalog | None:
-        """Return the newest catalog of a market, None where there is none."""
-        listed = [entry.key for entry in self._files.list(keys.catalog_folder(market))]
-        body = self._files.read(max(listed)) if listed else None
-        return Catalog.of_parquet(body) if body else None
+        """Return the newest catalog of a market that can be read, None where there is none."""
+        for key in reversed(self._listed(market)):
+            body = self._files.read(key)
+            try:
+                return Catalog.of_parquet(body) if body else None
+            except PartitionDamaged as error:
+                logger.warning("%s: %s; an older one is used", key, error.reason)
+        return None
 
     def store(self, catalog: Catalog) -> str:
         """Keep a catalog under its day, in place of an earlier one of that day, and return its key."""
         day = f"{datetime.fromtimestamp(catalog.made_ms / 1000, UTC):%Y-%m-%d}"
         key = keys.catalog(catalog.market, day)
         self._files.put(key, catalog.to_parquet())
-        listed = sorted(entry.key for entry in self._files.list(keys.catalog_folder(catalog.market)))
-        self._files.delete(listed[:-KEPT])
+        self._seen.pop(catalog.market, None)
+        self._files.delete(self._listed(catalog.market)[:-KEPT])
         return key
+
+    def _listed(self, market: Market) -> list[str]:
+        """Return the keys of a market's catalogs, oldest first; what else lies there is not ours."""
+        listed = (entry.key for entry in self._files.list(keys.catalog_folder(market)))
+        return sorted(key for key in listed if keys.is_catalog(market, key))

@@ -41,25 +41,24 @@ class Coverage:
 
     def covered(self, series: Series) -> list[Span]:
         """Return the time for which the lake holds every row that exists, oldest first."""
-        footers = self.footers(self._files.list(keys.series_folder("lake", series)))
+        footers = self.footers(keys.series_folder("lake", series))
         return spans.union(span for footer in footers.values() for span in footer.covered)
 
     def covered_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, list[Span]]:
         """Return the same for every symbol that the lake holds anything of, in one listing."""
-        listed = self._files.list(keys.group_folder("lake", market, kind, interval))
         held: dict[str, list[Span]] = {}
-        for key, footer in self.footers(listed).items():
+        for key, footer in self.footers(keys.group_folder("lake", market, kind, interval)).items():
             held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
         return {symbol: spans.union(covered) for symbol, covered in held.items()}
 
     def origins(self, series: Series) -> list[Origin]:
         """Return where the held rows of a series came from, oldest first."""
-        footers = self.footers(self._files.list(keys.series_folder("lake", series)))
+        footers = self.footers(keys.series_folder("lake", series))
         return sorted(origin for footer in footers.values() for origin in footer.origins)
 
-    def footers(self, entries: Iterable[Entry]) -> dict[str, Footer]:
-        """Return the footers of the partitions among the objects of a listing, by key."""
-        partitions = [entry for entry in entries if keys.month_of(entry.key)]
+    def footers(self, folder: str) -> dict[str, Footer]:
+        """Return the footers of the partitions below a folder, by key."""
+        partitions = self._partitions(folder)
         known = self._memory.recall(partitions)
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
@@ -67,8 +66,14 @@ class Coverage:
                 read = list(readers.map(self._read, unknown))
         else:
             read = [self._read(entry) for entry in unknown]
-        self._memory.keep(zip(unknown, read, strict=True))
+        if unknown:
+            # A partition that was replaced between the listing and the reading must not be remembered as the old one.
+            still = set(self._partitions(folder))
+            self._memory.keep((entry, footer) for entry, footer in zip(unknown, read, strict=True) if entry in still)
         return known | {entry.key: footer for entry, footer in zip(unknown, read, strict=True)}
+
+    def _partitions(self, folder: str) -> list[Entry]:
+        return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]
 
     def _read(self, entry: Entry) -> Footer:
         return footer_of(lambda size: self._files.tail(entry.key, size), entry.key)
@@ -96,7 +101,7 @@ class Memory:
                 for key, etag, footer in self._run(asked, [self._store, *batch]):
                     if etags[key] == etag:
                         found[key] = Footer.of(json.loads(footer))
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError) as error:
             logger.warning("coverage: what was remembered in %s cannot be read: %s", self._path, error)
         return found
 
@@ -109,7 +114,7 @@ class Memory:
             with self._lock, closing(self._open(self._path)) as memory, memory:
                 memory.executemany("REPLACE INTO footers VALUES (?, ?, ?, ?)", rows)
                 memory.execute("DELETE FROM footers WHERE rowid <= (SELECT max(rowid) FROM footers) - ?", [_MOST_KEPT])
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             logger.warning("coverage: nothing can be remembered in %s: %s", self._path, error)
 
     def _run(self, statement: str, values: list[str]) -> list[tuple[str, str, str]]:
@@ -121,7 +126,9 @@ class Memory:
     def _open(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         memory = sqlite3.connect(path, timeout=10)
-        memory.execute("PRAGMA journal_mode = WAL")
+        # Changing to it fails while others are at work, whatever the timeout; once changed, it stays.
+        if memory.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            memory.execute("PRAGMA journal_mode = WAL")
         memory.execute("PRAGMA synchronous = OFF")
         memory.execute(
             "CREATE TABLE IF NOT EXISTS footers (store TEXT, key TEXT, etag TEXT, footer TEXT, UNIQUE (store, key))"

@@ -72,6 +72,11 @@ def catalog(market: Market, day: str) -> str:
     return f"{catalog_folder(market)}/{day}.parquet"
 
 
+def is_catalog(market: Market, key: str) -> bool:
+    """Return whether `catalog` gives this key for some day."""
+    return bool(re.fullmatch(re.escape(catalog_folder(market)) + r"/[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet", key))
+
+
 def report(run: str, name: str) -> str:
     """Return the key of something a run has to report."""
     return f"reports/{run}/{name}"

@@ -89,9 +89,9 @@ class ArchiveRoutes:
         """Make files wrong at these rates from now on; no rates, none."""
         wanted = dict(await request.json())
         rates = {FileFault(name): float(rate) for name, rate in wanted.pop("rates", {}).items()}
-        only = Cycle(wanted["only"]) if wanted.pop("only", None) else None
+        only = wanted.pop("only", None)
         self._archive.latency_ms = float(wanted.pop("latency_ms", self._archive.latency_ms))
-        self._archive.plan = FilePlan(rates=rates, only=only, **wanted)
+        self._archive.plan = FilePlan(rates=rates, only=Cycle(only) if only else None, **wanted)
         return web.json_response({})
 
     async def reissue(self, request: web.Request) -> web.Response:

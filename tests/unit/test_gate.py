@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.autoscale import Gate
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(width: int, clock: Clock, most: int = 100, *, rtt_ms: float = 100) -> Gate:
+    """A gate that good answers have opened so wide, still doubling."""
+    gate = Gate(most, clock)
+    while gate.width < width:
+        gate.answered(rtt_ms=rtt_ms)
+    assert gate.width == width
+    return gate
+
+
+@pytest.mark.parametrize(("most", "width"), [(1, 1), (3, 3), (4, 4), (1000, 4)])
+def test_it_opens_from_a_few_calls_and_never_beyond_the_most(most: int, width: int) -> None:
+    assert Gate(most).width == width
+
+
+def test_it_doubles_every_round_trip_while_nothing_gets_slower() -> None:
+    gate = Gate(50, Clock())
+    for width in (8, 16, 32, 50, 50):
+        for _ in range(gate.width):
+            gate.answered(rtt_ms=100)
+        assert gate.width == width
+
+
+def test_after_its_first_jam_it_widens_by_one_a_round_trip() -> None:
+    clock = Clock()
+    gate = opened(20, clock)
+    gate.failed()
+    assert gate.width == 14
+    for width in (14, 15, 16, 17):
+        for _ in range(15):
+            gate.answered(rtt_ms=100)
+        assert width <= gate.width <= width + 1
+
+
+def test_slower_answers_narrow_it_by_a_third_once_a_round_trip() -> None:
+    clock = Clock()
+    gate = opened(20, clock)
+    for _ in range(40):
+        gate.answered(rtt_ms=2000)
+    assert gate.width in (14, 15, 16)
+    narrowed = gate.width
+    clock.now += 2.1
+    gate.answered(rtt_ms=2000)
+    assert gate.width == int(narrowed * 0.7)
+
+
+def test_one_slow_answer_among_quick_ones_does_not_narrow_it() -> None:
+    gate = opened(20, Clock())
+    gate.answered(rtt_ms=1000)
+    assert gate.width == 21
+
+
+@pytest.mark.parametrize("rtt_ms", [1, 20, 40])
+def test_differences_as_small_as_chance_do_not_narrow_it(rtt_ms: int) -> None:
+    gate = opened(20, Clock(), rtt_ms=1)
+    for _ in range(200):
+        gate.answered(rtt_ms=rtt_ms)
+    assert gate.width == 100
+
+
+def test_a_burst_of_failures_narrows_it_once() -> None:
+    clock = Clock()
+    gate = opened(20, clock)
+    for _ in range(19):
+        gate.failed()
+    assert gate.width == 14
+    clock.now += 0.099
+    gate.failed()
+    assert gate.width == 14
+    clock.now += 0.002
+    gate.failed()
+    assert gate.width == 9
+
+
+def test_failures_without_end_leave_one_call_through_to_ask() -> None:
+    clock = Clock()
+    gate = opened(20, clock)
+    for _ in range(50):
+        clock.now += 1
+        gate.failed()
+    assert gate.width == 1
+    gate.answered(rtt_ms=100)
+    assert gate.width == 2
+
+
+def test_failures_before_the_first_answer_narrow_it_too() -> None:
+    clock = Clock()
+    gate = Gate(50, clock)
+    gate.failed()
+    assert gate.width == 2
+    gate.answered(rtt_ms=100)
+    assert gate.width == 3
+
+
+def test_a_longer_road_is_not_taken_for_a_jam_for_ever() -> None:
+    clock = Clock()
+    gate = opened(20, clock, rtt_ms=50)
+    widths = []
+    for _ in range(4000):
+        clock.now += 0.5
+        gate.answered(rtt_ms=400)
+        widths.append(gate.width)
+    assert min(widths) == 1
+    assert widths[-1] > 20
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("failed"), st.just(0.0)),
+        st.tuples(st.just("answered"), st.floats(0, 60_000)),
+        st.tuples(st.just("passed"), st.floats(0, 100)),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=200)
+@given(most=st.integers(1, 100), told=events)
+def test_errors_never_widen_it_whatever_came_before(most: int, told: list[tuple[str, float]]) -> None:
+    clock = Clock()
+    gate = Gate(most, clock)
+    for what, number in told:
+        before = gate.width
+        if what == "failed":
+            gate.failed()
+            assert gate.width <= before
+        elif what == "answered":
+            gate.answered(rtt_ms=number)
+            assert gate.width <= before + 1
+        else:
+            clock.now += number
+        assert 1 <= gate.width <= most
+
+
+class Crowd:
+    """Threads that stand at a gate, and leave one by one when told."""
+
+    def __init__(self, gate: Gate, size: int) -> None:
+        self.inside = self.highest = self.served = 0
+        self._gate = gate
+        self._changed = threading.Condition()
+        self._out = threading.Semaphore(0)
+        self.threads = [threading.Thread(target=self._go, daemon=True) for _ in range(size)]
+        for thread in self.threads:
+            thread.start()
+
+    def _go(self) -> None:
+        with self._gate:
+            with self._changed:
+                self.inside += 1
+                self.highest = max(self.highest, self.inside)
+                self._changed.notify_all()
+            self._out.acquire()
+            with self._changed:
+                self.inside -= 1
+                self.served += 1
+                self._changed.notify_all()
+
+    def release(self, number: int = 1) -> None:
+        self._out.release(number)
+
+    def until(self, *, inside: int | None = None, served: int = 0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: self.served >= served and inside in (None, self.inside), timeout=10
+            ), (self.inside, self.served)
+
+
+def test_it_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
+    crowd = Crowd(Gate(3), 20)
+    for gone in range(1, 21):
+        crowd.release()
+        crowd.until(served=gone)
+    for thread in crowd.threads:
+        thread.join(10)
+    assert (crowd.served, crowd.inside) == (20, 0)
+    assert crowd.highest <= 3
+
+
+def test_each_good_answer_wakes_one_who_waits() -> None:
+    gate = Gate(10, Clock())
+    crowd = Crowd(gate, 10)
+    crowd.until(inside=4)
+    for inside in range(5, 11):
+        gate.answered(rtt_ms=100)
+        crowd.until(inside=inside)
+    crowd.release(10)
+    crowd.until(inside=0, served=10)
+
+
+def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room() -> None:
+    gate = Gate(4, Clock())
+    crowd = Crowd(gate, 6)
+    crowd.until(inside=4)
+    gate.failed()
+    assert gate.width == 2
+    for gone, inside in ((1, 3), (2, 2), (3, 2), (4, 2)):
+        crowd.release()
+        crowd.until(served=gone, inside=inside)
+    crowd.release(2)
+    crowd.until(inside=0, served=6)
+    assert crowd.highest == 4
+
+
+def test_a_call_that_fails_gives_its_place_back() -> None:
+    gate = Gate(1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError), gate:
+            raise RuntimeError
+    with gate:
+        pass
