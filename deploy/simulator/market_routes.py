@@ -16,7 +16,7 @@ from deploy.simulator.exchange import Call, Exchange
 from deploy.simulator.fault_answers import JSON
 from deploy.simulator.faults import NEEDS_PAGE, UNANSWERED, UNCHARGED, Fault
 from deploy.simulator.kinds import Kind, kinds_of, name_parameter
-from deploy.simulator.markets import Market, Rules, klines_weight
+from deploy.simulator.markets import FUNDING_CALLS, Market, Rules, klines_weight
 from deploy.simulator.moments import SECOND_MS
 from deploy.simulator.refusals import Refusal
 from deploy.simulator.source import Page
@@ -166,7 +166,8 @@ class MarketRoutes:
         """Return the 429 or the 418; only spot says in a header how long to wait."""
         pool = self._rules.pool
         if verdict.status is HTTPStatus.TOO_MANY_REQUESTS:
-            refusal = refusals.too_much_weight(pool, self._exchange.books.limit(pool))
+            limit = self._exchange.books.limit(pool) if WEIGHT_HEADER in headers else FUNDING_CALLS
+            refusal = refusals.too_much_weight(pool, limit)
         else:
             refusal = refusals.banned(pool, request.remote or "", verdict.until_ms)
         if self._rules.is_spot:

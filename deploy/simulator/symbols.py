@@ -128,5 +128,7 @@ def find(market: Market, name: str) -> Instrument | None:
 def find_pair(market: Market, pair: str) -> Instrument | None:
     """Return what stands for a pair's index: the first instrument on it, under the pair's name."""
     on_it = [thing for thing in (*NAMED, *FORGOTTEN) if (thing.market, thing.pair) == (market, pair)]
-    found = min(on_it, key=lambda thing: thing.listed_ms) if on_it else find(market, pair)
+    found = min(on_it, key=lambda thing: thing.listed_ms) if on_it else None
+    if SIMULATED.fullmatch(pair):
+        found = find(market, pair)
     return replace(found, name=pair) if found else None

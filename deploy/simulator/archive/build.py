@@ -55,7 +55,7 @@ def spoil(body: bytes, fault: FileFault | None) -> Zip:
 
 def spoil_rows(lines: list[str], fault: FileFault | None, seed: str) -> list[str]:
     """Return a CSV's lines with its rows lost, moved, repeated or changed; a line of names stays."""
-    names, rows = (lines[:1], lines[1:]) if lines and not lines[0][:1].isdigit() else ([], lines)
+    names, rows = _split(lines)
     if not rows:
         return lines
     rng, some = Random(seed), max(1, round(len(rows) * SPOILT_SHARE))
@@ -74,10 +74,19 @@ def spoil_rows(lines: list[str], fault: FileFault | None, seed: str) -> list[str
     return names + rows
 
 
-def change(lines: list[str], count: int) -> list[str]:
-    """Return a CSV's lines with the values of its last `count` rows changed."""
-    kept = max(0, len(lines) - count)
-    return lines[:kept] + [other(line) for line in lines[kept:]]
+def change(lines: list[str], count: int, times: int = 1) -> list[str]:
+    """Return a CSV's lines with the values of its last `count` rows changed, as often as said."""
+    names, rows = _split(lines)
+    kept = max(0, len(rows) - count)
+    changed = rows[kept:]
+    for _ in range(times):
+        changed = [other(row) for row in changed]
+    return names + rows[:kept] + changed
+
+
+def _split(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the line of names, if there is one, and the rows."""
+    return (lines[:1], lines[1:]) if lines and not lines[0][:1].isdigit() else ([], lines)
 
 
 def other(row: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from deploy.simulator.archive.names import Cycle, File, Folder
-from deploy.simulator.intervals import MONDAY_PHASE_MS, MonthGrid
+from deploy.simulator.intervals import GRIDS, MONDAY_PHASE_MS, MonthGrid
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, utc_ms
 
@@ -26,8 +26,13 @@ def published_ms(file: File) -> int:
     """Return when a file appears."""
     if file.folder.cycle is Cycle.DAILY:
         return file.end_ms + PUBLISHED_AT_MS
-    days_after_monday = (file.end_ms - MONDAY_PHASE_MS) % WEEK_MS
-    return file.end_ms + (WEEK_MS - days_after_monday) % WEEK_MS + PUBLISHED_AT_MS
+    closed_ms = file.end_ms
+    if file.folder.interval:
+        # A long candle may close days after the month it opened in.
+        grid = GRIDS[file.folder.interval]
+        closed_ms = grid.open_of(grid.index_at(file.end_ms - 1) + 1)
+    days_after_monday = (closed_ms - MONDAY_PHASE_MS) % WEEK_MS
+    return closed_ms + (WEEK_MS - days_after_monday) % WEEK_MS + PUBLISHED_AT_MS
 
 
 def periods(folder: Folder, first_ms: int, end_ms: int, now_ms: int) -> Iterator[str]:

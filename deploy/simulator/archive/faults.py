@@ -9,6 +9,9 @@ from random import Random
 
 from deploy.simulator.archive.names import Cycle, File
 
+#: What a sum of fractions may be over by.
+ROUNDING = 1e-9
+
 
 class FileFault(StrEnum):
     """Every way a file can be wrong."""
@@ -40,7 +43,7 @@ class FilePlan:
     status: int | None = None
 
     def __post_init__(self) -> None:
-        if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1:
+        if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1 + ROUNDING:
             raise ValueError(f"rates were {dict(self.rates)}; none may be negative and their sum at most 1")
         if self.late_days < 0:
             raise ValueError(f"late_days was {self.late_days}; it must not be negative")

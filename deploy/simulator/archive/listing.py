@@ -1,4 +1,7 @@
-"""The bucket's listing: keys in byte order under a prefix, a page at a time, folders rolled up where asked to."""
+"""The bucket's listing: keys in byte order under a prefix, a page at a time, folders rolled up where asked to.
+
+A symbol's folder is told as soon as the symbol is listed, some days before its first file is out.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,10 @@ class KeyPage:
 def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_up: bool) -> KeyPage:
     """Return the keys under a prefix after a marker; `rolled_up` tells folders below it in place of their keys."""
     page = KeyPage()
+    if not most:
+        return page
     for found in _under(archive, "", prefix, marker, rolled_up=rolled_up):
-        if len(page.keys) + len(page.folders) == min(most, MOST_KEYS):
+        if len(page.keys) + len(page.folders) == most:
             page.is_truncated = True
             break
         if isinstance(found, Entry):

@@ -101,4 +101,7 @@ def parse(path: str) -> File | None:
         unspelled(found["interval"] or ""),
     )
     file = File(folder, found["period"])
-    return file if file.path == path else None
+    try:
+        return file if file.path == path and file.start_ms < file.end_ms else None
+    except ValueError:
+        return None

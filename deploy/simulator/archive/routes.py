@@ -64,11 +64,12 @@ class ArchiveRoutes:
             return _told(call, self._archive.plan.status, REFUSED)
         query = request.query
         prefix, marker, delimiter = (query.get(name, "") for name in ("prefix", "marker", "delimiter"))
-        most = query.get("max-keys", str(MOST_KEYS))
-        if delimiter not in ("", "/") or not most.isdigit():
+        asked = query.get("max-keys", str(MOST_KEYS))
+        if delimiter not in ("", "/") or not (asked.isascii() and asked.isdecimal()):
             return _told(call, HTTPStatus.BAD_REQUEST, "<Error><Code>InvalidArgument</Code></Error>")
-        page = list_keys(self._archive, prefix, marker, int(most), rolled_up=delimiter == "/")
-        return _told(call, HTTPStatus.OK, xml(page, prefix, marker, int(most), delimiter))
+        most = min(int(asked), MOST_KEYS)
+        page = list_keys(self._archive, prefix, marker, most, rolled_up=delimiter == "/")
+        return _told(call, HTTPStatus.OK, xml(page, prefix, marker, most, delimiter))
 
     async def report(self, request: web.Request) -> web.Response:
         """Answer with the calls in order; of `?key=…`, with what is wrong with that file."""
@@ -91,7 +92,8 @@ class ArchiveRoutes:
         rates = {FileFault(name): float(rate) for name, rate in wanted.pop("rates", {}).items()}
         only = wanted.pop("only", None)
         self._archive.latency_ms = float(wanted.pop("latency_ms", self._archive.latency_ms))
-        self._archive.plan = FilePlan(rates=rates, only=Cycle(only) if only else None, **wanted)
+        plan = FilePlan(rates=rates, only=Cycle(only) if only else None, **wanted)
+        self._archive.follow(plan)
         return web.json_response({})
 
     async def reissue(self, request: web.Request) -> web.Response:
@@ -108,25 +110,25 @@ class ArchiveRoutes:
             await asyncio.sleep(self._archive.latency_ms / SECOND_MS)
         return call
 
+    def _headers(self, file: File, etag: str, content_type: str) -> dict[str, str]:
+        modified = formatdate(self._archive.modified_ms(file) // SECOND_MS, usegmt=True)
+        return {"ETag": f'"{etag}"', "Last-Modified": modified, "Content-Type": content_type}
+
     async def _checksum(self, call: FileCall, file: File) -> web.StreamResponse:
-        call.fault = self._archive.fault_of(file)
-        if call.fault is FileFault.NO_CHECKSUM:
+        if self._archive.fault_of(file) is FileFault.NO_CHECKSUM:
+            call.fault = FileFault.NO_CHECKSUM
             return _told(call, HTTPStatus.NOT_FOUND, NOT_FOUND)
         made = await asyncio.to_thread(self._archive.serve, file, counts=False)
         call.status, body = HTTPStatus.OK, self._archive.checksum_line(file, made.sha256)
         call.bytes = len(body)
-        return web.Response(body=body, content_type="binary/octet-stream")
+        headers = self._headers(file, self._archive.checksum_etag(file), "binary/octet-stream")
+        return web.Response(body=body, headers=headers)
 
     async def _zip(self, request: web.Request, call: FileCall, file: File) -> web.StreamResponse:
-        call.fault = self._archive.fault_of(file)
-        counts = request.method == "GET"
+        fault, counts = self._archive.fault_of(file), request.method == "GET"
+        call.fault = fault if counts and fault is not FileFault.NO_CHECKSUM else None
         made = await asyncio.to_thread(self._archive.serve, file, counts=counts)
-        modified = formatdate(self._archive.modified_ms(file) // SECOND_MS, usegmt=True)
-        headers = {
-            "ETag": f'"{self._archive.etag(file)}"',
-            "Last-Modified": modified,
-            "Content-Type": "application/zip",
-        }
+        headers = self._headers(file, self._archive.etag(file), "application/zip")
         call.status, call.bytes = HTTPStatus.OK, len(made.body) if counts else 0
         if call.fault is not FileFault.TRUNCATED or not counts:
             return web.Response(body=made.body, headers=headers)

@@ -9,6 +9,7 @@ from deploy.simulator.archive.calendar import periods
 from deploy.simulator.archive.names import MONTHLY_ONLY, Cycle, File, Folder
 from deploy.simulator.candles import pen
 from deploy.simulator.funding import events
+from deploy.simulator.intervals import GRIDS
 from deploy.simulator.kinds import PRICES, Kind, has_series, kinds_of
 from deploy.simulator.markets import RULES, Market
 from deploy.simulator.moments import utc_ms
@@ -78,10 +79,15 @@ class GeneratedShelf:
 
     def periods(self, folder: Folder, now_ms: int) -> Sequence[str]:
         """Return the periods from the listing to the end of trading."""
-        if folder.symbol not in self.symbols(folder.market, folder.cycle, folder.kind):
+        where = (folder.market, folder.cycle, folder.kind)
+        intervals = self.intervals(*where, folder.symbol)
+        if folder.symbol not in self.symbols(*where) or folder.interval not in (intervals or ("",)):
             return ()
         instrument = self._instrument(folder)
         first_ms = next_trading(folder.market, instrument.listed_ms)
+        if folder.interval:
+            grid = GRIDS[folder.interval]
+            first_ms = grid.open_of(grid.index_at(first_ms))
         return list(periods(folder, first_ms, instrument.ends_ms or now_ms, now_ms))
 
     def csv(self, file: File) -> list[str]:

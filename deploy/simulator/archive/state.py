@@ -65,7 +65,6 @@ class Archive:
         self.latency_ms = latency_ms
         self.plan = FilePlan()
         self._calls: deque[FileCall] = deque(maxlen=KEPT_CALLS)
-        self._struck: Counter[FileFault] = Counter()
         self._revisions: dict[str, Revision] = {}
         self._asked: set[str] = set()
         self._zips: OrderedDict[tuple[str, int, FileFault | None], Zip] = OrderedDict()
@@ -79,25 +78,30 @@ class Archive:
 
     def report(self) -> dict[str, Any]:
         """Return the calls in order of arrival and how often each fault was served."""
-        return {"calls": [asdict(call) for call in self._calls], "faults": dict(self._struck)}
+        faults = Counter(call.fault for call in self._calls if call.fault)
+        return {"calls": [asdict(call) for call in self._calls], "faults": dict(faults)}
+
+    def follow(self, plan: FilePlan) -> None:
+        """Make files wrong by this plan from now on."""
+        with self._lock:
+            self.plan = plan
+            self._asked.clear()
+            self._zips.clear()
+            self._zip_bytes = 0
 
     def forget_calls(self) -> None:
         """Empty the log."""
         self._calls.clear()
-        self._struck.clear()
 
     def fault_of(self, file: File) -> FileFault | None:
-        """Return what is wrong with a file; a new edition mends it."""
-        return None if file.path in self._revisions else self.plan.fault_of(file)
+        """Return what is wrong with a file now; a new edition mends it, and so does time what is late."""
+        fault = None if file.path in self._revisions else self.plan.fault_of(file)
+        return None if fault is FileFault.LATE and self._late_ms(file) <= self.clock() else fault
 
     def is_out(self, file: File) -> bool:
         """Return whether a file can be had by now."""
-        fault = self.fault_of(file)
-        if fault is FileFault.ABSENT:
-            return False
-        if fault is FileFault.LATE and published_ms(file) + self.plan.late_days * DAY_MS > self.clock():
-            return False
-        return file.period in self._known(file.folder)
+        is_away = self.fault_of(file) in (FileFault.ABSENT, FileFault.LATE)
+        return not is_away and file.period in self._known(file.folder)
 
     def files(self, folder: Folder) -> list[File]:
         """Return the files of a folder that can be had by now, oldest first."""
@@ -109,26 +113,31 @@ class Archive:
         zipped = Entry(file.path, etag, modified_ms, self._size(file))
         if self.fault_of(file) is FileFault.NO_CHECKSUM:
             return [zipped]
-        text = f"{etag} checksum"
-        checksum = Entry(file.path + CHECKSUM, _md5(text), modified_ms, len(self.checksum_line(file, "0" * 64)))
+        size = len(self.checksum_line(file, "0" * 64))
+        checksum = Entry(file.path + CHECKSUM, self.checksum_etag(file), modified_ms, size)
         return [zipped, checksum]
 
     def etag(self, file: File) -> str:
         """Return the ETag of a file's present edition, known without making it."""
         revision = self._revisions.get(file.path)
         fault = self.fault_of(file)
-        return _md5(f"{file.path} {revision.number if revision else 0} {fault or ''}")
+        spoilt = f"{fault} {self.plan.seed}" if fault else ""
+        return _md5(f"{file.path} {revision.number if revision else 0} {spoilt}")
+
+    def checksum_etag(self, file: File) -> str:
+        """Return the ETag of the present edition's CHECKSUM."""
+        return _md5(f"{self.etag(file)} checksum")
 
     def modified_ms(self, file: File) -> int:
         """Return when the present edition was published."""
         revision = self._revisions.get(file.path)
-        return revision.at_ms if revision else published_ms(file)
+        if revision:
+            return revision.at_ms
+        return self._late_ms(file) if self.plan.fault_of(file) is FileFault.LATE else published_ms(file)
 
     def serve(self, file: File, *, counts: bool) -> Zip:
         """Return a file's present edition, made on first demand; `counts` unless only its checksum is wanted."""
         fault = self.fault_of(file)
-        if counts and fault:
-            self._struck[fault] += 1
         if fault is FileFault.TRANSIENT_CORRUPT and counts:
             fault = None if file.path in self._asked else fault
             self._asked.add(file.path)
@@ -145,6 +154,9 @@ class Archive:
             raise ValueError(f"the archive has no file {path}")
         before = self._revisions.get(path)
         self._revisions[path] = Revision(before.number + 1 if before else 1, self.clock(), changed_rows)
+
+    def _late_ms(self, file: File) -> int:
+        return published_ms(file) + round(self.plan.late_days * DAY_MS)
 
     def _known(self, folder: Folder) -> dict[str, None]:
         """Return the periods that are out by the minute, in order and quick to look up."""
@@ -177,7 +189,7 @@ class Archive:
             return spoil(original, None)
         lines = self.shelf.csv(file)
         if revision and revision.changed_rows:
-            return spoil(pack(f"{file.stem}.csv", change(lines, revision.changed_rows)), None)
+            return spoil(pack(f"{file.stem}.csv", change(lines, revision.changed_rows, revision.number)), None)
         return build(file.stem, lines, fault, f"{self.plan.seed} {file.path}")
 
     def _size(self, file: File) -> int:
