@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deploy.simulator.intervals import MonthGrid
+from deploy.simulator.intervals import GRIDS, MonthGrid
 from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import DAY_MS, utc_ms
@@ -100,6 +100,8 @@ def parse(path: str) -> File | None:
         found["symbol"],
         unspelled(found["interval"] or ""),
     )
+    if folder.interval not in GRIDS and (folder.kind is not Kind.FUNDING or folder.interval):
+        return None
     file = File(folder, found["period"])
     try:
         return file if file.path == path and file.start_ms < file.end_ms else None
