@@ -53,7 +53,7 @@ LANES = (
     Lane(rest_queue(Pool.FUTURES), Pool.FUTURES, _FETCHES),
     Lane(rest_queue(Pool.FUNDING), Pool.FUNDING, lambda _: 4),
     Lane(ARCHIVE, None, _FETCHES),
-    Lane(COMPACT, None, lambda _: max(1, (os.cpu_count() or 1) // 2)),
+    Lane(COMPACT, None, lambda settings: min(settings.slots, os.cpu_count() or 1)),
 )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.catalog import fresh_catalog
 from workers.errors import FleetError, RequestError
 from workers.model import Interval, Kind, Market, Series, checked_symbol, is_symbol
 from workers.sources import Mode
@@ -84,6 +83,9 @@ def choose_symbols(
 
 
 def _all(tools: Toolbox, market: Market, kind: Kind, wish: Wish, mode: Mode, say: Callable[[str], None]) -> Chosen:
+    # Imported where it is needed: Polars and Celery would make every command start later.
+    from tasks.catalog import fresh_catalog
+
     catalog = fresh_catalog(tools, market, say)
     entries = catalog.entries(wish.quote, wish.status)
     if mode is Mode.REST:

@@ -234,6 +234,11 @@ class ObjectStore(Process):
         writes: list[dict[str, Any]] = ask(f"{self.url}/-/writes")
         return writes
 
+    def requests(self) -> dict[str, int]:
+        """Return how often each method was asked for; LIST is a listing."""
+        requests: dict[str, int] = ask(f"{self.url}/-/requests")
+        return requests
+
     def objects(self) -> dict[str, int]:
         objects: dict[str, int] = ask(f"{self.url}/-/objects")
         return objects

@@ -6,6 +6,7 @@ ListObjectsV2. No signature is checked. It can be made to fail writes before or 
 control (JSON):  PUT /-/faults {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1, "methods": ["PUT"]}
                  GET /-/writes     every PUT and DELETE in order: key, condition, status, fault      DELETE empties it
                  GET /-/objects    key -> size
+                 GET /-/requests   how often each method was asked for; LIST is a listing      DELETE starts anew
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import socket
 import struct
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
 from random import Random
@@ -59,6 +61,7 @@ class ObjectStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.writes: list[Write] = []
+        self.requests = Counter[str]()
         self._follow(Faults())
 
     def app(self) -> web.Application:
@@ -67,6 +70,8 @@ class ObjectStore:
         app.router.add_get("/-/writes", self.tell_writes)
         app.router.add_delete("/-/writes", self.forget_writes)
         app.router.add_get("/-/objects", self.tell_objects)
+        app.router.add_get("/-/requests", self.tell_requests)
+        app.router.add_delete("/-/requests", self.forget_requests)
         app.router.add_route("*", "/{bucket}", self.bucket)
         app.router.add_route("*", "/{bucket}/{key:.*}", self.object)
         return app
@@ -85,9 +90,17 @@ class ObjectStore:
     async def tell_objects(self, request: web.Request) -> web.Response:
         return web.json_response({key: len(body) for key, body in self.objects.items()})
 
+    async def tell_requests(self, request: web.Request) -> web.Response:
+        return web.json_response(self.requests)
+
+    async def forget_requests(self, request: web.Request) -> web.Response:
+        self.requests.clear()
+        return web.json_response({})
+
     async def bucket(self, request: web.Request) -> web.Response:
         """Answer HEAD, and GET as ListObjectsV2."""
         if request.method == "GET":
+            self.requests["LIST"] += 1
             return self._list(request.match_info["bucket"], request.query)
         return web.Response(status=200)
 
@@ -96,6 +109,7 @@ class ObjectStore:
         key = f"{request.match_info['bucket']}/{request.match_info['key']}"
         if not request.match_info["key"]:
             return await self.bucket(request)
+        self.requests[request.method] += 1
         if request.method in ("PUT", "DELETE"):
             return await self._write(request, key)
         return self._read(request, key)

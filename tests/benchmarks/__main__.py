@@ -5,210 +5,23 @@ Nothing here asserts a time: the machine decides those. What is asserted is that
 
 from __future__ import annotations
 
-import resource
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-from tests.harness import KLINES, Exchange, Fleet, RedisServer
-from workers.model import utc_ms
-
-YEAR = ("--interval", "1m", "--start", "2024-01-01", "--end", "2025-01-01")
-YEAR_MS = (utc_ms(2024), utc_ms(2025))
-YEAR_KLINES = 527_040
-RTT_MS = 280
-ROUNDS = 5
-STRAIGHT_LINE = Path(__file__).with_name("straight_line.py")
-
-
-@contextmanager
-def fleet_at(*exchange: str, workers: int = 1, **settings: str) -> Iterator[Fleet]:
-    """Run a fleet with an empty store against an exchange of its own."""
-    with tempfile.TemporaryDirectory(prefix="klines-bench-") as name:
-        folder = Path(name)
-        options = exchange or ("--latency-ms", str(RTT_MS))
-        fleet = Fleet(folder, Exchange(folder, *options), RedisServer(folder / "redis"), str(folder / "s"), settings)
-        try:
-            for _ in range(workers):
-                fleet.start_worker()
-            yield fleet
-        finally:
-            fleet.close()
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
-    value = run()
-    return time.perf_counter() - began, value
-
-
-def straight_line(fleet: Fleet, at_once: int = 50) -> float:
-    """Return the seconds the straight-line script takes for the symbol-year, its start included."""
-    out = fleet.folder / "straight.parquet"
-    command = [sys.executable, str(STRAIGHT_LINE), fleet.exchange.url, "BTCUSDT", *map(str, YEAR_MS), str(at_once)]
-    return timed(lambda: subprocess.run([*command, str(out)], check=True))[0]
-
-
-def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
-    """Return the seconds `klines download` takes for the symbol-year on an empty lake, and its summary."""
-    shutil.rmtree(fleet.store_url, ignore_errors=True)
-    fleet.exchange.ask("DELETE", "books")
-    seconds, told = timed(lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR))
-    assert told["klines"] == told["rows_gained"] == YEAR_KLINES
-    return seconds, told
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process and its living descendants."""
-    total, waiting = 0.0, [pid]
-    while waiting:
-        found = waiting.pop()
-        stat = Path(f"/proc/{found}/stat").read_text().rpartition(")")[2].split()
-        total += (int(stat[11]) + int(stat[12])) / 100
-        waiting += [int(p) for t in Path(f"/proc/{found}/task").iterdir() for p in (t / "children").read_text().split()]
-    return total
-
-
-def symbol_year() -> None:
-    """One spot symbol-year through a running fleet against a straight-line script, 50 and 150 slots; CPU of both."""
-    for slots in (50, 150):
-        with fleet_at(KLINES_SLOTS=str(slots)) as fleet:
-            fleet_year(fleet)
-            rounds = []
-            for _ in range(ROUNDS):
-                children = resource.getrusage(resource.RUSAGE_CHILDREN)
-                line_s = straight_line(fleet)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                line_cpu = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-                assert fleet.workers[0].process
-                before_cpu = cpu_s(fleet.workers[0].process.pid)
-                fleet_s, told = fleet_year(fleet)
-                last = resource.getrusage(resource.RUSAGE_CHILDREN)
-                command_cpu = last.ru_utime + last.ru_stime - after.ru_utime - after.ru_stime
-                fleet_cpu = cpu_s(fleet.workers[0].process.pid) - before_cpu + command_cpu
-                rounds.append((fleet_s / line_s, fleet_cpu / line_cpu, fleet_s, line_s, told["seconds"], fleet_cpu))
-            show(
-                f"symbol-year, {slots} slots",
-                ratio=median(rounds, 0),
-                cpu_ratio=median(rounds, 1),
-                fleet_s=median(rounds, 2),
-                straight_line_s=median(rounds, 3),
-                run_alone_s=median(rounds, 4),
-                cpu_s_per_million=median(rounds, 5) / YEAR_KLINES * 1e6,
-                round_trips_s=533 * RTT_MS / 1000 / slots,
-            )
-
-
-def local_start() -> None:
-    """From `klines download --local` to the first kline asked for."""
-    with fleet_at(workers=0) as fleet:
-        took = []
-        for _ in range(ROUNDS):
-            shutil.rmtree(fleet.store_url, ignore_errors=True)
-            fleet.exchange.ask("DELETE", "calls")
-            began_ms = time.time() * 1000
-            fleet.download("--local", "--market", "um", "--symbols", "BTCUSDT", *YEAR[:4], "--end", "2024-01-03")
-            took.append((fleet.exchange.calls()[0]["at_ms"] - began_ms) / 1000)
-        show("--local", first_kline_asked_after_s=statistics.median(took))
-
-
-def repeat() -> None:
-    """A second, identical request of one symbol-year."""
-    with fleet_at("--latency-ms", "5") as fleet:
-        fleet_year(fleet)
-        took, told = timed(lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR))
-        show("second identical request", seconds=took, requests=told["requests"])
-
-
-def budget(workers: int = 1, foreign: int = 0) -> None:
-    """Four USD-M symbol-years: the share of each full minute's weight that is used, and the 429s."""
-    with fleet_at(workers=workers) as fleet:
-        if foreign:
-            fleet.exchange.ask(
-                "PUT", "foreign", {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": foreign}
-            )
-            time.sleep(1)
-        symbols = "BTCUSDT,ETHUSDT,SOLUSDT,SIM001USDT"
-        told = fleet.download("--market", "um", "--symbols", symbols, *YEAR, timeout_s=900)
-        assert told["klines"] == told["rows_gained"] == 4 * YEAR_KLINES, told
-        minutes = [m for m in fleet.exchange.books()["minutes"] if m["pool"] == "futures"]
-        ours = [(m["weight"] - m["foreign_weight"]) / (m["limit"] - m["foreign_weight"]) for m in minutes]
-        # The first minute began before the run (and with a foreign program, before it could be seen), the last is cut.
-        full = ours[1:-1]
-        show(
-            f"4 USD-M symbol-years, {workers} worker(s), {foreign} weight a minute spent by another program",
-            least_share_of_a_full_minute=min(full),
-            shares=" ".join(f"{share:.4f}" for share in ours),
-            refused_429=sum(m["refused_429"] for m in minutes),
-            foreign_refused=sum(m["foreign_refused"] for m in minutes),
-            klines_per_weight=told["klines_per_weight"],
-            seconds=told["seconds"],
-        )
-
-
-def planning() -> None:
-    """300 symbols × 3 years of 1m on an empty lake: the first window, Redis's memory, the planner's memory."""
-    with fleet_at("--latency-ms", "50", "--symbols", "400") as fleet:
-        symbols = fleet.folder / "symbols.txt"
-        symbols.write_text("\n".join(f"SIM{i:03d}USDT" for i in range(1, 301)))
-        fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR[:4], "--end", "2024-01-02")
-        fleet.exchange.ask("DELETE", "calls")
-        client = fleet.redis.client()
-        planner = next(int(n.split(b"|")[-1]) for n in client.zrange("klines:workers", 0, -1) if n.startswith(b"plan|"))
-        began_ms = time.time() * 1000
-        run = subprocess.run(
-            [KLINES, "download", "--detach", "--market", "spot", "--symbols-file", symbols, "--interval", "1m",
-             "--start", "2022-01-01", "--end", "2025-01-01"],
-            env=fleet.env, cwd=fleet.folder, check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-        peak, rss = 0, []
-        for _ in range(90):
-            time.sleep(1)
-            peak = max(peak, int(client.info("memory")["used_memory"]))
-            rss.append(resident_mb(planner))
-        calls = [c for c in fleet.exchange.calls() if c["limit"] != "1"]
-        fleet.klines("cancel", run)
-        client.close()
-        show(
-            "plan of 300 symbols × 3 years, watched for 90 s",
-            first_window_asked_after_s=(calls[0]["at_ms"] - began_ms) / 1000,
-            redis_peak_mb=peak / 1e6,
-            planner_mb_at_5_45_90_s=f"{rss[5]:.0f} {rss[45]:.0f} {rss[-1]:.0f}",
-            calls_made=len(calls),
-        )
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-
-
-def median(rounds: list[tuple[float, ...]], index: int) -> float:
-    return statistics.median(r[index] for r in rounds)
-
-
-def show(name: str, **figures: Any) -> None:
-    print(f"\n{name}")
-    for figure, value in figures.items():
-        print(f"  {figure:<32} {value:.3f}" if isinstance(value, float) else f"  {figure:<32} {value}")
-    sys.stdout.flush()
-
+from tests.benchmarks import archive, rest
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
-    "symbol_year": symbol_year,
-    "local_start": local_start,
-    "repeat": repeat,
-    "planning": planning,
-    "budget": budget,
-    "budget_4_workers": lambda: budget(workers=4),
-    "budget_foreign": lambda: budget(foreign=600),
-    "budget_4_workers_foreign": lambda: budget(workers=4, foreign=600),
+    "symbol_year": rest.symbol_year,
+    "local_start": rest.local_start,
+    "repeat": rest.repeat,
+    "planning": rest.planning,
+    "archive_year": archive.archive_year,
+    "archive_cores": archive.archive_cores,
+    "planning_held": archive.planning_held,
+    "budget": rest.budget,
+    "budget_4_workers": lambda: rest.budget(workers=4),
+    "budget_foreign": lambda: rest.budget(foreign=600),
+    "budget_4_workers_foreign": lambda: rest.budget(workers=4, foreign=600),
 }
 
 
