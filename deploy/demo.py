@@ -16,15 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 KLINES = str(Path(sys.executable).with_name("klines"))
 STORE = Path("data/demo")
 STARTS_WITHIN_S = 30.0
 
-#: What the demo downloads: market, symbols.
-ORDERS = (("spot", "BTCUSDT,ETHUSDT"), ("um", "BTCUSDT"), ("cm", "BTCUSD_PERP"))
-RANGE = ("--interval", "1m", "--start", "2024-01-01", "--end", "2024-03-01")
+#: Two months that lie long ago: files alone, and for comparison calls alone.
+LONG_AGO = ("--interval", "1m", "--start", "2024-01-01", "--end", "2024-03-01")
+BY_FILES = ("--market", "spot", "--symbols", "BTCUSDT,ETHUSDT", *LONG_AGO)
+BY_CALLS = ("--market", "cm", "--symbols", "BTCUSD_PERP", *LONG_AGO, "--source", "rest")
 
 
 def main() -> int:
@@ -38,14 +40,17 @@ def main() -> int:
         try:
             _say("the stand-in exchange")
             url = stack.enter_context(_exchange(Path(home), env))
-            env |= dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), url)
+            env |= dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL", "KLINES_ARCHIVE_URL"), url)
+            env["KLINES_ARCHIVE_LIST_URL"] = f"{url}/archive-list"
             _say("a worker, with a Redis of its own")
             stack.enter_context(_running(Path(home) / "worker.log", env, KLINES, "worker"))
             _await_worker(env)
             port = str(_free_port())
             stack.enter_context(_running(Path(home) / "flower.log", env, KLINES, "flower", "--port", port))
             _say(f"Flower at http://127.0.0.1:{port}")
-            codes = [_download(env, market, symbols) for market, symbols in ORDERS]
+            to_now = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", _two_months_ago())
+            codes = [_download(env, *to_now, *only) for only in (("--dry-run",), ())]
+            codes += [_download(env, *order) for order in (BY_FILES, BY_CALLS)]
         except KeyboardInterrupt:
             print("\nstopping what was started", file=sys.stderr)
             return 130
@@ -56,8 +61,16 @@ def main() -> int:
     return max(codes)
 
 
-def _download(env: dict[str, str], market: str, symbols: str) -> int:
-    command = [KLINES, "download", "--market", market, "--symbols", symbols, *RANGE]
+def _two_months_ago() -> str:
+    """Return the first day of the month before the last: from there to now takes months, days and calls."""
+    first = datetime.now(UTC).replace(day=1)
+    for _ in range(2):
+        first = (first - timedelta(days=1)).replace(day=1)
+    return first.date().isoformat()
+
+
+def _download(env: dict[str, str], *options: str) -> int:
+    command = [KLINES, "download", *options]
     _say("$ " + " ".join(["klines", *command[1:]]))
     return subprocess.run(command, env=env, check=False).returncode
 

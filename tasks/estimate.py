@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from workers.windows import missing, windows
 
 #: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.
 _REST_BYTES = 40
+#: What a row costs one core: unzipped or parsed, checked, written as Parquet and read back; seconds.
+_ROW_S = 2e-6
 #: Files that should be there and are not, named one by one; the rest are counted.
 _NAMED = 10
 
@@ -35,8 +38,9 @@ class Estimate:
 
     @property
     def minutes(self) -> float:
-        """The lanes run side by side: the slower one counts."""
-        return max(self.counts["weight"] / self.limit, self.counts["files"] * FILE_S / 60)
+        """The lanes and the compaction run side by side: the slowest counts, at a worker on a machine like this."""
+        compaction_s = self.counts["klines"] * _ROW_S / (os.cpu_count() or 1)
+        return max(self.counts["weight"] / self.limit, self.counts["files"] * FILE_S / 60, compaction_s / 60)
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain values, for --json."""
@@ -53,7 +57,7 @@ class Estimate:
         """Return it for people."""
         f = self.facts()
         lines = [
-            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in {self.minutes:,.1f} minutes, "
+            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in {_time(self.minutes)}, "
             f"{f['bytes'] / 1e6:,.1f} MB",
             f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, no weight",
             f"  REST      {f['requests']:,} requests, weight {f['weight']:,} ({self.limit:,} a minute)",
@@ -65,6 +69,10 @@ class Estimate:
         if len(self.missed) > _NAMED:
             lines.append(f"  and {len(self.missed) - _NAMED:,} more files that are not there")
         return "\n".join(lines)
+
+
+def _time(minutes: float) -> str:
+    return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"
 
 
 def estimate(tools: Toolbox, request: Request) -> Estimate:
