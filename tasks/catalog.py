@@ -73,6 +73,8 @@ def update_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = 
     first candle.
     """
     began_ms, held = now_ms(tools.redis), tools.catalogs.newest(market)
+    # Tells the budget its limit, too: before that only a trickle goes out.
+    _try(lambda: tools.listings.refresh(market))
     listed = {listing.symbol: listing for listing in _try(lambda: tools.client(market).exchange_info()).listings}
     try:
         archived, has_archive = _archived(tools, market, listed, say), True

@@ -91,6 +91,11 @@ def report(to: Path, local: bool) -> None:
     """
     from tasks.reports import write_reports
 
+    try:
+        # Said before the catalogs are made, which takes minutes.
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"the reports cannot be written to {to}: {error}") from error
     with ExitStack() as stack:
         catalogs = _fresh(_tools(stack, local), list(Market))
     for path, rows in write_reports({one.market: one for one in catalogs}, to):

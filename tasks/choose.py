@@ -43,7 +43,7 @@ def interval_of(market: Market, kind: Kind, text: str | None) -> Interval:
         if text is not None:
             raise RequestError(f"kind {kind} has no interval, so --interval {text} makes no sense; nothing was queued")
         return Interval.EVENTS
-    text = text or Interval.M1
+    text = Interval.M1 if text is None else text
     if text not in CANDLE_INTERVALS:
         raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was queued")
     check_interval(market, Interval(text))
@@ -71,7 +71,7 @@ def moment_of(name: str, text: str) -> int:
 
 def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) -> tuple[int, int]:
     """Return the open times [start, end) that are wanted and closed, ms UTC."""
-    start_ms, end_ms = moment_of("start", start), moment_of("end", end) if end else now_ms
+    start_ms, end_ms = moment_of("start", start), now_ms if end is None else moment_of("end", end)
     if start_ms < 0:
         raise RequestError(f"start {start} lies before 1970; nothing was queued")
     if start_ms >= now_ms:
@@ -81,9 +81,8 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
     closed_ms = interval.floor(now_ms - SETTLE_MS)
     first_ms, last_ms = interval.ceil(max(start_ms, FIRST_MS)), min(interval.ceil(min(end_ms, now_ms)), closed_ms)
     if first_ms >= last_ms:
-        raise RequestError(
-            f"no {interval} candle opens and closes between {start} and {end or 'now'}; nothing was queued"
-        )
+        until = "now" if end is None else end
+        raise RequestError(f"no {interval} candle opens and closes between {start} and {until}; nothing was queued")
     return first_ms, last_ms
 
 

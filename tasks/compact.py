@@ -197,7 +197,10 @@ def _publish(
             merged = tools.partitions.merge(series, month, of_month, covered, _origins(loaded, covered))
             counts += Counter(rows=merged.gained, changed=merged.changed)
             if merged.changed:
-                runs.report(run, {f"{series}/{month}": f"{merged.changed:,} rows that were held have other values now"})
+                runs.report(
+                    run,
+                    {f"{series}/{month} in the lake": f"{merged.changed:,} rows that were held have other values now"},
+                )
     return counts
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from tasks.request import Request
 from workers import spans
 from workers.binance.archive_files import ArchiveFile
+from workers.binance.shelf import Shelf
 from workers.heart import now_ms
 from workers.lake.footer import Origin
 from workers.lake.raw import RawEntry
@@ -63,7 +64,7 @@ class Held:
 
     def reissued(self, block: Block, wanted: Span) -> list[Window]:
         """Return windows for the archive files of `wanted` that were published anew since their rows were taken."""
-        shelf, anew = self._tools.shelves.of(self.series), dict[ArchiveFile, list[Span]]()
+        shelf, anew = self._shelf, dict[ArchiveFile, list[Span]]()
         for origin in self._origins:
             span = origin.span.clip(wanted)
             if origin.source.is_archive and not span.is_empty:
@@ -81,6 +82,11 @@ class Held:
     def held_from_to(self) -> Span:
         """The time from the first to the last that the lake holds."""
         return Span(self._lake[0].start_ms, self._lake[-1].end_ms) if self._lake else Span(0, 0)
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        """What is published now: what was listed minutes ago does not tell what was published since."""
+        return self._tools.shelves.of(self.series, anew=True)
 
     @cached_property
     def _origins(self) -> list[Origin]:

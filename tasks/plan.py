@@ -26,7 +26,7 @@ from workers.errors import FleetError, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
-from workers.sources import Cut, Policy, cut
+from workers.sources import Cut, Mode, Policy, cut
 from workers.toolbox import Toolbox
 from workers.windows import missing
 
@@ -138,7 +138,7 @@ class Planner:
                 index, from_ms = index + 1, 0
                 self._runs.move_cursor(self._run, index, 0, after)
                 continue
-            if not request.revise and not self._tools.lives.knows(series) and missing(series, held.spans, request.span):
+            if self._has_to_ask(request, held):
                 # Its first candle has to be asked for. Meanwhile its newest block is fetched: that one exists.
                 newest = series.block(request.end_ms - 1)
                 yield newest, newest.span.clip(request.span), held
@@ -156,6 +156,12 @@ class Planner:
             index, from_ms = index + 1, 0
             self._runs.hold(self._run, whole)
             self._runs.move_cursor(self._run, index, 0, after)
+
+    def _has_to_ask(self, request: Request, held: Held) -> bool:
+        """Return whether REST has to be asked since when there are rows of a series."""
+        may_ask = request.source is not Mode.ARCHIVE and not request.revise
+        lives = self._tools.lives
+        return may_ask and not lives.knows(held.series) and bool(missing(held.series, held.spans, request.span))
 
     def _look(self, request: Request, series: Series) -> Held | None:
         """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
@@ -179,7 +185,9 @@ class Planner:
             return request.span
         symbol = held.series.symbol
         try:
-            span = request.span.clip(self._tools.lives.of(held.series))
+            lives = self._tools.lives
+            life = lives.of_files(held.series) if request.source is Mode.ARCHIVE else lives.of(held.series)
+            span = request.span.clip(life)
         except FleetError as error:
             self._give_up(request, symbol, error)
             return Span(request.end_ms, request.end_ms)

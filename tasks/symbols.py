@@ -16,8 +16,8 @@ from workers.toolbox import Toolbox
 
 #: Columns of a symbols file that hold the exchange's symbol.
 SYMBOL_COLUMNS = ("symbol", "binance_symbol")
-#: What a contract with a delivery date is called; it has neither funding nor a premium.
-_DELIVERED = re.compile(r".*_\d{6}")
+#: What a contract with a delivery date is called, and what such a one does not have.
+_DELIVERED, _LASTING_KINDS = re.compile(r".*_\d{6}"), (Kind.FUNDING, Kind.PREMIUM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,17 @@ def choose_symbols(
     """Return the symbols that are meant; RequestError for one that nobody knows."""
     if wish.names is None:
         return _all(tools, market, kind, wish, mode, say)
+    if kind in _LASTING_KINDS and (ending := next(filter(_DELIVERED.fullmatch, wish.names), None)):
+        raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
     known = [name for name in wish.names if _is_known(tools, Series(market, kind, interval, name), mode)]
     unknown = [name for name in wish.names if name not in set(known)]
     if unknown and not (known and wish.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        hint = _hint(tools, market, unknown[0])
+        hint = _hint(tools, market, kind, unknown[0])
         raise RequestError(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
-    notes = {name: f"market {market} has no such symbol{_hint(tools, market, name)}; left out" for name in unknown}
+    notes = {
+        name: f"market {market} has no such symbol{_hint(tools, market, kind, name)}; left out" for name in unknown
+    }
     return Chosen(tuple(known), notes)
 
 
@@ -94,7 +98,7 @@ def _all(tools: Toolbox, market: Market, kind: Kind, wish: Wish, mode: Mode, say
         names = list(dict.fromkeys(entry.pair for entry in entries if entry.pair))
     else:
         names = [entry.symbol for entry in entries]
-    if kind in (Kind.FUNDING, Kind.PREMIUM):
+    if kind in _LASTING_KINDS:
         names = [name for name in names if not _DELIVERED.fullmatch(name)]
     odd = [name for name in names if not is_symbol(name)]
     if len(odd) == len(names):
@@ -121,8 +125,9 @@ def _is_known(tools: Toolbox, series: Series, mode: Mode) -> bool:
         ) from error
 
 
-def _hint(tools: Toolbox, market: Market, name: str) -> str:
-    close = difflib.get_close_matches(name, tools.listings.symbols(market), n=3, cutoff=0.5)
+def _hint(tools: Toolbox, market: Market, kind: Kind, name: str) -> str:
+    names = tools.listings.pairs(market) if kind is Kind.INDEX else tools.listings.symbols(market)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

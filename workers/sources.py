@@ -23,6 +23,8 @@ FILE_S = 0.01
 SMALL_CALLS = 100
 #: Daily files of one task: like the pages of a window, they hide what a task itself costs.
 FILES_OF_WINDOW = 9
+#: Of a month of which no more days are wanted, daily files bring fewer bytes for as many round trips.
+EDGE_DAYS = FILES_OF_WINDOW
 #: A monthly file that is not there so long after its month is no longer late: the latest seen came mid-month.
 LATE_MS = 45 * DAY_MS
 
@@ -93,7 +95,7 @@ def cut(block: Block, parts: list[Span], shelf: Shelf, policy: Policy, *, now_ms
         return Cut(list(windows(block, parts))) if policy.may_rest else Cut([], parts)
     published = shelf.monthly()
     by_month = {month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)}
-    in_files = {month: pieces for month, pieces in by_month.items() if month in published}
+    in_files = {m: pieces for m, pieces in by_month.items() if m in published and not _is_edge(series, pieces, shelf)}
     if not policy.prefers_files(len(in_files), series, spans.union(p for pieces in in_files.values() for p in pieces)):
         in_files = {}
     made = [Window(block, _hull(pieces), Source.MONTHLY) for pieces in in_files.values()]
@@ -135,6 +137,15 @@ def days_of(span: Span) -> Iterator[Span]:
         end_ms = min(span.end_ms, start_ms - start_ms % DAY_MS + DAY_MS)
         yield Span(start_ms, end_ms)
         start_ms = end_ms
+
+
+def _is_edge(series: Series, pieces: list[Span], shelf: Shelf) -> bool:
+    """Return whether so little of a month is wanted that its days' files bring less; all of them have to be there."""
+    days = [day for piece in pieces for day in days_of(piece)]
+    if not has_daily(series) or len(days) > EDGE_DAYS:
+        return False
+    periods = [ArchiveFile.of(series, Source.DAILY, day.start_ms).period for day in days]
+    return set(periods) <= set(shelf.daily(periods[0][: len("2024-01")]))
 
 
 def _daily(block: Block, month: str, pieces: list[Span], shelf: Shelf, policy: Policy) -> list[Window]:

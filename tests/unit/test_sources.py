@@ -93,8 +93,14 @@ def test_nothing_missing_asks_nobody(policy: Policy) -> None:
 
 
 def test_no_part_of_a_published_month_is_asked_of_anybody_else() -> None:
-    parts = [march(2, 3), march(20.25, 20.5)]
+    parts = [march(2, 12), march(20.25, 20.5)]
     assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), *parts)[0] == [("monthly", "2024-03-02..2024-03-20T12:00")]
+
+
+def test_a_few_days_of_a_published_month_are_taken_as_days_where_all_of_them_are_there() -> None:
+    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), march(2, 5))[0] == [("daily", "2024-03-02..2024-03-05")]
+    lacking = [day for day in ALL_DAYS if day != "2024-03-03"]
+    assert done(BOTH, FakeShelf(["2024-03"], lacking), march(2, 5))[0] == [("monthly", "2024-03-02..2024-03-05")]
 
 
 def test_a_file_is_not_fetched_for_the_candle_that_one_cheap_call_brings() -> None:

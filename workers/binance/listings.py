@@ -90,6 +90,10 @@ class Listings:
         """Return the names of all symbols, sorted."""
         return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_key(market))) if name)
 
+    def pairs(self, market: Market) -> list[str]:
+        """Return the names of all pairs, sorted."""
+        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_pairs_key(market))))
+
     def knows_life(self, series: Series) -> bool:
         """Return whether `life` can be told without asking the exchange."""
         listing = self.of(series)

@@ -92,12 +92,12 @@ class Shelves:
         self._lock = threading.Lock()
         self._kept: dict[Series, tuple[float, Shelf]] = {}
 
-    def of(self, series: Series) -> Shelf:
-        """Return the shelf of a series; nothing is asked yet."""
+    def of(self, series: Series, *, anew: bool = False) -> Shelf:
+        """Return the shelf of a series, `anew` one that knows nothing yet; nothing is asked."""
         now = self._clock()
         with self._lock:
             made, shelf = self._kept.pop(series, (float("-inf"), None))
-            if shelf is None or now - made > FRESH_S:
+            if anew or shelf is None or now - made > FRESH_S:
                 made, shelf = now, Shelf(self._archive(), series)
             self._kept[series] = made, shelf
             while len(self._kept) > _MOST_KEPT:
