@@ -293,3 +293,17 @@ def test_a_recorded_file_in_another_order_and_half_of_it_twice_gives_the_same_ro
 def test_what_is_no_number_is_no_price(price: str) -> None:
     with pytest.raises(ArchiveDamaged):
         decoded(line(0), line(1, price=price))
+
+
+@pytest.mark.parametrize("header", ["", HEADER + "\n"])
+def test_a_gzipped_csv_is_read_as_the_csv_itself(header: str) -> None:
+    text = (header + "".join(line(n) + "\n" for n in range(2_000))).encode()
+    assert_frame_equal(decode_archive(Kind.KLINES, gzip.compress(text)), decode_archive(Kind.KLINES, text))
+    assert decode_archive(Kind.KLINES, gzip.compress(header.encode())).is_empty()
+
+
+def test_a_stream_that_does_not_fit_its_checksum_is_damaged() -> None:
+    whole = gzip.compress("".join(line(n) + "\n" for n in range(2_000)).encode())
+    for spoilt in (whole[:-1], whole[:-8] + b"\0\0\0\0" + whole[-4:], whole[: len(whole) // 2], whole[:12]):
+        with pytest.raises(ArchiveDamaged):
+            decode_archive(Kind.KLINES, spoilt)

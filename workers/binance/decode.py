@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,19 +47,18 @@ def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
 
 
 def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
-    """Return the rows of an archive's CSV in the lake's columns, sorted, each once.
+    """Return the rows of an archive's CSV, gzipped or not, in the lake's columns, sorted, each once.
 
     With or without a header line, each row's moments in ms or µs by their magnitude. ArchiveDamaged where a line does
     not decode or lacks a value; ArchiveConflict where two different rows have one time.
     """
     wire = _EVENT if kind is Kind.FUNDING else _CANDLE
-    lines = csv[csv.find(b"\n") + 1 :] if csv[:1].isalpha() and b"\n" in csv else b"" if csv[:1].isalpha() else csv
-    count = lines.count(b"\n") + (not lines.endswith(b"\n") and bool(lines))
-    if not count:
-        return SCHEMAS[kind].to_frame()
     try:
-        frame = _read(lines, wire)
-    except pl.exceptions.PolarsError as error:
+        has_header = _first_bytes(csv)[:1].isalpha()
+        frame = _read(csv, wire, skip_rows=int(has_header))
+    except pl.exceptions.NoDataError:
+        return SCHEMAS[kind].to_frame()
+    except (pl.exceptions.PolarsError, OSError, zlib.error) as error:
         raise ArchiveDamaged(f"lines that are no {kind}: {error}; nothing was merged") from error
     moments = [name for name, dtype in SCHEMAS[kind].items() if dtype.is_temporal()]
     in_ms = [
@@ -70,9 +70,8 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         frame = frame.with_columns(mark_price=pl.lit(None, pl.Float64))
     told = [name for name in wire.names() if name in SCHEMAS[kind]]
     frame = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-    is_whole = frame.height == count and not frame.select(told).null_count().sum_horizontal().item()
-    if not is_whole or not _is_finite(frame):
-        raise ArchiveDamaged(f"{count:,} lines gave {frame.height:,} rows, some without a value; nothing was merged")
+    if frame.select(told).null_count().sum_horizontal().item() or not _is_finite(frame):
+        raise ArchiveDamaged(f"of {frame.height:,} rows some lack a value; nothing was merged")
     return _once(kind, frame)
 
 
@@ -94,8 +93,14 @@ def _once(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _read(lines: bytes, wire: pl.Schema) -> pl.DataFrame:
-    return pl.read_csv(lines, has_header=False, schema=wire, quote_char=None)
+def _read(lines: bytes, wire: pl.Schema, skip_rows: int = 0) -> pl.DataFrame:
+    return pl.read_csv(lines, has_header=False, schema=wire, quote_char=None, skip_rows=skip_rows)
+
+
+def _first_bytes(csv: bytes) -> bytes:
+    """Return how a CSV begins, gzipped or not."""
+    is_gzip = csv.startswith(b"\x1f\x8b")
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(csv, 16) if is_gzip else csv[:16]
 
 
 def _events(bodies: Iterable[bytes]) -> pl.DataFrame:
