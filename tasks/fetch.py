@@ -32,11 +32,13 @@ from workers.binance.markets import Page, page_count, pages
 from workers.binance.pages import PageFacts, inspect
 from workers.errors import (
     ChecksumMismatch,
+    Firewalled,
     FleetError,
     Limited,
     NotPublished,
     OverWeight,
     Refused,
+    Restricted,
     StoreFault,
     Transient,
 )
@@ -108,7 +110,13 @@ def _keep_files(tools: Toolbox, run: str, window: Window, tally: Tally) -> list[
     if not unfit:
         return []
     policy = policy_of(tools, run, window.block.series)
-    instead = [other for _, span, _ in unfit for other in fallback(Window(window.block, span, window.source), policy)]
+    instead = [
+        other
+        for _, span, fault in unfit
+        for other in fallback(
+            Window(window.block, span, window.source), policy, is_refused=isinstance(fault, Firewalled | Restricted)
+        )
+    ]
     runs = Runs(tools.redis)
     for file, span, fault in unfit:
         others = sorted({other.source for other in instead if not other.span.clip(span).is_empty})

@@ -114,10 +114,14 @@ def cut(block: Block, parts: list[Span], shelf: Shelf, policy: Policy, *, now_ms
     return Cut(sorted([*made, *windows(block, rest)]), [], told)
 
 
-def fallback(window: Window, policy: Policy) -> list[Window]:
-    """Return what answers for an archive window whose file cannot be used: daily files for a month, then REST."""
+def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> list[Window]:
+    """Return what answers for an archive window whose file cannot be used: daily files for a month, then REST.
+
+    Where the archive refuses this address, its daily files would be refused as well.
+    """
     series = window.block.series
-    if window.source is Source.MONTHLY and has_daily(series):
+    may_days = not (is_refused and policy.may_rest)
+    if window.source is Source.MONTHLY and has_daily(series) and may_days:
         days = list(days_of(window.span))
         if policy.prefers_files(len(days), series, [window.span]):
             return list(_runs_of_days(window.block, days))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,25 @@ from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame
 SPOT_YEAR = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2025-02-01", source="auto")
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    exchange = Exchange(tmp_path, "--symbols", "24")
-    fleet = Fleet(tmp_path, exchange, RedisServer(tmp_path / "redis"), str(tmp_path / "store"))
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("archive-lane")
+    # So much weight that no test waits for what another has spent.
+    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000")
+    fleet = Fleet(folder, exchange, RedisServer(folder / "redis"), str(folder / "store"))
     fleet.start_worker()
     yield fleet
     assert fleet.exchange.refused(429) == 0
     assert not fleet.exchange.overspent()
     fleet.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty_lake_and_no_faults(fleet: Fleet) -> None:
+    shutil.rmtree(fleet.store_url, ignore_errors=True)
+    fleet.exchange.archive_faults({})
+    fleet.exchange.ask("DELETE", "archive")
+    fleet.exchange.ask("DELETE", "calls")
 
 
 def zips(fleet: Fleet) -> list[str]:
@@ -115,7 +126,7 @@ def test_no_fault_of_a_file_gets_into_the_lake(fleet: Fleet, fault: str) -> None
 
 def test_what_is_not_published_yet_comes_from_rest_and_later_nothing_is_fetched_twice(fleet: Fleet) -> None:
     fleet.exchange.archive_faults({"late": 1.0}, late_days=100_000)
-    wanted = Wanted("um", ("BTCUSDT",), "2026-09-01", "2026-11-01", source="auto")
+    wanted = Wanted("um", ("SIM002USDT",), "2026-09-01", "2026-11-01", source="auto")
     told = fleet.download(*wanted.arguments)
     wanted.assert_held(fleet)
     assert [text.partition(":")[2] for text in told["report"].values()] == [" REST instead"] * 2
@@ -123,10 +134,10 @@ def test_what_is_not_published_yet_comes_from_rest_and_later_nothing_is_fetched_
     wanted.assert_nothing_is_missing(fleet)
 
 
-@pytest.mark.parametrize("status", [403, 451, 503])
-def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(fleet: Fleet, status: int) -> None:
+@pytest.mark.parametrize(("status", "symbol"), [(403, "SIM003USDT"), (451, "SIM004USDT"), (503, "SIM005USDT")])
+def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(fleet: Fleet, status: int, symbol: str) -> None:
     fleet.exchange.archive_faults({}, status=status)
-    wanted = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-03-01", source="auto")
+    wanted = Wanted("um", (symbol,), "2024-01-01", "2024-03-01", source="auto")
     told = fleet.download(*wanted.arguments)
     wanted.assert_held(fleet)
     assert told["files"] == 0
@@ -134,14 +145,25 @@ def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(fleet: Fleet,
     assert told["report"]["archive"].endswith("REST instead")
 
 
+def test_an_archive_that_refuses_what_it_has_just_listed_is_not_asked_for_every_day_too(fleet: Fleet) -> None:
+    """The worker still knows the list; the files are refused, and their days would be."""
+    wanted = Wanted("um", ("SIM008USDT",), "2024-01-01", "2024-03-01", source="auto")
+    fleet.klines("download", *Wanted("um", ("SIM008USDT",), "2023-01-01", "2023-03-01", source="auto").arguments)
+    fleet.exchange.ask("DELETE", "archive")
+    fleet.exchange.archive_faults({}, status=451)
+    told = fleet.download(*wanted.arguments)
+    wanted.assert_nothing_is_missing(fleet)
+    assert told["klines_from_rest"] == wanted.klines
+    assert [text.partition("; ")[2] for text in told["report"].values()] == ["rest instead"] * 2
+
+
 def test_without_rest_what_the_archive_lacks_is_named_and_stays_missing(fleet: Fleet) -> None:
     fleet.exchange.archive_faults({"absent": 1.0}, only="monthly")
-    lacking = fleet.klines(
-        "download", "--json", *Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-02-01", source="archive").arguments
-    )
-    assert lacking.returncode == 0, lacking.stderr
+    by_days = Wanted("um", ("SIM006USDT",), "2024-01-01", "2024-02-01", source="archive")
+    assert fleet.download(*by_days.arguments)["files"] == 31
+    by_days.assert_held(fleet)
     fleet.exchange.archive_faults({"absent": 1.0})
-    wanted = Wanted("um", ("ETHUSDT",), "2024-01-01", "2024-02-01", source="archive")
+    wanted = Wanted("um", ("SIM007USDT",), "2024-01-01", "2024-02-01", source="archive")
     done = fleet.klines("download", "--json", *wanted.arguments)
     assert done.returncode == 1
     told: dict[str, Any] = json.loads(done.stdout)
