@@ -59,7 +59,12 @@ def nothing_logged(fleet: Fleet) -> None:
 
 
 def fleet_in(folder: Path) -> Fleet:
-    fleet = Fleet(folder, Exchange(folder, "--symbols", "24"), RedisServer(folder / "redis"), str(folder / "store"))
+    fleet = Fleet(
+        folder,
+        Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000"),
+        RedisServer(folder / "redis"),
+        str(folder / "store"),
+    )
     fleet.start_worker()
     return fleet
 

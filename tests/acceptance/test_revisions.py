@@ -18,7 +18,12 @@ from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame, ms_o
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One fleet for all: each test asks for a series of its own."""
     folder = tmp_path_factory.mktemp("revisions")
-    fleet = Fleet(folder, Exchange(folder, "--symbols", "24"), RedisServer(folder / "redis"), str(folder / "store"))
+    fleet = Fleet(
+        folder,
+        Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000"),
+        RedisServer(folder / "redis"),
+        str(folder / "store"),
+    )
     fleet.start_worker()
     yield fleet
     assert fleet.exchange.refused(429) == 0
