@@ -7,17 +7,22 @@ KLINES := $(BIN)/klines
 
 MARKET ?= spot
 SYMBOLS ?= BTCUSDT
+KIND ?= klines
 INTERVAL ?= 1m
 START ?= 2024-01-01
 END ?=
-REQUEST = --market $(MARKET) --symbols $(SYMBOLS) --interval $(INTERVAL) --start $(START) $(if $(END),--end $(END))
+SOURCE ?= auto
+SERIES = --market $(MARKET) $(if $(filter all,$(SYMBOLS)),--all,--symbols $(SYMBOLS)) --kind $(KIND) \
+	$(if $(filter fundingRate,$(KIND)),,--interval $(INTERVAL))
+REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE)
 
-.PHONY: help install demo test lint format bench download enqueue worker flower status cancel lock clean
+.PHONY: help install demo test lint format bench download enqueue catalog verify worker flower status cancel lock clean
 
 help:  ## Print this table
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "Variables: MARKET=spot|um|cm SYMBOLS=BTCUSDT,ETHUSDT INTERVAL=1m START=2024-01-01 END=2025-01-01 RUN=…"
+	@echo "Variables: MARKET=spot|um|cm SYMBOLS=BTCUSDT,ETHUSDT|all KIND=klines INTERVAL=1m START=2024-01-01 END=2025-01-01"
+	@echo "           SOURCE=auto|archive|rest RUN=…"
 
 install: .venv/installed  ## Make .venv from the lock
 
@@ -52,6 +57,12 @@ download: install  ## Fetch REQUEST variables with a private worker, and wait
 
 enqueue: install  ## Hand the request to the fleet, print the run's id and return
 	$(KLINES) download --detach $(REQUEST)
+
+catalog: install  ## Make the catalog of every symbol that MARKET has or had
+	$(KLINES) catalog update --local --market $(MARKET)
+
+verify: install  ## Fetch again what the archive has published anew of the series
+	$(KLINES) verify --revisions --local $(SERIES)
 
 worker: install  ## Work for the fleet until Ctrl-C
 	$(KLINES) worker

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.holdings import Holdings
+from tasks.holdings import Held, Holdings
 from tasks.policy import policy_for
 from tasks.request import Request
 from workers.binance.markets import pages
@@ -18,6 +22,10 @@ from workers.sources import FILE_S, SMALL_CALLS, Cut, Mode, Policy, cut, files_o
 from workers.toolbox import Toolbox
 from workers.windows import missing, windows
 
+logger = logging.getLogger(__name__)
+
+#: Series whose files are asked for at once, and how often it is said how many are done, seconds.
+_LISTED_AT_ONCE, _SAY_S = 16, 3.0
 #: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.
 _REST_BYTES = 40
 #: What a row costs one core: unzipped or parsed, checked, written as Parquet and read back; seconds.
@@ -75,43 +83,61 @@ def _time(minutes: float) -> str:
     return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"
 
 
-def estimate(tools: Toolbox, request: Request) -> Estimate:
+def estimate(tools: Toolbox, request: Request, say: Callable[[str], None] = logger.info) -> Estimate:
     """Return what is missing of the request and what fetching it costs; the store and the archive's list are asked."""
     limit = int(tools.settings.weight_share * (tools.budget(request.pool).state().limit or 1))
-    told = Estimate(len(request.symbols), max(1, limit))
-    holdings, clock_ms = Holdings(tools, request), now_ms(tools.redis)
-    archive_fault: FleetError | None = None
-    for series in request.series():
-        held, policy = holdings.of(series), policy_for(tools, request, series)
-        life = Span(0, request.end_ms)
-        if missing(series, held.spans, request.span) and tools.lives.knows(series):
-            life = tools.lives.of(series)
-        for block in series.blocks(request.span.clip(life)):
-            parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
-            found = Cut(list(windows(block, parts)))
-            if parts and archive_fault is None:
-                try:
-                    found = cut(block, parts, tools.shelves.of(series), policy, now_ms=clock_ms)
-                except FleetError as error:
-                    archive_fault = error
-            _add(tools, told, series, found)
-    told.why = _why(request, told, policy_for(tools, request, next(request.series())), archive_fault)
+    told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
+    holdings, clock_ms, said = Holdings(tools, request), now_ms(tools.redis), time.monotonic()
+    with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="estimate") as asking:
+        # What is held is looked up in order, for all at once; the archive's lists are asked for side by side.
+        looked = (holdings.of(series) for series in request.series())
+        parts = asking.map(lambda held: _of_series(tools, request, held, clock_ms), looked)
+        for count, (counts, missed, fault) in enumerate(parts, 1):
+            told.counts += counts
+            told.missed |= missed
+            faults += [fault] if fault else []
+            if time.monotonic() - said > _SAY_S:
+                said = time.monotonic()
+                say(f"reckoned {count:,} of {len(request.symbols):,} symbols")
+    told.why = _why(request, told, policy_for(tools, request, next(request.series())), next(iter(faults), None))
     return told
 
 
-def _add(tools: Toolbox, told: Estimate, series: Series, found: Cut) -> None:
+def _of_series(
+    tools: Toolbox, request: Request, held: Held, clock_ms: int
+) -> tuple[Counter[str], dict[str, str], FleetError | None]:
+    """Return what one series costs, the files that are missed, and why the archive did not tell, where it did not."""
+    series, counts, missed, fault = held.series, Counter[str](), dict[str, str](), None
+    lacking = missing(series, held.spans, request.span)
+    policy, life = policy_for(tools, request, series, lacking), Span(0, request.end_ms)
+    if lacking and tools.lives.knows(series):
+        life = tools.lives.of(series)
+    for block in series.blocks(request.span.clip(life)):
+        parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
+        found = Cut(list(windows(block, parts)))
+        if parts and fault is None:
+            try:
+                found = cut(block, parts, tools.shelves.of(series), policy, now_ms=clock_ms)
+            except FleetError as error:
+                fault = error
+        missed |= found.told
+        counts += _cost(tools, series, found)
+    return counts, missed, fault
+
+
+def _cost(tools: Toolbox, series: Series, found: Cut) -> Counter[str]:
     opens = series.interval.opens
-    told.missed |= found.told
-    told.counts["absent_klines"] += sum(opens(span.start_ms, span.end_ms) for span in found.absent)
+    counts = Counter(absent_klines=sum(opens(span.start_ms, span.end_ms) for span in found.absent))
     for window in found.windows:
         klines = opens(window.span.start_ms, window.span.end_ms)
-        told.counts += Counter(windows=1, klines=klines)
+        counts += Counter(windows=1, klines=klines)
         if window.source.is_archive:
-            told.counts += _files(tools, window)
+            counts += _files(tools, window)
         else:
             calls = list(pages(series, window.span))
             weight = sum(page.weight for page in calls)
-            told.counts += Counter(requests=len(calls), weight=weight, bytes=klines * _REST_BYTES)
+            counts += Counter(requests=len(calls), weight=weight, bytes=klines * _REST_BYTES)
+    return counts
 
 
 def _files(tools: Toolbox, window: Window) -> Counter[str]:

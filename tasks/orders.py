@@ -65,7 +65,9 @@ _how = _options(
 
 @click.command()
 @_what
-@click.option("--start", required=True, help="First open time, UTC: 2024-01-01 or 2024-01-01T12:00.")
+@click.option(
+    "--start", default="2017-01-01", help="First open time, UTC: 2024-01-01; each symbol's own where it is not given."
+)
 @click.option("--end", help="End, exclusive, UTC; now where it is not given.")
 @click.option(
     "--source",
@@ -174,5 +176,5 @@ def _follow(tools: Toolbox, run: str, as_json: bool, crew: Crew | None) -> int:
 def _show_estimate(tools: Toolbox, request: Request, as_json: bool) -> None:
     from tasks.estimate import estimate
 
-    told = estimate(tools, request)
+    told = estimate(tools, request, lambda text: click.echo(text, err=True))
     click.echo(json.dumps(told.facts()) if as_json else told.text())

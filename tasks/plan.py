@@ -215,7 +215,8 @@ class Planner:
         """Return what fetches the rest of a block, or what was published anew of it."""
         if request.revise:
             return held.reissued(block, wanted)
-        found = self._cut(request, block, missing(block.series, held.spans, wanted))
+        policy = self._policy(request, held)
+        found = self._cut(policy, block, missing(block.series, held.spans, wanted))
         self._runs.report(self._run, found.told)
         for span in found.absent:
             self._runs.fail(
@@ -223,9 +224,9 @@ class Planner:
             )
         return found.windows
 
-    def _cut(self, request: Request, block: Block, parts: list[Span]) -> Cut:
+    def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Cut:
         """Return who is asked for `parts`; REST alone where the archive does not even tell what it has."""
-        policy, clock_ms = self._policy(request, block.series), now_ms(self._tools.redis)
+        clock_ms = now_ms(self._tools.redis)
         if self._archive_fault is None:
             try:
                 return cut(block, parts, self._tools.shelves.of(block.series), policy, now_ms=clock_ms)
@@ -236,9 +237,10 @@ class Planner:
         self._runs.report(self._run, {"archive": f"{self._archive_fault.reason}; REST instead"})
         return cut(block, parts, _NOTHING, policy, now_ms=clock_ms)
 
-    def _policy(self, request: Request, series: Series) -> Policy:
-        if self._policy_of is None or self._policy_of[0] != series:
-            self._policy_of = series, policy_for(self._tools, request, series)
+    def _policy(self, request: Request, held: Held) -> Policy:
+        if self._policy_of is None or self._policy_of[0] != held.series:
+            parts = missing(held.series, held.spans, request.span)
+            self._policy_of = held.series, policy_for(self._tools, request, held.series, parts)
         return self._policy_of[1]
 
     def _is_over(self, request: Request) -> bool:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from tasks.progress import Runs
 from tasks.request import Request
-from workers.binance.markets import pool_of
+from workers.binance.markets import page_count, pool_of
 from workers.errors import FleetError
-from workers.model import Series
+from workers.model import Series, Span
 from workers.sources import Mode, Policy
 from workers.toolbox import Toolbox
 
 #: Until an exchange has told its limit, this is reckoned with, weight a minute.
 _UNTOLD_LIMIT = 1000
+#: What it takes to be told which files a series has: two lists at the archive's usual quarter of a second.
+_LISTS_S = 0.5
 
 
-def policy_for(tools: Toolbox, request: Request, series: Series) -> Policy:
-    """Return the policy for one series of a request."""
+def policy_for(tools: Toolbox, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
+    """Return the policy for one series of a request, of which these parts are missing.
+
+    Where REST has them in less time than the archive tells what it has, it is not asked: a lake that is kept
+    current by the day spends a call or two for each series, and no list.
+    """
     limit = tools.budget(pool_of(series.market, series.kind)).state().limit or _UNTOLD_LIMIT
     weight_per_s = max(1.0, limit * tools.settings.weight_share) / 60
-    return Policy(request.source, weight_per_s, request.is_small, _is_listed(tools, series))
+    is_brief = False
+    if parts:
+        calls = sum(page_count(series, part) for part in parts)
+        is_brief = calls * request.weight_of_call() / weight_per_s <= _LISTS_S
+    return Policy(request.source, weight_per_s, request.is_small or is_brief, _is_listed(tools, series))
 
 
 def policy_of(tools: Toolbox, run: str, series: Series) -> Policy:

@@ -56,7 +56,7 @@ class Policy:
     mode: Mode
     weight_per_s: float
     is_small: bool = False
-    """Whether the whole request is so small that REST answers it at once."""
+    """Whether so little is wanted, in all or of this series, that REST answers it at once."""
     is_listed: bool = True
     """Whether REST knows the symbol; of one that it has forgotten only the archive tells."""
 

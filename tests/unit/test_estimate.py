@@ -108,3 +108,14 @@ def test_an_estimate_says_that_the_archive_does_not_answer(few: Crew) -> None:
     told = estimate(few.tools, request())
     assert told.counts["files"] == 0
     assert "the archive does not tell what it has (Restricted: 451), so REST is asked for all" in told.text()
+
+
+def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(redis: Redis, tmp_path: Path) -> None:
+    """Many series of which REST has the rest in a moment: two lists for each would take longer."""
+    symbols = [f"S{n:02}USDT" for n in range(40)]
+    one = crew(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
+    for symbol in symbols:
+        one.tools.partitions.merge(series_of(symbol), "2024-01", frame([]), [JANUARY])
+    told = estimate(one.tools, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))
+    assert told.counts["requests"] == 40 * math.ceil(2 * 1440 / 499)
+    assert one.archive.asked == []
