@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 RESTART_S = 1.0
 
 
+#: A lane whose worker was killed has so long to let go of what it does.
+ORPHAN_S = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One queue and how many of its tasks a process runs at once."""
@@ -154,8 +158,15 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         if lane.queue == PLAN:
             threading.Thread(target=answer_bell, args=[toolbox], name="bell", daemon=True).start()
 
+    parent = os.getppid()
+
     def stopping(**_: object) -> None:
         toolbox.stop.set()
+        if os.getppid() != parent:
+            # Whoever started us was killed, and perhaps Redis with it: what is under way comes back elsewhere.
+            ends = threading.Timer(ORPHAN_S, os._exit, [1])
+            ends.daemon = True
+            ends.start()
 
     worker_ready.connect(ready)
     worker_shutting_down.connect(stopping)
