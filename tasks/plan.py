@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
 WINDOWS_IN_FLIGHT = 200
+#: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at once, at most.
+BLOCKS_UNDER_WAY = 500
 #: How long one turn leads a run before it lets others have the slot.
 TURN_S = 20.0
 #: How often lost work is looked for; what is missed twice in a row is sent again.
@@ -116,7 +118,7 @@ class Planner:
 
     def _issue(self, request: Request, blocks: Iterator[tuple[Block, Span, Held]]) -> bool:
         """Put blocks under way while there is room; returns whether there are no more."""
-        while self._runs.in_flight(self._run) < WINDOWS_IN_FLIGHT:
+        while self._has_room():
             wanted = next(blocks, None)
             if wanted is None:
                 return True
@@ -126,6 +128,11 @@ class Planner:
                     held.read()
                 self._put_under_way(request, block, span, held)
         return False
+
+    def _has_room(self) -> bool:
+        """Return whether more may be issued: workers that fetch faster than they compact wait for themselves."""
+        windows, blocks = self._runs.in_flight(self._run)
+        return windows < WINDOWS_IN_FLIGHT and blocks < BLOCKS_UNDER_WAY
 
     def _wanted(self, request: Request) -> Iterator[tuple[Block, Span, Held]]:
         """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the cursor behind each."""

@@ -220,11 +220,14 @@ class Runs:
         """Return whether the block is under way for this run."""
         return bool(self._redis.hexists(_run(run, "blocks"), str(block)))
 
-    def in_flight(self, run: str) -> int:
-        """Return how many windows of the run are issued and not yet done."""
-        counted = cast("list[bytes | None]", self._redis.hmget(_run(run), _WINDOWS))
+    def in_flight(self, run: str) -> tuple[int, int]:
+        """Return how many windows of the run are issued and not yet done, and how many blocks are under way."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(_run(run), _WINDOWS)
+            pipe.hlen(_run(run, "blocks"))
+            counted, blocks = pipe.execute()
         issued, done, failed = (int(count or 0) for count in counted)
-        return issued - done - failed
+        return issued - done - failed, blocks
 
     def weight_ahead(self, pool: Pool) -> int:
         """Return the weight of all calls to this pool that active runs have still to make."""

@@ -123,13 +123,27 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.in_flight(run))
+        highest[0] = max(highest[0], one.runs.in_flight(run)[0])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
     assert 12 <= highest[0] < 12 + 10
     assert one.most_in_flight < 12 + 10
     assert covered(one) == [Span(MONTHS[0], MONTHS[4])]
+
+
+def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
+    monkeypatch.setattr(tasks.plan, "BLOCKS_UNDER_WAY", 3)
+    run, highest = one.begin(request(months=8)), [0]
+
+    def work() -> None:
+        highest[0] = max(highest[0], one.runs.in_flight(run)[1])
+        one.fetch_one() if one.fetches else one.compact_one()
+
+    assert not lead(one, run, monkeypatch, work)
+    assert highest[0] == 3
+    assert covered(one) == [Span(MONTHS[0], MONTHS[8])]
 
 
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
