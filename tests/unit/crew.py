@@ -172,7 +172,7 @@ class Crew:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
-        self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run))
+        self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run)[0])
 
     def send_compact(self, run: str, block: Block) -> None:
         self.compactions.append((run, block))
