@@ -20,7 +20,7 @@ SPOT_YEAR = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2025-02-01", source="aut
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("archive-lane")
     # So much weight that no test waits for what another has spent.
-    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000")
+    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
     fleet = Fleet(folder, exchange, RedisServer(folder / "redis"), str(folder / "store"))
     fleet.start_worker()
     yield fleet

@@ -25,7 +25,7 @@ LARGE = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-03-01", source="auto")
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("bad-words")
-    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000")
+    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
     fleet = Fleet(folder, exchange, RedisServer(folder / "redis"), str(folder / "store"))
     fleet.start_worker()
     yield fleet

@@ -61,7 +61,7 @@ def nothing_logged(fleet: Fleet) -> None:
 def fleet_in(folder: Path) -> Fleet:
     fleet = Fleet(
         folder,
-        Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000"),
+        Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000"),
         RedisServer(folder / "redis"),
         str(folder / "store"),
     )

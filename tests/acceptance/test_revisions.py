@@ -20,7 +20,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("revisions")
     fleet = Fleet(
         folder,
-        Exchange(folder, "--symbols", "24", "--futures-limit", "60000", "--spot-limit", "60000"),
+        Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000"),
         RedisServer(folder / "redis"),
         str(folder / "store"),
     )
