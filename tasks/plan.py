@@ -26,7 +26,7 @@ from workers.errors import FleetError, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
-from workers.sources import Cut, Mode, Policy, cut
+from workers.sources import Cut, Policy, cut
 from workers.toolbox import Toolbox
 from workers.windows import missing
 
@@ -166,9 +166,8 @@ class Planner:
 
     def _has_to_ask(self, request: Request, held: Held) -> bool:
         """Return whether REST has to be asked since when there are rows of a series."""
-        may_ask = request.source is not Mode.ARCHIVE and not request.revise
-        lives = self._tools.lives
-        return may_ask and not lives.knows(held.series) and bool(missing(held.series, held.spans, request.span))
+        knows = self._tools.lives.knows(held.series)
+        return not request.revise and not knows and bool(missing(held.series, held.spans, request.span))
 
     def _look(self, request: Request, series: Series) -> Held | None:
         """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
@@ -192,9 +191,7 @@ class Planner:
             return request.span
         symbol = held.series.symbol
         try:
-            lives = self._tools.lives
-            life = lives.of_files(held.series) if request.source is Mode.ARCHIVE else lives.of(held.series)
-            span = request.span.clip(life)
+            span = request.span.clip(self._tools.lives.of(held.series))
         except FleetError as error:
             self._give_up(request, symbol, error)
             return Span(request.end_ms, request.end_ms)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A life without an end that is known (2100-01-01).
-_NEVER_MS = 4_102_444_800_000
-
 
 class Lives:
     """Lives of series. Before its beginning and after its end nothing is asked of anybody.
@@ -36,13 +33,6 @@ class Lives:
         entry = self._entry(series)
         is_in_catalog = entry is not None and entry.first_ms is not None
         return is_in_catalog or self._listings.of(series) is None or self._listings.knows_life(series)
-
-    def of_files(self, series: Series) -> Span:
-        """Return the time in which the series can have rows, without asking REST: files tell what is not known."""
-        if self.knows(series):
-            return self.of(series)
-        of_files = self._shelves.of(series).life()
-        return Span(of_files.start_ms if of_files else 0, _NEVER_MS)
 
     def of(self, series: Series) -> Span:
         """Return the time in which the series can have rows.
