@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.harness import Exchange, truth_frame
+from tests.harness import Exchange, truth_frame, until
 from tests.unit.klines import JANUARY_MS, body, minutes, opens
 from workers.binance.decode import decode_pages
 from workers.binance.markets import RULES, Page, pages
@@ -60,6 +60,9 @@ Maker = Callable[..., RestClient]
 
 @pytest.fixture
 def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
+    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute before."""
+    until("the middle of a minute", lambda: 2 < time.time() % 60 < 50)
+
     def make(market: Market) -> RedisBudget:
         budget = RedisBudget(redis, RULES[market].pool, "test")
         budget.set_limit(2400)
