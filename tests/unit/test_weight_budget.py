@@ -195,6 +195,29 @@ def test_a_429_without_retry_after_closes_to_the_next_minute(maker: Maker, clock
     assert 40_000 <= waiting(budget.take(2)).ms <= 41_100
 
 
+def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    spend_all(budget)
+    assert not waiting(budget.take(2)).is_closed
+    budget.close_until(after_ms=90_000)
+    assert waiting(budget.take(2)).is_closed
+
+
+def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock)
+    answer_one(budget, clock, used=LIMIT // 20)
+    assert spend_all(budget, answered=True) < 10, "at that pace others would have it all in a minute"
+    clock.advance(2_900)
+    assert waiting(budget.take(2)).ms <= 3_000
+    clock.advance(200)
+    look = granted(budget.take(2))
+    waiting(budget.take(2))
+    clock.advance(50)
+    date_ms = clock.now_ms() // 1000 * 1000
+    budget.learn(look, used=LIMIT // 20 + 10, date_ms=date_ms, served=True, rtt_ms=50)
+    assert spend_all(budget) > 500, "they spent no more: their pace is half of what it seemed"
+
+
 def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: HandClock) -> None:
     budget = ready(maker, clock)
     budget.close_until(after_ms=1_000)

@@ -3,12 +3,14 @@
 --                         limit             weight the exchange allows in a calendar minute
 --                         closed since      no call before `closed`; since when; both Redis ms
 --                         probing probe     1 while reopening; until when a probe is out
+--                         looked            when a call last went out to see whether others use what is kept for them
 --                         foreign           weight others on this address spent in the last full minute
 --                         rtt               moving average of answered calls, ms
 -- KEYS[2..4]     minutes  minute            which one (exchange clock, minutes since the epoch), stored by minute % 3
 --                         spent             weight of our calls that may be counted in it
 --                         flying            part of it whose answers are not in
 --                         header at         highest count the exchange reported; how far into the minute, ms
+--                         others            part of it that was surely not ours
 --                         reserved          places given to callers who wait for it
 --                         opened            1 once it has begun and what was in flight has been carried over
 -- ARGV[1] Redis ms, 0 for the server's own clock (tests pass their own)
@@ -36,8 +38,9 @@ local function load(key, names)
   return record
 end
 
-local MINUTE = {'minute', 'spent', 'flying', 'header', 'at', 'reserved', 'opened'}
-local pool = load(KEYS[1], {'lo', 'hi', 'seen', 'limit', 'closed', 'since', 'probing', 'probe', 'foreign', 'rtt'})
+local MINUTE = {'minute', 'spent', 'flying', 'header', 'at', 'others', 'reserved', 'opened'}
+local pool = load(KEYS[1], {'lo', 'hi', 'seen', 'limit', 'closed', 'since', 'probing', 'probe', 'looked', 'foreign',
+  'rtt'})
 local limit = pool.limit or BOOTSTRAP_LIMIT
 local knows_clock = pool.lo ~= nil
 local records = {}
@@ -48,7 +51,7 @@ local function count_of(minute)
   if not records[key] then records[key] = load(key, MINUTE) end
   local count = records[key]
   if count.minute ~= minute then
-    records[key] = {minute = minute, spent = 0, flying = 0, header = 0, at = 0, reserved = 0, opened = 0}
+    records[key] = {minute = minute, spent = 0, flying = 0, header = 0, at = 0, others = 0, reserved = 0, opened = 0}
   end
   return records[key]
 end
@@ -67,14 +70,14 @@ local function latest() return now + (pool.hi or 0) + drift() + SKEW_MS end
 
 -- What others surely spent in this minute so far, and what they will have by its end at that pace.
 local function others_in(count)
-  local seen = math.max(0, count.header - count.spent)
-  return seen, seen * 60000 / math.max(count.at, PACE_MS)
+  return count.others, count.others * 60000 / math.max(count.at, PACE_MS)
 end
 
 -- It was counted between grant and answer: taken half-way.
 local function raise_header(count, used, granted)
   if used > count.header then
     count.header = used
+    count.others = math.max(count.others, used - count.spent)
     count.at = math.min(60000, math.max(0, math.floor(latest() - (now - granted) / 2 - count.minute * 60000)))
   end
 end
@@ -109,7 +112,7 @@ local function save()
   for key, count in pairs(records) do
     if count.minute then
       redis.call('HSET', key, 'minute', count.minute, 'spent', count.spent, 'flying', count.flying,
-        'header', count.header, 'at', count.at, 'reserved', count.reserved, 'opened', count.opened)
+        'header', count.header, 'at', count.at, 'others', count.others, 'reserved', count.reserved, 'opened', count.opened)
       redis.call('PEXPIRE', key, KEEP_MS)
     end
   end

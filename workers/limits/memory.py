@@ -30,6 +30,7 @@ class _Count:
     flying: int = 0
     header: int = 0
     at: int = 0
+    others: int = 0
     reserved: int = 0
     opened: bool = False
 
@@ -49,6 +50,7 @@ class _Pool:
     closed: int = 0
     probing: bool = False
     probe: int = 0
+    looked: int = 0
     foreign: float = 0
     rtt: float | None = None
     bounds: _Bounds = field(default_factory=_Bounds)
@@ -98,7 +100,7 @@ class MemoryBudget:
         if place == minute:
             count.reserved = max(0, count.reserved - weight)
         if now < pool.closed:
-            return Wait(pool.closed - now, None)
+            return Wait(pool.closed - now, None, is_closed=True)
         is_probe = pool.probing or not knows_clock
         if is_probe and now < pool.probe:
             return Wait(max(1, math.ceil(min(pool.rtt or 300, pool.probe - now))), None)
@@ -109,13 +111,15 @@ class MemoryBudget:
         spare = limit * EDGE_SPARE + weight
         following = self._count(minute + 1)
         unspent = limit * self._share / 1000 - following.spent - following.reserved - count.flying
+        is_kept = left < weight <= full - places and begins_in > LOOK_AGAIN_MS
+        looks = is_kept and now - pool.looked >= LOOK_AGAIN_MS
         if certain or not knows_clock or min(left, unspent) >= spare:
-            if weight <= left:
+            if weight <= left or looks:
                 count.spent += weight
                 count.flying += weight
-                if is_probe:
-                    pool.probe = now + PROBE_MS
-                return Grant(weight, minute, now, left - weight, begins_in, int(pool.rtt or 300))
+                pool.probe = now + PROBE_MS if is_probe else pool.probe
+                pool.looked = now if looks else pool.looked
+                return Grant(weight, minute, now, max(0, left - weight), begins_in, int(pool.rtt or 300))
             if weight <= full and begins_in > LOOK_AGAIN_MS:
                 return Wait(LOOK_AGAIN_MS, None)
         return self._place(weight, limit, minute, begins_in)
@@ -135,7 +139,7 @@ class MemoryBudget:
 
     def _used(self, count: _Count) -> int:
         before = self._pool.counts.get(count.minute - 1)
-        return max(count.spent, count.header + count.flying + (before.flying if before else 0))
+        return max(count.spent + count.others, count.header + count.flying + (before.flying if before else 0))
 
     def _learn(self, now: int, grant: Grant, used: int, date_ms: int | None, served: bool, rtt_ms: int | None) -> None:
         pool, knew_clock = self._pool, self._pool.bounds.seen is not None
@@ -165,6 +169,7 @@ class MemoryBudget:
     def _raise_header(self, count: _Count, used: int, now: int, grant: Grant) -> None:
         if used > count.header:
             count.header = used
+            count.others = max(count.others, used - count.spent)
             count.at = min(MINUTE_MS, max(0, self._latest(now) - (now - grant.at_ms) // 2 - count.minute * MINUTE_MS))
 
     def _narrow(self, now: int, lo: int, hi: int) -> None:
@@ -205,5 +210,4 @@ class MemoryBudget:
 
 def _others_in(count: _Count) -> tuple[int, float]:
     """Return what others surely spent in this minute so far, and what they will have by its end at that pace."""
-    seen = max(0, count.header - count.spent)
-    return seen, seen * MINUTE_MS / max(count.at, PACE_MS)
+    return count.others, count.others * MINUTE_MS / max(count.at, PACE_MS)

@@ -3,16 +3,16 @@
 -- ARGV[2] weight   ARGV[3] our share of the limit, in thousandths   ARGV[4] minute we hold a place in, or -1
 -- ARGV[5] how long a probe may be out, ms
 -- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}   granted, charged to that minute
---             {0, ms to wait, minute in which a place is kept or -1}           ask again then
+--             {0, ms to wait, minute in which a place is kept or -1, 1 closed} ask again then
 -- Cost: O(1).
 
 local weight, share, place, probe_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local rtt = pool.rtt or 300
-local LOOK_AGAIN_MS = 3000   -- when to ask again for weight that is kept for others and may not be used by them
+local LOOK_AGAIN_MS = 3000   -- how often one call looks whether others use the weight that is kept for them
 
-local function wait_for(ms, kept)
+local function wait_for(ms, kept, closed)
   save()
-  return {0, math.max(1, math.ceil(ms)), kept or -1}
+  return {0, math.max(1, math.ceil(ms)), kept or -1, closed or 0}
 end
 
 -- The exchange's minute, certain while both ends of our uncertainty agree on it.
@@ -23,7 +23,7 @@ local count, before = open(minute)
 if place == minute + 1 then return wait_for(begins_in, place) end
 if place == minute then count.reserved = math.max(0, count.reserved - weight) end
 
-if now < (pool.closed or 0) then return wait_for(pool.closed - now) end
+if now < (pool.closed or 0) then return wait_for(pool.closed - now, nil, 1) end
 local is_probe = (pool.probing or 0) == 1 or not knows_clock
 if is_probe and now < (pool.probe or 0) then return wait_for(math.min(rtt, pool.probe - now)) end
 
@@ -35,7 +35,7 @@ if expected > 0 then others = math.max(0, expected - seen) + limit * FOREIGN_MAR
 
 local places = count.reserved
 if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
-local used = math.max(count.spent, count.header + count.flying + (before and before.flying or 0))
+local used = math.max(count.spent + count.others, count.header + count.flying + (before and before.flying or 0))
 local full = math.floor(math.min(limit * (1 - RESERVE) - used, limit * share / 1000 - count.spent))
 local left = math.floor(full - others - places)
 
@@ -44,13 +44,18 @@ local following = count_of(minute + 1)
 local spare = limit * EDGE_SPARE + weight
 local edge = left >= spare and limit * share / 1000 - following.spent - following.reserved - count.flying >= spare
 
+-- Weight that is kept for others: a call now and then finds out whether they use it, else nobody would know.
+local kept = weight > left and weight <= full - places and begins_in > LOOK_AGAIN_MS
+local looks = kept and now - (pool.looked or 0) >= LOOK_AGAIN_MS
+
 if certain or edge or not knows_clock then
-  if weight <= left then
+  if weight <= left or looks then
     count.spent = count.spent + weight
     count.flying = count.flying + weight
     if is_probe then pool.probe = now + probe_ms end
+    if looks then pool.looked = now end
     save()
-    return {1, minute, now, left - weight, begins_in, math.floor(rtt)}
+    return {1, minute, now, math.max(0, left - weight), begins_in, math.floor(rtt)}
   end
   if weight <= full and begins_in > LOOK_AGAIN_MS then return wait_for(LOOK_AGAIN_MS) end
 end
