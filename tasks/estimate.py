@@ -85,7 +85,8 @@ def _time(minutes: float) -> str:
 
 def estimate(tools: Toolbox, request: Request, say: Callable[[str], None] = logger.info) -> Estimate:
     """Return what is missing of the request and what fetching it costs; the store and the archive's list are asked."""
-    limit = int(tools.settings.weight_share * (tools.budget(request.pool).state().limit or 1))
+    addresses = len(tools.states(request.pool))
+    limit = int(tools.settings.weight_share * addresses * (tools.listings.limit(request.pool) or 1))
     told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
     holdings, clock_ms, said = Holdings(tools, request), now_ms(tools.redis), time.monotonic()
     with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="estimate") as asking:

@@ -42,9 +42,10 @@ from workers.errors import (
     StoreFault,
     Transient,
 )
+from workers.limits.patience import LONGEST_S
 from workers.model import Block, Series, Source, Span, Window
 from workers.sources import fallback, files_of
-from workers.toolbox import LONGEST_WAIT_S, Toolbox
+from workers.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from workers.binance.archive import Downloaded
@@ -183,7 +184,7 @@ def _page(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[byt
     """Return a page's checked bytes, after as many tries as its errors deserve."""
 
     waits = Retrying(
-        retry=retry_if_exception(_is_wait), stop=stop_after_delay(LONGEST_WAIT_S), retry_error_callback=_give_up
+        retry=retry_if_exception(_is_wait), stop=stop_after_delay(LONGEST_S), retry_error_callback=_give_up
     )
     tries = Retrying(
         retry=retry_if_exception(_may_pass),

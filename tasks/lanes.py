@@ -24,10 +24,12 @@ from workers.app import connect
 from workers.binance.markets import Pool
 from workers.errors import RequestError
 from workers.heart import living
+from workers.limits.twins import look_for_twins
 from workers.private_redis import die_with_parent
 from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from workers.settings import Settings
-from workers.toolbox import Toolbox
+from workers.toolbox import LONGEST_CLOSED_S, Toolbox
+from workers.valve import Valve
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +147,14 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     """Run one lane in this process until it is told to stop; returns its exit code."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    toolbox = Toolbox(settings, serves=f"{lane.queue}@{settings.egress}" if lane.pool else lane.queue)
+    toolbox = Toolbox(settings, queue=lane.queue, pool=lane.pool)
     app = connect(settings, toolbox)
     chores: list[Callable[[], None]] = []
     if lane.queue == PLAN:
         chores.append(partial(wake_leaderless, toolbox))
     if lane.pool:
-        chores.append(partial(_measure_demand, toolbox, lane.pool))
+        chores.append(partial(_attend_to_budget, toolbox, lane.pool))
+        app.steps["worker"].add(Valve)
 
     def ready(**_: object) -> None:
         toolbox.heart.start(*chores)
@@ -186,7 +189,11 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     return int(worker.exitcode or 0)
 
 
-def _measure_demand(toolbox: Toolbox, pool: Pool) -> None:
+def _attend_to_budget(toolbox: Toolbox, pool: Pool) -> None:
+    """Have the budget know its limit, the slots their demand, the valve whether to take tasks; and look for twins."""
+    toolbox.listings.note_limit(pool)
     sharers = living(toolbox.redis).count(f"{rest_queue(pool)}@{toolbox.settings.egress}")
     toolbox.heart.tell_width(toolbox.slots.width, toolbox.slots.most)
     toolbox.slots.demand(Runs(toolbox.redis).weight_ahead(pool), max(1, sharers))
+    toolbox.is_closed = toolbox.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
+    look_for_twins(toolbox.redis, pool, toolbox.budgets(pool))

@@ -22,7 +22,7 @@ from tasks.request import Request
 from tasks.summary import keep_report
 from workers.app import app
 from workers.binance.markets import page_count
-from workers.errors import FleetError, Transient
+from workers.errors import FleetError, Limited, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
@@ -38,6 +38,8 @@ WINDOWS_IN_FLIGHT = 200
 BLOCKS_UNDER_WAY = 500
 #: How long one turn leads a run before it lets others have the slot.
 TURN_S = 20.0
+#: How long a plan that cannot go on is held before it is handed back, to whoever finds it next.
+HAND_BACK_S = 2.0
 #: How often lost work is looked for; what is missed twice in a row is sent again.
 LOOK_S = 3.0
 #: How long one listening to the bell lasts; shorter than any timeout of the connection.
@@ -57,7 +59,7 @@ def plan(self: Any, run: str) -> None:
             send_plan(run)
     except (RedisError, Transient) as error:
         logger.warning("plan %s: handed back: %s", run, error)
-        tools.stop.wait(1.0)
+        tools.stop.wait(HAND_BACK_S)
         raise Reject(error, requeue=True) from error
     except FleetError as error:
         logger.error("plan %s: %s", run, error.reason)
@@ -178,8 +180,9 @@ class Planner:
             return None
 
     def _give_up(self, request: Request, symbol: str, error: FleetError) -> None:
-        """Note a symbol as failed; raise the error again while another try may mend it."""
-        if isinstance(error, Transient) and self._runs.try_again(self._run, symbol, TRIES):
+        """Note a symbol as failed; raise the error again while another try, or waiting, may mend it."""
+        is_wait = isinstance(error, Limited)
+        if is_wait or (isinstance(error, Transient) and self._runs.try_again(self._run, symbol, TRIES)):
             raise error
         self._runs.fail(self._run, f"{request.market} {symbol}", error.reason)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.progress import Progress, Runs, State
 from workers.lake import keys
-from workers.limits import PoolState
+from workers.limits import PoolState, together
 from workers.model import MINUTE_MS
 from workers.toolbox import Toolbox
 
@@ -110,7 +110,7 @@ REPORT = "report.csv"
 
 def summary(tools: Toolbox, progress: Progress) -> Summary:
     """Return how a run went or goes."""
-    state = tools.budget(progress.request.pool).state()
+    state = together(list(tools.states(progress.request.pool).values()))
     width, most = tools.heart.widths(progress.request.pool)
     slots = tools.settings.slots
     reported = Runs(tools.redis).reported(progress.run)

@@ -10,6 +10,7 @@ from redis import RedisError
 
 from tasks.progress import Progress, Runs
 from workers.errors import FleetError
+from workers.limits import together
 from workers.toolbox import Toolbox
 
 LOOK_S = 0.1
@@ -54,13 +55,15 @@ def follow(tools: Toolbox, run: str, tend: Callable[[], None] = lambda: None) ->
 
 def status_line(tools: Toolbox, progress: Progress) -> str:
     """Return where a run stands, in one line."""
-    counts, pool = progress.counts, tools.budget(progress.request.pool).state()
+    states = tools.states(progress.request.pool)
+    counts, pool = progress.counts, together(list(states.values()))
+    closed = {name: state.closed_ms // 1000 for name, state in states.items() if state.closed_ms}
     parts = [
         f"windows {counts['windows_done']:,}/{counts['windows']:,}",
         f"{counts['files']:,} files" if counts["files"] else "",
         f"{counts['klines']:,} rows",
         f"budget {pool.used / pool.limit:.0%} of this minute" if pool.limit else "",
-        f"closed for {pool.closed_ms / 1000:.0f} s" if pool.closed_ms else "",
+        *(f"the exchange closed {name} for {seconds} s" for name, seconds in closed.items()),
         f"waited {counts['waited_ms'] / 1000:,.0f} s for weight" if counts["waited_ms"] > 1000 else "",
         f"{counts['windows_failed']:,} failed" if counts["windows_failed"] else "",
         f"{_clock(progress.eta_s)} to go" if progress.eta_s is not None and not progress.state.has_ended else "",

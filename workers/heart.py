@@ -136,6 +136,12 @@ def living(redis: Redis) -> list[str]:
     return [name.decode().split("|")[0] for name in names]
 
 
+def egresses(redis: Redis, queue: str) -> list[str]:
+    """Return the names of the public addresses by which living workers serve a rest queue."""
+    served = [name.partition("@") for name in living(redis)]
+    return sorted({egress for name, _, egress in served if name == queue and egress})
+
+
 def leased(redis: Redis, names: list[str]) -> list[bool]:
     """Return for each name whether somebody living holds it."""
     if not names:

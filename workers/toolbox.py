@@ -12,9 +12,11 @@ from redis import Redis
 from workers.autoscale import Gate, Slots
 from workers.binance.listings import Listings
 from workers.binance.markets import Pool
-from workers.heart import Heart
-from workers.limits import Patience, RedisBudget
+from workers.heart import Heart, egresses
+from workers.limits import Patience, PoolState, RedisBudget
+from workers.limits.patience import LONGEST_S
 from workers.model import Market
+from workers.queues import rest_queue
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,20 +33,24 @@ if TYPE_CHECKING:
     from workers.lake.parquet import Partitions
     from workers.lake.raw import RawZone
 
-#: Longest wait for weight inside one task. A longer ban sends its windows back to the queue.
-LONGEST_WAIT_S = 300.0
+#: A pool that the exchange has closed for longer sends its windows back to the queue, where workers that go out by
+#: another address find them; a shorter wait costs less than the pages of a window that are fetched again.
+LONGEST_CLOSED_S = 15.0
 
 
 class Toolbox:
-    """One process's clients. `serves` names the queue it works for, if any."""
+    """One process's clients. `queue` is the one it works for, if any; `pool` the one whose weight that spends."""
 
-    def __init__(self, settings: Settings, *, serves: str = "") -> None:
+    def __init__(self, settings: Settings, *, queue: str = "", pool: Pool | None = None) -> None:
         self.settings = settings
         self.stop = threading.Event()
-        self.patience = Patience(self.stop, longest_s=LONGEST_WAIT_S)
+        self.queue = queue
+        self.pool = pool
+        self.is_closed = False
+        """Whether the exchange has closed the pool for so long that others had better do its work."""
+        self.patience = Patience(self.stop, longest_closed_s=LONGEST_CLOSED_S if queue else LONGEST_S)
         self.slots = Slots(settings.slots)
         self.gate = Gate(settings.slots)
-        self._serves = serves
         self._clients: dict[Market, RestClient] = {}
         self._lock = threading.Lock()
 
@@ -54,7 +60,7 @@ class Toolbox:
 
     @cached_property
     def heart(self) -> Heart:
-        return Heart(self.redis, serves=self._serves)
+        return Heart(self.redis, serves=f"{self.queue}@{self.settings.egress}" if self.pool else self.queue)
 
     @cached_property
     def files(self) -> Files:
@@ -127,6 +133,15 @@ class Toolbox:
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""
         return RedisBudget(self.redis, pool, self.settings.egress, share=self.settings.weight_share)
+
+    def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
+        """Return the pool's budgets at all public addresses by which workers go out, or else at our own."""
+        names = egresses(self.redis, rest_queue(pool)) or [self.settings.egress]
+        return {name: RedisBudget(self.redis, pool, name) for name in names}
+
+    def states(self, pool: Pool) -> dict[str, PoolState]:
+        """Return what is known of the pool at each of them."""
+        return {name: budget.state() for name, budget in self.budgets(pool).items()}
 
     def client(self, market: Market) -> RestClient:
         """Return the client of one market."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from workers.clock import HandClock
@@ -52,16 +53,24 @@ class FleetModel:
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
     def run(self, minutes: float) -> None:
-        self.clock_start = self.clock.now_ms()
+        self.begin()
+        go_on([self], minutes)
+
+    def begin(self) -> None:
         for _ in range(self.workers):
             self._after(self.rng.uniform(0, 50), lambda: self._ask(None))
         if self.foreign_per_minute:
             self._after(0, self._foreign)
-        end_ms = self.clock.now_ms() + minutes * MINUTE_MS
-        while self._events and self._events[0][0] < end_ms:
-            at_ms, _, event = heapq.heappop(self._events)
-            self.clock.advance(at_ms - self.clock.now_ms())
-            event()
+
+    @property
+    def next_ms(self) -> float:
+        return self._events[0][0] if self._events else math.inf
+
+    def step(self) -> None:
+        """Let happen what happens next."""
+        at_ms, _, event = heapq.heappop(self._events)
+        self.clock.advance(at_ms - self.clock.now_ms())
+        event()
 
     def _after(self, ms: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.clock.now_ms() + ms, next(self._order), event))
@@ -96,3 +105,10 @@ class FleetModel:
         if used is not None and not served:
             self.budget.close_until()
         self._after(1, lambda: self._ask(None))
+
+
+def go_on(models: Sequence[FleetModel], minutes: float) -> None:
+    """Let fleets that have begun, all on one clock, work for so long."""
+    end_ms = models[0].clock.now_ms() + minutes * MINUTE_MS
+    while (following := min(models, key=lambda model: model.next_ms)).next_ms < end_ms:
+        following.step()

@@ -85,6 +85,17 @@ def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
     assert stop.waits == []
 
 
+def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(clock: HandClock) -> None:
+    stop = Stop(clock)
+    with pytest.raises(OverWeight, match=r"for 20\.0 s"):
+        Patience(stop, longest_closed_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
+    assert stop.waits == []
+    soon, full = Wait(9_000, None, is_closed=True), Wait(55_000, None)
+    grant, waited_s = Patience(stop, longest_closed_s=15).acquire(Scripted(full, soon, GRANT), 2)
+    assert grant is GRANT
+    assert waited_s > 64
+
+
 def test_many_short_waits_are_given_up_as_one_long_one(clock: HandClock) -> None:
     stop = Stop(clock)
     with pytest.raises(OverWeight):

@@ -66,13 +66,21 @@ class Listings:
                 pipe.expire(_key(market), FRESH_S)
                 pipe.hset(_LIMITS, str(market), info.limit)
                 pipe.execute()
+        for pool in (RULES[market].pool, Pool.FUNDING):
+            self.note_limit(pool)
+
+    def note_limit(self, pool: Pool) -> None:
+        """Note in the budget of this process's address what any address may spend, as far as the exchange has told."""
+        if limit := self.limit(pool):
+            self._budget(pool).set_limit(limit)
+
+    def limit(self, pool: Pool) -> int | None:
+        """Return the weight that one address may spend of a pool in a minute, None before the exchange has told it."""
+        if pool is Pool.FUNDING:
+            return FUNDING_CALLS_A_MINUTE
         # Markets that share a pool are held to the smaller of what they say.
-        sharing = [m for m in Market if RULES[m].pool is RULES[market].pool]
-        limits = [int(limit) for limit in self._redis.hmget(_LIMITS, [str(m) for m in sharing]) if limit]
-        if market is Market.USD_M:
-            self._budget(Pool.FUNDING).set_limit(FUNDING_CALLS_A_MINUTE)
-        if limits:
-            self._budget(RULES[market].pool).set_limit(min(limits))
+        sharing = [str(market) for market in Market if RULES[market].pool is pool]
+        return min((int(limit) for limit in self._redis.hmget(_LIMITS, sharing) if limit), default=None)
 
     def get(self, market: Market, symbol: str) -> Listing | None:
         """Return one symbol, None where the market has no such one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -36,6 +37,8 @@ class Wait:
 
     ms: int
     place: int | None
+    is_closed: bool = False
+    """Whether the exchange closed the pool; otherwise its minute is full, or its clock not yet known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,31 @@ class PoolState:
     rtt_ms: int | None
     offset_ms: int | None
     """Exchange clock minus Redis clock."""
+
+
+def together(states: Collection[PoolState]) -> PoolState:
+    """Return what several addresses have in all: it is closed while all of them are."""
+    trips = [state.rtt_ms for state in states if state.rtt_ms is not None]
+    return PoolState(
+        limit=sum(state.limit or 0 for state in states) or None,
+        used=sum(state.used for state in states),
+        reserved=sum(state.reserved for state in states),
+        closed_ms=min(state.closed_ms for state in states),
+        rtt_ms=sum(trips) // len(trips) if trips else None,
+        offset_ms=next((state.offset_ms for state in states if state.offset_ms is not None), None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """One calendar minute of the exchange at one egress."""
+
+    minute: int
+    """Minutes since the epoch."""
+    spent: int
+    """Weight of our own calls."""
+    header: int
+    """Weight of all calls from the address, as the exchange last reported it."""
 
 
 class Budget(Protocol):
@@ -90,7 +118,8 @@ class RedisBudget:
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
         first, *rest = self._run("take", weight, self._share, -1 if place is None else place, PROBE_MS)
         if not first:
-            return Wait(rest[0], None if rest[1] < 0 else rest[1])
+            ms, kept, closed = rest
+            return Wait(ms, None if kept < 0 else kept, bool(closed))
         minute, at_ms, left, minute_left_ms, rtt_ms = rest
         return Grant(weight, minute, at_ms, left, minute_left_ms, rtt_ms)
 
@@ -108,6 +137,22 @@ class RedisBudget:
 
     def state(self) -> PoolState:
         """Return what is known of the pool now."""
+        now_ms, pool, counts = self._read()
+        offset_ms = _offset_ms(pool)
+        count = counts.get((now_ms + (offset_ms or 0)) // 60_000, {})
+        used = max(count.get("spent", 0), count.get("header", 0))
+        closed_ms = max(0, pool.get("closed", 0) - now_ms)
+        return PoolState(pool.get("limit"), used, count.get("reserved", 0), closed_ms, pool.get("rtt"), offset_ms)
+
+    def last_minute(self) -> Minute | None:
+        """Return how the last full minute of the exchange stood at its end, None where nothing was spent in it."""
+        now_ms, pool, counts = self._read()
+        minute = (now_ms + (_offset_ms(pool) or 0)) // 60_000 - 1
+        count = counts.get(minute)
+        return Minute(minute, count.get("spent", 0), count.get("header", 0)) if count else None
+
+    def _read(self) -> tuple[int, dict[str, int], dict[int, dict[str, int]]]:
+        """Return Redis ms, the pool's fields, and those of its minutes."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for key in self._keys:
@@ -115,15 +160,14 @@ class RedisBudget:
             (seconds, micros), *hashes = pipe.execute()
         pool, *counts = [{_text(k): int(v) for k, v in h.items()} for h in hashes]
         now_ms = self.now_ms or seconds * 1000 + micros // 1000
-        offset_ms = (pool["lo"] + pool["hi"]) // 2 if "lo" in pool else None
-        minute = (now_ms + (offset_ms or 0)) // 60_000
-        count = next((c for c in counts if c.get("minute") == minute), {})
-        used = max(count.get("spent", 0), count.get("header", 0))
-        closed_ms = max(0, pool.get("closed", 0) - now_ms)
-        return PoolState(pool.get("limit"), used, count.get("reserved", 0), closed_ms, pool.get("rtt"), offset_ms)
+        return now_ms, pool, {count["minute"]: count for count in counts if "minute" in count}
 
     def _run(self, verb: str, *args: int) -> list[int]:
         return cast(list[int], self._scripts[verb](keys=self._keys, args=[self.now_ms or 0, *args]))
+
+
+def _offset_ms(pool: dict[str, int]) -> int | None:
+    return (pool["lo"] + pool["hi"]) // 2 if "lo" in pool else None
 
 
 def _text(value: Any) -> str:

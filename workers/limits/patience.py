@@ -10,19 +10,29 @@ from workers.limits.bucket import Budget, Grant
 
 #: Waiters are spread over this much, so that a new minute or a reopened pool is not met by all at once.
 JITTER_MS = 200
+#: Longest wait unless told otherwise, seconds.
+LONGEST_S = 300.0
 
 
 class Patience:
     """Gets weight for callers that can wait, but not for ever, and not once the process is told to stop."""
 
-    def __init__(self, stop: threading.Event | None = None, *, longest_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        longest_s: float = LONGEST_S,
+        longest_closed_s: float = LONGEST_S,
+    ) -> None:
         self._stop = stop or threading.Event()
         self._longest_s = longest_s
+        self._longest_closed_s = longest_closed_s
 
     def acquire(self, budget: Budget, weight: int) -> tuple[Grant, float]:
         """Return leave to send a call of this weight, and the seconds waited for it.
 
-        OverWeight where the wait would be longer than allowed (a long ban), or the process is told to stop.
+        OverWeight where the wait would be longer than allowed (for a pool that the exchange closed: at once, since
+        another address may have weight), or the process is told to stop.
         """
         waited_s, place = 0.0, None
         while True:
@@ -30,7 +40,8 @@ class Patience:
             if isinstance(answer, Grant):
                 return answer, waited_s
             pause_s = (answer.ms + random.uniform(0, min(JITTER_MS, answer.ms))) / 1000
-            if waited_s + pause_s > self._longest_s or self._stop.wait(pause_s):
+            is_long = pause_s > self._longest_closed_s if answer.is_closed else waited_s + pause_s > self._longest_s
+            if is_long or self._stop.wait(pause_s):
                 raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
             waited_s += pause_s
             place = answer.place
