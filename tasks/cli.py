@@ -131,28 +131,27 @@ def worker(queues: str | None, loglevel: str) -> None:
 @main.command()
 @click.option("--wait", default=0, help="Seconds to wait until every queue is served.")
 def workers(wait: int) -> None:
-    """List the queues that are served and by how many processes; exit 1 where one is served by none."""
+    """List the queues that are served and by how many processes; exit 1 where one is served by none.
+
+    For queues that spend weight also what is left of it at each public address.
+    """
     import time
 
-    from tasks.lanes import LANES
-    from workers.heart import living
+    from tasks.fleet_view import lines, served
 
     ends = time.monotonic() + wait
     while True:
         try:
             with fleet() as tools:
                 choose.check_redis(tools)
-                served = [name.partition("@")[0] for name in living(tools.redis)]
+                counts = served(tools)
+                if all(counts.values()) or time.monotonic() > ends:
+                    click.echo("\n".join(lines(tools, counts)))
+                    sys.exit(0 if all(counts.values()) else 1)
         except RequestError:
             if time.monotonic() > ends:
                 raise
-            served = []
-        if all(lane.queue in served for lane in LANES) or time.monotonic() > ends:
-            break
         time.sleep(0.1)
-    for lane in LANES:
-        click.echo(f"{lane.queue:<14} {served.count(lane.queue)}")
-    sys.exit(0 if all(lane.queue in served for lane in LANES) else 1)
 
 
 @main.command()

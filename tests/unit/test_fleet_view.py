@@ -1,0 +1,48 @@
+"""What `klines workers` tells: what is served, what each address has left, and what is wrong with them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis import Redis
+
+from tasks.fleet_view import lines, served
+from workers.binance.markets import Pool
+from workers.heart import Heart
+from workers.limits import RedisBudget
+from workers.limits.twins import KEY
+from workers.settings import Settings
+from workers.toolbox import Toolbox
+
+
+@pytest.fixture
+def tools(redis: Redis, redis_url: str) -> Toolbox:
+    for serves in ("plan", "rest.spot@home", "rest.spot@office"):
+        Heart(redis, serves=serves)._beat()
+    return Toolbox(Settings(redis_url=redis_url))
+
+
+def told(tools: Toolbox) -> list[str]:
+    return list(lines(tools, served(tools)))
+
+
+def test_a_queue_without_a_worker_is_seen_at_once(tools: Toolbox) -> None:
+    assert served(tools)["rest.futures"] == 0
+    assert "rest.futures   0" in told(tools)
+
+
+def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbox) -> None:
+    home, office = (RedisBudget(tools.redis, Pool.SPOT, name) for name in ("home", "office"))
+    home.set_limit(6000)
+    home.take(20)
+    office.close_until(after_ms=120_000)
+    shown = told(tools)
+    assert shown[1] == "rest.spot      2"
+    assert shown[2].split() == ["home", "weight", "20", "of", "6,000", "in", "this", "minute"]
+    assert shown[3].split()[:5] == ["office", "closed", "by", "the", "exchange"]
+
+
+def test_two_names_of_one_address_are_told_to_the_operator(tools: Toolbox) -> None:
+    tools.redis.hset(KEY, "spot home office", f"{int(time.time() // 60)} 2")
+    assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(tools)
