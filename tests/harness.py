@@ -11,7 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -214,8 +214,8 @@ class Exchange(Process):
 class ObjectStore(Process):
     """The stand-in for S3 as a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "tests.object_store"]
+    def __init__(self, folder: Path, *host: str) -> None:
+        command = [sys.executable, "-m", "tests.object_store", *host]
         self.spawn(command, dict(os.environ), folder / "store.log", subprocess.PIPE)
         assert self.process
         assert self.process.stdout
@@ -282,10 +282,13 @@ class Fleet:
         ours = {"KLINES_REDIS_URL": self.redis.url, "KLINES_STORE_URL": self.store_url}
         return {**clean, **ours, **self.exchange.env, **self.settings}
 
-    def start_worker(self, *options: str) -> Process:
-        """Start one worker and return once its lanes answer."""
+    def start_worker(self, *options: str, inside: Sequence[str] = (), **settings: str) -> Process:
+        """Start one worker, with settings of its own, and return once its lanes answer.
+
+        `inside` is what the command begins with where it runs on another host.
+        """
         worker = Process()
-        worker.spawn([str(KLINES), "worker", *options], self.env, self.folder / "worker.log")
+        worker.spawn([*inside, str(KLINES), "worker", *options], self.env | settings, self.folder / "worker.log")
         self.workers.append(worker)
         lanes = len(options[1].split(",")) if options[:1] == ("--queues",) else len(LANES)
         until("the worker's lanes answer", lambda: len(self.lanes_of(worker)) >= lanes)

@@ -1,0 +1,72 @@
+"""Workers at two public addresses: each with a budget of its own, work goes wherever there is weight."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.harness import Fleet, Wanted, until
+
+HERE, THERE = "127.0.0.2", "127.0.0.3"
+LIMIT = 400
+QUEUES = "rest.futures,plan,compact"
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    """A fleet whose workers go out by two addresses that the exchange counts apart."""
+    fleet = fleet_of("--futures-limit", str(LIMIT), "--latency-ms", "30", "--symbols", "4", KLINES_SLOTS="10")
+    fleet.start_worker("--queues", QUEUES, KLINES_EGRESS="here", KLINES_SOURCE_ADDRESS=HERE)
+    fleet.start_worker("--queues", "rest.futures", KLINES_EGRESS="there", KLINES_SOURCE_ADDRESS=THERE)
+    return fleet
+
+
+def wanted(weight: int) -> Wanted:
+    """Return a request that costs nearly this much weight."""
+    minutes = weight // 2 * 499
+    start = datetime(2024, 1, 1)
+    return Wanted("um", ("BTCUSDT",), start.isoformat(), (start + timedelta(minutes=minutes)).isoformat())
+
+
+def spent(fleet: Fleet) -> dict[int, dict[str, int]]:
+    """Return the weight of each address, minute by minute."""
+    minutes: dict[int, dict[str, int]] = defaultdict(dict)
+    for minute in fleet.exchange.books()["minutes"]:
+        minutes[minute["minute_ms"]][minute["address"]] = minute["weight"]
+    return minutes
+
+
+def most(fleet: Fleet, address: str) -> int:
+    return max((of.get(address, 0) for of in spent(fleet).values()), default=0)
+
+
+def test_two_addresses_spend_two_budgets_in_one_minute_and_no_more(fleet: Fleet) -> None:
+    want = wanted(LIMIT * 2)
+    until("a minute that is young enough", lambda: time.time() % 60 < 35, within_s=30)
+    command = fleet.start("download", "--json", *want.arguments)
+    until("both have spent their minute", lambda: min(most(fleet, HERE), most(fleet, THERE)) > LIMIT * 0.97, 60)
+    done = command.result(90)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    assert fleet.exchange.refused(429) == fleet.exchange.refused(418) == 0
+    assert not fleet.exchange.overspent()
+    want.assert_held(fleet)
+
+
+def test_a_ban_on_one_address_leaves_the_other_to_do_all_the_work(fleet: Fleet) -> None:
+    want = wanted(LIMIT * 3 // 4)
+    fleet.exchange.ask("PUT", "latency", {"ms": 300, "jitter_ms": 0})
+    until("a minute that is young enough", lambda: time.time() % 60 < 30, within_s=40)
+    command = fleet.start("download", "--json", *want.arguments)
+    until("both are at work", lambda: most(fleet, HERE) > 10 and most(fleet, THERE) > 10)
+    fleet.exchange.ask("POST", "ban", {"address": THERE, "pool": "futures", "seconds": 600})
+    done = command.result(60)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    want.assert_held(fleet)
+    assert fleet.exchange.refused(418) <= 10, "those in flight when the ban came, and no more"
+    assert not fleet.exchange.overspent()
+    told = [line for line in fleet.log(100_000).splitlines() if "has closed rest.futures to there" in line]
+    assert len(told) == 1, "said once, not at every window"
