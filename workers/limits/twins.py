@@ -49,7 +49,8 @@ def twins(redis: Redis, pool: str) -> list[tuple[str, str]]:
 
 def _compare(redis: Redis, pair: str, first: Minute, second: Minute) -> None:
     is_one = is_one_address(first, second)
-    before, times = (int(part) for part in cast("bytes | None", redis.hget(KEY, pair) or b"0 0").split())
+    noted = cast("bytes | None", redis.hget(KEY, pair))
+    before, times = map(int, (noted or b"0 0").split())
     if is_one is None or before == first.minute:
         return
     if not is_one:
