@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import yaml
 
 ROOT = Path(__file__).parents[2] / "deploy" / "k8s"
 SECRET_FILE = "components/secret-file/.env.secret"
+OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
+#: The oldest release that somebody may still run, and the newest whose schemas there are.
+VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 
 Document = dict[str, Any]
+#: Ten times faster where the library was built with it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def kustomizations() -> list[Path]:
@@ -29,7 +35,7 @@ def manifests() -> list[Path]:
 
 def documents(*files: Path) -> list[Document]:
     """Return the objects of these files, of all manifests where none is named."""
-    return [doc for file in files or manifests() for doc in yaml.safe_load_all(file.read_text()) if doc]
+    return [doc for file in files or manifests() for doc in yaml.load_all(file.read_text(), _Loader) if doc]
 
 
 def rendered(overlay: str, tmp_path: Path) -> list[Document]:
@@ -39,7 +45,14 @@ def rendered(overlay: str, tmp_path: Path) -> list[Document]:
     build = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
     done = subprocess.run([*build, str(copy / "overlays" / overlay)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return list(yaml.load_all(done.stdout, _Loader))
+
+
+def check(found: list[Document], version: str) -> None:
+    """Raise ValidationError where Kubernetes of this version would refuse an object; the autoscaler's are left out."""
+    for doc in found:
+        if not doc["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(doc, version, strict=True)
 
 
 def of_kind(kind: str, found: list[Document]) -> dict[str, Document]:

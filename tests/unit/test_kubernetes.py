@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import inspect
 import re
-import shutil
 import urllib.request
 from dataclasses import fields
 from pathlib import Path
@@ -14,9 +13,11 @@ import yaml
 
 from tasks.lanes import LANES, Crew
 from tests.unit.manifests import (
+    OVERLAYS,
     ROOT,
     SECRET_FILE,
-    Document,
+    VERSIONS,
+    check,
     container,
     documents,
     kustomizations,
@@ -24,16 +25,12 @@ from tests.unit.manifests import (
     manifests,
     of_kind,
     pod,
-    rendered,
     walk,
     workloads,
 )
 from workers.settings import PREFIX, Settings
 from workers.toolbox import LONGEST_WAIT_S
 
-#: The oldest release that somebody may still run, and the newest whose schemas we have.
-VERSIONS = ["1.29", kubernetes_validate.latest_version()]
-OVERLAYS = sorted(path.name for path in (ROOT / "overlays").iterdir())
 EXAMPLE = ROOT / "components/secret-file/env.secret.example"
 #: A Redis that fails over is gone for as long, s.
 FAILOVER_S = 180
@@ -60,16 +57,6 @@ KEDA = {
     },
     "TriggerAuthentication": {"": {"secretTargetRef"}, "secretTargetRef": {"parameter", "name", "key"}},
 }
-
-needs_kustomize = pytest.mark.skipif(
-    not (shutil.which("kubectl") or shutil.which("kustomize")), reason="neither kubectl nor kustomize is on the PATH"
-)
-
-
-def check(found: list[Document], version: str) -> None:
-    for doc in found:
-        if not doc["apiVersion"].startswith("keda.sh/"):
-            kubernetes_validate.validate(doc, version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -254,43 +241,3 @@ def test_the_autoscaler_counts_lists_that_are_queues_and_waits_for_the_longest_t
     down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
     assert min(scaled["cooldownPeriod"], down["stabilizationWindowSeconds"]) >= LONGEST_WAIT_S
     assert scaled["minReplicaCount"] >= 1, "with none, nobody plans"
-
-
-@needs_kustomize
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_renders_to_objects_that_fit_together(overlay: str, tmp_path: Path) -> None:
-    found = rendered(overlay, tmp_path)
-    for version in VERSIONS:
-        check(found, version)
-    assert {doc["metadata"].get("namespace") for doc in found if doc["kind"] != "Namespace"} == {"klinefleet"}
-    config_maps, secrets = of_kind("ConfigMap", found), of_kind("Secret", found)
-    for doc in found:
-        for inner in walk(doc):
-            if "configMapRef" in inner:
-                assert inner["configMapRef"]["name"] in config_maps
-            if "configMap" in inner:
-                assert inner["configMap"]["name"] in config_maps
-            if "key" in inner and "secret" in str(inner.get("name")):
-                assert inner["key"] in secrets[inner["name"]]["data"]
-    selectors = [str(work["spec"]["selector"]) for work in workloads(found).values()]
-    assert len(set(selectors)) == len(selectors), "two would fight for the same pods"
-    assert "to-redis" in of_kind("NetworkPolicy", found)
-
-
-@needs_kustomize
-def test_each_address_has_workers_on_nodes_of_its_own_and_a_name_of_its_own(tmp_path: Path) -> None:
-    found = workloads(rendered("two-egresses", tmp_path))
-    for name, egress in (("worker", "default"), ("worker-second", "second")):
-        spec = found[name]["spec"]
-        assert spec["selector"]["matchLabels"]["klinefleet/egress"] == egress
-        assert spec["template"]["metadata"]["labels"]["klinefleet/egress"] == egress
-        assert pod(found[name])["nodeSelector"] == {"klinefleet/egress": egress}
-        named = next(env for env in container(found[name])["env"] if env["name"] == "KLINES_EGRESS")
-        assert named["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['klinefleet/egress']"
-
-
-@needs_kustomize
-def test_applying_an_autoscaled_fleet_again_does_not_set_its_size_back(tmp_path: Path) -> None:
-    found = rendered("autoscaled", tmp_path)
-    scaled = of_kind("ScaledObject", found)["worker"]["spec"]
-    assert "replicas" not in workloads(found)[scaled["scaleTargetRef"]["name"]]["spec"]
