@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from tasks.holdings import Held, Holdings
 from tasks.policy import policy_for
 from tasks.request import Request
 from workers.binance.markets import pages
+from workers.cores import cores
 from workers.errors import FleetError
 from workers.heart import now_ms
 from workers.model import Series, Source, Span, Window
@@ -47,7 +47,7 @@ class Estimate:
     @property
     def minutes(self) -> float:
         """The lanes and the compaction run side by side: the slowest counts, at a worker on a machine like this."""
-        compaction_s = self.counts["klines"] * _ROW_S / (os.cpu_count() or 1)
+        compaction_s = self.counts["klines"] * _ROW_S / cores()
         return max(self.counts["weight"] / self.limit, self.counts["files"] * FILE_S / 60, compaction_s / 60)
 
     def facts(self) -> dict[str, Any]:

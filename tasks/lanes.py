@@ -22,6 +22,7 @@ from tasks.plan import answer_bell, wake_leaderless
 from tasks.progress import Runs
 from workers.app import connect
 from workers.binance.markets import Pool
+from workers.cores import cores
 from workers.errors import RequestError
 from workers.heart import living
 from workers.limits.twins import look_for_twins
@@ -59,7 +60,7 @@ LANES = (
     Lane(rest_queue(Pool.FUTURES), Pool.FUTURES, _FETCHES),
     Lane(rest_queue(Pool.FUNDING), Pool.FUNDING, lambda _: 4),
     Lane(ARCHIVE, None, _FETCHES),
-    Lane(COMPACT, None, lambda settings: min(settings.slots, os.cpu_count() or 1)),
+    Lane(COMPACT, None, lambda settings: min(settings.slots, cores())),
 )
 
 

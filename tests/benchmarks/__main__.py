@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import archive, rest
+from tests.benchmarks import addresses, archive, rest
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "budget": rest.budget,
     "budget_4_workers": lambda: rest.budget(workers=4),
     "budget_foreign": lambda: rest.budget(foreign=600),
+    "two_addresses": addresses.two_addresses,
     "budget_4_workers_foreign": lambda: rest.budget(workers=4, foreign=600),
 }
 
