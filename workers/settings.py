@@ -123,6 +123,12 @@ class Settings:
     keep_raw: bool = _setting(False, _flag)
     """Keep raw objects after compaction has published and proved their rows."""
 
+    metrics_port: int = _setting(0, _whole(0, 65535))
+    """Where `klines worker` serves Prometheus metrics; 0: nowhere."""
+
+    metrics_address: str = _setting("127.0.0.1", _address)
+    """Local address on which metrics are served; 0.0.0.0 for all of them."""
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
         """Return the settings of this process; the environment wins over `.env`. SettingsError names what is wrong.

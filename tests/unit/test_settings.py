@@ -24,6 +24,8 @@ DEFAULTS = {
     "source_address": None,
     "timeout_s": 20,
     "keep_raw": False,
+    "metrics_port": 0,
+    "metrics_address": "127.0.0.1",
 }
 
 GOOD = [
@@ -56,6 +58,10 @@ GOOD = [
     ("KEEP_RAW", "FALSE", False),
     ("KEEP_RAW", "no", False),
     ("KEEP_RAW", "0", False),
+    ("METRICS_PORT", "0", 0),
+    ("METRICS_PORT", "65535", 65535),
+    ("METRICS_ADDRESS", "0.0.0.0", "0.0.0.0"),
+    ("METRICS_ADDRESS", "::1", "::1"),
 ]
 
 REDIS, FOLDER, WEB = "redis://, rediss:// or unix://", "a folder or s3://bucket/prefix", "http:// or https://"
@@ -90,6 +96,9 @@ BAD = [
     ("TIMEOUT_S", "0", "from 1 to 50"),
     ("TIMEOUT_S", "51", "from 1 to 50"),
     ("KEEP_RAW", "maybe", "true or false"),
+    ("METRICS_PORT", "65536", "from 0 to 65535"),
+    ("METRICS_PORT", "-1", "from 0 to 65535"),
+    ("METRICS_ADDRESS", "localhost", "an IP address"),
 ]
 
 
