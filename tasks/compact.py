@@ -20,7 +20,7 @@ from redis import RedisError
 from tasks.messages import send_fetch
 from tasks.policy import policy_of
 from tasks.progress import Runs, compact_lease
-from workers import spans
+from workers import metrics, spans
 from workers.app import app
 from workers.binance.archive_files import ArchiveFile, member
 from workers.binance.decode import decode_archive, decode_pages
@@ -80,6 +80,8 @@ def compact_block(tools: Toolbox, run: str, block: Block) -> None:
         logger.error("compact %s failed: %s", block, error.reason)
         reason = error.reason
     runs.close(run, block, counts, reason=reason)
+    metrics.BLOCKS.add(outcome="failed" if reason else "done")
+    metrics.ROWS_COMPACTED.add(counts["rows"], market=block.series.market)
 
 
 @dataclass
@@ -102,13 +104,22 @@ def _load(tools: Toolbox, entries: Iterable[RawEntry]) -> Loaded:
             bodies = tools.raw.load(entry)
             if bodies is not None:
                 loaded.frames.append((entry, _rows(entry, bodies)))
+                _count_file(entry, loaded.frames[-1][1].height)
         except Unfit as error:
             logger.warning("compact %s: %s", entry.block, error.reason)
+            metrics.RETRIES.add(source="archive", reason=type(error).__name__)
             loaded.unfit.append((entry, error))
         except (RawDamaged, BadAnswer) as error:
             logger.error("compact %s: %s", entry.block, error.reason)
+            metrics.RETRIES.add(source="store", reason=type(error).__name__)
             loaded.damaged.append(entry)
     return loaded
+
+
+def _count_file(entry: RawEntry, rows: int) -> None:
+    """Count the rows of a file; those of REST were counted when they came."""
+    if entry.source.is_archive:
+        metrics.ROWS_FETCHED.add(rows, market=entry.block.series.market, source=entry.source)
 
 
 def _rows(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:

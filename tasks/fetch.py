@@ -27,6 +27,7 @@ from tenacity import (
 from tasks.messages import send_compact, send_fetch
 from tasks.policy import policy_of
 from tasks.progress import Runs, fetch_lease
+from workers import metrics
 from workers.app import app
 from workers.binance.markets import Page, page_count, pages
 from workers.binance.pages import PageFacts, inspect
@@ -44,6 +45,7 @@ from workers.errors import (
 )
 from workers.limits.patience import LONGEST_S
 from workers.model import Block, Series, Source, Span, Window
+from workers.queues import queue_of
 from workers.sources import fallback, files_of
 from workers.toolbox import Toolbox
 
@@ -98,6 +100,7 @@ def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
         logger.error("fetch %s failed: %s", window, error.reason)
         tally.add(windows_failed=1)
         is_last = runs.finish(run, window, tally.counts, reason=error.reason)
+    metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if tally.counts["windows_failed"] else "done")
     if is_last:
         send_compact(run, window.block)
     send_fetch(run, instead)
@@ -153,8 +156,8 @@ def _download(tools: Toolbox, file: ArchiveFile, tally: Tally) -> Downloaded:
             got = tools.archive.download(file)
         except NotPublished:
             raise
-        except FleetError:
-            tally.add(retries=1)
+        except FleetError as error:
+            tally.failed(error, "archive")
             tools.gate.failed()
             raise
     tools.gate.answered(rtt_ms=got.rtt_ms)
@@ -170,7 +173,9 @@ def _keep_pages(tools: Toolbox, window: Window, tally: Tally) -> None:
     if not covered.is_empty:
         bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
         tools.raw.store(window.block, covered, bodies)
-    tally.add(klines=sum(facts.rows for _, facts in got), bytes=sum(len(body) for body, _ in got))
+    rows = sum(facts.rows for _, facts in got)
+    metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
+    tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))
 
 
 def _final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
@@ -213,8 +218,8 @@ def _call(tools: Toolbox, series: Series, page: Page, tally: Tally) -> tuple[byt
         try:
             answer = tools.client(series.market).rows(series, page)
             facts = inspect(answer.body, page, series, answer.server_ms)
-        except FleetError:
-            tally.add(retries=1)
+        except FleetError as error:
+            tally.failed(error, "rest")
             tools.slots.failed()
             raise
     grant = answer.grant
@@ -238,6 +243,11 @@ class Tally:
     def add(self, **amounts: int) -> None:
         with self._lock:
             self.counts.update(amounts)
+
+    def failed(self, error: FleetError, source: str) -> None:
+        """Count a try that failed."""
+        self.add(retries=1)
+        metrics.RETRIES.add(source=source, reason=type(error).__name__)
 
 
 def _is_wait(error: BaseException) -> bool:

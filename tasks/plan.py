@@ -14,10 +14,11 @@ from typing import Any
 from celery.exceptions import Reject
 from redis import RedisError
 
+from tasks.backlog import FETCHING
 from tasks.holdings import Held, Holdings
 from tasks.messages import send_compact, send_fetch, send_plan
 from tasks.policy import policy_for
-from tasks.progress import FETCHING, Runs, State, compact_lease, fetch_lease
+from tasks.progress import Runs, State, compact_lease, fetch_lease
 from tasks.request import Request
 from tasks.summary import keep_report
 from workers.app import app

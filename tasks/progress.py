@@ -1,7 +1,7 @@
 """A run's state in Redis: what it asked for, what is under way, what has come of it.
 
     klines:run:<id>           hash   request, state, cursor, times and counters
-    klines:run:<id>:blocks    hash   block -> fetching | compacting, the blocks under way
+    klines:run:<id>:blocks    hash   block -> fetching@<ms> | compacting@<ms>, the blocks under way and since when
     klines:run:<id>:deferred  set    blocks that another run is fetching
     klines:run:<id>:failed    hash   window -> why it failed for good
     klines:run:<id>:report    hash   file or block -> what was wrong with it, and what answered instead
@@ -28,6 +28,7 @@ from typing import cast
 
 from redis import Redis
 
+from tasks.backlog import COMPACTING, FETCHING, Backlog, begun, doing_of
 from tasks.request import Request
 from workers.binance.markets import Pool, page_count
 from workers.heart import now_ms
@@ -39,8 +40,6 @@ KEEP_MS = 7 * 86_400_000
 _DONE_MS = 3_600_000
 
 _SCRIPTS = {verb: Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("finish", "claim")}
-
-FETCHING, COMPACTING = "fetching", "compacting"
 
 
 class State(StrEnum):
@@ -208,7 +207,7 @@ class Runs:
         """Put a block under way: its windows on the latch, or straight to compaction where there are none."""
         names = [_name(window) for window in windows]
         with self._redis.pipeline() as pipe:
-            pipe.hset(_run(run, "blocks"), str(block), FETCHING if names else COMPACTING)
+            pipe.hset(_run(run, "blocks"), str(block), self._now(FETCHING if names else COMPACTING))
             if names:
                 pipe.sadd(_latch(block), *names)
             pipe.hincrby(_run(run), "blocks", 1)
@@ -301,7 +300,7 @@ class Runs:
         """Put windows of a block that was to be compacted on its latch again."""
         with self._redis.pipeline() as pipe:
             pipe.sadd(_latch(block), *(_name(window) for window in windows))
-            pipe.hset(_run(run, "blocks"), str(block), FETCHING)
+            pipe.hset(_run(run, "blocks"), str(block), self._now(FETCHING))
             pipe.hincrby(_run(run), "windows", len(windows))
             pipe.hincrby(_run(run), "calls_issued", _calls(windows))
             pipe.execute()
@@ -309,7 +308,18 @@ class Runs:
     def blocks(self, run: str) -> dict[Block, str]:
         """Return the blocks under way and what is being done with them."""
         found = cast("dict[bytes, bytes]", self._redis.hgetall(_run(run, "blocks")))
-        return {Block.parse(block.decode()): doing.decode() for block, doing in found.items()}
+        return {Block.parse(block.decode()): doing_of(told) for block, told in found.items()}
+
+    def backlog(self) -> list[Backlog]:
+        """Return what each run that has not ended has under way."""
+        active = self.active()
+        with self._redis.pipeline(transaction=False) as pipe:
+            for run in active:
+                pipe.hmget(_run(run), _WINDOWS)
+                pipe.hlen(_run(run, "failed"))
+                pipe.hvals(_run(run, "blocks"))
+            told = iter(pipe.execute())
+        return [Backlog.of(*of_run) for of_run in zip(told, told, told, strict=True)]
 
     def pending(self, block: Block) -> list[Window]:
         """Return the windows on a block's latch, oldest first."""
@@ -318,7 +328,7 @@ class Runs:
 
     def compacting(self, run: str, block: Block) -> None:
         """Note that a block has nothing left on its latch."""
-        self._redis.hset(_run(run, "blocks"), str(block), COMPACTING)
+        self._redis.hset(_run(run, "blocks"), str(block), self._now(COMPACTING))
 
     def wait(self, run: str, seconds: float) -> None:
         """Return when something has happened to the run, at the latest after `seconds`."""
@@ -339,6 +349,9 @@ class Runs:
                 pipe.pexpire(_run(run, part), KEEP_MS)
             pipe.zremrangebyscore("klines:runs", 0, now_ms(self._redis) - KEEP_MS)
             pipe.execute()
+
+    def _now(self, doing: str) -> str:
+        return begun(doing, now_ms(self._redis))
 
 
 def fetch_lease(window: Window) -> str:

@@ -13,6 +13,11 @@ def rest_queue(pool: Pool) -> str:
     return f"rest.{pool}"
 
 
+#: The queues of windows, and all there are.
+FETCH_QUEUES = (*map(rest_queue, Pool), ARCHIVE)
+QUEUES = (PLAN, *FETCH_QUEUES, COMPACT)
+
+
 def queue_of(window: Window) -> str:
     """Return the queue that fetches a window: the archive's, or that of the pool whose weight it spends."""
     series = window.block.series

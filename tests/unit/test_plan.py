@@ -348,7 +348,7 @@ def test_a_block_whose_last_worker_died_before_telling_is_compacted(one: Crew, m
     while one.fetches:
         one.fetch_one()
     one.compactions.clear()
-    planner._runs._redis.hset(f"klines:run:{run}:blocks", str(series_of().block(MONTHS[0])), FETCHING)
+    planner._runs._redis.hset(f"klines:run:{run}:blocks", str(series_of().block(MONTHS[0])), f"{FETCHING}@0")
     planner._mend()
     assert one.compactions == [(run, series_of().block(MONTHS[0]))]
     assert one.runs.blocks(run) == {series_of().block(MONTHS[0]): COMPACTING}

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import requests
 from urllib3.exceptions import HTTPError
 
+from workers import metrics
 from workers.binance.archive_files import ArchiveFile, folder
 from workers.errors import (
     BadAnswer,
@@ -130,13 +131,14 @@ class Archive:
         The CHECKSUM is asked for first: of a file that is being replaced the newer checksum then meets the newer
         bytes or fails, and a file without one is never downloaded in vain.
         """
-        expected = self._checksum(file)
-        body, headers, rtt_ms = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
-        got = hashlib.sha256(body).hexdigest()
-        if got != expected:
-            raise ChecksumMismatch(
-                f"{file.key}: sha256 is {got[:12]}…, its CHECKSUM says {expected[:12]}…; nothing was kept"
-            )
+        with metrics.outcome(metrics.ARCHIVE_FILES, source=file.source):
+            expected = self._checksum(file)
+            body, headers, rtt_ms = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
+            got = hashlib.sha256(body).hexdigest()
+            if got != expected:
+                raise ChecksumMismatch(
+                    f"{file.key}: sha256 is {got[:12]}…, its CHECKSUM says {expected[:12]}…; nothing was kept"
+                )
         return Downloaded(body, headers.get("ETag", "").strip('"'), _modified_ms(headers), got, rtt_ms)
 
     def _checksum(self, file: ArchiveFile) -> str:
@@ -190,7 +192,9 @@ class Archive:
                         raise TimeoutError(f"not complete after {self._timeout_s * _PATIENCE:.0f} s")
                 status, headers = response.status_code, response.headers
         except (requests.RequestException, HTTPError, OSError) as error:
+            metrics.ARCHIVE_REQUESTS.add(status="unreachable")
             raise Unreachable(f"{what}: {type(error).__name__}: {error}; nothing was kept") from error
+        metrics.ARCHIVE_REQUESTS.add(status=str(status))
         body = b"".join(pieces)
         if fault := _error(what, status, headers, body):
             raise fault

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
+from workers import metrics
 from workers.binance.listings import Listing
 from workers.binance.markets import ROUTES, RULES, Page, Pool, Rules, pool_of
 from workers.errors import (
@@ -126,9 +127,13 @@ class RestClient:
         try:
             status, headers, body = self._send(path, params)
         except Unreachable:
+            metrics.REQUESTS.add(market=self._market, status="unreachable")
             budget.learn(grant, used=None, date_ms=None, served=False)
             raise
-        rtt_ms = int((time.monotonic() - sent) * 1000)
+        took_s = time.monotonic() - sent
+        metrics.REQUESTS.add(market=self._market, status=str(status))
+        metrics.REQUEST_SECONDS.observe(took_s, market=self._market)
+        rtt_ms = int(took_s * 1000)
         error = _error(f"{self._market} {path} {dict(params)}", status, headers, body)
         self._learn(budget, grant, headers, error, rtt_ms)
         if error:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import fsspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from workers import metrics
 from workers.errors import FleetError, StoreFault
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,11 @@ class Files:
 
     def read(self, key: str) -> bytes | None:
         """Return the object's bytes, None where there is none."""
-        return self._try("read", key, lambda: _none_if_missing(self._fs.cat_file, self._path(key)))
+        return _read(self._try("read", key, lambda: _none_if_missing(self._fs.cat_file, self._path(key))))
 
     def tail(self, key: str, size: int) -> bytes | None:
         """Return the object's last `size` bytes, or all where it has fewer; None where there is none."""
-        return self._try("read", key, lambda: _none_if_missing(self._tail, self._path(key), size))
+        return _read(self._try("read", key, lambda: _none_if_missing(self._tail, self._path(key), size)))
 
     def etag(self, key: str) -> str | None:
         """Return what tells this version of the object from any other, None where there is none."""
@@ -81,10 +82,12 @@ class Files:
     def put(self, key: str, body: bytes) -> None:
         """Store an object whose name tells its content: a second copy is the same object."""
         self._try("write", key, lambda: self._put(self._path(key), body))
+        metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
         """Store an object in place of the version `replaces` (None: there was none); Changed where that is not it."""
         self._try("publish", key, lambda: self._publish(self._path(key), body, replaces))
+        metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already is no error."""
@@ -215,6 +218,11 @@ def open_files(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -
     return ObjectFiles(fs, store_url.removeprefix("s3://"), sleep=sleep)
 
 
+def _read(body: bytes | None) -> bytes | None:
+    metrics.STORE_READ_BYTES.add(len(body or b""))
+    return body
+
+
 def _none_if_missing(call: Callable[..., T], *args: Any) -> T | None:
     try:
         return call(*args)
@@ -250,4 +258,5 @@ def _error_code(error: OSError) -> str:
 
 def _log(verb: str, key: str, state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
+    metrics.RETRIES.add(source="store", reason=type(error).__name__)
     logger.warning("store: could not %s %s, trying again: %s", verb, key, error)

@@ -84,6 +84,9 @@ class Minute:
 class Budget(Protocol):
     """The weight of one pool and egress."""
 
+    pool: str
+    egress: str
+
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
         """Return at once: leave to send a call of this weight, or how long to wait before asking again."""
         ...
@@ -108,6 +111,7 @@ class RedisBudget:
 
     def __init__(self, redis: Redis, pool: str, egress: str, *, share: float = 1.0, now_ms: int | None = None) -> None:
         name = f"klines:budget:{{{pool}@{egress}}}"
+        self.pool, self.egress = pool, egress
         self._redis = redis
         self._keys = [f"{name}:pool", *(f"{name}:minute:{slot}" for slot in range(3))]
         self._share = int(share * 1000)

@@ -60,6 +60,8 @@ class _Pool:
 class MemoryBudget:
     """The same promises as RedisBudget, for the threads of one process."""
 
+    pool = egress = "memory"
+
     def __init__(self, clock: Clock, *, share: float = 1.0) -> None:
         self._clock = clock
         self._share = int(share * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from workers import metrics
 from workers.errors import OverWeight
 from workers.limits.bucket import Budget, Grant
 
@@ -44,4 +45,5 @@ class Patience:
             if is_long or self._stop.wait(pause_s):
                 raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
             waited_s += pause_s
+            metrics.WEIGHT_WAIT_SECONDS.add(pause_s, pool=budget.pool, egress=budget.egress)
             place = answer.place
