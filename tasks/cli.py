@@ -119,13 +119,14 @@ def worker(queues: str | None, loglevel: str) -> None:
         elif not answers(settings.redis_url):
             raise RequestError(f"no Redis answers at {choose.shown(settings.redis_url)}; no worker was started")
         log_to_stderr(loglevel)
+        crew = Crew(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
             "serving %s, Redis at %s, store %s",
             ", ".join(lane.queue for lane in lanes),
             choose.shown(settings.redis_url or ""),
             settings.store_url,
         )
-        Crew(settings, lanes, loglevel=loglevel).watch()
+        crew.watch()
 
 
 @main.command()

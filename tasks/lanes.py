@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -31,6 +32,9 @@ from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from workers.settings import Settings
 from workers.toolbox import LONGEST_CLOSED_S, Toolbox
 from workers.valve import Valve
+
+if TYPE_CHECKING:
+    from tasks.exposition import Exposition
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +79,20 @@ def lanes_of(names: str | None) -> list[Lane]:
 
 
 class Crew:
-    """The lanes' processes, children of this one; a lane that dies is started again until the crew is stopped."""
+    """The lanes' processes, children of this one; a lane that dies is started again until the crew is stopped.
+
+    Where metrics are wanted, one more process serves them.
+    """
 
     def __init__(self, settings: Settings, lanes: list[Lane], *, loglevel: str = "INFO") -> None:
         self._settings = settings
         self._loglevel = loglevel
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, tuple[str, Callable[[], int]]] = {}
+        self._exposition = _exposition(settings) if settings.metrics_port else None
         for lane in lanes:
-            self._start(lane)
+            self._start(lane.queue, partial(self._serve, lane))
+        if self._exposition:
+            self._start("metrics", self._exposition.serve)
 
     def watch(self) -> None:
         """Keep every lane running until the process is told to stop, then let the lanes finish what they do."""
@@ -96,12 +106,12 @@ class Crew:
 
     def tend(self) -> None:
         """Start again what ended on its own."""
-        for pid, lane in list(self._lanes.items()):
+        for pid, (name, work) in list(self._lanes.items()):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 del self._lanes[pid]
-                logger.error("lane %s ended on its own; starting it again", lane.queue)
+                logger.error("lane %s ended on its own; starting it again", name)
                 time.sleep(RESTART_S)
-                self._start(lane)
+                self._start(name, work)
 
     def stop(self, within_s: float = 60.0) -> None:
         """Tell the lanes to stop and return when they have; one that does not is killed (its work comes back)."""
@@ -116,14 +126,21 @@ class Crew:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         self._lanes.clear()
+        if self._exposition:
+            self._exposition.close()
 
-    def _start(self, lane: Lane) -> None:
+    def _serve(self, lane: Lane) -> int:
+        if self._exposition:
+            self._exposition.record(lane.queue)
+        return serve(self._settings, lane, self._loglevel)
+
+    def _start(self, name: str, work: Callable[[], int]) -> None:
         # Ctrl-C waits for the fork's end: Python drops what is raised in the callbacks of a fork.
         caught: list[int] = []
         held = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
         pid = os.fork()
         if pid:
-            self._lanes[pid] = lane
+            self._lanes[pid] = name, work
             signal.signal(signal.SIGINT, held)
             for number in caught:
                 signal.raise_signal(number)
@@ -133,15 +150,22 @@ class Crew:
         # Results alone go to stdout, and the library greets and takes leave there; what matters is logged.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         try:
-            code = serve(self._settings, lane, self._loglevel)
+            code = work()
         except BaseException:
-            logger.exception("lane %s", lane.queue)
+            logger.exception("lane %s", name)
             code = 1
         finally:
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _exposition(settings: Settings) -> Exposition:
+    # Imported where metrics are wanted: the library takes as long to import as a command to start.
+    from tasks.exposition import Exposition
+
+    return Exposition(settings)
 
 
 def serve(settings: Settings, lane: Lane, loglevel: str) -> int:

@@ -41,10 +41,10 @@ def fleet(*, local: bool = False) -> Iterator[Toolbox]:
 
 @contextmanager
 def private_crew(tools: Toolbox, queues: list[str]) -> Iterator[Crew]:
-    """Start the lanes that a run needs; they stop with the command."""
+    """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody could find them."""
     from tasks.lanes import Crew, lanes_of
 
-    crew = Crew(tools.settings, lanes_of(",".join(queues)), loglevel="WARNING")
+    crew = Crew(replace(tools.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
     try:
         yield crew
     finally:
