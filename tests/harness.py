@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,14 @@ def until(what: str, holds: Callable[[], Any], within_s: float = 20.0) -> Any:
         assert time.monotonic() < ends, f"{what}: not within {within_s} s"
         time.sleep(0.02)
     return value
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
 
 
 def ask(url: str, method: str = "GET", body: Any = None) -> Any:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.errors import FleetError
+from workers import errors
 from workers.model import Market
 from workers.queues import FETCH_QUEUES
 
@@ -29,6 +29,12 @@ SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0)
 
 _MARKETS = tuple(map(str, Market))
 _DONE_OR_FAILED = ("done", "failed")
+_STATUSES = ("200", "400", "403", "404", "418", "429", "451", "500", "503", "unreachable")
+_FAULTS = (
+    errors.Unreachable, errors.ServerFault, errors.BadAnswer, errors.Firewalled, errors.TooManyRequests, errors.Banned,
+    errors.Refused, errors.Restricted, errors.ChecksumMissing, errors.ChecksumMismatch,
+)  # fmt: skip
+_REASONS = tuple(fault.__name__ for fault in _FAULTS)
 
 #: The library's own counters, by name; empty in a process that does not count.
 _meters: dict[str, Any] = {}
@@ -45,7 +51,11 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Counter(Metric):
-    """Counts what happens; `shown` are the labels' values of which 0 is told before anything has happened."""
+    """Counts what happens.
+
+    `shown` are the labels' values of which 0 is told before anything has happened: the rate of a series that begins
+    with the first thing that happens would miss it.
+    """
 
     shown: tuple[Sequence[str], ...] = ()
 
@@ -74,7 +84,7 @@ REQUESTS = Counter(
     "klines_requests_total",
     "Calls to the exchange's REST API by what came: the HTTP status, or unreachable.",
     ("market", "status"),
-    (_MARKETS, ("200", "418", "429", "unreachable")),
+    (_MARKETS, _STATUSES),
 )
 REQUEST_SECONDS = Histogram(
     "klines_request_seconds",
@@ -100,13 +110,13 @@ ARCHIVE_REQUESTS = Counter(
     "klines_archive_requests_total",
     "Calls to the archive for files, checksums and lists by what came: the HTTP status, or unreachable.",
     ("status",),
-    (("200", "403", "404", "unreachable"),),
+    (_STATUSES,),
 )
 ARCHIVE_FILES = Counter(
     "klines_archive_files_total",
     "Tries to download a file of the archive by outcome: good, or the name of the error.",
     ("source", "outcome"),
-    (("monthly", "daily"), ("good", "ChecksumMismatch", "NotPublished")),
+    (("monthly", "daily"), ("good", "NotPublished", *_REASONS)),
 )
 STORE_READ_BYTES = Counter("klines_store_read_bytes_total", "Bytes of objects that were read from the store.")
 STORE_WRITTEN_BYTES = Counter("klines_store_written_bytes_total", "Bytes of objects that were written to the store.")
@@ -114,6 +124,7 @@ RETRIES = Counter(
     "klines_retries_total",
     "Tries that failed, by who was asked and the name of the error; most are tried again.",
     ("source", "reason"),
+    (("rest", "archive"), _REASONS),
 )
 WINDOWS = Counter(
     "klines_windows_total",
@@ -187,7 +198,7 @@ def outcome(counter: Counter, **labels: str) -> Iterator[None]:
     """Count how the block ends: `good`, or with the name of the error that leaves it."""
     try:
         yield
-    except FleetError as error:
+    except errors.FleetError as error:
         counter.add(1, outcome=type(error).__name__, **labels)
         raise
     counter.add(1, outcome="good", **labels)

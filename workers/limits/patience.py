@@ -35,6 +35,8 @@ class Patience:
         OverWeight where the wait would be longer than allowed (for a pool that the exchange closed: at once, since
         another address may have weight), or the process is told to stop.
         """
+        # Told before the first wait too: the rate of a series that began with it would miss it.
+        metrics.WEIGHT_WAIT_SECONDS.add(0, pool=budget.pool, egress=budget.egress)
         waited_s, place = 0.0, None
         while True:
             answer = budget.take(weight, place)
