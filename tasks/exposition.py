@@ -49,16 +49,18 @@ class Exposition:
         metrics.record(self.folder, lane)
 
     def serve(self) -> int:
-        """Answer scrapes in this process until it is told to stop; returns its exit code."""
-        parent = os.getppid()
+        """Answer scrapes in this process until it is told to stop, then clear up; returns its exit code.
+
+        It is told last, when no lane counts any more, or by the kernel when whoever started it was killed.
+        """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        # Told alone to stop, it has deleted the folder, and is started again.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         server = _Server(self._listener, registry_of(self.folder, self._settings.redis_url or ""))
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
-        if os.getppid() != parent:
-            # Whoever would clear up was killed.
-            self.close()
+        self.close()
         return 0
 
     def close(self) -> None:

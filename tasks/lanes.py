@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 #: A lane that ends on its own is started again after this long.
 RESTART_S = 1.0
 
+#: What the process is called that serves metrics, and how long it may take to end.
+METRICS, METRICS_END_S = "metrics", 5.0
 
 #: A lane whose worker was killed has so long to let go of what it does.
 ORPHAN_S = 3.0
@@ -92,7 +94,7 @@ class Crew:
         for lane in lanes:
             self._start(lane.queue, partial(self._serve, lane))
         if self._exposition:
-            self._start("metrics", self._exposition.serve)
+            self._start(METRICS, self._exposition.serve)
 
     def watch(self) -> None:
         """Keep every lane running until the process is told to stop, then let the lanes finish what they do."""
@@ -114,20 +116,15 @@ class Crew:
                 self._start(name, work)
 
     def stop(self, within_s: float = 60.0) -> None:
-        """Tell the lanes to stop and return when they have; one that does not is killed (its work comes back)."""
-        for pid in self._lanes:
-            os.kill(pid, signal.SIGTERM)
-        ends = time.monotonic() + within_s
-        while self._lanes and time.monotonic() < ends:
-            for pid in [pid for pid in self._lanes if os.waitpid(pid, os.WNOHANG)[0]]:
-                del self._lanes[pid]
-            time.sleep(0.02)
-        for pid in self._lanes:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        self._lanes.clear()
+        """Tell the lanes to stop and return when they have; one that does not is killed (its work comes back).
+
+        Metrics are served until the last lane has ended.
+        """
+        _end({pid for pid, (name, _) in self._lanes.items() if name != METRICS}, within_s)
         if self._exposition:
+            _end({pid for pid, (name, _) in self._lanes.items() if name == METRICS}, METRICS_END_S)
             self._exposition.close()
+        self._lanes.clear()
 
     def _serve(self, lane: Lane) -> int:
         if self._exposition:
@@ -166,6 +163,19 @@ def _exposition(settings: Settings) -> Exposition:
     from tasks.exposition import Exposition
 
     return Exposition(settings)
+
+
+def _end(left: set[int], within_s: float) -> None:
+    """Tell children to stop and return when they have; those that do not are killed."""
+    for pid in left:
+        os.kill(pid, signal.SIGTERM)
+    ends = time.monotonic() + within_s
+    while left and time.monotonic() < ends:
+        left -= {pid for pid in left if os.waitpid(pid, os.WNOHANG)[0]}
+        time.sleep(0.02)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
