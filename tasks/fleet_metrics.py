@@ -19,6 +19,7 @@ from workers import metrics
 from workers.binance.markets import Pool
 from workers.heart import living, now_ms
 from workers.limits import RedisBudget
+from workers.limits.twins import twins
 from workers.metrics import Gauge
 from workers.queues import QUEUES
 
@@ -49,6 +50,7 @@ class FleetCollector(Collector):
         served = [name.partition("@")[0] for name in serves]
         egresses = sorted({egress for _, _, egress in (name.partition("@") for name in serves) if egress})
         for pool in Pool:
+            yield metrics.ADDRESS_TWINS, (pool,), len(twins(self._redis, pool))
             for egress in egresses:
                 yield from self._budget(pool, egress)
         for queue in QUEUES:

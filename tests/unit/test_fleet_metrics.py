@@ -15,6 +15,7 @@ from tasks.request import Request
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.heart import WORKERS, now_ms
 from workers.limits import Grant, RedisBudget
+from workers.limits.twins import KEY, MINUTES_IN_A_ROW
 from workers.model import Block, Span, Window
 from workers.queues import QUEUES
 
@@ -80,6 +81,12 @@ def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: 
     serve(redis, "rest.futures@home")
     for name in ("weight_used", "weight_limit", "pool_closed_seconds", "exchange_clock_offset_seconds"):
         assert told(redis, f"klines_{name}", pool="futures", egress="home") is None
+
+
+def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> None:
+    redis.hset(KEY, "spot home other", f"7 {MINUTES_IN_A_ROW}")
+    redis.hset(KEY, "futures home other", "7 1")
+    assert [told(redis, "klines_address_twins", pool=pool) for pool in ("spot", "futures")] == [1, 0]
 
 
 def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(redis: Redis) -> None:
