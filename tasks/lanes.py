@@ -200,11 +200,9 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
 
     def stopping(**_: object) -> None:
         toolbox.stop.set()
-        if os.getppid() != parent:
-            # Whoever started us was killed, and perhaps Redis with it: what is under way comes back elsewhere.
-            ends = threading.Timer(ORPHAN_S, os._exit, [1])
-            ends.daemon = True
-            ends.start()
+        ends = threading.Timer(ORPHAN_S, _end_orphan, [parent])
+        ends.daemon = True
+        ends.start()
 
     worker_ready.connect(ready)
     worker_shutting_down.connect(stopping)
@@ -222,6 +220,12 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     worker.start()
     toolbox.heart.stop()
     return int(worker.exitcode or 0)
+
+
+def _end_orphan(parent: int) -> None:
+    """End at once where whoever started us was killed, and perhaps Redis with it: our work comes back elsewhere."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _attend_to_budget(toolbox: Toolbox, pool: Pool) -> None:

@@ -28,8 +28,8 @@ from tests.unit.manifests import (
     walk,
     workloads,
 )
+from workers.limits.patience import LONGEST_S
 from workers.settings import PREFIX, Settings
-from workers.toolbox import LONGEST_WAIT_S
 
 EXAMPLE = ROOT / "components/secret-file/env.secret.example"
 #: A Redis that fails over is gone for as long, s.
@@ -239,5 +239,5 @@ def test_the_autoscaler_counts_lists_that_are_queues_and_waits_for_the_longest_t
         "archive",
     ]
     down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
-    assert min(scaled["cooldownPeriod"], down["stabilizationWindowSeconds"]) >= LONGEST_WAIT_S
+    assert min(scaled["cooldownPeriod"], down["stabilizationWindowSeconds"]) >= LONGEST_S
     assert scaled["minReplicaCount"] >= 1, "with none, nobody plans"
