@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,11 +14,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from workers.app import app
 from workers.binance.archive_files import ArchiveFile, folder, symbols_folder
 from workers.binance.listings import ALIVE, Listing
-from workers.errors import FleetError, Transient
+from workers.errors import Failed, FleetError, Transient
 from workers.heart import now_ms
 from workers.lake.catalog import FRESH_MS, Catalog, Entry
 from workers.model import Interval, Kind, Market, Series, Source, is_symbol
 from workers.queues import PLAN
+from workers.threads import Threads
 from workers.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _OLD_QUOTES = ("USDT", "BUSD", "TUSD", "USDC", "USDS", "PAX", "BKRW", "IDRT", "B
 _SETTLED = "SETTLED"
 
 
-@app.task(name="klines.catalog", bind=True)  # type: ignore[untyped-decorator]
+@app.task(name="klines.catalog", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
 def catalog(self: Any, market: str) -> None:
     """Make a market's catalog anew; does nothing while another worker is at it."""
     tools: Toolbox = self.app.toolbox
@@ -48,6 +48,7 @@ def catalog(self: Any, market: str) -> None:
         raise Reject(error, requeue=True) from error
     except FleetError as error:
         logger.error("catalog %s: %s; the one in the lake stays", market, error.reason)
+        raise Failed(error.reason) from error
 
 
 def send_catalog(market: Market) -> None:
@@ -215,7 +216,7 @@ def _guessed(symbol: str, quotes: list[str]) -> tuple[str, str]:
 def _side_by_side(names: list[str], ask: Callable[[str], T], say: Callable[[str], None], what: str) -> list[T]:
     """Ask about many symbols at once; raises the first error that several tries did not mend."""
     answers: list[T] = []
-    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="catalog") as asking:
+    with Threads(ASKED_AT_ONCE, thread_name_prefix="catalog") as asking:
         futures = [asking.submit(_try, lambda name=name: ask(name)) for name in names]
         try:
             for count, future in enumerate(futures, 1):

@@ -1,13 +1,13 @@
 """The `klines` command: results to stdout, progress and errors to stderr; exit 0 complete, 1 incomplete, 2 nonsense.
 
-What fetches is in orders.py, the catalog's commands are in catalog_cli.py; this file has what looks after the fleet.
+What fetches is in orders.py, the catalog's commands are in catalog_cli.py, Flower is in flower_cli.py; this file has
+what looks after the fleet.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,10 +17,13 @@ import click
 
 from tasks import choose
 from tasks.catalog_cli import catalog
+from tasks.flower_cli import flower
 from tasks.orders import download, verify
-from tasks.session import fleet, log_to_stderr
+from tasks.session import fleet
 from workers.errors import FleetError, RequestError, SettingsError
+from workers.log import log_to_stderr
 from workers.private_redis import answers, shared_redis
+from workers.secrets import mask
 from workers.settings import Settings
 
 
@@ -44,10 +47,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (RequestError, SettingsError) as error:
-            click.echo(f"klines: {error}", err=True)
+            click.echo(f"klines: {mask(str(error))}", err=True)
             ctx.exit(2)
         except FleetError as error:
-            click.echo(f"klines: {error.reason}", err=True)
+            click.echo(f"klines: {mask(error.reason)}", err=True)
             ctx.exit(1)
 
 
@@ -106,7 +109,13 @@ def cancel(run: str) -> None:
 
 @main.command()
 @click.option("--queues", help="Only these, separated by commas; `klines workers` lists all.")
-@click.option("--loglevel", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option(
+    "--loglevel",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    help="What is logged: at DEBUG a line for every window, at INFO runs, bans and failures.",
+)
 def worker(queues: str | None, loglevel: str) -> None:
     """Work for every run until told to stop (Ctrl-C): one process per queue. Start more on any machine."""
     from tasks.lanes import Crew, lanes_of
@@ -118,7 +127,7 @@ def worker(queues: str | None, loglevel: str) -> None:
             settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
         elif not answers(settings.redis_url):
             raise RequestError(f"no Redis answers at {choose.shown(settings.redis_url)}; no worker was started")
-        log_to_stderr(loglevel)
+        log_to_stderr(loglevel, settings.log)
         crew = Crew(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
             "serving %s, Redis at %s, store %s",
@@ -155,28 +164,7 @@ def workers(wait: int) -> None:
         time.sleep(0.1)
 
 
-@main.command()
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=5555, show_default=True, type=click.IntRange(1, 65535))
-def flower(address: str, port: int) -> None:
-    """Watch tasks and workers in a browser. Beyond loopback only with FLOWER_BASIC_AUTH=user:password set."""
-    if address not in ("127.0.0.1", "::1", "localhost") and not os.environ.get("FLOWER_BASIC_AUTH"):
-        raise RequestError(
-            f"Flower listens beyond this machine ({address}) only with FLOWER_BASIC_AUTH=user:password set"
-        )
-    from workers.app import broker_url
-
-    with fleet() as tools:
-        choose.check_redis(tools)
-        url = broker_url(tools.settings.redis_url or "")
-    click.echo(f"Flower: http://{address}:{port}", err=True)
-    arguments = [f"--address={address}", f"--port={port}", "--max-tasks=10000", "--logging=warning"]
-    arguments.append("--tasks-columns=name,args,state,received,runtime,worker")
-    python = [sys.executable, "-m", "celery", "-A", "workers.app:app", "--quiet"]
-    os.environ["CELERY_BROKER_URL"] = url
-    os.execv(sys.executable, [*python, "flower", *arguments])
-
-
 main.add_command(download)
 main.add_command(verify)
 main.add_command(catalog)
+main.add_command(flower)

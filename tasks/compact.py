@@ -17,6 +17,7 @@ import polars as pl
 from celery.exceptions import Reject
 from redis import RedisError
 
+from tasks.context import about
 from tasks.messages import send_fetch
 from tasks.policy import policy_of
 from tasks.progress import Runs, compact_lease
@@ -24,7 +25,7 @@ from workers import metrics, spans
 from workers.app import app
 from workers.binance.archive_files import ArchiveFile, member
 from workers.binance.decode import decode_archive, decode_pages
-from workers.errors import BadAnswer, FleetError, RawDamaged, StoreFault, Unfit
+from workers.errors import BadAnswer, Failed, FleetError, RawDamaged, StoreFault, Unfit
 from workers.lake import keys
 from workers.lake.footer import Origin
 from workers.lake.raw import RawEntry
@@ -40,22 +41,29 @@ logger = logging.getLogger(__name__)
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 
 
-@app.task(name="klines.compact", bind=True)  # type: ignore[untyped-decorator]
+@app.task(name="klines.compact", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
 def compact(self: Any, run: str, block: str) -> None:
     """Move a block's raw objects into its partitions; twice equals once."""
     tools: Toolbox = self.app.toolbox
+    parsed, failed = Block.parse(block), ""
+    about(run, parsed)
     try:
-        with tools.heart.lease(compact_lease(Block.parse(block))) as is_mine:
+        with tools.heart.lease(compact_lease(parsed)) as is_mine:
             if is_mine:
-                compact_block(tools, run, Block.parse(block))
+                failed = compact_block(tools, run, parsed)
     except RedisError as error:
         logger.warning("compact %s: handed back: %s", block, error)
         tools.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
+    if failed:
+        raise Failed(failed)
 
 
-def compact_block(tools: Toolbox, run: str, block: Block) -> None:
-    """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet."""
+def compact_block(tools: Toolbox, run: str, block: Block) -> str:
+    """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet.
+
+    Returns why it failed for good, which is noted, or ''.
+    """
     runs, counts = Runs(tools.redis), Counter[str]()
     try:
         policy = policy_of(tools, run, block.series)
@@ -68,11 +76,12 @@ def compact_block(tools: Toolbox, run: str, block: Block) -> None:
             runs.reopen(run, block, again)
             tools.raw.drop([*loaded.damaged, *(entry for entry, _ in loaded.unfit)])
             send_fetch(run, again)
-            return
+            return ""
         counts = _publish(tools, runs, run, block, loaded, held, policy)
         if not tools.settings.keep_raw:
             tools.raw.drop(entry for entry, _ in loaded.frames)
         tools.raw.drop([*loaded.damaged, *(entry for entry, _ in loaded.unfit)])
+        logger.debug("compacted %s: %s", block, dict(counts))
         reason = ""
     except FleetError as error:
         if isinstance(error, StoreFault) and runs.try_again(run, str(block), HAND_BACKS):
@@ -82,6 +91,7 @@ def compact_block(tools: Toolbox, run: str, block: Block) -> None:
     runs.close(run, block, counts, reason=reason)
     metrics.BLOCKS.add(outcome="failed" if reason else "done")
     metrics.ROWS_COMPACTED.add(counts["rows"], market=block.series.market)
+    return reason
 
 
 @dataclass

@@ -24,6 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tasks.context import about
 from tasks.messages import send_compact, send_fetch
 from tasks.policy import policy_of
 from tasks.progress import Runs, fetch_lease
@@ -33,6 +34,7 @@ from workers.binance.markets import Page, page_count, pages
 from workers.binance.pages import PageFacts, inspect
 from workers.errors import (
     ChecksumMismatch,
+    Failed,
     Firewalled,
     FleetError,
     Limited,
@@ -65,24 +67,27 @@ HAND_BACKS = 5
 _OUR_FAULT = range(-1199, -1099)
 
 
-@app.task(name="klines.fetch", bind=True)  # type: ignore[untyped-decorator]
+@app.task(name="klines.fetch", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
 def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST) -> None:
     """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
     tools: Toolbox = self.app.toolbox
-    window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
+    window, failed = Window(Block.parse(block), Span(start_ms, end_ms), Source(source)), ""
+    about(run, window)
     try:
         with tools.heart.lease(fetch_lease(window)) as is_mine:
             if is_mine and Runs(tools.redis).wants(run, window):
-                fetch_window(tools, run, window)
+                failed = fetch_window(tools, run, window)
     except (RedisError, OverWeight) as error:
         logger.warning("fetch %s: handed back: %s", window, error)
         tools.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
+    if failed:
+        raise Failed(failed)
 
 
-def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
-    """Fetch and keep a window and take it off its latch; one that failed for good is noted with its reason."""
-    runs, tally = Runs(tools.redis), Tally()
+def fetch_window(tools: Toolbox, run: str, window: Window) -> str:
+    """Fetch and keep a window and take it off its latch; returns why it failed for good, which is noted, or ''."""
+    runs, tally, failed = Runs(tools.redis), Tally(), ""
     tally.add(calls_done=page_count(window.block.series, window.span))
     instead: list[Window] = []
     try:
@@ -92,18 +97,21 @@ def fetch_window(tools: Toolbox, run: str, window: Window) -> None:
             _keep_pages(tools, window, tally)
         tally.add(windows_done=1)
         is_last = runs.finish(run, window, tally.counts, instead=instead)
+        logger.debug("fetched %s: %s", window, dict(tally.counts))
     except OverWeight:
         raise
     except FleetError as error:
         if isinstance(error, StoreFault) and runs.try_again(run, str(window), HAND_BACKS):
             raise Reject(error, requeue=True) from error
-        logger.error("fetch %s failed: %s", window, error.reason)
+        failed = error.reason
+        logger.error("fetch %s failed: %s", window, failed)
         tally.add(windows_failed=1)
-        is_last = runs.finish(run, window, tally.counts, reason=error.reason)
-    metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if tally.counts["windows_failed"] else "done")
+        is_last = runs.finish(run, window, tally.counts, reason=failed)
+    metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
     if is_last:
         send_compact(run, window.block)
     send_fetch(run, instead)
+    return failed
 
 
 def _keep_files(tools: Toolbox, run: str, window: Window, tally: Tally) -> list[Window]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from workers.cores import cores
 from workers.errors import RequestError
 from workers.heart import living
 from workers.limits.twins import look_for_twins
+from workers.names import node_name
 from workers.private_redis import die_with_parent
 from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from workers.settings import Settings
@@ -197,6 +199,9 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
             threading.Thread(target=answer_bell, args=[toolbox], name="bell", daemon=True).start()
 
     parent = os.getppid()
+    has_address = lane.pool and settings.egress != Settings.egress
+    name = node_name(f"{lane.queue}-{settings.egress}" if has_address else lane.queue)
+    multiprocessing.current_process().name = name  # read by the log: the lane that a line comes from
 
     def stopping(**_: object) -> None:
         toolbox.stop.set()
@@ -210,7 +215,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         pool="threads",
         concurrency=lane.tasks(settings),
         queues=[lane.queue],
-        hostname=f"{lane.queue}.{os.getpid()}@{os.uname().nodename}",
+        hostname=name,
         without_gossip=True,
         without_mingle=True,
         task_events=True,

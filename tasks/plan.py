@@ -15,6 +15,7 @@ from celery.exceptions import Reject
 from redis import RedisError
 
 from tasks.backlog import FETCHING
+from tasks.context import about
 from tasks.holdings import Held, Holdings
 from tasks.messages import send_compact, send_fetch, send_plan
 from tasks.policy import policy_for
@@ -23,7 +24,7 @@ from tasks.request import Request
 from tasks.summary import keep_report
 from workers.app import app
 from workers.binance.markets import page_count
-from workers.errors import FleetError, Limited, Transient
+from workers.errors import Failed, FleetError, Limited, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
@@ -49,10 +50,11 @@ BELL_S = 2.0
 TRIES = 5
 
 
-@app.task(name="klines.plan", bind=True)  # type: ignore[untyped-decorator]
+@app.task(name="klines.plan", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
 def plan(self: Any, run: str) -> None:
     """Lead a run for one turn; does nothing while another planner leads it, or once it has ended."""
     tools: Toolbox = self.app.toolbox
+    about(run)
     try:
         with tools.heart.lease(f"plan|{run}") as leads:
             goes_on = leads and Planner(tools, run).lead(TURN_S)
@@ -66,6 +68,7 @@ def plan(self: Any, run: str) -> None:
         logger.error("plan %s: %s", run, error.reason)
         Runs(tools.redis).fail(run, "plan", error.reason)
         Runs(tools.redis).end(run, State.INCOMPLETE)
+        raise Failed(error.reason) from error
 
 
 def answer_bell(tools: Toolbox) -> None:
@@ -73,6 +76,7 @@ def answer_bell(tools: Toolbox) -> None:
     while not tools.stop.is_set():
         try:
             if run := Runs(tools.redis).rung(BELL_S):
+                logger.info("run %s begins", run)
                 send_plan(run)
         except RedisError as error:
             logger.warning("bell: %s; listening again", error)

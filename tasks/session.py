@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from workers.binance.markets import RULES
 from workers.errors import RequestError
 from workers.heart import now_ms
+from workers.log import AUTO, TEXT, log_to_stderr
 from workers.model import Market
 from workers.private_redis import answers, private_redis, shared_url
 from workers.settings import Settings
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 def fleet(*, local: bool = False) -> Iterator[Toolbox]:
     """Yield what a command works with; `local` brings a private Redis of its own."""
     settings = Settings.load()
-    log_to_stderr("WARNING")
+    # A person reads what a command says, terminal or not.
+    log_to_stderr("WARNING", TEXT if settings.log == AUTO else settings.log)
     with ExitStack() as stack:
         if local:
             settings = replace(settings, redis_url=stack.enter_context(private_redis()))
@@ -54,10 +54,3 @@ def private_crew(tools: Toolbox, queues: list[str]) -> Iterator[Crew]:
 def exchange_ms(tools: Toolbox, market: Market) -> int:
     """Return the exchange's time as far as it is known, ms UTC."""
     return now_ms(tools.redis) + (tools.budget(RULES[market].pool).state().offset_ms or 0)
-
-
-def log_to_stderr(level: str) -> None:
-    """Have everything from this level on logged to stderr."""
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )

@@ -20,6 +20,7 @@ app.conf.update(
     task_store_errors_even_if_ignored=False,
     task_serializer="json",
     accept_content=["json"],
+    timezone="UTC",
     result_accept_content=["json"],
     worker_prefetch_multiplier=1,
     worker_send_task_events=True,

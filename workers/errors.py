@@ -23,6 +23,7 @@ FleetError
     ├── RawDamaged           a raw object does not hold what its name says
     ├── Unproved             what was read back is not what was written
         │   └── PartitionDamaged     a partition in the lake does not decode
+    ├── Failed               a task's work failed for good and stands on its run's books
     ├── SettingsError        a setting is out of its range
     └── RequestError         the user asked for something that makes no sense
 """
@@ -142,6 +143,10 @@ class Unproved(Terminal):
 
 class PartitionDamaged(Unproved):
     """A partition in the lake is no Parquet file of ours; it was left as it is."""
+
+
+class Failed(Terminal):
+    """A task's work failed for good. Raised last, when all is noted: Celery's events and so Flower then say so too."""
 
 
 class SettingsError(Terminal):

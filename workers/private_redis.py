@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 def shared_url() -> str:
     """Return where this user's private server listens, if one runs: the same for every command of the user."""
-    return f"unix://{_home() / 'redis.sock'}"
+    return f"unix://{home() / 'redis.sock'}"
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def shared_redis() -> Iterator[str]:
     if answers(shared_url()):
         yield shared_url()
     else:
-        with private_redis(_home()) as url:
+        with private_redis(home()) as url:
             yield url
 
 
@@ -98,7 +98,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _home() -> Path:
+def home() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"klinefleet-{os.getuid()}"
 

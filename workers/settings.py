@@ -75,6 +75,15 @@ def _flag(name: str, text: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
+def _one_of(*known: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text.lower() not in known:
+            raise SettingsError(f"{name} was {text!r}; it must be {', '.join(known[:-1])} or {known[-1]}")
+        return text.lower()
+
+    return read
+
+
 def _setting(default: Any, read: Callable[[str, str], Any]) -> Any:
     return field(default=default, metadata={"read": read})
 
@@ -128,6 +137,10 @@ class Settings:
 
     metrics_address: str = _setting("127.0.0.1", _address)
     """Local address on which metrics are served; 0.0.0.0 for all of them."""
+
+    log: str = _setting("auto", _one_of("auto", "json", "text"))
+    """How log lines look: `json`, `text`, or `auto`: text on a terminal and from commands, JSON from workers
+    elsewhere."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from workers.limits.patience import LONGEST_S
 from workers.model import Market
 from workers.queues import rest_queue
 from workers.settings import Settings
+from workers.threads import Threads
 
 if TYPE_CHECKING:
     # Imported where they are built: a command that only looks at Redis starts in a third of the time.
@@ -69,9 +69,9 @@ class Toolbox:
         return open_files(self.settings.store_url)
 
     @cached_property
-    def pages(self) -> ThreadPoolExecutor:
+    def pages(self) -> Threads:
         """The threads that calls are made in: as many as there may be calls in flight."""
-        return ThreadPoolExecutor(self.settings.slots, thread_name_prefix="page")
+        return Threads(self.settings.slots, thread_name_prefix="page")
 
     @cached_property
     def raw(self) -> RawZone:

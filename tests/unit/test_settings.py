@@ -26,6 +26,7 @@ DEFAULTS = {
     "keep_raw": False,
     "metrics_port": 0,
     "metrics_address": "127.0.0.1",
+    "log": "auto",
 }
 
 GOOD = [
@@ -62,6 +63,8 @@ GOOD = [
     ("METRICS_PORT", "65535", 65535),
     ("METRICS_ADDRESS", "0.0.0.0", "0.0.0.0"),
     ("METRICS_ADDRESS", "::1", "::1"),
+    ("LOG", "json", "json"),
+    ("LOG", "Text", "text"),
 ]
 
 REDIS, FOLDER, WEB = "redis://, rediss:// or unix://", "a folder or s3://bucket/prefix", "http:// or https://"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,10 @@ from workers.errors import (
 from workers.limits import Budget, Grant, Patience
 from workers.model import Interval, Kind, Market, Series
 
+logger = logging.getLogger(__name__)
+
+#: A closed pool is told of once in so many seconds: dozens of calls are on their way as it closes.
+TOLD_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
 
@@ -83,6 +88,7 @@ class RestClient:
         self._budget = budget
         self._patience = patience
         self._timeout_s = timeout_s
+        self._told_s = -TOLD_S
 
     def rows(self, series: Series, page: Page) -> Answer:
         """Return the rows that open in the page's span, as the exchange's JSON; the open candle may be the last.
@@ -169,8 +175,16 @@ class RestClient:
         )
         if isinstance(error, Banned):
             budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
+            self._tell(logging.ERROR, error)
         elif isinstance(error, TooManyRequests):
             budget.close_until(after_ms=error.after_ms)
+            self._tell(logging.WARNING, error)
+
+    def _tell(self, level: int, error: FleetError) -> None:
+        """Log that the pool is closed: once for all the calls that were on their way as it began."""
+        if time.monotonic() - self._told_s > TOLD_S:
+            self._told_s = time.monotonic()
+            logger.log(level, "nobody asks until the exchange allows it again: %s", error.reason)
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:

@@ -12,7 +12,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from workers.lake import keys
 from workers.lake.files import Entry, Files
 from workers.lake.footer import Footer, Origin, footer_of
 from workers.model import Interval, Kind, Market, Series, Span
+from workers.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Coverage:
         known = self._memory.recall(partitions)
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
-            with ThreadPoolExecutor(_READERS, thread_name_prefix="footer") as readers:
+            with Threads(_READERS, thread_name_prefix="footer") as readers:
                 read = list(readers.map(self._read, unknown))
         else:
             read = [self._read(entry) for entry in unknown]

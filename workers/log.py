@@ -1,0 +1,115 @@
+"""How every process logs: one event a line on stderr, JSON for programs, words for people, never a secret.
+
+The code logs by the standard library (`logger = logging.getLogger(__name__)`), as Celery and kombu do; structlog only
+writes the lines. What a task works on is bound by tasks/context.py and stands in each line as a field of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import MutableMapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from workers.secrets import mask, secrets_of
+
+if TYPE_CHECKING:
+    # Imported with the first line: a command that has nothing to log does not wait for it.
+    from structlog.stdlib import ProcessorFormatter
+
+Fields = MutableMapping[str, Any]
+
+AUTO, JSON, TEXT = FORMS = ("auto", "json", "text")
+
+#: The loggers that are ours. Libraries speak up from WARNING on only: quiet at rest, and no line per task.
+_OURS = ("workers", "tasks")
+#: Says that a lane reached Redis, and that Redis is back: the end of a story that began with warnings.
+_CONNECTED = "celery.worker.consumer.connection"
+#: Colours of a terminal by level; a line has no other.
+_COLOURS = {"debug": 2, "warning": 33, "error": 31, "critical": 31}
+
+
+def log_to_stderr(level: str, form: str = AUTO) -> None:
+    """Have our events from `level` on and libraries' warnings written to stderr; at DEBUG Celery's own words, too.
+
+    The form `auto` is text on a terminal and JSON elsewhere.
+    """
+    is_terminal = sys.stderr.isatty()
+    as_json = form == JSON or (form == AUTO and not is_terminal)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(as_json=as_json, is_coloured=is_terminal, secrets=secrets_of(os.environ)))
+    logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level.upper())
+    for name in ("celery", _CONNECTED):
+        is_heard = _number(level) <= (logging.INFO if name == _CONNECTED else logging.DEBUG)
+        logging.getLogger(name).setLevel(logging.INFO if is_heard else logging.WARNING)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_died
+
+
+class Lines(logging.Formatter):
+    """Makes each record one line of JSON, or one of text (a traceback then follows it)."""
+
+    def __init__(self, *, as_json: bool, is_coloured: bool = False, secrets: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._as_json = as_json
+        self._is_coloured = is_coloured
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._formatter.format(record)
+
+    @cached_property
+    def _formatter(self) -> ProcessorFormatter:
+        import structlog
+
+        write: Any = structlog.processors.JSONRenderer(ensure_ascii=False) if self._as_json else self._text
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[_facts, structlog.contextvars.merge_contextvars],
+            processors=[structlog.processors.format_exc_info, _in_order, self._masked, write],
+        )
+
+    def _masked(self, _logger: Any, _method: str, fields: Fields) -> Fields:
+        return {name: mask(str(value), self._secrets) for name, value in fields.items()}
+
+    def _text(self, _logger: Any, _method: str, fields: Fields) -> str:
+        time, level, event = (fields.pop(name) for name in ("time", "level", "event"))
+        event, trace = " ".join(event.split()), fields.pop("exception", "")
+        # A person has read in the sentence what it is about, and does not look tasks up by their id.
+        known = {name: value for name, value in fields.items() if name not in ("id", "logger") and value not in event}
+        line = "  ".join([f"{time[11:]} {level:<8}{event}", *(f"{name}={value}" for name, value in known.items())])
+        if self._is_coloured and level in _COLOURS:
+            line = f"\033[{_COLOURS[level]}m{line}\033[0m"
+        return f"{line}\n{trace}" if trace else line
+
+
+def _facts(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """Add what a record tells of itself; the process's name is its lane's."""
+    record: logging.LogRecord = fields["_record"]
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    told = {"time": moment.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
+    lane = {} if record.processName in (None, "MainProcess") else {"lane": record.processName}
+    return {**fields, **told, **lane}
+
+
+def _in_order(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """Put first what every line has; what is structlog's own is left out."""
+    first = {name: fields.pop(name) for name in ("time", "level", "logger", "event")}
+    return first | {name: value for name, value in fields.items() if not name.startswith("_")}
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, instead of a traceback over many lines."""
+    if died.exc_value is not None:
+        name = died.thread.name if died.thread else "?"
+        info = (died.exc_type, died.exc_value, died.exc_traceback)
+        logging.getLogger(__name__).error("thread %s ended by an error", name, exc_info=info)
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
