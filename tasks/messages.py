@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from workers.app import app
-from workers.model import MINUTE_MS, Block, Kind, Series, Window
+from workers.model import DAY_MS, Block, Kind, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
 
 
@@ -24,7 +24,7 @@ def send_fetch(run: str, windows: Iterable[Window]) -> None:
                 "klines.fetch",
                 args=[run, str(window.block), span.start_ms, span.end_ms, str(window.source)],
                 queue=queue_of(window),
-                argsrepr=f"{shown(window)}, run {run}",
+                argsrepr=f"{shown(window)}, {window.source}, run {run}",
                 kwargsrepr="",
                 producer=producer,
             )
@@ -37,23 +37,20 @@ def send_compact(run: str, block: Block) -> None:
 
 
 def shown(what: Window | Block) -> str:
-    """Return what a task works on as a table shows it: `um BTCUSDT 1m, 2024-01-01 00:00 to 2024-01-02 12:00 UTC, rest`.
+    """Return what a task works on as it fits the column of Flower: `um BTCUSDT 1m 2024-01-07 04:48..01-13 09:36Z`.
 
-    The words are those that the search of Flower's table finds it by.
+    Times are UTC; what the end shares with the start, and midnights, are left out.
     """
-    if isinstance(what, Block):
-        return f"{_name(what.series)}, {what.period}"
-    return (
-        f"{_name(what.block.series)}, {_moment(what.span.start_ms)} to {_moment(what.span.end_ms)} UTC, {what.source}"
-    )
-
-
-def _name(series: Series) -> str:
+    series = what.series if isinstance(what, Block) else what.block.series
     kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
     interval = f" {series.interval}" if series.interval.is_grid else ""
-    return f"{series.market} {series.symbol}{interval}{kind}"
+    time = what.period if isinstance(what, Block) else _shown(what.span)
+    return f"{series.market} {series.symbol}{interval}{kind} {time}"
 
 
-def _moment(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(" ", "minutes" if ms % MINUTE_MS == 0 else "milliseconds")[: -len("+00:00")]
+def _shown(span: Span) -> str:
+    start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (span.start_ms, span.end_ms))
+    day = f"{end:%m-%d}" if start.year == end.year else f"{end:%Y-%m-%d}"
+    if not (span.start_ms % DAY_MS or span.end_ms % DAY_MS):
+        return f"{start:%Y-%m-%d}..{day}"
+    return f"{start:%Y-%m-%d %H:%M}..{day} {end:%H:%M}Z"

@@ -29,6 +29,10 @@ AUTO, JSON, TEXT = FORMS = ("auto", "json", "text")
 _OURS = ("workers", "tasks")
 #: Says that a lane reached Redis, and that Redis is back: the end of a story that began with warnings.
 _CONNECTED = "celery.worker.consumer.connection"
+#: Tells of each task as it ends. That one was handed back or failed is in our own lines; what nobody expected is here.
+_ENDS = "celery.app.trace"
+#: The order of the fields; others follow.
+_ORDER = ("time", "level", "logger", "event", "lane", "run", "task", "id", "series", "window", "source")
 #: Colours of a terminal by level; a line has no other.
 _COLOURS = {"debug": 2, "warning": 33, "error": 31, "critical": 31}
 
@@ -45,9 +49,10 @@ def log_to_stderr(level: str, form: str = AUTO) -> None:
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(level.upper())
-    for name in ("celery", _CONNECTED):
-        is_heard = _number(level) <= (logging.INFO if name == _CONNECTED else logging.DEBUG)
-        logging.getLogger(name).setLevel(logging.INFO if is_heard else logging.WARNING)
+    is_debug = _number(level) <= logging.DEBUG
+    logging.getLogger("celery").setLevel(logging.INFO if is_debug else logging.WARNING)
+    logging.getLogger(_ENDS).setLevel(logging.INFO if is_debug else logging.ERROR)
+    logging.getLogger(_CONNECTED).setLevel(max(logging.INFO, _number(level)))
     logging.captureWarnings(True)
     threading.excepthook = _thread_died
 
@@ -98,9 +103,9 @@ def _facts(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _in_order(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Put first what every line has; what is structlog's own is left out."""
-    first = {name: fields.pop(name) for name in ("time", "level", "logger", "event")}
-    return first | {name: value for name, value in fields.items() if not name.startswith("_")}
+    """Return the fields as they are read; what is structlog's own is left out."""
+    others = [name for name in fields if name not in _ORDER and not name.startswith("_")]
+    return {name: fields[name] for name in (*_ORDER, *others) if name in fields}
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:
