@@ -23,8 +23,11 @@ MOST_TASKS = 10_000
 SAVED_EVERY_MS = 60_000
 #: Workers that are gone stay in the table for so long, seconds: the names of containers change with every upgrade.
 GONE_FOR_S = 3600
-#: What an operator looks for: what it is about, how it stands, why it failed, how long it took, who did it.
-COLUMNS = "name,args,state,received,runtime,worker,exception"
+#: What fits a screen: what it is about, how it stands, how long it took, who did it; why it failed is on its own page.
+COLUMNS = "name,args,state,received,runtime,worker"
+
+#: Flower cuts arguments off at 400 pixels, in the middle of a window.
+STYLE = b"<style>.overflow-auto { max-width: 34rem; }</style>"
 
 
 @click.command()
@@ -66,6 +69,7 @@ def _check(address: str, state: Path | None) -> None:
 def _serve(settings: Settings, options: list[str]) -> None:
     """Run Flower in this process until it is told to stop."""
     from flower.views.monitor import Healthcheck, Metrics
+    from flower.views.tasks import TasksView
     from tornado.web import authenticated
 
     from workers.app import connect
@@ -73,4 +77,6 @@ def _serve(settings: Settings, options: list[str]) -> None:
     # Flower leaves these two open to everybody; with a password set they ask for it as all its pages do.
     for page in (Metrics, Healthcheck):
         page.get = authenticated(page.get)
+    drawn = TasksView.render_string
+    TasksView.render_string = lambda *args, **options: drawn(*args, **options).replace(b"</head>", STYLE + b"</head>")
     connect(settings).start(["--quiet", "flower", *options])

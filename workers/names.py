@@ -6,12 +6,8 @@ import fcntl
 import os
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 from workers.private_redis import home
-
-#: The open files whose locks hold the names of this process; the kernel lets go of them when it ends, however it ends.
-_HELD: list[IO[bytes]] = []
 
 
 def node_name(serves: str, folder: Path | None = None) -> str:
@@ -30,12 +26,12 @@ def node_name(serves: str, folder: Path | None = None) -> str:
 
 
 def _is_free(path: Path) -> bool:
-    """Take the name that a file stands for until this process ends; returns whether nobody had it."""
-    file = path.open("wb")
+    """Take the name that a file stands for; returns whether nobody had it."""
+    # Never closed: the lock holds the name until the kernel ends this process, however it ends.
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(file)
         return False
-    _HELD.append(file)
     return True

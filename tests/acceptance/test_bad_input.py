@@ -192,6 +192,13 @@ def test_unknown_runs_and_queues_are_named(fleet: Fleet) -> None:
 
 def test_flower_beyond_this_machine_needs_a_password(fleet: Fleet) -> None:
     assert_refused(fleet, "flower", "--address", "0.0.0.0", words=("0.0.0.0", "FLOWER_BASIC_AUTH"))
+    half = replace(fleet, settings={"FLOWER_BASIC_AUTH": "sesame"})
+    assert_refused(half, "flower", "--address", "0.0.0.0", words=("FLOWER_BASIC_AUTH", "user:password"))
+    assert "sesame" not in half.klines("flower").stderr
+
+
+def test_a_state_file_that_flower_cannot_write_is_named(fleet: Fleet) -> None:
+    assert_refused(fleet, "flower", "--state", "nowhere/flower.state", words=("nowhere/flower.state",))
 
 
 def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(fleet: Fleet, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ BAD = [
     ("METRICS_PORT", "65536", "from 0 to 65535"),
     ("METRICS_PORT", "-1", "from 0 to 65535"),
     ("METRICS_ADDRESS", "localhost", "an IP address"),
+    ("LOG", "xml", "auto, json or text"),
 ]
 
 

@@ -1,0 +1,85 @@
+"""What workers write: nothing at rest, JSON where nobody watches, sentences on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.harness import KLINES, ROOT, Fleet, Process, until
+from workers.private_redis import die_with_parent
+
+DAY = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", "2024-01-01", "--end", "2024-01-02")
+#: Longer than a heartbeat, a look for lost work, and a turn of the bell.
+REST_S = 4.0
+
+
+def lines_of(fleet: Fleet) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (fleet.folder / "worker.log").read_text().splitlines()]
+
+
+def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ended(
+    fleet_of: Callable[..., Fleet],
+) -> None:
+    fleet = fleet_of()
+    fleet.start_worker()
+    until("all lanes are connected", lambda: [line["event"][:9] for line in lines_of(fleet)].count("Connected") == 6)
+    started = lines_of(fleet)
+    time.sleep(REST_S)
+    assert lines_of(fleet) == started
+    run = fleet.download(*DAY)["run"]
+    written = lines_of(fleet)[len(started) :]
+    assert [line["event"] for line in written] == [f"run {run} begins", f"run {run} is complete"]
+    assert all(line["level"] == "info" and line["lane"].startswith("plan@") for line in written)
+    assert written[1]["run"] == run
+
+
+def test_at_debug_each_window_has_a_line_and_none_of_them_has_a_secret(fleet_of: Callable[..., Fleet]) -> None:
+    fleet = fleet_of(AWS_SECRET_ACCESS_KEY="not-to-be-read", AWS_ACCESS_KEY_ID="key")
+    fleet.start_worker("--queues", "plan,rest.futures,compact", "--loglevel", "debug")
+    fleet.download(*DAY, "--source", "rest")
+    fetched = [line for line in lines_of(fleet) if line["event"].startswith("fetched")]
+    assert [(line["series"], line["window"]) for line in fetched] == [
+        ("um/klines/1m/BTCUSDT", "2024-01-01..2024-01-02")
+    ]
+    assert "not-to-be-read" not in fleet.log(1_000_000)
+
+
+@pytest.mark.parametrize(("form", "is_json"), [("auto", False), ("json", True)])
+def test_a_terminal_gets_sentences_unless_json_is_asked_for(
+    fleet_of: Callable[..., Fleet], form: str, is_json: bool
+) -> None:
+    fleet = replace(fleet_of(), settings={"KLINES_LOG": form})
+    ours, theirs = pty.openpty()
+    worker = Process()
+    worker.process = subprocess.Popen(
+        [str(KLINES), "worker", "--queues", "plan"],
+        cwd=ROOT,
+        env=fleet.env,
+        stdin=theirs,
+        stderr=theirs,
+        preexec_fn=die_with_parent,
+    )
+    os.close(theirs)
+    try:
+        written = b""
+        while b"serving plan" not in written:
+            written += os.read(ours, 4096)
+    finally:
+        worker.stop()
+        os.close(ours)
+    assert written.startswith(b"{") is is_json
+
+
+def test_a_command_speaks_to_a_person_also_into_a_pipe(fleet_of: Callable[..., Fleet]) -> None:
+    done = fleet_of(KLINES_REDIS_URL="http://:sesame-open@host").klines("status")
+    assert done.returncode == 2
+    assert done.stderr.startswith("klines: KLINES_REDIS_URL was")
+    assert "sesame-open" not in done.stderr

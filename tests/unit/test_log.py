@@ -1,0 +1,129 @@
+"""What is logged: one line an event, with what it is about, and without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+from structlog.contextvars import clear_contextvars
+
+from tasks.context import about
+from workers.log import Lines
+from workers.model import Block, Source, Span, Window, utc_ms
+from workers.threads import Threads
+
+BLOCK = Block.parse("um/klines/1m/BTCUSDT/2024-01")
+WINDOW = Window(BLOCK, Span(utc_ms(2024), utc_ms(2024, 1, 2)), Source.REST)
+SECRETS = ("wJalrXUtnFEMI", 'qu"ote\\ü-secret')
+
+
+@pytest.fixture(autouse=True)
+def _about_nothing() -> Iterator[None]:
+    clear_contextvars()
+    yield
+    clear_contextvars()
+
+
+def line(event: str, *args: object, as_json: bool = True, level: int = logging.INFO, error: bool = False) -> str:
+    """Return what is written of one event."""
+    info = sys.exc_info() if error else None
+    record = logging.LogRecord("tasks.fetch", level, __file__, 1, event, args, info)
+    record.created = 1704164645.25
+    return Lines(as_json=as_json, secrets=SECRETS).format(record)
+
+
+def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
+    told = json.loads(line("handed back: %s", "Redis 已"))
+    assert told == {
+        "time": "2024-01-02T03:04:05.250Z",
+        "level": "info",
+        "logger": "tasks.fetch",
+        "event": "handed back: Redis 已",
+    }
+
+
+def test_an_event_of_several_lines_is_one_line_in_both_forms() -> None:
+    assert "\n" not in line("first\nsecond")
+    assert "\n" not in line("first\nsecond", as_json=False)
+
+
+def test_an_exception_is_a_field_and_not_many_lines() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        written = line("it broke", level=logging.ERROR, error=True)
+    assert "\n" not in written
+    told = json.loads(written)
+    assert told["level"] == "error"
+    assert "ValueError: two\nlines" in told["exception"]
+
+
+def test_lines_of_a_task_say_its_run_series_and_window() -> None:
+    about("r1", WINDOW)
+    told = json.loads(line("x"))
+    assert told["run"] == "r1"
+    assert told["series"] == "um/klines/1m/BTCUSDT"
+    assert (told["window"], told["source"]) == ("2024-01-01..2024-01-02", "rest")
+    assert list(told)[:5] == ["time", "level", "logger", "event", "run"]
+
+
+def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
+    about("r1", WINDOW)
+    with Threads(1) as threads:
+        first = list(threads.map(lambda _: line("x"), [1, 2]))
+        about("r2", BLOCK)
+        then = threads.submit(line, "y").result()
+    assert [json.loads(told)["run"] for told in first] == ["r1", "r1"]
+    assert json.loads(then)["run"] == "r2"
+
+
+def test_a_thread_keeps_nothing_of_the_task_it_worked_for_before() -> None:
+    with Threads(1) as threads:
+        about("r1")
+        threads.submit(line, "x").result()
+        clear_contextvars()
+        assert "run" not in json.loads(threads.submit(line, "y").result())
+
+
+def test_a_person_reads_the_sentence_and_only_what_it_does_not_say() -> None:
+    about("r1", WINDOW)
+    written = line("run r1 is slow", as_json=False, level=logging.WARNING)
+    assert written.startswith("03:04:05.250Z warning run r1 is slow")
+    assert "run=" not in written
+    assert "window=2024-01-01..2024-01-02" in written
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Redis at redis://:sesame@host:6379/1 is gone", "Redis at redis://:***@host:6379/1 is gone"),
+        ("rediss://fleet:p@ss:w@host", "rediss://fleet:***@host"),
+        ("http://user:x@[::1]:9000/bucket", "http://user:***@[::1]:9000/bucket"),
+        ("redis://host:6379/0 and a@b", "redis://host:6379/0 and a@b"),
+        ("GET /k?X-Amz-Signature=abc123&x=1", "GET /k?X-Amz-Signature=***&x=1"),
+        ("GET /k?AWSAccessKeyId=AKIA&Signature=a%2Fb", "GET /k?AWSAccessKeyId=***&Signature=***"),
+        ("the key wJalrXUtnFEMI was refused", "the key *** was refused"),
+        ('even qu"ote\\ü-secret is known', "even *** is known"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_is_written(text: str, left: str, as_json: bool) -> None:
+    written = line("%s", text, as_json=as_json)
+    assert (json.loads(written)["event"] if as_json else written).endswith(left)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_is_written_of_an_exception_and_its_cause(as_json: bool) -> None:
+    try:
+        try:
+            raise OSError("redis://:sesame@host refused")
+        except OSError as error:
+            raise ValueError("key wJalrXUtnFEMI") from error
+    except ValueError:
+        written = line("it broke", as_json=as_json, error=True)
+    assert "ValueError" in written
+    assert "sesame" not in written
+    assert SECRETS[0] not in written

@@ -1,0 +1,25 @@
+"""Which secrets the environment holds."""
+
+from __future__ import annotations
+
+from workers.secrets import mask, secrets_of
+
+
+def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
+    environ = {
+        "KLINES_REDIS_URL": "redis://:open%20sesame@host",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI",
+        "FLOWER_BASIC_AUTH": "ann:annes-word,bob:bobs-word",
+    }
+    found = secrets_of(environ)
+    assert set(found) == {"open%20sesame", "open sesame", "wJalrXUtnFEMI", "annes-word", "bobs-word"}
+    assert mask("AUTH open sesame", found) == "AUTH ***"
+
+
+def test_a_short_password_does_not_riddle_ordinary_words() -> None:
+    assert secrets_of({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
+    assert mask("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
+
+
+def test_an_address_that_is_none_is_no_error_here() -> None:
+    assert secrets_of({"KLINES_REDIS_URL": "redis://[::1"}) == ()
