@@ -18,7 +18,7 @@ from tests.unit.crew import Crew, crew
 from tests.unit.test_model import intervals, moments
 from workers.binance.listings import Listing
 from workers.binance.rest import ExchangeInfo
-from workers.errors import FleetError, PartitionDamaged, Refused, Unreachable
+from workers.errors import Failed, FleetError, PartitionDamaged, Refused, Unreachable
 from workers.heart import now_ms
 from workers.lake import keys
 from workers.lake.catalog import FRESH_MS, KEPT, Catalog, Catalogs, Entry
@@ -482,7 +482,8 @@ def test_of_two_workers_only_one_makes_the_catalog(maker: Maker) -> None:
 def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCaptureFixture) -> None:
     one, exchange = maker(listing("BTCUSDT"))
     exchange.faults = [Refused("not you", code=-1)]
-    run_task(one)
+    with pytest.raises(Failed, match="Refused: not you"):
+        run_task(one)
     assert "catalog um: Refused: not you; the one in the lake stays" in caplog.text
 
 
