@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.harness import Exchange, Fleet, RedisServer
+from tests.harness import WARM, Exchange, Fleet, RedisServer
 from workers.private_redis import private_redis
 
 
@@ -18,6 +18,12 @@ def redis_url() -> Iterator[str]:
     """A real Redis, shared by the tests of one session."""
     with private_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_command_outlives_the_session() -> Iterator[None]:
+    yield
+    WARM.close()
 
 
 @pytest.fixture

@@ -111,6 +111,12 @@ def test_a_symbols_file_that_is_none_is_refused(
     assert_refused(fleet, "download", *options(symbols=None), "--symbols-file", str(file), words=words)
 
 
+def test_the_installed_command_says_what_its_fork_says_in_these_tests(fleet: Fleet) -> None:
+    for arguments in (("download", *options(market="stocks")), ("status",), ("--help",)):
+        installed, fork = fleet.start(*arguments).result(), fleet.klines(*arguments)
+        assert (installed.returncode, installed.stdout, installed.stderr) == (fork.returncode, fork.stdout, fork.stderr)
+
+
 def test_ways_to_name_symbols_that_contradict_each_other_are_refused(fleet: Fleet) -> None:
     assert_refused(fleet, "download", *options(), "--all", words=("--all",))
     assert_refused(fleet, "download", *options(), "--top", "3", words=("--top",))

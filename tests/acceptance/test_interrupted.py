@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Command, Fleet, Wanted, alive, tree, until
+from tests.harness import Command, Fleet, Wanted
+from tests.processes import alive, tree, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
 SLOTS = 10

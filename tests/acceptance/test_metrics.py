@@ -13,7 +13,8 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import pytest
 
-from tests.harness import Fleet, alive, free_port, until
+from tests.harness import Fleet
+from tests.processes import alive, free_port, until
 
 JANUARY = ("--interval", "1m", "--start", "2024-01-01", "--end", "2024-02-01")
 

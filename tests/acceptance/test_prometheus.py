@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.harness import Fleet, Process, ask, free_port, until
+from tests.harness import Fleet
+from tests.processes import Process, ask, free_port, until
 from tests.unit.test_watching import PROMETHEUS, RULES, queries
 
 JANUARY = ("--interval", "1m", "--start", "2024-01-01", "--end", "2024-02-01")

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.harness import Fleet, Wanted, until
+from tests.harness import Fleet, Wanted
+from tests.processes import until
 
 HERE, THERE = "127.0.0.2", "127.0.0.3"
 LIMIT = 400

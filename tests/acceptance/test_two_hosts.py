@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Exchange, Fleet, ObjectStore, Process, RedisServer, Wanted, until
+from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, Wanted
+from tests.processes import Process, until
 from workers.private_redis import answers, server_binary
 
 #: The address at which the third host serves, and the links to it: name of the host -> the network's first three parts.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.harness import ROOT, until
+from tests.processes import ROOT, until
 from workers import private_redis as product
 from workers.errors import SettingsError
 from workers.heart import Heart, leased, living

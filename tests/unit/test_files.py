@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.harness import ROOT
+from tests.processes import ROOT
 from workers.errors import StoreFault
 from workers.lake.files import LONGEST_PAUSE_S, TRIES, Changed, Files, FolderFiles, ObjectFiles, open_files
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness import ROOT
+from tests.processes import ROOT
 from workers import metrics
 from workers.metrics import Counter, Histogram
 

@@ -1,0 +1,127 @@
+"""Processes for tests: children that end with the test however that ends, and what is asked of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from workers.private_redis import die_with_parent
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def until(what: str, holds: Callable[[], Any], within_s: float = 20.0) -> Any:
+    """Return what `holds` returns as soon as that is true; AssertionError after `within_s`."""
+    ends = time.monotonic() + within_s
+    while not (value := holds()):
+        assert time.monotonic() < ends, f"{what}: not within {within_s} s"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def ask(url: str, method: str = "GET", body: Any = None) -> Any:
+    """Return the JSON that a stand-in answers."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all its descendants that live, parents first."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs (one that ended and was not waited for does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Process:
+    """A child in its own session, ended with the test however that ends."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def spawn(
+        self,
+        arguments: list[str],
+        env: dict[str, str],
+        log: Path,
+        stdout: int | None = None,
+        stdin: int | None = None,
+    ) -> None:
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                arguments,
+                cwd=ROOT,
+                env=env,
+                stdin=stdin,
+                stdout=out if stdout is None else stdout,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 30.0) -> None:
+        """Tell it to end and wait; one that does not is killed."""
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+        self.process = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def kill_tree(self) -> None:
+        """Kill it and all its descendants at once, as a machine that loses its power would."""
+        if self.process is None:
+            return
+        for pid in tree(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.stop(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

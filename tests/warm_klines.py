@@ -1,0 +1,94 @@
+"""A `klines` that has started already: each command is a fork of it, which spares the half second that a start takes.
+
+The fork is a process like any other, with its own environment, folder, output and exit code; what it does not show is
+that the installed script starts, which `Command` and every worker do.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.processes import Process
+from workers.private_redis import die_with_parent
+
+#: All that a command imports, now or when it comes to it.
+IMPORTED = ("tasks.cli", "tasks.lanes", "tasks.summary", "tasks.watch", "polars", "fsspec.implementations.local")
+
+
+class WarmKlines(Process):
+    """Runs `klines` commands one after the other; starts with the first."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="klines-tests-")
+
+    def run(
+        self, arguments: list[str], *, folder: Path, env: dict[str, str], timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes too long."""
+        self._start()
+        out, err = (Path(self._folder.name, name) for name in ("out", "err"))
+        code = self._ask([arguments, str(folder), env, str(out), str(err)], timeout_s)
+        if code is None:
+            self.kill_tree()
+            raise subprocess.TimeoutExpired(["klines", *arguments], timeout_s, out.read_bytes(), err.read_bytes())
+        return subprocess.CompletedProcess(["klines", *arguments], code, out.read_text(), err.read_text())
+
+    def close(self) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def _start(self) -> None:
+        if self.process is None:
+            log = Path(self._folder.name, "log")
+            self.spawn(
+                [sys.executable, "-m", "tests.warm_klines"], dict(os.environ), log, subprocess.PIPE, subprocess.PIPE
+            )
+
+    def _ask(self, wanted: list[Any], timeout_s: float) -> int | None:
+        assert self.process
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], timeout_s)[0]:
+            return None
+        return int(self.process.stdout.readline())
+
+
+def serve() -> None:
+    """Fork for each line on stdin, and answer with the exit code of what the fork became."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    # What a fork never frees it never copies.
+    gc.freeze()
+    while line := sys.stdin.buffer.readline():
+        pid = os.fork()
+        if not pid:
+            become(*json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def become(arguments: list[str], folder: str, env: dict[str, str], out: str, err: str) -> None:
+    """Be the command, as a shell would have started it."""
+    from tasks.cli import main
+
+    die_with_parent()
+    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
+        os.dup2(os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600), number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.exit(main(arguments, prog_name="klines"))
+
+
+if __name__ == "__main__":
+    serve()
