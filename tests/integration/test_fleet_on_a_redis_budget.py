@@ -27,3 +27,9 @@ def maker(redis: Redis) -> Maker:
         return WoundRedisBudget(clock, redis=redis)
 
     return make
+
+
+@pytest.fixture
+def weight() -> int:
+    """What a larger page costs: as much weight is spent in fewer round trips to Redis."""
+    return 5

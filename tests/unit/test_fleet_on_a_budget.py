@@ -25,6 +25,12 @@ def maker() -> Maker:
     return MemoryBudget
 
 
+@pytest.fixture
+def weight() -> int:
+    """What each call costs."""
+    return 2
+
+
 def model(maker: Maker, seed: int, **how: float) -> FleetModel:
     clock, rng = HandClock(START_MS + seed * 977), random.Random(seed)
     budget = maker(clock)
@@ -49,8 +55,8 @@ def full_minutes(fleet: FleetModel) -> list[int]:
     lost_rate=st.sampled_from([0.0, 0.02]),
     die_rate=st.sampled_from([0.0, 0.02]),
 )
-def test_the_exchanges_books_never_show_more_than_the_limit(maker: Maker, seed: int, **how: float) -> None:
-    fleet = model(maker, seed, **how)
+def test_the_exchanges_books_never_show_more_than_the_limit(maker: Maker, weight: int, seed: int, **how: float) -> None:
+    fleet = model(maker, seed, weight=weight, **how)
     fleet.run(minutes=3)
     assert fleet.books.refused == 0
     assert max(fleet.books.used.values()) <= LIMIT
@@ -58,16 +64,18 @@ def test_the_exchanges_books_never_show_more_than_the_limit(maker: Maker, seed: 
 
 @pytest.mark.parametrize("workers", [12, 50, 200])
 @pytest.mark.parametrize("skew_ms", [0, -90_500, 3_600_250])
-def test_full_minutes_spend_97_percent_of_the_limit_and_no_more(maker: Maker, workers: int, skew_ms: int) -> None:
-    fleet = model(maker, 3, workers=workers, skew_ms=skew_ms)
+def test_full_minutes_spend_97_percent_of_the_limit_and_no_more(
+    maker: Maker, weight: int, workers: int, skew_ms: int
+) -> None:
+    fleet = model(maker, 3, weight=weight, workers=workers, skew_ms=skew_ms)
     fleet.run(minutes=5)
     assert fleet.books.refused == 0
     assert min(full_minutes(fleet)) >= 0.97 * LIMIT
 
 
 @pytest.mark.parametrize("workers", [12, 50])
-def test_another_program_on_the_address_is_made_room_for(maker: Maker, workers: int) -> None:
-    fleet = model(maker, 5, workers=workers, foreign_per_minute=LIMIT // 4)
+def test_another_program_on_the_address_is_made_room_for(maker: Maker, weight: int, workers: int) -> None:
+    fleet = model(maker, 5, weight=weight, workers=workers, foreign_per_minute=LIMIT // 4)
     fleet.run(minutes=6)
     ours = [w - LIMIT // 4 for w in full_minutes(fleet)[1:]]
     assert all(w <= LIMIT for w in full_minutes(fleet)[1:])
