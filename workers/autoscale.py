@@ -28,32 +28,23 @@ def paying(
     return max(1, min(most, math.ceil(calls_per_ms * rtt_ms * HEADROOM / max(1, sharers))))
 
 
-class Slots:
-    """A gate for calls in flight whose width follows what is measured; errors never widen it."""
+class _Turnstile:
+    """Holds up whoever enters while as many are inside as its width lets in."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, width: float) -> None:
         self.most = most
         self._free = threading.Condition()
         self._taken = 0
-        self._width = most
-        self._backlog = 0.0
-        self._queued = 0
-        self._sharers = 1
-        self._rtt_ms: float | None = None
+        self._width = width
 
     @property
     def width(self) -> int:
         """Calls that may be in flight now."""
-        return self._width
-
-    @property
-    def rtt_ms(self) -> int | None:
-        """Moving average of the round trips of good answers, None before the first."""
-        return None if self._rtt_ms is None else round(self._rtt_ms)
+        return int(self._width)
 
     def __enter__(self) -> None:
         with self._free:
-            self._free.wait_for(lambda: self._taken < self._width)
+            self._free.wait_for(lambda: self._taken < self.width)
             self._taken += 1
 
     def __exit__(
@@ -62,6 +53,22 @@ class Slots:
         with self._free:
             self._taken -= 1
             self._free.notify()
+
+
+class Slots(_Turnstile):
+    """A gate for calls in flight whose width follows what is measured; errors never widen it."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most, most)
+        self._backlog = 0.0
+        self._queued = 0
+        self._sharers = 1
+        self._rtt_ms: float | None = None
+
+    @property
+    def rtt_ms(self) -> int | None:
+        """Moving average of the round trips of good answers, None before the first."""
+        return None if self._rtt_ms is None else round(self._rtt_ms)
 
     @contextmanager
     def queued(self, weight: int) -> Iterator[None]:
@@ -97,15 +104,15 @@ class Slots:
     def failed(self) -> None:
         """Note a failed call: the gate may only become narrower."""
         with self._free:
-            self._set(max(1, self._width - 1))
+            self._set(max(1, self.width - 1))
 
     def _set(self, width: int) -> None:
-        self._width, grown = width, width - self._width
+        grown, self._width = width - self.width, width
         if grown > 0:
             self._free.notify(grown)
 
 
-class Gate:
+class Gate(_Turnstile):
     """A gate for calls that cost no weight: as many at once as the other side answers without getting slower.
 
     It opens from a few calls, doubling until latency rises and then by one a round trip; a slower answer or a failure
@@ -122,32 +129,12 @@ class Gate:
     NARROWED = 0.7
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.most = most
+        super().__init__(most, float(min(self.FIRST, most)))
         self._clock = clock
-        self._free = threading.Condition()
-        self._taken = 0
-        self._width = float(min(self.FIRST, most))
         self._is_doubling = True
         self._least_ms: float | None = None
         self._rtt_ms = 0.0
         self._narrowed_at = float("-inf")
-
-    @property
-    def width(self) -> int:
-        """Calls that may be in flight now."""
-        return int(self._width)
-
-    def __enter__(self) -> None:
-        with self._free:
-            self._free.wait_for(lambda: self._taken < self.width)
-            self._taken += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._free:
-            self._taken -= 1
-            self._free.notify()
 
     def answered(self, *, rtt_ms: float) -> None:
         """Note how long a good answer took to its first byte."""
