@@ -85,7 +85,7 @@ class Cut:
     absent: list[Span] = field(default_factory=list)
     """Time that no allowed source has."""
     told: dict[str, str] = field(default_factory=dict)
-    """Files that should be there and are not: why, and what answers instead."""
+    """Files that should be there and are not: why, and what answers instead; none from before the first there is."""
 
 
 def cut(block: Block, parts: list[Span], shelf: Shelf, policy: Policy, *, now_ms: int) -> Cut:
@@ -106,7 +106,8 @@ def cut(block: Block, parts: list[Span], shelf: Shelf, policy: Policy, *, now_ms
             made += daily
             left = [gap for piece in pieces for gap in spans.gaps((w.span for w in daily), piece)]
             rest += left
-            if month not in published and (late := _lateness(series, month, policy, pieces, now_ms)):
+            has_begun = bool(daily) or month >= min(published, default="")
+            if month not in published and has_begun and (late := _lateness(series, policy, pieces, now_ms)):
                 told |= {late[0]: f"{late[1]}: {_instead(len(daily), bool(left), policy)}"}
     rest = [span for span in spans.union(rest) if series.interval.opens(span.start_ms, span.end_ms)]
     if not policy.may_rest:
@@ -178,7 +179,7 @@ def _runs_of_days(block: Block, days: list[Span]) -> Iterator[Window]:
         yield Window(block, _hull(run), Source.DAILY)
 
 
-def _lateness(series: Series, month: str, policy: Policy, pieces: list[Span], now_ms: int) -> tuple[str, str] | None:
+def _lateness(series: Series, policy: Policy, pieces: list[Span], now_ms: int) -> tuple[str, str] | None:
     """Return the monthly file that is missed and what it is, None where nobody would expect or want it."""
     ends_ms = next(bounds.end_ms for _, bounds in months_of(pieces[0]))
     if ends_ms > now_ms or not policy.prefers_files(1, series, pieces):

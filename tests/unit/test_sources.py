@@ -214,6 +214,23 @@ def test_a_month_is_late_only_once_it_is_over_and_absent_only_weeks_after(ago_ms
     assert told == ({KEY: f"{why}: daily files instead"} if why else {})
 
 
+def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes_after_it_are() -> None:
+    spring = Span(utc_ms(2024, 1), utc_ms(2024, 6))
+    year = Block(series_of(interval=Interval.M1), "2024")
+    told, found = done(BOTH, FakeShelf(["2024-03", "2024-05"]), spring, block=year)
+    assert told == [
+        ("monthly", "2024-03-01..2024-04-01"),
+        ("monthly", "2024-05-01..2024-06-01"),
+        ("rest", "2024-01-01..2024-03-01"),
+        ("rest", "2024-04-01..2024-05-01"),
+    ]
+    assert found.told == {KEY.replace("2024-03", "2024-04"): "absent: REST instead"}
+
+
+def test_a_month_that_has_daily_files_is_missed_though_no_month_before_it_was_published() -> None:
+    assert list(done(BOTH, FakeShelf(["2024-04"], ALL_DAYS))[1].told) == [KEY]
+
+
 def test_a_file_that_nobody_would_take_is_not_missed() -> None:
     assert done(Policy(Mode.AUTO, 2400.0), FakeShelf(), march(5, 5.25))[1].told == {}
 
