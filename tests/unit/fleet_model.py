@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from workers.clock import HandClock
 from workers.limits import Budget, Grant
-
-MINUTE_MS = 60_000
+from workers.model import MINUTE_MS
 
 
 @dataclass

@@ -114,9 +114,6 @@ def test_a_symbol_that_nobody_knows_is_none_and_not_its_neighbour() -> None:
     assert len(known) == 3
     assert known.get("BTCUSDT") == entry("BTCUSDT")
     assert known.get("BTCUSD") is known.get("btcusdt") is known.get("") is None
-    assert known.close_names("BTCUSD")[0] == "BTCUSDT"
-    assert known.close_names("币安人USDT")[0] == "币安人生USDT"
-    assert known.close_names("zzz") == []
 
 
 def test_symbols_are_narrowed_by_quote_and_by_whether_they_trade() -> None:

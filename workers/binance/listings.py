@@ -12,7 +12,7 @@ from redis import Redis
 
 from workers.binance.markets import FUNDING_CALLS_A_MINUTE, RULES, Pool
 from workers.limits import RedisBudget
-from workers.model import Kind, Market, Series, Span
+from workers.model import NEVER_MS, Kind, Market, Series, Span
 
 if TYPE_CHECKING:
     from workers.binance.rest import RestClient
@@ -22,9 +22,6 @@ ALIVE = ("TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", "")
 
 #: How long an exchangeInfo is believed, seconds.
 FRESH_S = 3600
-
-#: A delivery date that means "never" lies beyond this (2100-01-01).
-_NEVER_MS = 4_102_444_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +114,14 @@ class Listings:
         if begins_ms is None:
             begins_ms = self._first_ms(series)
         ended = ends_ms is not None and ends_ms < time.time_ns() // 1_000_000
-        return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else _NEVER_MS)
+        return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else NEVER_MS)
 
     def _first_ms(self, series: Series) -> int:
         known = cast("bytes | None", self._redis.hget(_first(series), series.symbol))
         if known is None:
             first_ms = self._client(series.market).first_open_ms(series.symbol, series.interval)
             if first_ms is None:
-                return _NEVER_MS
+                return NEVER_MS
             self._redis.hset(_first(series), series.symbol, first_ms)
             return first_ms
         return int(known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import logging
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from workers.clock import Clock, WallClock
 from workers.errors import FleetError, PartitionDamaged
 from workers.lake import keys
 from workers.lake.files import Files
-from workers.model import DAY_MS, Market, Span
+from workers.model import DAY_MS, NEVER_MS, Market, Span
 from workers.schema import MOMENT
 
 logger = logging.getLogger(__name__)
@@ -26,8 +25,6 @@ FRESH_MS = DAY_MS
 _LOOK_MS = 600_000
 #: Dated files that are kept of a market: a week, to see what changed.
 KEPT = 7
-#: A life without an end that is known.
-_NEVER_MS = 4_102_444_800_000
 
 TRADING = "TRADING"
 
@@ -61,7 +58,7 @@ class Entry:
     def life(self) -> Span:
         """The time in which it can have candles, as far as is known."""
         begins_ms = self.first_ms if self.first_ms is not None else self.onboard_ms or 0
-        return Span(begins_ms, self.last_ms or _NEVER_MS)
+        return Span(begins_ms, self.last_ms or NEVER_MS)
 
 
 _SCHEMA = pl.Schema(
@@ -112,10 +109,6 @@ class Catalog:
             for entry in self._entries.values()
             if (quote is None or entry.quote == quote) and (status == "all" or entry.status == TRADING)
         ]
-
-    def close_names(self, symbol: str) -> list[str]:
-        """Return the names most like `symbol`."""
-        return difflib.get_close_matches(symbol, self._entries, n=3, cutoff=0.5)
 
     def frame(self) -> pl.DataFrame:
         """Return it as a table: moments as moments, otherwise the fields of `Entry`."""

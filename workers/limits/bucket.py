@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 
 from redis import Redis
 
+from workers.model import MINUTE_MS
+
 _HERE = Path(__file__).parent
 _SCRIPTS = {
     verb: (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text() for verb in ("take", "learn", "close")
@@ -143,7 +145,7 @@ class RedisBudget:
         """Return what is known of the pool now."""
         now_ms, pool, counts = self._read()
         offset_ms = _offset_ms(pool)
-        count = counts.get((now_ms + (offset_ms or 0)) // 60_000, {})
+        count = counts.get((now_ms + (offset_ms or 0)) // MINUTE_MS, {})
         used = max(count.get("spent", 0), count.get("header", 0))
         closed_ms = max(0, pool.get("closed", 0) - now_ms)
         return PoolState(pool.get("limit"), used, count.get("reserved", 0), closed_ms, pool.get("rtt"), offset_ms)
@@ -151,7 +153,7 @@ class RedisBudget:
     def last_minute(self) -> Minute | None:
         """Return how the last full minute of the exchange stood at its end, None where nothing was spent in it."""
         now_ms, pool, counts = self._read()
-        minute = (now_ms + (_offset_ms(pool) or 0)) // 60_000 - 1
+        minute = (now_ms + (_offset_ms(pool) or 0)) // MINUTE_MS - 1
         count = counts.get(minute)
         return Minute(minute, count.get("spent", 0), count.get("header", 0)) if count else None
 

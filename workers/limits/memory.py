@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from workers.clock import Clock
 from workers.limits.bucket import PROBE_MS, Grant, Wait
+from workers.model import MINUTE_MS
 
 BOOTSTRAP_LIMIT = 60
 SKEW_MS = 25
@@ -18,7 +19,6 @@ PACE_MS = 1_000
 EDGE_SPARE = 0.25
 LATE_MS = 10_000
 LOOK_AGAIN_MS = 3_000
-MINUTE_MS = 60_000
 
 
 @dataclass
