@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,8 @@ from workers.schema import SCHEMAS
 KLINES = Path(sys.executable).with_name("klines")
 #: Real recorded exchange data; tests that need it skip where it is absent.
 RECORDED = ROOT.parent / "shared" / "data"
+#: Options of an exchange with so much weight that no test waits for what another has spent, and with few symbols.
+AMPLE = ("--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
 #: Runs the commands that a test waits for.
 WARM = WarmKlines()
 
@@ -235,6 +239,23 @@ class Fleet:
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 
+    def empty(self) -> None:
+        """Have the lake hold nothing, and the exchange fail in nothing and remember no call."""
+        shutil.rmtree(self.store_url, ignore_errors=True)
+        self.exchange.archive_faults({})
+        self.exchange.faults({})
+        self.forget_calls()
+
+    def forget_calls(self) -> None:
+        """Have the exchange and its archive remember no call."""
+        self.exchange.ask("DELETE", "calls")
+        self.exchange.ask("DELETE", "archive")
+
+    def assert_nobody_refused(self) -> None:
+        """No call was refused for its weight, and no minute holds more than it may."""
+        assert self.exchange.refused(429) == 0
+        assert not self.exchange.overspent()
+
     def log(self, size: int = 6000) -> str:
         path = self.folder / "worker.log"
         return path.read_text(errors="replace")[-size:] if path.exists() else ""
@@ -243,6 +264,18 @@ class Fleet:
         """End everything at once: how a worker ends when it is told to is tested where that is the subject."""
         for process in (*self.commands, *self.workers, self.exchange, self.redis):
             process.kill_tree()
+
+
+@contextmanager
+def running_fleet(folder: Path, *exchange: str) -> Iterator[Fleet]:
+    """Run a fleet with one worker; `exchange` are options of the stand-in exchange, which refused nobody in the end."""
+    fleet = Fleet(folder, Exchange(folder, *exchange), RedisServer(folder / "redis"), str(folder / "store"))
+    try:
+        fleet.start_worker()
+        yield fleet
+        fleet.assert_nobody_refused()
+    finally:
+        fleet.close()
 
 
 @dataclass(frozen=True)
@@ -287,8 +320,7 @@ class Wanted:
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
         """The same request again asks the exchange for no row, and the archive for no file."""
-        fleet.exchange.ask("DELETE", "calls")
-        fleet.exchange.ask("DELETE", "archive")
+        fleet.forget_calls()
         told = fleet.download(*self.arguments)
         assert (told["requests"], told["files"]) == (0, 0)
         assert fleet.exchange.calls() == []

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame
+from tests.harness import Fleet, Wanted, lake_frame
 
 SPOT_YEAR = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2025-02-01", source="auto")
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    folder = tmp_path_factory.mktemp("archive-lane")
-    # So much weight that no test waits for what another has spent.
-    exchange = Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
-    fleet = Fleet(folder, exchange, RedisServer(folder / "redis"), str(folder / "store"))
-    fleet.start_worker()
-    yield fleet
-    assert fleet.exchange.refused(429) == 0
-    assert not fleet.exchange.overspent()
-    fleet.close()
-
-
 @pytest.fixture(autouse=True)
 def _empty_lake_and_no_faults(fleet: Fleet) -> None:
-    shutil.rmtree(fleet.store_url, ignore_errors=True)
-    fleet.exchange.archive_faults({})
-    fleet.exchange.ask("DELETE", "archive")
-    fleet.exchange.ask("DELETE", "calls")
+    fleet.empty()
 
 
 def zips(fleet: Fleet) -> list[str]:
@@ -73,8 +55,7 @@ def test_every_symbol_that_ever_was_is_fetched_and_a_second_time_nothing(fleet: 
     assert told["notes"]["SRMUSDT"] == "traded only in 2022-10-01..2022-11-29"
     for symbol in held:
         Wanted("um", (symbol,), "2022-10-01", "2023-01-01", "1h").assert_held(fleet)
-    fleet.exchange.ask("DELETE", "calls")
-    fleet.exchange.ask("DELETE", "archive")
+    fleet.forget_calls()
     again = fleet.download(*every)
     assert (again["requests"], again["files"], again["klines"]) == (0, 0, 0)
     assert fleet.exchange.calls() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from tests.harness import Fleet, lake_frame, truth_frame
 from workers.model import utc_ms
 
 MONTH = ("--start", "2024-01-01", "--end", "2024-02-01")
-
-
-@pytest.fixture
-def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
-    fleet = fleet_of("--latency-ms", "5")
-    fleet.start_worker()
-    return fleet
 
 
 @pytest.mark.parametrize(("market", "symbol"), [("spot", "BTCUSDT"), ("um", "ETHUSDT"), ("cm", "BTCUSD_PERP")])

@@ -17,7 +17,8 @@ import pytest
 from deploy.simulator.funding import is_four_hourly
 from deploy.simulator.markets import Market
 from deploy.simulator.symbols import find
-from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame, ms_of, truth_frame, until
+from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet, truth_frame
+from tests.processes import until
 from workers.model import Kind
 from workers.schema import SCHEMAS
 
@@ -29,51 +30,22 @@ FUNDED = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", *(f"SIM{number:03d}USDT" f
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One fleet for all: each test asks for series of its own."""
-    with_worker = fleet_in(tmp_path_factory.mktemp("files"))
-    yield with_worker
-    close(with_worker)
-
-
-@pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Another, with a lake of its own."""
-    with_worker = fleet_in(tmp_path_factory.mktemp("calls"))
-    yield with_worker
-    close(with_worker)
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Fleet]:
-    """One that has asked for nothing yet."""
-    with_worker = fleet_in(tmp_path)
-    yield with_worker
-    close(with_worker)
+    """Another fleet, with a lake of its own, that has asked for no funding yet."""
+    with running_fleet(tmp_path_factory.mktemp("second"), *AMPLE) as fleet:
+        yield fleet
 
 
 @pytest.fixture(autouse=True)
-def nothing_logged(fleet: Fleet) -> None:
-    fleet.exchange.ask("DELETE", "calls")
-    fleet.exchange.ask("DELETE", "archive")
+def _nothing_logged(fleet: Fleet) -> None:
+    fleet.forget_calls()
 
 
-def fleet_in(folder: Path) -> Fleet:
-    fleet = Fleet(
-        folder,
-        Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000"),
-        RedisServer(folder / "redis"),
-        str(folder / "store"),
-    )
-    fleet.start_worker()
-    return fleet
-
-
-def close(fleet: Fleet) -> None:
-    assert fleet.exchange.refused(429) == 0
-    assert not fleet.exchange.overspent()
-    assert all(stretch["calls"] <= CALLS_OF_FIVE_MINUTES for stretch in fleet.exchange.books()["funding"])
-    fleet.close()
+@pytest.fixture(autouse=True, scope="module")
+def _no_five_minutes_hold_too_many_calls(fleet: Fleet, second: Fleet) -> Iterator[None]:
+    yield
+    for one in (fleet, second):
+        assert all(stretch["calls"] <= CALLS_OF_FIVE_MINUTES for stretch in one.exchange.books()["funding"])
 
 
 def last_hour() -> str:
@@ -123,8 +95,7 @@ class Funding:
             assert held.equals(expected), f"{symbol}: an event differs"
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
-        fleet.exchange.ask("DELETE", "calls")
-        fleet.exchange.ask("DELETE", "archive")
+        fleet.forget_calls()
         told = fleet.download(*self.arguments)
         assert (told["requests"], told["files"], told["klines"]) == (0, 0, 0)
         assert fleet.exchange.calls() == []
@@ -275,19 +246,20 @@ def test_fundings_to_now_again_and_again_hold_no_event_twice(fleet: Fleet) -> No
     assert held.drop("funding_interval_hours").equals(truth.drop("funding_interval_hours").head(held.height))
 
 
-def test_fundings_by_rest_alone_wait_for_the_limit_of_calls_instead_of_overrunning_it(fresh: Fleet) -> None:
+def test_fundings_by_rest_alone_wait_for_the_limit_of_calls_instead_of_overrunning_it(second: Fleet) -> None:
     """Eighteen symbols are some 190 calls: a minute's part is taken, then the lane holds still, and others do not."""
+    second.forget_calls()
     symbols = (*FUNDED, *(f"SIM{number:03d}USDT" for number in range(7, 15)))
-    run = fresh.start("download", *Funding("um", symbols, "2022-01-01", last_hour(), "rest").arguments)
-    until("a minute's calls are made", lambda: len(fresh.exchange.calls()) > 0.9 * CALLS_OF_A_MINUTE, within_s=90)
+    run = second.start("download", *Funding("um", symbols, "2022-01-01", last_hour(), "rest").arguments)
+    until("a minute's calls are made", lambda: len(second.exchange.calls()) > 0.9 * CALLS_OF_A_MINUTE, within_s=90)
     other = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-01-02", kind="markPriceKlines")
-    fresh.download(*other.arguments)
-    assert lake_frame(fresh.store_url, "um", "BTCUSDT", "1m", other.kind).equals(other.truth("BTCUSDT"))
-    asked = [call for call in fresh.exchange.calls() if call["kind"] == "fundingRate"]
+    second.download(*other.arguments)
+    assert lake_frame(second.store_url, "um", "BTCUSDT", "1m", other.kind).equals(other.truth("BTCUSDT"))
+    asked = [call for call in second.exchange.calls() if call["kind"] == "fundingRate"]
     of_minutes = Counter(call["at_ms"] // 60_000 for call in asked)
     assert max(of_minutes.values()) <= CALLS_OF_A_MINUTE
     assert all(call["status"] == 200 for call in asked if call["status"])
-    assert all(stretch["refused"] == 0 for stretch in fresh.exchange.books()["funding"])
+    assert all(stretch["refused"] == 0 for stretch in second.exchange.books()["funding"])
     run.interrupt()
     run.result()
 

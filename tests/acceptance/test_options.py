@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame, ms_of, truth_frame, until
+from tests.harness import Fleet, Wanted, lake_frame, ms_of, truth_frame
+from tests.processes import until
 
 #: A spot symbol's newest month is fetched while its listing date is asked for: 45 pages and that one call.
 MOST_IN_VAIN = 46
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    folder = tmp_path_factory.mktemp("options")
-    fleet = Fleet(folder, Exchange(folder, "--latency-ms", "5"), RedisServer(folder / "redis"), str(folder / "store"))
-    fleet.start_worker()
-    yield fleet
-    assert fleet.exchange.refused(429) == 0
-    assert not fleet.exchange.overspent()
-    fleet.close()
 
 
 @pytest.fixture(autouse=True)

@@ -11,28 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.harness import Exchange, Fleet, RedisServer, Wanted, lake_frame, ms_of
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One fleet for all: each test asks for a series of its own."""
-    folder = tmp_path_factory.mktemp("revisions")
-    fleet = Fleet(
-        folder,
-        Exchange(folder, "--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000"),
-        RedisServer(folder / "redis"),
-        str(folder / "store"),
-    )
-    fleet.start_worker()
-    yield fleet
-    assert fleet.exchange.refused(429) == 0
-    assert not fleet.exchange.overspent()
-    fleet.close()
+from tests.harness import Fleet, Wanted, lake_frame, ms_of
 
 
 @pytest.fixture(autouse=True)
-def nothing_wrong(fleet: Fleet) -> Iterator[None]:
+def _nothing_wrong(fleet: Fleet) -> Iterator[None]:
     fleet.exchange.ask("DELETE", "calls")
     yield
     fleet.exchange.archive_faults({})
@@ -61,8 +44,7 @@ def verify(fleet: Fleet, wanted: Wanted, *options: str) -> Verified:
     """Verify a series from its beginning to now."""
     series = ("--market", wanted.market, "--kind", wanted.kind, "--symbols", ",".join(wanted.symbols))
     interval = () if wanted.interval == "events" else ("--interval", wanted.interval)
-    fleet.exchange.ask("DELETE", "calls")
-    fleet.exchange.ask("DELETE", "archive")
+    fleet.forget_calls()
     done = fleet.klines("verify", "--revisions", "--json", *series, *interval, *options)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     zips = [call["path"] for call in fleet.exchange.files() if call["path"].endswith(".zip")]
