@@ -146,7 +146,7 @@ class RealBucket:
     def _keys(self, name: str) -> list[str]:
         with zipfile.ZipFile(self._recorded / name) as archive:
             urls = archive.read(archive.namelist()[0]).decode().split()
-        return [urlsplit(url).path.lstrip("/") for url in urls]
+        return [url.split("/", 3)[3] for url in urls]
 
 
 def first_periods(keys: list[str]) -> dict[str, str]:

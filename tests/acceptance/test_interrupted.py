@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.lanes import LANES
 from tests.harness import Command, Fleet, Wanted
 from tests.processes import alive, tree, until
 
@@ -41,6 +42,12 @@ def assert_the_rest_is_fetched(fleet: Fleet, *options: str) -> None:
     assert not fleet.exchange.overspent()
 
 
+def messages(fleet: Fleet) -> int:
+    """Return how many tasks wait in the fleet's queues or are under way."""
+    with fleet.redis.client() as client:
+        return sum(client.llen(lane.queue) for lane in LANES) + client.hlen("unacked")
+
+
 def test_ctrl_c_and_the_same_command_again_fetches_only_what_was_missing(fleet: Fleet) -> None:
     fleet.start_worker()
     command = begun(fleet)
@@ -59,9 +66,9 @@ def test_a_run_cancelled_by_its_id_ends_at_once_and_can_be_repeated(fleet: Fleet
     until("klines arrive", lambda: fleet.exchange.books()["klines"] > 60_000)
     cancelled = fleet.klines("cancel", run)
     assert (cancelled.returncode, cancelled.stdout) == (0, f"run {run} is cancelled\n")
-    # What was under way may come in, then nobody asks any more.
-    time.sleep(3)
+    until("what was under way comes in", lambda: not messages(fleet))
     calls = fleet.exchange.books()["calls"]
+    # That nobody asks any more only time can show: five round trips.
     time.sleep(1)
     assert fleet.exchange.books()["calls"] == calls
     assert_the_rest_is_fetched(fleet)
@@ -98,10 +105,14 @@ def test_a_local_run_broken_off_leaves_no_process_and_goes_on_when_repeated(
 
 
 def test_a_local_run_interrupted_as_it_starts_leaves_no_process(fleet: Fleet) -> None:
-    for after_s in (0.0, 0.1, 0.3, 0.6):
+    for moment, has_come in {
+        "its Redis starts": lambda command: len(tree(command.pid)) > 1,
+        "its first lane starts": lambda command: len(tree(command.pid)) > 2,
+        "its lanes have started": lambda command: len(tree(command.pid)) >= 5,
+        "its first call is made": lambda _: fleet.exchange.calls(),
+    }.items():
         command = fleet.start("download", "--local", *WANTED.arguments)
-        until("its Redis starts", lambda command=command: len(tree(command.pid)) > 1)
-        time.sleep(after_s)
+        until(moment, lambda command=command, has_come=has_come: has_come(command))
         family = tree(command.pid)
         command.interrupt()
         done = command.result(15)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -12,8 +11,6 @@ import pytest
 from tests.harness import Fleet, Wanted, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-04-01")
-#: A dead worker's windows are sent again some 10 s later: two kills with one recovery between them, and its end.
-KILL_EVERY_S = 5.0
 
 
 @pytest.fixture
@@ -24,12 +21,12 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 
 def test_workers_killed_again_and_again_lose_no_kline_and_overspend_no_minute(fleet: Fleet) -> None:
-    command, kills = fleet.start("download", "--json", *WANTED.arguments), 0
-    while kills < 2:
-        time.sleep(KILL_EVERY_S)
-        assert command.runs, f"the run ended after {kills} kills: make it longer"
+    command = fleet.start("download", "--json", *WANTED.arguments)
+    for third in (1, 2):
+        enough = WANTED.klines * third // 3
+        until("a third more arrives", lambda enough=enough: fleet.exchange.books()["klines"] > enough, within_s=60)
+        assert command.runs, "the run ended before the kill: make it longer"
         fleet.workers.pop().kill_tree()
-        kills += 1
         fleet.start_worker()
     done = command.result(60)
     assert done.returncode == 0, done.stderr + fleet.log()

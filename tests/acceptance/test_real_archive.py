@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def zips(fleet: Fleet) -> set[str]:
     return {Path(call["path"]).stem for call in calls if call["path"].endswith(".zip")}
 
 
+@cache
 def all_spot_days() -> tuple[list[Path], pl.DataFrame]:
     files = sorted(SPOT.glob("*.csv.gz"))
     return files, recorded(files, FIRST, LAST)

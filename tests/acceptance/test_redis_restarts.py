@@ -27,6 +27,7 @@ def test_a_redis_that_is_stopped_twice_and_killed_once_costs_no_kline(fleet: Fle
         served += 60_000
         until("klines arrive", lambda enough=served: fleet.exchange.books()["klines"] > enough, within_s=40)
         fleet.redis.stop(number)
+        # Away for longer than a client tries by itself, and for less: only real time is that long.
         time.sleep(away_s)
         assert command.runs, "the command gave up"
         fleet.redis.start()
