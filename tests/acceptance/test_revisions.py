@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from tests.harness import Fleet, Wanted, lake_frame, ms_of
+from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet of its own, for what is published anew here; each test asks for a series of its own."""
+    with running_fleet(tmp_path_factory.mktemp("revisions"), *AMPLE) as fleet:
+        yield fleet
 
 
 @pytest.fixture(autouse=True)
@@ -163,16 +171,20 @@ def test_of_a_symbol_that_rest_has_forgotten_the_new_file_stands_and_says_so(fle
 
 
 def test_a_day_published_anew_and_changed_does_not_stand_against_rest(fleet: Fleet) -> None:
-    wanted = Wanted("um", ("SOLUSDT",), "2026-11-05", "2026-11-12", "5m", "archive")
+    # No month is out so soon after its end: days are all there is of the last week but one.
+    today = datetime.now(UTC).date()
+    week = [str(today - timedelta(days=ago)) for ago in range(12, 4, -1)]
+    fleet.exchange.archive_faults({"late": 1.0}, only="monthly", late_days=30)
+    wanted = Wanted("um", ("SOLUSDT",), week[0], week[-1], "5m", "archive")
     assert fleet.download(*wanted.arguments)["files"] == 7
-    reissue(fleet, key(wanted, "2026-11-06"), change=3)
-    reissue(fleet, key(wanted, "2026-11-09"))
+    reissue(fleet, key(wanted, week[1]), change=3)
+    reissue(fleet, key(wanted, week[4]))
     done = verify(fleet, wanted)
-    assert sorted(done.zips) == [key(wanted, "2026-11-06"), key(wanted, "2026-11-09")]
+    assert sorted(done.zips) == [key(wanted, week[1]), key(wanted, week[4])]
     assert done.told["rows_changed"] == 0
     wanted.assert_held(fleet)
     assert_versions(versions(fleet, done.told), {"lake", "rest"}, {"daily"}, rows=3)
-    SETTLED.append(wanted)
+    verify(fleet, wanted).assert_idle()
 
 
 def test_a_funding_rate_that_the_new_file_tells_otherwise_stays_that_of_rest(fleet: Fleet) -> None:
