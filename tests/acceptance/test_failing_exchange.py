@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Fleet, Wanted, until
+from tests.harness import Fleet, Wanted
+from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-03-01")
 ANSWERS = ("400", "403", "408", "451", "500", "502", "503", "reset", "truncated", "not_json", "html_200", "half")

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from tasks.progress import Runs
-from tests.harness import KLINES, Exchange, Fleet, Process, RedisServer, until
+from tests.harness import KLINES, Exchange, Fleet, RedisServer
+from tests.processes import Process, until
 
 USER, PASSWORD = "operator", "open-sesame"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

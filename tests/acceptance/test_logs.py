@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import KLINES, ROOT, Fleet, Process, until
+from tests.harness import KLINES, Fleet
+from tests.processes import ROOT, Process, until
 from workers.private_redis import die_with_parent
 
 DAY = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", "2024-01-01", "--end", "2024-01-02")

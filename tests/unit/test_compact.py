@@ -28,11 +28,6 @@ MONTH = JANUARY.span
 
 
 @pytest.fixture
-def one(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
-    return crew(redis, tmp_path, {"BTCUSDT": utc_ms(2019)}).patch(monkeypatch)
-
-
-@pytest.fixture
 def run(one: Crew) -> str:
     """A run whose January is ready to be compacted."""
     run = one.begin(Request(MINUTES.market, MINUTES.kind, MINUTES.interval, ("BTCUSDT",), MONTH.start_ms, MONTH.end_ms))

@@ -1,0 +1,29 @@
+"""Crews for the tests of the planner and its tasks: fleets in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.unit.crew import Crew, crew
+from tests.unit.planning import BEGAN, Maker
+from workers.errors import FleetError
+from workers.model import Market
+
+
+@pytest.fixture
+def crews(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    """Make crews of one Redis and one folder, whose exchange has these symbols since these times, ms."""
+
+    def make(began: dict[str, int | FleetError | None] | None = None, market: Market = Market.USD_M) -> Crew:
+        return crew(redis, tmp_path, began or {"BTCUSDT": BEGAN}, market=market).patch(monkeypatch)
+
+    return make
+
+
+@pytest.fixture
+def one(crews: Maker) -> Crew:
+    """A crew whose exchange has BTCUSDT."""
+    return crews()
