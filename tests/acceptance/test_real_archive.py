@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from tests.acceptance.test_recorded_data import CM, SPOT, UM, recorded
-from tests.harness import RECORDED, Fleet, lake_frame, ms_of
+from tests.harness import RECORDED, Fleet, lake_frame, ms_of, running_fleet
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 
@@ -73,17 +73,25 @@ def outages(rows: pl.DataFrame) -> list[tuple[int, int]]:
     return [(at + MINUTE_MS, next_) for at, next_ in of_one_day if next_ - at > MINUTE_MS]
 
 
+@pytest.fixture(scope="module")
+def replaying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One fleet for all tests here, whose exchange tells what is recorded."""
+    with running_fleet(
+        tmp_path_factory.mktemp("real-archive"), "--replay", str(RECORDED), "--spot-limit", SPOT_LIMIT
+    ) as fleet:
+        yield fleet
+
+
 @pytest.fixture
-def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
-    fleet = fleet_of("--replay", str(RECORDED), "--spot-limit", SPOT_LIMIT)
-    fleet.start_worker()
-    return fleet
+def fleet(replaying: Fleet) -> Fleet:
+    """The fleet with a lake that holds nothing."""
+    replaying.empty()
+    return replaying
 
 
 def test_whole_files_with_and_without_a_header_are_held_as_published_and_cost_no_weight(fleet: Fleet) -> None:
     for market, symbol, files, start, end in WHOLE:
-        fleet.exchange.ask("DELETE", "archive")
-        fleet.exchange.ask("DELETE", "calls")
+        fleet.forget_calls()
         told = fleet.download(*arguments(market, symbol, start, end, "archive"))
         published = recorded(files, start, end)
         assert published.height == (ms_of(end) - ms_of(start)) // MINUTE_MS
@@ -135,8 +143,7 @@ def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_ask
     for start, end in outages(published):
         assert [first for first, last in asked if first <= start and end - 1 <= last], "nobody was asked about a hole"
     assert not fleet.exchange.overspent()
-    fleet.exchange.ask("DELETE", "calls")
-    fleet.exchange.ask("DELETE", "archive")
+    fleet.forget_calls()
     again = fleet.download(*arguments("spot", "BTCUSDT", FIRST, LAST, "auto"))
     assert (again["requests"], again["files"], fleet.exchange.calls(), fleet.exchange.files()) == (0, 0, [], [])
 

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.crowd import Crowd
 from workers.autoscale import HEADROOM, Slots, paying
 
 BUSY = 10**9
@@ -147,49 +146,13 @@ def narrow(slots: Slots, width: int) -> None:
         slots.failed()
 
 
-class Crowd:
-    """Threads that stand at a gate, and go through and out one by one when told."""
-
-    def __init__(self, slots: Slots, size: int) -> None:
-        self.inside = 0
-        self.highest = 0
-        self.served = 0
-        self._slots = slots
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._out = threading.Semaphore(0)
-        self.threads = [threading.Thread(target=self._go, daemon=True) for _ in range(size)]
-        for thread in self.threads:
-            thread.start()
-
-    def _go(self) -> None:
-        with self._slots:
-            with self._changed:
-                self.inside += 1
-                self.highest = max(self.highest, self.inside)
-                self._changed.notify_all()
-            self._out.acquire()
-            with self._changed:
-                self.inside -= 1
-                self.served += 1
-                self._changed.notify_all()
-
-    def release(self, number: int = 1) -> None:
-        self._out.release(number)
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(holds, timeout=10)
-
-
 def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
     slots = Slots(8)
     narrow(slots, 3)
     crowd = Crowd(slots, 20)
     for gone in range(1, 21):
-        crowd.until(lambda: crowd.inside > 0)
         crowd.release()
-        crowd.until(lambda gone=gone: crowd.served >= gone)
+        crowd.until(served=gone)
     for thread in crowd.threads:
         thread.join(10)
     assert (crowd.served, crowd.inside) == (20, 0)
@@ -200,23 +163,23 @@ def test_a_gate_that_widens_wakes_those_who_wait() -> None:
     slots = Slots(10)
     narrow(slots, 1)
     crowd = Crowd(slots, 10)
-    crowd.until(lambda: crowd.inside == 1)
+    crowd.until(inside=1)
     answer(slots)
-    crowd.until(lambda: crowd.inside == 10)
+    crowd.until(inside=10)
     crowd.release(10)
-    crowd.until(lambda: crowd.served == 10)
+    crowd.until(inside=0, served=10)
 
 
 def test_a_gate_that_narrows_throws_nobody_out_and_lets_nobody_in_until_there_is_room() -> None:
     slots = Slots(4)
     crowd = Crowd(slots, 6)
-    crowd.until(lambda: crowd.inside == 4)
+    crowd.until(inside=4)
     narrow(slots, 2)
     for gone, inside in zip(itertools.count(1), (3, 2, 2, 2), strict=False):
         crowd.release()
-        crowd.until(lambda gone=gone, inside=inside: (crowd.served, crowd.inside) == (gone, inside))
+        crowd.until(served=gone, inside=inside)
     crowd.release(2)
-    crowd.until(lambda: crowd.served == 6)
+    crowd.until(inside=0, served=6)
     assert crowd.highest == 4
 
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import threading
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.crowd import Crowd
 from workers.autoscale import Gate
 
 
@@ -150,40 +149,6 @@ def test_errors_never_widen_it_whatever_came_before(most: int, told: list[tuple[
         else:
             clock.now += number
         assert 1 <= gate.width <= most
-
-
-class Crowd:
-    """Threads that stand at a gate, and leave one by one when told."""
-
-    def __init__(self, gate: Gate, size: int) -> None:
-        self.inside = self.highest = self.served = 0
-        self._gate = gate
-        self._changed = threading.Condition()
-        self._out = threading.Semaphore(0)
-        self.threads = [threading.Thread(target=self._go, daemon=True) for _ in range(size)]
-        for thread in self.threads:
-            thread.start()
-
-    def _go(self) -> None:
-        with self._gate:
-            with self._changed:
-                self.inside += 1
-                self.highest = max(self.highest, self.inside)
-                self._changed.notify_all()
-            self._out.acquire()
-            with self._changed:
-                self.inside -= 1
-                self.served += 1
-                self._changed.notify_all()
-
-    def release(self, number: int = 1) -> None:
-        self._out.release(number)
-
-    def until(self, *, inside: int | None = None, served: int = 0) -> None:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: self.served >= served and inside in (None, self.inside), timeout=10
-            ), (self.inside, self.served)
 
 
 def test_it_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
