@@ -251,6 +251,15 @@ class Fleet:
         self.exchange.ask("DELETE", "calls")
         self.exchange.ask("DELETE", "archive")
 
+    def assert_fetches_nothing(self, *request: str) -> dict[str, Any]:
+        """A download asks the exchange for no row, and the archive for no file; returns its summary."""
+        self.forget_calls()
+        told = self.download(*request)
+        assert (told["requests"], told["files"]) == (0, 0)
+        assert self.exchange.calls() == []
+        assert self.exchange.files() == []
+        return told
+
     def assert_nobody_refused(self) -> None:
         """No call was refused for its weight, and no minute holds more than it may."""
         assert self.exchange.refused(429) == 0
@@ -320,11 +329,7 @@ class Wanted:
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
         """The same request again asks the exchange for no row, and the archive for no file."""
-        fleet.forget_calls()
-        told = fleet.download(*self.arguments)
-        assert (told["requests"], told["files"]) == (0, 0)
-        assert fleet.exchange.calls() == []
-        assert fleet.exchange.files() == []
+        fleet.assert_fetches_nothing(*self.arguments)
 
 
 def ms_of(day: str) -> int:

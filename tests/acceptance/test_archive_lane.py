@@ -57,11 +57,7 @@ def test_every_symbol_that_ever_was_is_fetched_and_a_second_time_nothing(fleet: 
     assert told["notes"]["SRMUSDT"] == "traded only in 2022-10-01..2022-11-29"
     for symbol in held:
         Wanted("um", (symbol,), "2022-10-01", "2023-01-01", "1h").assert_held(fleet)
-    fleet.forget_calls()
-    again = fleet.download(*every)
-    assert (again["requests"], again["files"], again["klines"]) == (0, 0, 0)
-    assert fleet.exchange.calls() == []
-    assert fleet.exchange.files() == []
+    assert fleet.assert_fetches_nothing(*every)["klines"] == 0
 
 
 def test_broken_late_and_absent_files_leave_no_trace_in_the_lake_but_each_in_the_report(fleet: Fleet) -> None:

@@ -95,11 +95,7 @@ class Funding:
             assert held.equals(expected), f"{symbol}: an event differs"
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
-        fleet.forget_calls()
-        told = fleet.download(*self.arguments)
-        assert (told["requests"], told["files"], told["klines"]) == (0, 0, 0)
-        assert fleet.exchange.calls() == []
-        assert fleet.exchange.files() == []
+        assert fleet.assert_fetches_nothing(*self.arguments)["klines"] == 0
 
 
 def folders(fleet: Fleet, below: str = "") -> set[str]:

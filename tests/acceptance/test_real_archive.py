@@ -143,9 +143,7 @@ def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_ask
     for start, end in outages(published):
         assert [first for first, last in asked if first <= start and end - 1 <= last], "nobody was asked about a hole"
     assert not fleet.exchange.overspent()
-    fleet.forget_calls()
-    again = fleet.download(*arguments("spot", "BTCUSDT", FIRST, LAST, "auto"))
-    assert (again["requests"], again["files"], fleet.exchange.calls(), fleet.exchange.files()) == (0, 0, [], [])
+    fleet.assert_fetches_nothing(*arguments("spot", "BTCUSDT", FIRST, LAST, "auto"))
 
 
 def test_auto_takes_original_files_of_every_market_as_they_were_published(fleet: Fleet) -> None:

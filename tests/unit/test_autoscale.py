@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -168,25 +167,3 @@ def test_a_gate_that_widens_wakes_those_who_wait() -> None:
     crowd.until(inside=10)
     crowd.release(10)
     crowd.until(inside=0, served=10)
-
-
-def test_a_gate_that_narrows_throws_nobody_out_and_lets_nobody_in_until_there_is_room() -> None:
-    slots = Slots(4)
-    crowd = Crowd(slots, 6)
-    crowd.until(inside=4)
-    narrow(slots, 2)
-    for gone, inside in zip(itertools.count(1), (3, 2, 2, 2), strict=False):
-        crowd.release()
-        crowd.until(served=gone, inside=inside)
-    crowd.release(2)
-    crowd.until(inside=0, served=6)
-    assert crowd.highest == 4
-
-
-def test_a_call_that_fails_gives_its_place_back() -> None:
-    slots = Slots(1)
-    for _ in range(3):
-        with pytest.raises(RuntimeError), slots:
-            raise RuntimeError
-    with slots:
-        pass

@@ -171,26 +171,3 @@ def test_each_good_answer_wakes_one_who_waits() -> None:
         crowd.until(inside=inside)
     crowd.release(10)
     crowd.until(inside=0, served=10)
-
-
-def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room() -> None:
-    gate = Gate(4, Clock())
-    crowd = Crowd(gate, 6)
-    crowd.until(inside=4)
-    gate.failed()
-    assert gate.width == 2
-    for gone, inside in ((1, 3), (2, 2), (3, 2), (4, 2)):
-        crowd.release()
-        crowd.until(served=gone, inside=inside)
-    crowd.release(2)
-    crowd.until(inside=0, served=6)
-    assert crowd.highest == 4
-
-
-def test_a_call_that_fails_gives_its_place_back() -> None:
-    gate = Gate(1)
-    for _ in range(3):
-        with pytest.raises(RuntimeError), gate:
-            raise RuntimeError
-    with gate:
-        pass
