@@ -267,7 +267,8 @@ def test_a_lake_that_holds_nothing_or_only_what_rest_told_is_verified_at_once(fl
     done = verify(fleet, empty)
     done.assert_idle()
     assert done.told["state"] == "complete"
-    assert done.told["seconds"] < 5
+    # Not after a turn of waiting for anybody, on however busy a machine.
+    assert done.told["seconds"] < 30
     fleet.download(*empty.arguments)
     reissue(fleet, key(empty, "2024-01"), change=9)
     verify(fleet, empty).assert_idle()

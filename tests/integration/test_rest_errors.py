@@ -144,7 +144,8 @@ def test_an_exchange_that_does_not_answer_is_given_up_after_the_timeout(
     began = time.monotonic()
     with pytest.raises(Unreachable, match="nothing was kept"):
         ask(one)
-    assert 0.3 <= time.monotonic() - began < 3
+    # Long before the exchange would have answered, on however busy a machine.
+    assert 0.3 <= time.monotonic() - began < 15
     told = state(budgets)
     assert (told.closed_ms, told.used) == (0, 2)
 
