@@ -52,7 +52,8 @@ class FilePlan:
 
     def fault_of(self, file: File) -> FileFault | None:
         """Return what is wrong with a file; only a month's can be stale."""
-        if self.only is not None and file.folder.cycle is not self.only:
+        # Listings ask this of every file.
+        if not self.rates or (self.only is not None and file.folder.cycle is not self.only):
             return None
         at = Random(f"{self.seed} {file.path}").random()
         for fault, rate in self.rates.items():
