@@ -1,4 +1,4 @@
-"""One running fleet for all modules that kill nothing and need no settings of their own."""
+"""Running fleets for all modules that kill nothing and need no settings of their own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import AMPLE, Fleet, running_fleet
+from tests.harness import AMPLE, RECORDED, Fleet, running_fleet
+
+#: Weight that lets REST answer eight years in one minute, and leaves it slower than files.
+REPLAYED_SPOT_LIMIT = "12000"
 
 
 @pytest.fixture(scope="session")
 def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet with more weight than it needs; whoever takes it leaves no fault behind."""
     with running_fleet(tmp_path_factory.mktemp("shared"), *AMPLE) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="session")
+def replaying_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet whose exchange tells what is recorded."""
+    with running_fleet(
+        tmp_path_factory.mktemp("replaying"), "--replay", str(RECORDED), "--spot-limit", REPLAYED_SPOT_LIMIT
+    ) as fleet:
         yield fleet
 
 

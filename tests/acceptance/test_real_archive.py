@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import polars as pl
 import pytest
 
 from tests.acceptance.test_recorded_data import CM, SPOT, UM, recorded
-from tests.harness import RECORDED, Fleet, lake_frame, ms_of, running_fleet
+from tests.harness import RECORDED, Fleet, lake_frame, ms_of
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 
@@ -43,8 +42,6 @@ LONG = [
 ]
 #: From the first candle ever to the last recorded day: everything recorded of BTCUSDT on spot lies in it.
 FIRST, FIRST_CANDLE, LAST = "2017-08-17", "2017-08-17T04:00", "2025-12-01"
-#: Weight that lets REST answer eight years in one minute, and leaves it slower than files.
-SPOT_LIMIT = "12000"
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
 
@@ -73,20 +70,11 @@ def outages(rows: pl.DataFrame) -> list[tuple[int, int]]:
     return [(at + MINUTE_MS, next_) for at, next_ in of_one_day if next_ - at > MINUTE_MS]
 
 
-@pytest.fixture(scope="module")
-def replaying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One fleet for all tests here, whose exchange tells what is recorded."""
-    with running_fleet(
-        tmp_path_factory.mktemp("real-archive"), "--replay", str(RECORDED), "--spot-limit", SPOT_LIMIT
-    ) as fleet:
-        yield fleet
-
-
 @pytest.fixture
-def fleet(replaying: Fleet) -> Fleet:
+def fleet(replaying_fleet: Fleet) -> Fleet:
     """The fleet with a lake that holds nothing."""
-    replaying.empty()
-    return replaying
+    replaying_fleet.empty()
+    return replaying_fleet
 
 
 def test_whole_files_with_and_without_a_header_are_held_as_published_and_cost_no_weight(fleet: Fleet) -> None:

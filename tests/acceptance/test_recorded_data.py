@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -69,10 +69,10 @@ def days(start: str, end: str) -> list[Path]:
 
 
 @pytest.fixture
-def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
-    fleet = fleet_of("--replay", str(RECORDED))
-    fleet.start_worker()
-    return fleet
+def fleet(replaying_fleet: Fleet) -> Fleet:
+    """The fleet with a lake that holds nothing."""
+    replaying_fleet.empty()
+    return replaying_fleet
 
 
 def fetch(fleet: Fleet, market: str, symbol: str, start: str, end: str) -> None:
