@@ -139,6 +139,19 @@ def worker(queues: str | None, loglevel: str) -> None:
 
 
 @main.command()
+def beat() -> None:
+    """Send what is due by the clock, until told to stop: each market's catalog, daily. Run one in a fleet."""
+    from tasks.schedule import beat
+    from workers.app import connect
+
+    with fleet() as tools:
+        choose.check_redis(tools)
+        connect(tools.settings)
+    log_to_stderr("INFO")
+    beat()
+
+
+@main.command()
 @click.option("--wait", default=0, help="Seconds to wait until every queue is served.")
 def workers(wait: int) -> None:
     """List the queues that are served and by how many processes; exit 1 where one is served by none.

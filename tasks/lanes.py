@@ -28,6 +28,7 @@ from workers.cores import cores
 from workers.errors import RequestError
 from workers.heart import living
 from workers.limits.twins import look_for_twins
+from workers.liveness import Alive, beat_in_loop
 from workers.names import node_name
 from workers.private_redis import die_with_parent
 from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
@@ -186,6 +187,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     toolbox = Toolbox(settings, queue=lane.queue, pool=lane.pool)
     app = connect(settings, toolbox)
+    alive = Alive(lane.queue)
+    beat_in_loop(app, alive)
     chores: list[Callable[[], None]] = []
     if lane.queue == PLAN:
         chores.append(partial(wake_leaderless, toolbox))
@@ -224,6 +227,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     )
     worker.start()
     toolbox.heart.stop()
+    alive.end()
     return int(worker.exitcode or 0)
 
 

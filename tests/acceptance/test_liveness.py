@@ -1,0 +1,73 @@
+"""The health check of a real worker: bad as long as a lane's loop stands still, good again when it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.lanes import LANES
+from tests.harness import ROOT, Fleet, until
+from workers.liveness import BEAT_S, SILENT_S, alive_folder
+
+LONG_AGO_S = SILENT_S + 60
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    fleet = fleet_of()
+    fleet.start_worker()
+    return fleet
+
+
+def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fleet: Fleet) -> None:
+    assert sorted(file.name for file in alive_folder().glob("*")) == sorted(lane.queue for lane in LANES)
+    assert _health().returncode == 0
+    lane = fleet.lanes_of(fleet.workers[0])["rest.spot"]
+    os.kill(lane, signal.SIGSTOP)
+    # So much time passes for every lane; the others make up for it at their next beat.
+    for file in alive_folder().glob("*"):
+        _age(file)
+    until("only the lane that stands still is silent", lambda: _silent() == {"rest.spot"}, 3 * BEAT_S)
+    ill = _health()
+    assert ill.returncode == 1
+    assert ill.stderr.startswith("no sign of life of rest.spot for ")
+    os.kill(lane, signal.SIGCONT)
+    until("the lane beats again", lambda: _health().returncode == 0, 3 * BEAT_S)
+
+
+def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
+    fleet.redis.stop()
+    time.sleep(1)
+    fleet.redis.start()
+    until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
+    for file in alive_folder().glob("*"):
+        _age(file)
+    until("every lane beats", lambda: _health().returncode == 0, 6 * BEAT_S)
+
+
+def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
+    fleet.workers[0].stop()
+    assert list(alive_folder().glob("*")) == []
+    assert _health().returncode == 1
+
+
+def _age(file: Path) -> None:
+    long_ago_s = time.time() - LONG_AGO_S
+    os.utime(file, (long_ago_s, long_ago_s))
+
+
+def _silent() -> set[str]:
+    now_s = time.time()
+    return {file.name for file in alive_folder().glob("*") if now_s - file.stat().st_mtime > SILENT_S}
+
+
+def _health() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workers.liveness"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)

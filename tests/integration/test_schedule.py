@@ -1,0 +1,58 @@
+"""What the clock sends, through a real Redis, and the process that does it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from redis import Redis
+
+import tasks.catalog  # noqa: F401 - so that its tasks are known
+from tasks.schedule import AT, Clock, schedule
+from tests.harness import KLINES, Fleet, Process, until
+from workers.app import app, connect
+from workers.liveness import Alive, alive_folder
+from workers.model import Market
+from workers.queues import PLAN
+from workers.settings import Settings
+
+
+def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url: str) -> None:
+    connect(Settings(redis_url=redis_url))
+    app.conf.update(timezone="UTC", beat_schedule=schedule())
+    clock = Clock(app, alive=Alive("beat"))
+    while clock.tick() == 0:
+        pass
+    assert redis.llen(PLAN) == 0, "nothing is due when it starts"
+    _let_a_day_pass(clock)
+    while clock.tick() == 0:
+        pass
+    sent = [json.loads(message) for message in redis.lrange(PLAN, 0, -1)]
+    assert {message["headers"]["task"] for message in sent} == {"klines.catalog"}
+    assert sorted(message["headers"]["argsrepr"] for message in sent) == [f"catalog of {m}" for m in sorted(Market)]
+    clock.close()
+
+
+def test_every_market_has_its_own_minute_and_a_task_that_exists() -> None:
+    assert set(AT) == set(Market)
+    assert len(set(AT.values())) == len(Market)
+    assert {entry["task"] for entry in schedule().values()} <= set(app.tasks)
+
+
+def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: Callable[..., Fleet]) -> None:
+    fleet = fleet_of()
+    with Process() as beat:
+        beat.spawn([str(KLINES), "beat"], fleet.env, fleet.folder / "beat.log")
+        assert beat.process
+        until("it gives a sign of life", (alive_folder() / "beat").exists)
+        beat.process.send_signal(signal.SIGTERM)
+        assert beat.process.wait(10) == 0
+    assert not (alive_folder() / "beat").exists()
+
+
+def _let_a_day_pass(clock: Clock) -> None:
+    for entry in clock.schedule.values():
+        entry.last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    clock.populate_heap()

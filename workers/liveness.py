@@ -1,0 +1,109 @@
+"""Signs of life of this machine's lanes: a file each, touched from its own loop. `python -m workers.liveness` judges.
+
+Exit 0: every lane here has touched its file lately. 1: one line names those that have not, or says that there is none.
+Imports little, since it is run every few seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 5.0
+#: How long a lane may be silent. Its loop stands still while it looks for Redis, so longer than Redis takes to be
+#: replaced by another (180 s).
+SILENT_S = 240.0
+#: The longest that a task can honestly take: each of a page's six tries may wait 300 s for weight and be cut off by a
+#: timeout. An older one hangs, threads cannot be cancelled, and so the process should be started anew.
+LONGEST_TASK_S = 2400.0
+
+
+class Alive:
+    """One lane's file. It is touched by `beat`, and left alone while a task is too old."""
+
+    def __init__(self, name: str, *, folder: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._file = (folder or alive_folder()) / name
+        self._clock = clock
+
+    def beat(self, tasks_began_s: Iterable[float | None] = ()) -> None:
+        """Say that the lane lives, unless one of its tasks began too long ago; times are seconds of the clock."""
+        now_s = self._clock()
+        oldest_s = max((now_s - began_s for began_s in tasks_began_s if began_s), default=0.0)
+        if oldest_s > LONGEST_TASK_S:
+            logger.error("a task has run for %.0f s and hangs; no sign of life until it ends", oldest_s)
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.touch()
+            os.utime(self._file, (now_s, now_s))
+        except OSError as error:
+            logger.warning("no sign of life could be left: %s", error)
+
+    def end(self) -> None:
+        """Take the sign away: the lane ended in order."""
+        self._file.unlink(missing_ok=True)
+
+
+def beat_in_loop(app: Any, alive: Alive) -> None:
+    """Have a Celery worker beat from its own loop, from now on and again after each reconnect."""
+    from celery import bootsteps
+    from celery.worker import state
+
+    def beat() -> None:
+        # A copy: threads begin tasks meanwhile. Should one do so just now, the next beat tells.
+        try:
+            requests = list(state.active_requests)
+        except RuntimeError:
+            return
+        alive.beat(request.time_start for request in requests)
+
+    class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
+        _timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            self._timer = consumer.timer.call_repeatedly(BEAT_S, beat)
+
+        def stop(self, consumer: Any) -> None:
+            if self._timer:
+                self._timer.cancel()
+
+    alive.beat()
+    app.steps["consumer"].add(Beat)
+
+
+def alive_folder() -> Path:
+    """Return where this machine's lanes leave their files."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / "klinefleet" / "alive"
+
+
+def verdict(folder: Path, now_s: float) -> str | None:
+    """Return what is wrong with the lanes of a folder in one line, None where nothing is."""
+    silent_s: dict[str, float] = {}
+    for file in sorted(folder.glob("*")):
+        with suppress(FileNotFoundError):  # of a lane that is just ending
+            silent_s[file.name] = now_s - file.stat().st_mtime
+    if not silent_s:
+        return f"no lane runs here: nothing in {folder}"
+    stale = [f"{name} for {silent:.0f} s" for name, silent in silent_s.items() if silent > SILENT_S]
+    return f"no sign of life of {', '.join(stale)}" if stale else None
+
+
+def main() -> int:
+    """Return the exit code, having said what is wrong."""
+    wrong = verdict(alive_folder(), time.time())
+    if wrong:
+        print(wrong, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
