@@ -4,6 +4,24 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 KLINES := $(BIN)/klines
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+# Where workers of compose.yaml run here, `enqueue status cancel flower` go to them; else to the fleet of .venv.
+SERVED = $(eval SERVED := $$(shell $(COMPOSE) ps --services --filter status=running 2>/dev/null | grep -x worker))$(SERVED)
+HERE = $(if $(SERVED),,install)
+AT_FLEET = $(if $(SERVED),$(COMPOSE) run --rm --no-deps -T worker klines,$(KLINES))
+
+# DEMO=1 with any of `up down scale logs ps enqueue …`: a project of its own that asks the stand-in exchange.
+ifdef DEMO
+COMPOSE_PROJECT_NAME ?= klinefleet-demo
+COMPOSE_PROFILES := demo,$(COMPOSE_PROFILES)
+export COMPOSE_PROJECT_NAME COMPOSE_PROFILES
+export KLINES_SPOT_URL := http://exchange:8000
+export KLINES_UM_URL := http://exchange:8000
+export KLINES_CM_URL := http://exchange:8000
+export KLINES_ARCHIVE_URL := http://exchange:8000
+export KLINES_ARCHIVE_LIST_URL := http://exchange:8000/archive-list
+endif
 
 MARKET ?= spot
 SYMBOLS ?= BTCUSDT
@@ -16,13 +34,16 @@ SERIES = --market $(MARKET) $(if $(filter all,$(SYMBOLS)),--all,--symbols $(SYMB
 	$(if $(filter fundingRate,$(KIND)),,--interval $(INTERVAL))
 REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE)
 
-.PHONY: help install demo test lint format bench download enqueue catalog verify worker flower status cancel lock clean
+.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify \
+	worker flower status cancel lock clean
+# For prerequisites that depend on what runs: looked at when a target is made, not at every `make`.
+.SECONDEXPANSION:
 
 help:  ## Print this table
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "Variables: MARKET=spot|um|cm SYMBOLS=BTCUSDT,ETHUSDT|all KIND=klines INTERVAL=1m START=2024-01-01 END=2025-01-01"
-	@echo "           SOURCE=auto|archive|rest RUN=…"
+	@echo "           SOURCE=auto|archive|rest RUN=… WORKERS=4 SERVICE=worker DEMO=1"
 
 install: .venv/installed  ## Make .venv from the lock
 
@@ -38,6 +59,9 @@ demo: install  ## Download three markets from a stand-in exchange, with Flower, 
 
 test: install  ## Run the unit, integration and acceptance tests
 	$(BIN)/pytest
+
+test-compose: install  ## Run the fleet in containers and kill parts of it (needs a Docker engine)
+	$(BIN)/pytest tests/compose
 
 lint: install  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -55,8 +79,23 @@ bench: install  ## Measure the figures of the README (about half an hour; ONLY=n
 download: install  ## Fetch REQUEST variables with a private worker, and wait
 	$(KLINES) download --local $(REQUEST)
 
-enqueue: install  ## Hand the request to the fleet, print the run's id and return
-	$(KLINES) download --detach $(REQUEST)
+up:  ## Build the image and start the fleet of compose.yaml (WORKERS=4; DEMO=1: with a stand-in exchange)
+	@$(PYTHON) -m deploy.up
+
+down:  ## Stop that fleet once work in hand is done or handed back; its volumes stay
+	$(COMPOSE) down --remove-orphans
+
+scale:  ## Have WORKERS=8 worker containers, more or fewer, also while work is under way
+	$(COMPOSE) up --detach --no-deps --no-recreate --scale worker=$(or $(WORKERS),$(error say WORKERS=8)) worker
+
+logs:  ## Follow its logs (SERVICE=worker for one)
+	$(COMPOSE) logs --follow --tail=100 $(SERVICE)
+
+ps:  ## Show its containers
+	@$(COMPOSE) ps
+
+enqueue: $$(HERE)  ## Hand the request to the fleet, print the run's id and return
+	$(AT_FLEET) download --detach $(REQUEST)
 
 catalog: install  ## Make the catalog of every symbol that MARKET has or had
 	$(KLINES) catalog update --local --market $(MARKET)
@@ -67,14 +106,14 @@ verify: install  ## Fetch again what the archive has published anew of the serie
 worker: install  ## Work for the fleet until Ctrl-C
 	$(KLINES) worker
 
-flower: install  ## Watch tasks and workers at http://127.0.0.1:5555
-	$(KLINES) flower
+flower: $$(HERE)  ## Watch tasks and workers at http://127.0.0.1:5555
+	$(if $(SERVED),@echo "Flower: http://$$($(COMPOSE) port flower 5555), user and password: FLOWER_BASIC_AUTH in .env",$(KLINES) flower)
 
-status: install  ## Tell how runs stand (RUN=… for one)
-	$(KLINES) status $(RUN)
+status: $$(HERE)  ## Tell how runs stand (RUN=… for one)
+	$(AT_FLEET) status $(RUN)
 
-cancel: install  ## End a run (RUN=…)
-	$(KLINES) cancel $(RUN)
+cancel: $$(HERE)  ## End a run (RUN=…)
+	$(AT_FLEET) cancel $(RUN)
 
 lock:  ## Write deploy/requirements.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-annotate \

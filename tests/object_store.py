@@ -1,4 +1,4 @@
-"""A small S3 server in memory: `python -m tests.object_store [HOST]` prints its address, one line, when it is ready.
+"""A small S3 server in memory: `python -m tests.object_store [HOST [PORT]]` prints its address, one line.
 
 Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET (Range), HEAD, DELETE,
 ListObjectsV2. No signature is checked. It can be made to fail writes before or after it has stored them.
@@ -242,13 +242,13 @@ def _error(status: int, code: str) -> web.Response:
     return _xml(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>")
 
 
-async def serve(host: str = "127.0.0.1") -> None:
+async def serve(host: str = "127.0.0.1", port: str = "0") -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     runner = web.AppRunner(ObjectStore().app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0)
+    site = web.TCPSite(runner, host, int(port))
     await site.start()
     print(f"http://{host}:{runner.addresses[0][1]}", flush=True)
     await stop.wait()
@@ -256,4 +256,4 @@ async def serve(host: str = "127.0.0.1") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(*sys.argv[1:2])))
+    sys.exit(asyncio.run(serve(*sys.argv[1:3])))

@@ -1,0 +1,156 @@
+"""`make up`: the fleet of compose.yaml from nothing to healthy. Needs Docker and Python's own library, no .venv.
+
+Makes .env of .env.example with passwords of its own where there is none, builds the image, starts what is missing,
+waits until everything is healthy and says what runs and where to look. WORKERS=4 starts so many workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Everything is healthy within this, the image being built and the others pulled.
+HEALTHY_WITHIN_S = 300.0
+LOOK_S = 1.0
+#: Workers that are started where nobody says how many and none runs yet.
+WORKERS = 2
+#: Lines of a container's log that are shown where it does not become healthy.
+TOLD_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of the project, and how it is."""
+
+    id: str
+    service: str
+    state: str
+    health: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Container:
+        """Return what `docker inspect` tells of one."""
+        state, service = told["State"], told["Config"]["Labels"]["com.docker.compose.service"]
+        return cls(told["Id"], service, state["Status"], state.get("Health", {}).get("Status"), state["ExitCode"])
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it is healthy, or has done all it had to."""
+        if self.state == "exited":
+            return self.exit_code == 0
+        return self.state == "running" and self.health in (None, "healthy")
+
+
+def main() -> int:
+    """Return the exit code, having said what came of it."""
+    try:
+        compose = find_compose()
+        if make_env(Path(".env.example"), Path(".env")):
+            _say("made .env of .env.example, with random passwords in it; keep it, they are nowhere else")
+        _run([*compose, "build", "worker"])
+        _run([*compose, "up", "--detach", "--no-build", "--scale", f"worker={_workers(compose)}"])
+        _await(compose)
+    except subprocess.CalledProcessError as error:
+        _tell_ill(containers(find_compose()))
+        _say(f"{' '.join(error.cmd[:3])} … ended with {error.returncode}")
+        return 1
+    except (TimeoutError, FileNotFoundError) as error:
+        _say(str(error))
+        return 1
+    _tell(compose)
+    return 0
+
+
+def find_compose() -> list[str]:
+    """Return the command of Docker Compose that this machine has."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        try:
+            if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+                return command
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError("neither `docker compose` nor `docker-compose` is here: install Docker with Compose")
+
+
+def make_env(example: Path, env: Path) -> bool:
+    """Write `env`, readable by its owner alone, with a secret in every empty place; False where there is one."""
+    text = re.sub(r"^([A-Z_]+)=$", lambda found: f"{found[1]}={_secret(found[1])}", example.read_text(), flags=re.M)
+    try:
+        with os.fdopen(os.open(env, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def containers(compose: list[str]) -> list[Container]:
+    """Return the project's containers, those that have ended too, but not the commands that were run in it."""
+    ids = subprocess.run([*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True).stdout.split()
+    if not ids:
+        return []
+    told = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=False).stdout
+    return [Container.of(one) for one in json.loads(told or "[]") if not _is_command(one)]
+
+
+def _await(compose: list[str]) -> None:
+    ends = time.monotonic() + HEALTHY_WITHIN_S
+    while ill := [one for one in containers(compose) if not one.is_well]:
+        if time.monotonic() > ends:
+            _tell_ill(ill)
+            raise TimeoutError(f"not healthy within {HEALTHY_WITHIN_S:.0f} s: {', '.join(one.service for one in ill)}")
+        time.sleep(LOOK_S)
+
+
+def _workers(compose: list[str]) -> int:
+    running = sum(one.service == "worker" and one.state == "running" for one in containers(compose))
+    return int(os.environ.get("WORKERS") or running or WORKERS)
+
+
+def _tell(compose: list[str]) -> None:
+    counts = Counter(one.service for one in containers(compose) if one.state == "running")
+    for service, count in sorted(counts.items()):
+        print(f"{service:<12} {count} healthy")
+    for service, port in (("flower", 5555), ("grafana", 3000), ("prometheus", 9090)):
+        if counts[service]:
+            at = subprocess.run([*compose, "port", service, str(port)], capture_output=True, text=True, check=False)
+            print(f"{service.capitalize()}: http://{at.stdout.strip()}")
+    print("User and password of Flower are FLOWER_BASIC_AUTH in .env.")
+
+
+def _tell_ill(project: list[Container]) -> None:
+    for one in project:
+        if not one.is_well:
+            _say(f"{one.service} is {one.health or one.state}; its last lines:")
+            subprocess.run(["docker", "logs", "--tail", str(TOLD_LINES), one.id], stdout=sys.stderr, check=False)
+
+
+def _is_command(told: dict[str, Any]) -> bool:
+    return str(told["Config"]["Labels"].get("com.docker.compose.oneoff")) == "True"
+
+
+def _secret(name: str) -> str:
+    # Letters and digits only: one of them stands in a URL.
+    secret = secrets.token_hex(20)
+    return f"klines:{secret}" if name == "FLOWER_BASIC_AUTH" else secret
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, stdout=sys.stderr, check=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
