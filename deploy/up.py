@@ -95,7 +95,9 @@ def make_env(example: Path, env: Path) -> bool:
 
 def containers(compose: list[str]) -> list[Container]:
     """Return the project's containers, those that have ended too, but not the commands that were run in it."""
-    ids = subprocess.run([*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True).stdout.split()
+    ids = subprocess.run(
+        [*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True
+    ).stdout.split()
     if not ids:
         return []
     told = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=False).stdout

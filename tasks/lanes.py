@@ -95,6 +95,7 @@ class Crew:
         self._lanes: dict[int, tuple[str, Callable[[], int]]] = {}
         self._exposition = _exposition(settings) if settings.metrics_port else None
         for lane in lanes:
+            Alive(lane.queue).expect()
             self._start(lane.queue, partial(self._serve, lane))
         if self._exposition:
             self._start(METRICS, self._exposition.serve)

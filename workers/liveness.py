@@ -22,6 +22,8 @@ BEAT_S = 5.0
 #: How long a lane may be silent. Its loop stands still while it looks for Redis, so longer than Redis takes to be
 #: replaced by another (180 s).
 SILENT_S = 240.0
+#: The time of a file whose lane has not beaten yet.
+_NEVER_S = 0.0
 #: The longest that a task can honestly take: each of a page's six tries may wait 300 s for weight and be cut off by a
 #: timeout. An older one hangs, threads cannot be cancelled, and so the process should be started anew.
 LONGEST_TASK_S = 2400.0
@@ -34,6 +36,10 @@ class Alive:
         self._file = (folder or alive_folder()) / name
         self._clock = clock
 
+    def expect(self) -> None:
+        """Say that the lane is to live: until it beats for the first time it is missed."""
+        self._touch(_NEVER_S)
+
     def beat(self, tasks_began_s: Iterable[float | None] = ()) -> None:
         """Say that the lane lives, unless one of its tasks began too long ago; times are seconds of the clock."""
         now_s = self._clock()
@@ -41,16 +47,19 @@ class Alive:
         if oldest_s > LONGEST_TASK_S:
             logger.error("a task has run for %.0f s and hangs; no sign of life until it ends", oldest_s)
             return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.touch()
-            os.utime(self._file, (now_s, now_s))
-        except OSError as error:
-            logger.warning("no sign of life could be left: %s", error)
+        self._touch(now_s)
 
     def end(self) -> None:
         """Take the sign away: the lane ended in order."""
         self._file.unlink(missing_ok=True)
+
+    def _touch(self, at_s: float) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.touch()
+            os.utime(self._file, (at_s, at_s))
+        except OSError as error:
+            logger.warning("no sign of life could be left: %s", error)
 
 
 def beat_in_loop(app: Any, alive: Alive) -> None:
@@ -67,16 +76,18 @@ def beat_in_loop(app: Any, alive: Alive) -> None:
         alive.beat(request.time_start for request in requests)
 
     class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
+        # The first beat is at the moment when it can take tasks, not before.
+        requires = ("celery.worker.consumer.tasks:Tasks",)
         _timer: Any = None
 
         def start(self, consumer: Any) -> None:
+            beat()
             self._timer = consumer.timer.call_repeatedly(BEAT_S, beat)
 
         def stop(self, consumer: Any) -> None:
             if self._timer:
                 self._timer.cancel()
 
-    alive.beat()
     app.steps["consumer"].add(Beat)
 
 
@@ -93,8 +104,12 @@ def verdict(folder: Path, now_s: float) -> str | None:
             silent_s[file.name] = now_s - file.stat().st_mtime
     if not silent_s:
         return f"no lane runs here: nothing in {folder}"
-    stale = [f"{name} for {silent:.0f} s" for name, silent in silent_s.items() if silent > SILENT_S]
+    stale = [_told(name, silent, now_s) for name, silent in silent_s.items() if silent > SILENT_S]
     return f"no sign of life of {', '.join(stale)}" if stale else None
+
+
+def _told(name: str, silent_s: float, now_s: float) -> str:
+    return f"{name} since it was started" if silent_s >= now_s - _NEVER_S else f"{name} for {silent_s:.0f} s"
 
 
 def main() -> int:

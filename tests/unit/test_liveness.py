@@ -63,6 +63,14 @@ def test_a_worker_none_of_whose_lanes_has_begun_is_not_well(tmp_path: Path, cloc
     assert verdict(tmp_path / "nothing", clock.now_s) == f"no lane runs here: nothing in {tmp_path / 'nothing'}"
 
 
+def test_a_lane_that_fails_again_and_again_before_it_can_take_tasks_is_never_well(tmp_path: Path, clock: Clock) -> None:
+    lane = Alive("plan", folder=tmp_path, clock=clock)
+    lane.expect()
+    assert verdict(tmp_path, clock.now_s) == "no sign of life of plan since it was started"
+    lane.beat()
+    assert verdict(tmp_path, clock.now_s) is None
+
+
 def test_a_lane_that_ended_in_order_is_not_missed(tmp_path: Path, clock: Clock) -> None:
     plan, archive = (Alive(name, folder=tmp_path, clock=clock) for name in ("plan", "archive"))
     plan.beat()
