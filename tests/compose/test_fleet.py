@@ -42,12 +42,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(project: Project) -> Iterator[None]:
-    """Every test finds an exchange that answers soon, and leaves no lane stopped."""
+def _afresh(project: Project) -> None:
+    """Every test finds an exchange that answers soon and has counted nothing."""
     ask(f"{project.exchange.url}/sim/latency", "PUT", {"ms": 100})
     project.exchange.ask("DELETE", "books")
     project.exchange.ask("DELETE", "calls")
-    yield
 
 
 def test_every_container_is_healthy(project: Project) -> None:

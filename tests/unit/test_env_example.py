@@ -1,0 +1,94 @@
+"""`.env.example` against the settings, README's table and what compose.yaml takes: nothing missing, nothing made up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from deploy.up import make_env
+from tests.harness import ROOT
+from workers.settings import PREFIX, Settings
+
+EXAMPLE = ROOT / ".env.example"
+#: Settings that come with the metrics and the log.
+COMING = {"KLINES_METRICS_PORT", "KLINES_METRICS_ADDRESS", "KLINES_LOG"}
+SECRETS = {"REDIS_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}
+#: Read by Docker Compose itself.
+OF_COMPOSE = {"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
+
+
+def told() -> dict[str, str]:
+    """Every name of the example, set or commented out, with its value."""
+    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+
+
+def of_ours(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith(PREFIX)}
+
+
+def test_every_setting_is_in_the_example_with_its_default() -> None:
+    defaults = {PREFIX + field.name.upper(): field.default for field in fields(Settings)}
+    ours = of_ours(set(told())) - {"KLINES_IMAGE"}
+    assert set(defaults) <= ours
+    assert ours - set(defaults) <= COMING
+    for name, default in defaults.items():
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        assert told()[name] == shown, name
+
+
+def test_every_setting_of_the_readme_is_in_the_example() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    assert set(re.findall(r"KLINES_[A-Z_]+", table)) <= set(told())
+
+
+def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothing() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | set(re.findall(r"^  (KLINES_[A-Z_]+):$", text, re.MULTILINE))
+    assert taken <= set(told())
+    assert set(told()) - taken - of_ours(set(told())) == OF_COMPOSE
+    # What is not handed to containers they have another way.
+    own = {"KLINES_REDIS_URL", "KLINES_STORE_URL", "KLINES_METRICS_PORT", "KLINES_METRICS_ADDRESS"}
+    assert of_ours(set(told())) - taken == own
+
+
+def test_what_is_set_is_explained_above_it() -> None:
+    is_setting = re.compile(r"#?[A-Z][A-Z0-9_]*=").match
+    for block in re.split(r"\n\s*\n", EXAMPLE.read_text()):
+        assert not is_setting(block), block
+
+
+def test_no_secret_has_a_default() -> None:
+    assert {name for name in told() if told()[name] == "" and f"\n{name}=" in EXAMPLE.read_text()} == SECRETS
+    assert not re.search(r"\$\{(REDIS_PASSWORD|AWS_[A-Z]+_KEY[A-Z_]*|FLOWER_BASIC_AUTH):?-", compose_text())
+
+
+def compose_text() -> str:
+    return (ROOT / "compose.yaml").read_text()
+
+
+def test_an_env_is_made_once_with_other_secrets_each_time_and_for_its_owner_alone(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert make_env(EXAMPLE, one)
+    assert make_env(EXAMPLE, two)
+    first, second = dotenv_values(one), dotenv_values(two)
+    for name in SECRETS:
+        assert len(first[name] or "") >= 32
+        assert re.fullmatch(r"(klines:)?[0-9a-f]+", first[name] or "")
+        assert first[name] != second[name]
+    assert one.stat().st_mode & 0o777 == 0o600
+    before = one.read_text()
+    assert not make_env(EXAMPLE, one)
+    assert one.read_text() == before
+
+
+def test_an_env_made_of_the_example_leaves_every_setting_at_its_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_env(EXAMPLE, tmp_path / ".env")
+    for name in dotenv_values(tmp_path / ".env"):
+        monkeypatch.setenv(name, "kept")  # put back what loading the file sets
+    assert Settings.load({}, tmp_path / ".env") == Settings()
