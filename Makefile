@@ -13,14 +13,20 @@ AT_FLEET = $(if $(SERVED),$(COMPOSE) run --rm --no-deps -T worker klines,$(KLINE
 
 # DEMO=1 with any of `up down scale logs ps enqueue …`: a project of its own that asks the stand-in exchange.
 ifdef DEMO
+# Its own bucket and Redis even where .env names shared ones: what is made up never mixes with what is real.
 COMPOSE_PROJECT_NAME ?= klinefleet-demo
-COMPOSE_PROFILES := demo,$(COMPOSE_PROFILES)
-export COMPOSE_PROJECT_NAME COMPOSE_PROFILES
-export KLINES_SPOT_URL := http://exchange:8000
-export KLINES_UM_URL := http://exchange:8000
-export KLINES_CM_URL := http://exchange:8000
-export KLINES_ARCHIVE_URL := http://exchange:8000
-export KLINES_ARCHIVE_LIST_URL := http://exchange:8000/archive-list
+REDIS_HOST ?= redis
+S3_ENDPOINT_URL ?= http://s3:8333
+S3_BUCKET ?= demo
+COMMA := ,
+COMPOSE_PROFILES := demo$(addprefix $(COMMA),$(COMPOSE_PROFILES))
+KLINES_SPOT_URL := http://exchange:8000
+KLINES_UM_URL := http://exchange:8000
+KLINES_CM_URL := http://exchange:8000
+KLINES_ARCHIVE_URL := http://exchange:8000
+KLINES_ARCHIVE_LIST_URL := http://exchange:8000/archive-list
+export COMPOSE_PROJECT_NAME COMPOSE_PROFILES REDIS_HOST S3_ENDPOINT_URL S3_BUCKET KLINES_SPOT_URL KLINES_UM_URL \
+	KLINES_CM_URL KLINES_ARCHIVE_URL KLINES_ARCHIVE_LIST_URL
 endif
 
 MARKET ?= spot

@@ -82,11 +82,13 @@ def test_flower_asks_for_the_password_of_env(project: Project) -> None:
     url = f"http://{project.compose('port', 'flower', '5555').strip()}/api/workers"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url, timeout=10)
+    refused.value.close()
     assert refused.value.code == 401
     lines = (project.folder / ".env").read_text().splitlines()
     secret = next(line.partition("=")[2] for line in lines if line.startswith("FLOWER_BASIC_AUTH="))
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(secret.encode()).decode()}"})
-    assert urllib.request.urlopen(request, timeout=10).status == 200
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
 
 
 def test_a_symbol_year_through_four_workers_into_s3_equals_the_truth(project: Project) -> None:
