@@ -128,7 +128,7 @@ def test_eight_workers_and_two_again_under_way_lose_and_double_nothing(project: 
 
 def test_two_of_four_workers_killed_under_way_cost_no_kline(project: Project) -> None:
     project.make("scale", "WORKERS=4")
-    wanted = Wanted("spot", ("ADAUSDT", "XRPUSDT"), "2024-01-01", "2025-01-01")
+    wanted = Wanted("um", ("ETHUSDT", "SOLUSDT"), "2024-01-01", "2025-01-01")
     run = _under_way(project, wanted)
     for one in project.containers("worker")[:2]:
         docker("kill", "--signal", "KILL", one.id)
@@ -153,7 +153,7 @@ def test_redis_killed_under_way_costs_no_kline(project: Project) -> None:
 
 
 def test_a_fleet_that_is_stopped_under_way_ends_in_order_and_goes_on_where_it_was(project: Project) -> None:
-    wanted = Wanted("spot", ("DOGEUSDT",), "2024-01-01", "2025-01-01")
+    wanted = Wanted("cm", ("BTCUSD_PERP",), "2024-01-01", "2025-01-01")
     run = _under_way(project, wanted)
     stopped = [one.id for one in (*project.containers("worker"), *project.containers("compactor"))]
     began = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
 
 
 #: The compactor's only lane: the newest process of the `klines` command.
-_LANE = "for p in /proc/[0-9]*; do grep -q klines $p/cmdline 2>/dev/null && echo ${p#/proc/}; done | sort -n | tail -1"
+_LANE = "for p in /proc/[0-9]*; do grep -q [k]lines $p/cmdline 2>/dev/null && echo ${p#/proc/}; done | sort -n | tail -1"
 
 
 def _under_way(project: Project, wanted: Wanted) -> str:
