@@ -168,7 +168,7 @@ def test_a_fleet_that_is_stopped_under_way_ends_in_order_and_goes_on_where_it_wa
 
 def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: Project) -> None:
     compactor = project.containers("compactor")[0].id
-    lane = docker("exec", compactor, "sh", "-c", _LANE).strip()
+    lane = _lane(project, "compact")
     long_ago = f"{int(SILENT_S) + 60} seconds ago"
     docker("exec", compactor, "sh", "-c", f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet/alive/compact")
     _await_health(project, "unhealthy")
@@ -176,8 +176,10 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
     _await_health(project, "healthy")
 
 
-#: The compactor's only lane: the newest process of the `klines` command.
-_LANE = "for p in /proc/[0-9]*; do grep -q [k]lines $p/cmdline 2>/dev/null && echo ${p#/proc/}; done | sort -n | tail -1"
+def _lane(project: Project, queue: str) -> str:
+    """Return the process of the only lane of a queue, as its container numbers it."""
+    served = project.compose("exec", "-T", "redis", "redis-cli", "zrange", "klines:workers", "0", "-1").split()
+    return next(name.split("|")[-1] for name in reversed(served) if name.startswith(f"{queue}|"))
 
 
 def _under_way(project: Project, wanted: Wanted) -> str:

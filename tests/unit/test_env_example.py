@@ -18,7 +18,7 @@ EXAMPLE = ROOT / ".env.example"
 COMING = {"KLINES_METRICS_PORT", "KLINES_METRICS_ADDRESS", "KLINES_LOG"}
 SECRETS = {"REDIS_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}
 #: Read by Docker Compose itself.
-OF_COMPOSE = {"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
+OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
 
 def told() -> dict[str, str]:
@@ -46,7 +46,7 @@ def test_every_setting_of_the_readme_is_in_the_example() -> None:
 
 
 def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothing() -> None:
-    text = (ROOT / "compose.yaml").read_text()
+    text = compose_text()
     taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | set(re.findall(r"^  (KLINES_[A-Z_]+):$", text, re.MULTILINE))
     assert taken <= set(told())
     assert set(told()) - taken - of_ours(set(told())) == OF_COMPOSE
@@ -67,7 +67,7 @@ def test_no_secret_has_a_default() -> None:
 
 
 def compose_text() -> str:
-    return (ROOT / "compose.yaml").read_text()
+    return "\n".join(path.read_text() for path in (ROOT / "compose.yaml", ROOT / "deploy" / "compose.shared.yaml"))
 
 
 def test_an_env_is_made_once_with_other_secrets_each_time_and_for_its_owner_alone(tmp_path: Path) -> None:
