@@ -172,7 +172,7 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
     long_ago = f"{int(SILENT_S) + 60} seconds ago"
     docker("exec", compactor, "sh", "-c", f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet/alive/compact")
     _await_health(project, "unhealthy")
-    docker("exec", compactor, "kill", "-CONT", lane)
+    docker("exec", compactor, "sh", "-c", f"kill -CONT {lane}")
     _await_health(project, "healthy")
 
 
