@@ -118,7 +118,8 @@ def cancel(run: str) -> None:
 )
 def worker(queues: str | None, loglevel: str) -> None:
     """Work for every run until told to stop (Ctrl-C): one process per queue. Start more on any machine."""
-    from tasks.lanes import Crew, lanes_of
+    from tasks.crew import Crew
+    from tasks.lanes import lanes_of
 
     settings = Settings.load()
     lanes = lanes_of(queues)

@@ -18,7 +18,7 @@ from workers.errors import RequestError
 from workers.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from tasks.lanes import Crew
+    from tasks.crew import Crew
     from tasks.request import Request
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -17,7 +17,7 @@ from workers.settings import Settings
 from workers.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from tasks.lanes import Crew
+    from tasks.crew import Crew
 
 
 @contextmanager
@@ -42,7 +42,8 @@ def fleet(*, local: bool = False) -> Iterator[Toolbox]:
 @contextmanager
 def private_crew(tools: Toolbox, queues: list[str]) -> Iterator[Crew]:
     """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody could find them."""
-    from tasks.lanes import Crew, lanes_of
+    from tasks.crew import Crew
+    from tasks.lanes import lanes_of
 
     crew = Crew(replace(tools.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
     try:

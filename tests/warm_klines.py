@@ -21,7 +21,7 @@ from tests.processes import Process
 from workers.private_redis import die_with_parent
 
 #: All that a command imports, now or when it comes to it.
-IMPORTED = ("tasks.cli", "tasks.lanes", "tasks.summary", "tasks.watch", "polars", "fsspec.implementations.local")
+IMPORTED = ("tasks.cli", "tasks.crew", "tasks.summary", "tasks.watch", "polars", "fsspec.implementations.local")
 
 
 class WarmKlines(Process):

@@ -11,7 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tasks.lanes import LANES, Crew
+from tasks.crew import Crew
+from tasks.lanes import LANES
 from tests.unit.manifests import (
     OVERLAYS,
     ROOT,

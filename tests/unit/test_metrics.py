@@ -201,7 +201,7 @@ def test_names_are_told_apart() -> None:
 def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(tmp_path: Path) -> None:
     python(
         tmp_path,
-        "import sys, tasks.lanes, workers.lake.files, workers.binance.archive\n"
+        "import sys, tasks.crew, workers.lake.files, workers.binance.archive\n"
         "from workers import metrics\n"
         "metrics.RETRIES.add(source='rest', reason='BadAnswer')\n"
         "assert 'prometheus_client' not in sys.modules\n",
