@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import requests
 
-from tests.benchmarks.measure import ROUNDS, YEAR, YEAR_KLINES, fleet_at, median, show, timed
+from tests.benchmarks.measure import ROUNDS, YEAR, YEAR_KLINES, ColdFleet, fleet_at, median, show, timed
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
 from workers.lake import keys
 from workers.lake.footer import Footer, Origin
@@ -84,7 +84,7 @@ def planning_held() -> None:
             if kind == "S3":
                 store = stack.enter_context(ObjectStore(folder))
                 store_url, settings = "s3://bench", settings | store.env
-            fleet = Fleet(
+            fleet = ColdFleet(
                 folder, Exchange(folder, "--symbols", "600"), RedisServer(folder / "redis"), store_url, settings
             )
             stack.callback(fleet.close)
