@@ -78,5 +78,6 @@ def test_another_program_on_the_address_is_made_room_for(maker: Maker, weight: i
     fleet = model(maker, 5, weight=weight, workers=workers, foreign_per_minute=LIMIT // 4)
     fleet.run(minutes=6)
     ours = [w - LIMIT // 4 for w in full_minutes(fleet)[1:]]
+    assert fleet.books.refused == 0
     assert all(w <= LIMIT for w in full_minutes(fleet)[1:])
     assert min(ours) >= 0.97 * 0.75 * LIMIT

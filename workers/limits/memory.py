@@ -18,6 +18,7 @@ FOREIGN_MARGIN = 0.01
 PACE_MS = 1_000
 EDGE_SPARE = 0.25
 LATE_MS = 10_000
+DOUBTFUL = 1.25
 LOOK_AGAIN_MS = 3_000
 
 
@@ -109,12 +110,16 @@ class MemoryBudget:
 
         places = 0 if place == minute or MINUTE_MS - begins_in > LATE_MS else count.reserved
         full = math.floor(min(limit * (1 - RESERVE) - self._used(count), limit * self._share / 1000 - count.spent))
-        left = math.floor(full - self._others(count, limit) - places)
+        seen, paced = _others_in(count)
+        is_doubtful = paced > pool.foreign * DOUBTFUL + limit * FOREIGN_MARGIN
+        looks_ahead = begins_in // LOOK_AGAIN_MS if is_doubtful else 0
+        left = math.floor(full - self._others(seen, paced, limit) - weight * looks_ahead - places)
         spare = limit * EDGE_SPARE + weight
         following = self._count(minute + 1)
         unspent = limit * self._share / 1000 - following.spent - following.reserved - count.flying
-        is_kept = left < weight <= full - places and begins_in > LOOK_AGAIN_MS
-        looks = is_kept and now - pool.looked >= LOOK_AGAIN_MS
+        unseen = paced * (self._latest(now) - minute * MINUTE_MS - count.at) / MINUTE_MS + limit * FOREIGN_MARGIN
+        is_kept = left < weight <= full - places - unseen and begins_in > LOOK_AGAIN_MS
+        looks = is_kept and is_doubtful and now - pool.looked >= LOOK_AGAIN_MS
         if certain or not knows_clock or min(left, unspent) >= spare:
             if weight <= left or looks:
                 count.spent += weight
@@ -134,8 +139,7 @@ class MemoryBudget:
         following.reserved += weight
         return Wait(begins_in, minute + 1)
 
-    def _others(self, count: _Count, limit: int) -> float:
-        seen, paced = _others_in(count)
+    def _others(self, seen: int, paced: float, limit: int) -> float:
         expected = max(self._pool.foreign, paced)
         return max(0.0, expected - seen) + limit * FOREIGN_MARGIN if expected > 0 else 0.0
 

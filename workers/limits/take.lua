@@ -8,6 +8,7 @@
 
 local weight, share, place, probe_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local rtt = pool.rtt or 300
+local DOUBTFUL = 1.25        -- a pace of others so many times the last minute's is doubted
 local LOOK_AGAIN_MS = 3000   -- how often one call looks whether others use the weight that is kept for them
 
 local function wait_for(ms, kept, closed)
@@ -29,9 +30,13 @@ if is_probe and now < (pool.probe or 0) then return wait_for(math.min(rtt, pool.
 
 -- What others will still spend in this minute: as much as in the last one, or at the pace seen so far.
 local seen, paced = others_in(count)
-local expected = math.max(pool.foreign or 0, paced)
+local foreign = pool.foreign or 0
+local expected = math.max(foreign, paced)
 local others = 0
 if expected > 0 then others = math.max(0, expected - seen) + limit * FOREIGN_MARGIN end
+-- A pace far beyond the last minute's is doubtful: a few seldom calls will show it better. Room is kept for them.
+local is_doubtful = paced > foreign * DOUBTFUL + limit * FOREIGN_MARGIN
+if is_doubtful then others = others + weight * math.floor(begins_in / LOOK_AGAIN_MS) end
 
 local places = count.reserved
 if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
@@ -44,9 +49,10 @@ local following = count_of(minute + 1)
 local spare = limit * EDGE_SPARE + weight
 local edge = left >= spare and limit * share / 1000 - following.spent - following.reserved - count.flying >= spare
 
--- Weight that is kept for others: a call now and then finds out whether they use it, else nobody would know.
-local kept = weight > left and weight <= full - places and begins_in > LOOK_AGAIN_MS
-local looks = kept and now - (pool.looked or 0) >= LOOK_AGAIN_MS
+-- Where that keeps us from asking, nobody would ever know whether they use it: one call now and then finds out.
+local unseen = paced * (latest() - minute * 60000 - count.at) / 60000 + limit * FOREIGN_MARGIN
+local kept = weight > left and weight <= full - places - unseen and begins_in > LOOK_AGAIN_MS
+local looks = kept and is_doubtful and now - (pool.looked or 0) >= LOOK_AGAIN_MS
 
 if certain or edge or not knows_clock then
   if weight <= left or looks then
