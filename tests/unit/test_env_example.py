@@ -14,8 +14,6 @@ from tests.harness import ROOT
 from workers.settings import PREFIX, Settings
 
 EXAMPLE = ROOT / ".env.example"
-#: Settings that come with the metrics and the log.
-COMING = {"KLINES_METRICS_PORT", "KLINES_METRICS_ADDRESS", "KLINES_LOG"}
 SECRETS = {"REDIS_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}
 #: Read by Docker Compose itself.
 OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
@@ -33,8 +31,7 @@ def of_ours(names: set[str]) -> set[str]:
 def test_every_setting_is_in_the_example_with_its_default() -> None:
     defaults = {PREFIX + field.name.upper(): field.default for field in fields(Settings)}
     ours = of_ours(set(told())) - {"KLINES_IMAGE"}
-    assert set(defaults) <= ours
-    assert ours - set(defaults) <= COMING
+    assert set(defaults) == ours
     for name, default in defaults.items():
         shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
         assert told()[name] == shown, name
