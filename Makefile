@@ -8,7 +8,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 
 # Where workers of compose.yaml run here, `enqueue status cancel flower` go to them; else to the fleet of .venv.
 SERVED = $(eval SERVED := $$(shell $(COMPOSE) ps --services --filter status=running 2>/dev/null | grep -x worker))$(SERVED)
-HERE = $(if $(SERVED),,install)
+READY = @$(if $(SERVED),true,$(MAKE) --no-print-directory install)
 AT_FLEET = $(if $(SERVED),$(COMPOSE) run --rm --no-deps -T worker klines,$(KLINES))
 
 # DEMO=1 with any of `up down scale logs ps enqueue …`: a project of its own that asks the stand-in exchange.
@@ -42,8 +42,6 @@ REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE
 
 .PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify \
 	worker flower status cancel lock clean
-# For prerequisites that depend on what runs: looked at when a target is made, not at every `make`.
-.SECONDEXPANSION:
 
 help:  ## Print this table
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -100,7 +98,8 @@ logs:  ## Follow its logs (SERVICE=worker for one)
 ps:  ## Show its containers
 	@$(COMPOSE) ps
 
-enqueue: $$(HERE)  ## Hand the request to the fleet, print the run's id and return
+enqueue:  ## Hand the request to the fleet, print the run's id and return
+	$(READY)
 	$(AT_FLEET) download --detach $(REQUEST)
 
 catalog: install  ## Make the catalog of every symbol that MARKET has or had
@@ -112,13 +111,16 @@ verify: install  ## Fetch again what the archive has published anew of the serie
 worker: install  ## Work for the fleet until Ctrl-C
 	$(KLINES) worker
 
-flower: $$(HERE)  ## Watch tasks and workers at http://127.0.0.1:5555
+flower:  ## Watch tasks and workers at http://127.0.0.1:5555
+	$(READY)
 	$(if $(SERVED),@echo "Flower: http://$$($(COMPOSE) port flower 5555), user and password: FLOWER_BASIC_AUTH in .env",$(KLINES) flower)
 
-status: $$(HERE)  ## Tell how runs stand (RUN=… for one)
+status:  ## Tell how runs stand (RUN=… for one)
+	$(READY)
 	$(AT_FLEET) status $(RUN)
 
-cancel: $$(HERE)  ## End a run (RUN=…)
+cancel:  ## End a run (RUN=…)
+	$(READY)
 	$(AT_FLEET) cancel $(RUN)
 
 lock:  ## Write deploy/requirements.lock anew (needs uv)
