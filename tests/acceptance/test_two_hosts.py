@@ -143,13 +143,3 @@ def test_workers_on_two_hosts_finish_one_run_together(fleet: Fleet) -> None:
     assert min(shares) > 0.25, f"one host did nearly all: {shares}"
     assert not fleet.exchange.overspent()
     WANTED.assert_nothing_is_missing(fleet)
-
-
-def test_a_host_that_vanishes_costs_no_kline(fleet: Fleet) -> None:
-    command = fleet.start("download", "--json", *WANTED.arguments)
-    until("both hosts are at work", lambda: len({m["address"] for m in fleet.exchange.books()["minutes"]}) > 1)
-    fleet.workers[1].kill_tree()
-    done = command.result(60)
-    assert done.returncode == 0, done.stderr + fleet.log()
-    WANTED.assert_held(fleet)
-    assert not fleet.exchange.overspent()
