@@ -52,6 +52,7 @@ class Toolbox:
         self.slots = Slots(settings.slots)
         self.gate = Gate(settings.slots)
         self._clients: dict[Market, RestClient] = {}
+        self._budgets: dict[Pool, RedisBudget] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -132,7 +133,11 @@ class Toolbox:
 
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""
-        return RedisBudget(self.redis, pool, self.settings.egress, share=self.settings.weight_share)
+        if pool not in self._budgets:
+            # Kept: making one hashes its scripts, which at every call would be a tenth of what a call costs.
+            share = self.settings.weight_share
+            self._budgets[pool] = RedisBudget(self.redis, pool, self.settings.egress, share=share)
+        return self._budgets[pool]
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
         """Return the pool's budgets at all public addresses by which workers go out, or else at our own."""
