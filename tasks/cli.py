@@ -147,8 +147,9 @@ def beat() -> None:
 
     with fleet() as tools:
         choose.check_redis(tools)
-        connect(tools.settings)
-    log_to_stderr("INFO")
+        settings = tools.settings
+    connect(settings)
+    log_to_stderr("INFO", settings.log)
     beat()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -12,6 +13,8 @@ from workers.app import app
 from workers.liveness import Alive
 from workers.model import Market
 from workers.queues import PLAN
+
+logger = logging.getLogger(__name__)
 
 #: Longest sleep between two looks at the clock, seconds; each is a sign of life.
 LOOK_S = 20
@@ -59,6 +62,7 @@ def beat() -> None:
     service = Service(app, scheduler_cls=Clock, max_interval=LOOK_S)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    logger.info("the clock runs: %s", ", ".join(schedule()))
     service.start()
 
 

@@ -44,6 +44,7 @@ def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fl
 
 def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
     fleet.redis.stop()
+    # Away for longer than the lanes' loops need to notice: only real time is that long.
     time.sleep(1)
     fleet.redis.start()
     until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))

@@ -44,12 +44,14 @@ def test_every_market_has_its_own_minute_and_a_task_that_exists() -> None:
 def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: Callable[..., Fleet]) -> None:
     fleet = fleet_of()
     with Process() as beat:
-        beat.spawn([str(KLINES), "beat"], fleet.env, fleet.folder / "beat.log")
+        log = fleet.folder / "beat.log"
+        beat.spawn([str(KLINES), "beat"], fleet.env | {"KLINES_LOG": "text"}, log)
         assert beat.process
         until("it gives a sign of life", (alive_folder() / "beat").exists)
         beat.process.send_signal(signal.SIGTERM)
         assert beat.process.wait(10) == 0
     assert not (alive_folder() / "beat").exists()
+    assert " info    the clock runs: catalog of spot, " in log.read_text(), "the form that was asked for, and no other"
 
 
 def _let_a_day_pass(clock: Clock) -> None:
