@@ -77,7 +77,7 @@ format: install  ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## Measure the figures of the README (about half an hour; ONLY=name for one)
+bench: install  ## Measure the figures of the README (about three quarters of an hour; ONLY=name for one)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 download: install  ## Fetch REQUEST variables with a private worker, and wait
