@@ -140,6 +140,7 @@ def test_workers_on_two_hosts_finish_one_run_together(fleet: Fleet) -> None:
     WANTED.assert_held(fleet)
     calls = [minute["address"] for minute in fleet.exchange.books()["minutes"] for _ in range(minute["calls"])]
     shares = [calls.count(f"{network}.2") / len(calls) for network in HOSTS.values()]
-    assert min(shares) > 0.25, f"one host did nearly all: {shares}"
+    # Some twenty windows of nine calls: who takes how many is up to the machine, but none may stand by.
+    assert min(shares) > 0.05, f"one host did nearly all: {shares}"
     assert not fleet.exchange.overspent()
     WANTED.assert_nothing_is_missing(fleet)
