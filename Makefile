@@ -124,7 +124,7 @@ cancel:  ## End a run (RUN=…)
 	$(AT_FLEET) cancel $(RUN)
 
 lock:  ## Write deploy/requirements.lock anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-annotate \
+	uv pip compile --universal --python-version 3.11 --extra read --extra dev --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --quiet pyproject.toml --output-file deploy/requirements.lock
 
 clean:  ## Remove .venv and caches; the lake in ./data stays

@@ -11,7 +11,8 @@ from workers import spans
 from workers.binance.archive_files import has_daily
 from workers.binance.markets import page_count
 from workers.lake.parquet import merge, moments
-from workers.model import DAY_MS, Block, Interval, Kind, Series, Source, Span, Window
+from workers.lake.proof import gaps_in
+from workers.model import DAY_MS, Block, Kind, Series, Source, Span, Window
 from workers.schema import SCHEMAS, time_column
 from workers.sources import Policy, days_of
 from workers.windows import windows
@@ -43,19 +44,7 @@ def missing_in(series: Series, version: Version) -> list[Span]:
 
     A row that opened off its minute stands for that minute.
     """
-    interval = series.interval
-    if not interval.is_grid:
-        return []
-    times = version.rows[time_column(series.kind)].dt.timestamp("ms")
-    wanted = _opens(interval, version.span)
-    if interval in (Interval.MO1, Interval.W1):
-        had = times
-    else:
-        had = times - times % interval.step_ms
-        if had.n_unique() == wanted.len() and had.first() == wanted.first() and had.last() == wanted.last():
-            return []
-    gone = wanted.filter(~wanted.is_in(had.implode()))
-    return spans.union(Span(at, interval.advance(at, 1)).clip(version.span) for at in gone)
+    return gaps_in(series, version.rows, version.span)
 
 
 def doubts(block: Block, versions: Sequence[Version], held: pl.DataFrame, policy: Policy) -> list[Window]:
@@ -154,15 +143,6 @@ def _disputed_spans(series: Series, versions: Sequence[Version], held: pl.DataFr
     step_ms = series.interval.step_ms if series.interval.is_grid else 60_000
     times = disputed[time_column(series.kind)].dt.timestamp("ms").unique()
     return spans.union(Span(at, at + step_ms) for at in times)
-
-
-def _opens(interval: Interval, span: Span) -> pl.Series:
-    """Return the open times that the calendar has in `span`."""
-    first = interval.ceil(span.start_ms)
-    if interval is not Interval.MO1:
-        return pl.int_range(first, span.end_ms, interval.step_ms, eager=True)
-    count = interval.opens(span.start_ms, span.end_ms)
-    return pl.Series([interval.advance(first, n) for n in range(count)], dtype=pl.Int64)
 
 
 def _joined(series: Series, several: Iterable[Span]) -> list[Span]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +21,7 @@ from workers.lake import keys
 from workers.lake.files import Changed, Entry, Files, FolderFiles, open_files
 from workers.lake.footer import Footer, footer_in
 from workers.lake.parquet import Partitions, decode, encode, merge
+from workers.lake.proof import prove
 from workers.model import MINUTE_MS, Kind, Span
 from workers.schema import SCHEMAS
 
@@ -67,11 +69,13 @@ def test_the_same_rows_give_the_same_bytes_whatever_way_they_came(tmp_path: Path
         for part in order:
             put(Partitions(files), minutes(part * 30, part * 30 + 30))
         bodies.add(files.read(KEY))
-    whole = encode(frame(opens(minutes(0, 120))), Footer((minutes(0, 120),)))
+    rows, proved = frame(opens(minutes(0, 120))), Footer((minutes(0, 120),))
+    proved = replace(proved, proof=prove(MINUTES, rows, proved.covered))
+    whole = encode(rows, proved)
     assert bodies == {whole}
-    assert encode(decode(whole), Footer((minutes(0, 120),))) == whole
+    assert encode(decode(whole), proved) == whole
     pieces = pl.concat([frame(opens(minutes(n, n + 1))) for n in range(120)], rechunk=False)
-    assert encode(pieces, Footer((minutes(0, 120),))) == whole
+    assert encode(pieces, proved) == whole
 
 
 def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: Files) -> None:

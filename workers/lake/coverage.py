@@ -101,7 +101,7 @@ class Memory:
                 for key, etag, footer in self._run(asked, [self._store, *batch]):
                     if etags[key] == etag:
                         found[key] = Footer.of(json.loads(footer))
-        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             logger.warning("coverage: what was remembered in %s cannot be read: %s", self._path, error)
         return found
 

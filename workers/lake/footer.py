@@ -1,6 +1,7 @@
 """What a partition's own footer tells: the time it covers and where its rows came from, committed with the rows.
 
 A minute inside the covered time that has no row is the exchange's own gap; a minute outside has not been asked for.
+What the rows are proved by stands there too (`proof.py`), where this version of the fleet wrote them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from workers import spans
 from workers.errors import PartitionDamaged
+from workers.lake.proof import Proof
 from workers.model import Source, Span
 
-#: The footer's entries: JSON lists of [start ms, end ms), and of [source, start ms, end ms, ETag, content], UTC.
-COVERAGE_KEY, SOURCES_KEY = "klinefleet.covered", "klinefleet.sources"
+#: The footer's entries: JSON lists of [start ms, end ms), and of [source, start ms, end ms, ETag, content], UTC; and
+#: {rows, checksum, gaps}, the last a list of [start ms, end ms) or null.
+COVERAGE_KEY, SOURCES_KEY, PROOF_KEY = "klinefleet.covered", "klinefleet.sources", "klinefleet.proof"
 
 #: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
 _TAIL_BYTES = 1 << 15
@@ -40,16 +44,19 @@ class Footer:
 
     covered: tuple[Span, ...] = ()
     origins: tuple[Origin, ...] = ()
+    proof: Proof | None = None
+    """What the rows were when they were written; None in a partition of an earlier version."""
 
     def joined(self, covered: Iterable[Span], origins: Iterable[Origin]) -> Footer:
-        """Return the footer with newer rows added: where both tell a span's origin, the newer one stands."""
+        """Return the footer with newer rows added, unproved: where both tell a span's origin, the newer one stands."""
         return Footer(tuple(spans.union([*self.covered, *covered])), tuple(_overlaid(self.origins, origins)))
 
     def metadata(self) -> dict[str, str]:
         """Return it as Parquet keeps it."""
         covered = [[span.start_ms, span.end_ms] for span in self.covered]
         origins = [[o.source, o.span.start_ms, o.span.end_ms, o.etag, o.content] for o in self.origins]
-        return {COVERAGE_KEY: json.dumps(covered), SOURCES_KEY: json.dumps(origins)}
+        told = {COVERAGE_KEY: json.dumps(covered), SOURCES_KEY: json.dumps(origins)}
+        return told if self.proof is None else {**told, PROOF_KEY: json.dumps(_plain(self.proof))}
 
     @classmethod
     def of(cls, metadata: dict[str, str]) -> Footer:
@@ -59,14 +66,14 @@ class Footer:
             Origin(Span(start_ms, end_ms), Source(source), etag, content)
             for source, start_ms, end_ms, etag, content in json.loads(metadata.get(SOURCES_KEY, "[]"))
         )
-        return cls(tuple(covered), tuple(origins))
+        return cls(tuple(covered), tuple(origins), _proof(json.loads(metadata.get(PROOF_KEY, "null"))))
 
 
 def footer_in(body: bytes) -> Footer:
     """Return a partition's footer, from its bytes or from their end."""
     try:
         return Footer.of(pl.read_parquet_metadata(io.BytesIO(body)))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError, KeyError) as error:
         raise PartitionDamaged(f"a partition's footer does not decode: {error}; it was left as it is") from error
 
 
@@ -82,6 +89,18 @@ def footer_of(tail: Callable[[int], bytes | None], key: str) -> Footer:
         body = tail(footer_bytes) or b""
     # The reader looks for the magic at both ends; rows are not needed.
     return footer_in(body if body.startswith(_MAGIC) else _MAGIC + body)
+
+
+def _plain(proof: Proof) -> dict[str, Any]:
+    gaps = None if proof.gaps is None else [[span.start_ms, span.end_ms] for span in proof.gaps]
+    return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps}
+
+
+def _proof(told: Any) -> Proof | None:
+    if told is None:
+        return None
+    gaps = None if told["gaps"] is None else tuple(Span(*pair) for pair in told["gaps"])
+    return Proof(int(told["rows"]), str(told["checksum"]), gaps)
 
 
 def _overlaid(held: Iterable[Origin], new: Iterable[Origin]) -> list[Origin]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from workers.errors import PartitionDamaged, Unproved
 from workers.lake import keys
 from workers.lake.files import Changed, Files
 from workers.lake.footer import Footer, Origin, footer_in
+from workers.lake.proof import prove
 from workers.model import Kind, Series, Span
 from workers.schema import SCHEMAS, time_column
 
@@ -62,7 +63,8 @@ class Partitions:
             body = self._files.read(key) if etag else None
             held = decode(body) if body else SCHEMAS[series.kind].to_frame()
             merged = merge(series.kind, held, rows)
-            encoded = encode(merged, (footer_in(body) if body else Footer()).joined(covered, origins))
+            footer = (footer_in(body) if body else Footer()).joined(covered, origins)
+            encoded = encode(merged, replace(footer, proof=prove(series, merged, footer.covered)))
             if encoded == body:
                 done = unsure.get(encoded, Merged())
                 return Merged(gained + done.gained, changed + done.changed)

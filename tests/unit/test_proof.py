@@ -1,0 +1,57 @@
+"""A partition's proof tells every changed value, every lost row and every gap that was the exchange's own."""
+
+from __future__ import annotations
+
+import struct
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.klines import MINUTES, frame, minutes, opens
+from workers.lake import proof
+from workers.lake.footer import Footer
+from workers.lake.proof import Proof, checksum, prove
+
+TEN = minutes(0, 10)
+ROWS = frame(opens(TEN))
+
+
+def flipped(value: float, bit: int) -> float:
+    number = struct.unpack("<Q", struct.pack("<d", value))[0] ^ (1 << bit)
+    changed: float = struct.unpack("<d", struct.pack("<Q", number))[0]
+    return changed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["open", "high", "low", "close", "volume"]), st.integers(0, 9), st.integers(0, 63))
+def test_no_bit_of_a_value_can_change_unseen(column: str, row: int, bit: int) -> None:
+    values = ROWS[column].to_list()
+    values[row] = flipped(values[row], bit)
+    assert checksum(ROWS.with_columns(pl.Series(column, values, dtype=pl.Float64))) != checksum(ROWS)
+
+
+def test_rows_in_another_order_have_another_checksum() -> None:
+    assert checksum(ROWS.reverse()) != checksum(ROWS)
+
+
+def test_the_checksum_is_the_same_for_ever() -> None:
+    rows = pl.DataFrame({"a": [1.5, None, -0.0], "n": [1, 2, None]}, schema={"a": pl.Float64, "n": pl.Int64})
+    assert checksum(rows) == "ee92c695c1f3b18c"
+
+
+def test_the_exchanges_own_gaps_are_told_and_time_that_was_not_asked_for_is_none() -> None:
+    rows = frame([*opens(minutes(0, 3)), *opens(minutes(5, 10))])
+    assert prove(MINUTES, rows, [TEN]) == Proof(8, checksum(rows), (minutes(3, 5),))
+    assert prove(MINUTES, rows, [minutes(0, 3), minutes(5, 10)]).gaps == ()
+
+
+def test_more_gaps_than_a_footer_tells_are_not_told_in_part() -> None:
+    rows = frame([opens(minutes(n, n + 1))[0] for n in range(0, 4 * proof.MOST_GAPS, 2)])
+    assert prove(MINUTES, rows, [minutes(0, 4 * proof.MOST_GAPS)]).gaps is None
+
+
+def test_a_proof_survives_the_way_through_the_footer() -> None:
+    for proved in (prove(MINUTES, ROWS, [minutes(0, 12)]), Proof(1, "0" * 16, None), None):
+        told = Footer((TEN,), (), proved)
+        assert Footer.of(told.metadata()) == told

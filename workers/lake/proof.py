@@ -1,0 +1,86 @@
+"""What a partition's rows are proved by: how many there are, a checksum of their values, and the exchange's own gaps.
+
+Compaction writes it into the footer with the rows. Whoever reads the partition later can tell a minute that the
+exchange never had from one that was lost since, and a value that was flipped on a disk from the one that was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from workers import spans
+from workers.model import Interval, Series, Span
+from workers.schema import time_column
+
+#: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
+MOST_GAPS = 1_000
+
+#: What stands for a value that is null: the bits of a NaN that no exchange sends.
+_NULL_BITS = 0x7FF8_DEAD_BEEF_0001
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was true of a partition's rows when they were written."""
+
+    rows: int
+    checksum: str
+    gaps: tuple[Span, ...] | None
+    """The parts of the covered time in which the calendar has rows and the exchange had none; None: too many."""
+
+
+def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
+    """Return the proof of a partition's rows and the time that they cover."""
+    gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
+    return Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
+
+
+def checksum(rows: pl.DataFrame) -> str:
+    """Return 16 hex digits that change with every bit of every value, and with the order of rows.
+
+    For each column the 64 bits of its values, each times an odd number that its row gives, are summed modulo 2**64:
+    arithmetic that every version of every library does alike. Names and sums go through SHA-256.
+    """
+    odd = pl.int_range(pl.len(), dtype=pl.UInt64) * 2 + 1
+    sums = rows.select((_bits(name, dtype) * odd).sum() for name, dtype in rows.schema.items())
+    told = ",".join(f"{name}={value}" for name, value in zip(sums.columns, sums.row(0), strict=True))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
+    """Return the parts of `span` in which the calendar has rows and there are none, oldest first.
+
+    A row that opened off its minute stands for that minute. Events have no calendar, and so no gaps.
+    """
+    interval = series.interval
+    if not interval.is_grid:
+        return []
+    times = rows[time_column(series.kind)].dt.timestamp("ms")
+    times = times.filter((times >= span.start_ms) & (times < span.end_ms))
+    wanted = _opens(interval, span)
+    if interval in (Interval.MO1, Interval.W1):
+        had = times
+    else:
+        had = times - times % interval.step_ms
+        if had.n_unique() == wanted.len() and had.first() == wanted.first() and had.last() == wanted.last():
+            return []
+    gone = wanted.filter(~wanted.is_in(had.implode()))
+    return spans.union(Span(at, interval.advance(at, 1)).clip(span) for at in gone)
+
+
+def _bits(name: str, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name) if dtype == pl.Float64 else pl.col(name).to_physical()
+    return column.reinterpret(dtype=pl.UInt64).fill_null(_NULL_BITS)
+
+
+def _opens(interval: Interval, span: Span) -> pl.Series:
+    """Return the open times that the calendar has in `span`."""
+    first = interval.ceil(span.start_ms)
+    if interval is not Interval.MO1:
+        return pl.int_range(first, span.end_ms, interval.step_ms, eager=True)
+    count = interval.opens(span.start_ms, span.end_ms)
+    return pl.Series([interval.advance(first, n) for n in range(count)], dtype=pl.Int64)
