@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tasks.request import SETTLE_MS, Request
 from tasks.symbols import Wish, choose_symbols
-from workers.binance.markets import check_interval, check_kind, pool_of
+from workers import words
+from workers.binance.markets import pool_of
 from workers.errors import FleetError, RequestError, StoreFault
 from workers.heart import living
-from workers.model import CANDLE_INTERVALS, Interval, Kind, Market, iso, utc_ms
+from workers.model import Interval, Kind, Market, iso, utc_ms
 from workers.private_redis import answers
 from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from workers.sources import Mode
@@ -22,32 +24,20 @@ FIRST_MS = utc_ms(2017)
 
 def market_of(text: str) -> Market:
     """Return the market of this name."""
-    try:
-        return Market(text.lower())
-    except ValueError:
-        raise RequestError(f"no market {text!r}; there are {', '.join(Market)}; nothing was queued") from None
+    with _refusing():
+        return words.market_of(text)
 
 
 def kind_of(market: Market, text: str) -> Kind:
     """Return the kind of this name, where the market has it."""
-    known = {kind.lower(): kind for kind in Kind}
-    if text.lower() not in known:
-        raise RequestError(f"no kind {text!r}; there are {', '.join(Kind)}; nothing was queued")
-    check_kind(market, known[text.lower()])
-    return known[text.lower()]
+    with _refusing():
+        return words.kind_of(market, text)
 
 
 def interval_of(market: Market, kind: Kind, text: str | None) -> Interval:
     """Return the interval of this name, where the market has it; for events, which have none, what stands for it."""
-    if kind is Kind.FUNDING:
-        if text is not None:
-            raise RequestError(f"kind {kind} has no interval, so --interval {text} makes no sense; nothing was queued")
-        return Interval.EVENTS
-    text = Interval.M1 if text is None else text
-    if text not in CANDLE_INTERVALS:
-        raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was queued")
-    check_interval(market, Interval(text))
-    return Interval(text)
+    with _refusing():
+        return words.interval_of(market, kind, text)
 
 
 def mode_of(text: str) -> Mode:
@@ -60,13 +50,8 @@ def mode_of(text: str) -> Mode:
 
 def moment_of(name: str, text: str) -> int:
     """Return a date or a time in ms; what tells no zone is UTC."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestError(
-            f"{name} {text!r} is no date like 2024-01-31 or 2024-01-31T12:00; nothing was queued"
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    with _refusing():
+        return words.moment_of(name, text)
 
 
 def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) -> tuple[int, int]:
@@ -144,6 +129,15 @@ def shown(url: str) -> str:
     """Return a URL without the password in it."""
     head, at, tail = url.rpartition("@")
     return f"{head.partition('://')[0]}://***@{tail}" if at else url
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say of a word that makes no sense that nothing came of it."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{error}; nothing was queued") from None
 
 
 def _say(text: str) -> None:

@@ -24,11 +24,19 @@ FleetError
     ├── Unproved             what was read back is not what was written
         │   └── PartitionDamaged     a partition in the lake does not decode
     ├── Failed               a task's work failed for good and stands on its run's books
+    ├── RangeNotHeld         the lake does not hold all of the time that was to be read
     ├── SettingsError        a setting is out of its range
     └── RequestError         the user asked for something that makes no sense
+        └── UnknownSymbol        nobody knows the symbol: not the catalog, not the lake
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.model import Span
 
 
 class FleetError(Exception):
@@ -149,9 +157,21 @@ class Failed(Terminal):
     """A task's work failed for good. Raised last, when all is noted: Celery's events and so Flower then say so too."""
 
 
+class RangeNotHeld(Terminal):
+    """The lake does not hold all of the time that was to be read; `missing` has the spans of each symbol."""
+
+    def __init__(self, message: str, *, missing: Mapping[str, list[Span]]) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
 class SettingsError(Terminal):
     """A setting is out of its range; nothing was started."""
 
 
 class RequestError(Terminal):
     """The user asked for something that makes no sense; nothing was queued."""
+
+
+class UnknownSymbol(RequestError):
+    """Nobody knows the symbol: not the market's catalog, and the lake holds nothing of it."""

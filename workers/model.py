@@ -229,6 +229,19 @@ class Window:
         return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
 
 
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle as back-testers take it; `timestamp` is its open time, UTC."""
+
+    symbol: str
+    timestamp: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
 def checked_symbol(text: str) -> str:
     """Return the symbol in the exchange's capitals; RequestError where it could not be one."""
     symbol = text.strip().upper()

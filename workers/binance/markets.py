@@ -113,13 +113,13 @@ def pool_of(market: Market, kind: Kind) -> Pool:
 def check_kind(market: Market, kind: Kind) -> None:
     """Raise RequestError where the market has no such series."""
     if market is Market.SPOT and kind is not Kind.KLINES:
-        raise RequestError(f"market {market} has no {kind}; nothing was queued")
+        raise RequestError(f"market {market} has no {kind}")
 
 
 def check_interval(market: Market, interval: Interval) -> None:
     """Raise RequestError where the market has no such candles."""
     if interval not in RULES[market].intervals:
-        raise RequestError(f"market {market} has no interval {interval}; nothing was queued")
+        raise RequestError(f"market {market} has no interval {interval}")
 
 
 def _rows_of_page(rules: Rules, interval: Interval) -> int:
