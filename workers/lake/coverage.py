@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -58,7 +58,10 @@ class Coverage:
 
     def footers(self, folder: str) -> dict[str, Footer]:
         """Return the footers of the partitions below a folder, by key."""
-        partitions = self._partitions(folder)
+        return self.footers_of(self._partitions(folder), lambda: self._partitions(folder))
+
+    def footers_of(self, partitions: list[Entry], again: Callable[[], Iterable[Entry]]) -> dict[str, Footer]:
+        """Return the footers of these partitions, by key; `again` lists them once more."""
         known = self._memory.recall(partitions)
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
@@ -68,7 +71,7 @@ class Coverage:
             read = [self._read(entry) for entry in unknown]
         if unknown:
             # A partition that was replaced between the listing and the reading must not be remembered as the old one.
-            still = set(self._partitions(folder))
+            still = set(again())
             self._memory.keep((entry, footer) for entry, footer in zip(unknown, read, strict=True) if entry in still)
         return known | {entry.key: footer for entry, footer in zip(unknown, read, strict=True)}
 

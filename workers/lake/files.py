@@ -94,6 +94,10 @@ class Files:
         for key in keys:
             self._try("delete", key, partial(_none_if_missing, self._remove, self._path(key)))
 
+    def address(self, key: str) -> str:
+        """Return where other programs find the object: a path, or s3://bucket/key."""
+        return self._path(key)
+
     def check_writable(self) -> None:
         """Raise StoreFault where nothing can be written."""
         key = f"raw/.writable-{uuid.uuid4().hex}"
@@ -190,6 +194,9 @@ class ObjectFiles(Files):
 
     def _put(self, path: str, body: bytes) -> None:
         self._fs.pipe_file(path, body, chunksize=_ONE_PUT_BYTES)
+
+    def address(self, key: str) -> str:
+        return f"s3://{self._path(key)}"
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
         condition = {"IfMatch": replaces} if replaces else {"IfNoneMatch": "*"}

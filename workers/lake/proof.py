@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from workers import spans
+from workers.lake.grid import Grid
 from workers.model import Interval, Series, Span
 from workers.schema import time_column
 
@@ -61,7 +62,7 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
         return []
     times = rows[time_column(series.kind)].dt.timestamp("ms")
     times = times.filter((times >= span.start_ms) & (times < span.end_ms))
-    wanted = _opens(interval, span)
+    wanted = Grid.of(interval).opens(span)
     if interval in (Interval.MO1, Interval.W1):
         had = times
     else:
@@ -75,12 +76,3 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
 def _bits(name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name) if dtype == pl.Float64 else pl.col(name).to_physical()
     return column.reinterpret(dtype=pl.UInt64).fill_null(_NULL_BITS)
-
-
-def _opens(interval: Interval, span: Span) -> pl.Series:
-    """Return the open times that the calendar has in `span`."""
-    first = interval.ceil(span.start_ms)
-    if interval is not Interval.MO1:
-        return pl.int_range(first, span.end_ms, interval.step_ms, eager=True)
-    count = interval.opens(span.start_ms, span.end_ms)
-    return pl.Series([interval.advance(first, n) for n in range(count)], dtype=pl.Int64)

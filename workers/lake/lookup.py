@@ -1,0 +1,208 @@
+"""What of a wanted time the lake holds, what it lacks, and where each part of it comes from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from workers import spans
+from workers.errors import RangeNotHeld, RequestError, UnknownSymbol
+from workers.lake import keys
+from workers.lake.catalog import Catalogs
+from workers.lake.coverage import Coverage
+from workers.lake.files import Files
+from workers.lake.footer import Footer
+from workers.lake.months import MonthReader, Months
+from workers.model import Kind, Series, Source, Span
+from workers.threads import Threads
+from workers.windows import missing
+
+#: Series that are looked up at once.
+_LOOKERS = 16
+#: Missing spans that an error names.
+_NAMED = 3
+#: Footers remembered by one reader, by version.
+_MOST_FOOTERS = 20_000
+
+CACHE, LAKE, FETCHED = "cache", "lake", "fetched"
+
+
+class Fetcher(Protocol):
+    """Has a fleet fetch what is missing."""
+
+    def life(self, series: Series) -> Span:
+        """Return the time in which the series can have closed candles, as far as the exchange tells."""
+        ...
+
+    def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
+        """Return when all of it is in the lake; FleetError where some of it could not be fetched."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The time that is wanted, ms UTC; None is where what there is begins or ends, at `now_ms` at the latest."""
+
+    start_ms: int | None
+    end_ms: int | None
+    now_ms: int
+
+    @property
+    def longest(self) -> Span:
+        return self.within(Span(0, self.now_ms))
+
+    def within(self, known: Span) -> Span:
+        """Return the wanted time where what there is begins and ends as `known` does."""
+        start_ms = known.start_ms if self.start_ms is None else self.start_ms
+        return Span(start_ms, known.end_ms if self.end_ms is None else min(self.end_ms, self.now_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Whence:
+    """Where the rows of a span come from: `held` is cache, lake or fetched (just now), `source` who told them."""
+
+    symbol: str
+    span: Span
+    held: str
+    source: Source | None
+
+    def __str__(self) -> str:
+        of = f" ({self.source})" if self.source else ""
+        return f"{self.symbol} {self.span}: {self.held}{of}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is read of one series: `months` has the span, `held` the parts of it that are held."""
+
+    months: Months
+    held: tuple[Span, ...]
+    footers: Mapping[str, Footer]
+    fetched: tuple[Span, ...] = ()
+
+    @property
+    def series(self) -> Series:
+        return self.months.series
+
+
+class Lookup:
+    """Finds what is held. `fetcher` is whoever may be asked for more."""
+
+    def __init__(
+        self, files: Files, months: MonthReader, coverage: Coverage, catalogs: Catalogs, fetcher: Fetcher | None
+    ) -> None:
+        self._files = files
+        self._months = months
+        self._coverage = coverage
+        self._catalogs = catalogs
+        self._fetcher = fetcher
+        self._footers: dict[str, tuple[str, Footer]] = {}
+
+    def find(self, several: Sequence[Series], wanted: Wanted, *, partial: bool) -> list[Part]:
+        """Return what is held of some series.
+
+        UnknownSymbol where nobody knows one; RangeNotHeld where something is missing, unless a part will do.
+        """
+        parts = self._parts(several, wanted)
+        lacking = {part.series: lacks for part in parts if (lacks := self._lacks(part))}
+        if lacking and not partial:
+            _refuse(lacking)
+        return parts
+
+    def fetch(self, several: Sequence[Series], wanted: Wanted, *, partial: bool) -> list[Part]:
+        """Return what is held of some series once the fleet has fetched what was missing."""
+        if self._fetcher is None:
+            raise RequestError("fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read")
+        lives = {series: wanted.within(self._fetcher.life(series)) for series in several}
+        lacking = {s: lacks for s, span in lives.items() if (lacks := missing(s, self._part(s, span).held, span))}
+        if lacking:
+            self._fetcher.fetch(lacking)
+        parts = [
+            replace(self._part(series, span), fetched=tuple(lacking.get(series, ()))) for series, span in lives.items()
+        ]
+        still = {part.series: lacks for part in parts if (lacks := missing(part.series, part.held, part.months.span))}
+        if still and not partial:
+            _refuse(still)
+        return parts
+
+    def life(self, series: Series) -> Span | None:
+        """Return the time in which the series can have candles, as the lake's catalog has it; None: it does not say."""
+        catalog = self._catalogs.newest(series.market) if series.kind is Kind.KLINES else None
+        entry = catalog.get(series.symbol) if catalog else None
+        return entry.life if entry else None
+
+    def whence(self, part: Part) -> Iterator[Whence]:
+        """Yield where the rows of a part come from, oldest first."""
+        for entry in part.months.entries:
+            held = CACHE if self._months.is_cached(entry) else LAKE
+            footer = part.footers[entry.key]
+            known = [(origin.span.clip(part.months.span), origin.source) for origin in footer.origins]
+            told = [(span, source) for span, source in known if not span.is_empty]
+            covered = spans.clip(footer.covered, part.months.span)
+            untold = (gap for span in covered for gap in spans.gaps([of for of, _ in told], span))
+            for span, source in sorted([*told, *((gap, None) for gap in untold)], key=lambda found: found[0]):
+                new = any(not span.clip(fetched).is_empty for fetched in part.fetched)
+                yield Whence(part.series.symbol, span, FETCHED if new else held, source)
+
+    def _parts(self, several: Sequence[Series], wanted: Wanted) -> list[Part]:
+        if len(several) == 1:
+            return [self._part(several[0], wanted)]
+        with Threads(_LOOKERS, thread_name_prefix="lookup") as lookers:
+            return list(lookers.map(lambda series: self._part(series, wanted), several))
+
+    def _part(self, series: Series, wanted: Wanted | Span) -> Part:
+        asked = wanted if isinstance(wanted, Span) else wanted.longest
+        months = self._months.list(series, asked)
+        footers = self._footers_of(months)
+        covered = spans.clip(spans.union(span for footer in footers.values() for span in footer.covered), asked)
+        if covered and isinstance(wanted, Wanted):
+            asked = wanted.within(Span(covered[0].start_ms, covered[-1].end_ms))
+        return Part(Months(series, asked, months.entries), tuple(covered), footers)
+
+    def _footers_of(self, months: Months) -> dict[str, Footer]:
+        known = {entry.key: self._footers.get(entry.key) for entry in months.entries}
+        new = [entry for entry in months.entries if (found := known[entry.key]) is None or found[0] != entry.etag]
+        if new:
+            read = self._coverage.footers_of(new, lambda: self._months.list(months.series, months.span).entries)
+            if len(self._footers) + len(new) > _MOST_FOOTERS:
+                self._footers = {}
+            self._footers |= {entry.key: (entry.etag, read[entry.key]) for entry in new}
+            known |= {entry.key: self._footers[entry.key] for entry in new}
+        return {key: found[1] for key, found in known.items() if found}
+
+    def _lacks(self, part: Part) -> list[Span]:
+        """Return what is missing: before a symbol's listing and after its end, as the catalog has them, nothing is."""
+        series, span = part.series, part.months.span
+        if not missing(series, part.held, span):
+            return []
+        life = self.life(series)
+        if life is None and not part.months.entries:
+            self._check_known(series)
+        return missing(series, part.held, span.clip(life) if life else span)
+
+    def _check_known(self, series: Series) -> None:
+        """Raise UnknownSymbol where the lake holds nothing of a symbol that no catalog has."""
+        folder = keys.group_folder("lake", series.market, series.kind, series.interval)
+        symbols = sorted({keys.symbol_of(entry.key) or "" for entry in self._files.list(folder)})
+        if series.symbol not in symbols:
+            near = difflib.get_close_matches(series.symbol, symbols, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"{len(symbols):,} other symbols are there."
+            raise UnknownSymbol(f"the lake holds nothing of {series}; {hint} Nothing was read")
+
+
+def _refuse(lacking: Mapping[Series, list[Span]]) -> None:
+    told = [f"{series} lacks {_named(lacks)}" for series, lacks in lacking.items()]
+    more = f" and {len(told) - _NAMED:,} series more" if len(told) > _NAMED else ""
+    raise RangeNotHeld(
+        f"the lake does not hold all of it: {'; '.join(told[:_NAMED])}{more}. Nothing was read; `klines download` "
+        "fetches it, partial=True reads what is there",
+        missing={series.symbol: lacks for series, lacks in lacking.items()},
+    )
+
+
+def _named(lacks: Iterable[Span]) -> str:
+    several = [str(span) for span in lacks]
+    more = f" and {len(several) - _NAMED:,} spans more" if len(several) > _NAMED else ""
+    return ", ".join(several[:_NAMED]) + more
