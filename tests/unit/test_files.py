@@ -307,6 +307,12 @@ class Failing:
         return call
 
 
+class ThroughItsFileSystem(FolderFiles):
+    """A folder that is listed through its file system too, so that a listing can be made to fail."""
+
+    _find = Files._find
+
+
 Verb = Callable[[Files], Any]
 VERBS: dict[str, Verb] = {
     "read": lambda f: f.read("a/1"),
@@ -322,7 +328,7 @@ BROKEN = OSError(errno.EIO, "the disk is tired")
 def failing(folder: Path, error: BaseException, times: int) -> tuple[Files, Failing, list[float]]:
     open_files(str(folder)).put("a/1", b"one")
     fs, slept = Failing(error, times), []
-    return FolderFiles(fs, str(folder), sleep=slept.append), fs, slept
+    return ThroughItsFileSystem(fs, str(folder), sleep=slept.append), fs, slept
 
 
 @pytest.mark.parametrize("verb", VERBS)

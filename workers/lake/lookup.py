@@ -156,10 +156,12 @@ class Lookup:
         asked = wanted if isinstance(wanted, Span) else wanted.longest
         months = self._months.list(series, asked)
         footers = self._footers_of(months)
-        covered = spans.clip(spans.union(span for footer in footers.values() for span in footer.covered), asked)
+        known = spans.union(span for footer in footers.values() for span in footer.covered)
+        covered = spans.clip(known, asked)
         if covered and isinstance(wanted, Wanted):
-            asked = wanted.within(Span(covered[0].start_ms, covered[-1].end_ms))
-        return Part(Months(series, asked, months.entries), tuple(covered), footers)
+            asked = wanted.within(_hull(covered))
+        held = _hull(known) if known else None
+        return Part(Months(series, asked, months.entries, held), tuple(covered), footers)
 
     def _footers_of(self, months: Months) -> dict[str, Footer]:
         known = {entry.key: self._footers.get(entry.key) for entry in months.entries}
@@ -200,6 +202,10 @@ def _refuse(lacking: Mapping[Series, list[Span]]) -> None:
         "fetches it, partial=True reads what is there",
         missing={series.symbol: lacks for series, lacks in lacking.items()},
     )
+
+
+def _hull(several: Sequence[Span]) -> Span:
+    return Span(several[0].start_ms, several[-1].end_ms)
 
 
 def _named(lacks: Iterable[Span]) -> str:

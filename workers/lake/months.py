@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import polars as pl
 
@@ -19,7 +19,7 @@ from workers.lake import keys
 from workers.lake.cache import ArrowCache
 from workers.lake.files import Entry, Files
 from workers.lake.parquet import decode
-from workers.model import Block, Kind, Series, Span
+from workers.model import Interval, Kind, Series, Span, utc_ms
 from workers.schema import MOMENT, SCHEMAS, time_column
 from workers.threads import Threads
 
@@ -40,12 +40,20 @@ class Months:
     series: Series
     span: Span
     entries: tuple[Entry, ...]
+    held: Span | None = None
+    """Outside of which they have no rows, as far as is known."""
+
+    def is_cut(self, entry: Entry) -> bool:
+        """Return whether a partition may have rows outside the span."""
+        rows = _bounds(entry)
+        rows = rows.clip(self.held) if self.held else rows
+        return rows.start_ms < self.span.start_ms or self.span.end_ms < rows.end_ms
 
     def within(self, span: Span) -> Months:
         """Return what of it lies in a span."""
         part = self.span.clip(span)
-        touched = (entry for entry in self.entries if not _bounds(self.series, entry).clip(part).is_empty)
-        return Months(self.series, part, tuple(touched))
+        touched = (entry for entry in self.entries if not _bounds(entry).clip(part).is_empty)
+        return replace(self, span=part, entries=tuple(touched))
 
     def batches(self) -> Iterator[Months]:
         """Yield them some at a time, each with its part of the span."""
@@ -54,12 +62,12 @@ class Months:
         for entry in self.entries:
             is_much = sum(held.size for held in batch) + entry.size > _TOGETHER_BYTES
             if batch and (is_much or len(batch) == _TOGETHER):
-                end_ms = _bounds(self.series, entry).start_ms
-                yield Months(self.series, Span(start_ms, end_ms), tuple(batch))
+                end_ms = _bounds(entry).start_ms
+                yield replace(self, span=Span(start_ms, end_ms), entries=tuple(batch))
                 batch, start_ms = [], end_ms
             batch.append(entry)
         if batch:
-            yield Months(self.series, Span(start_ms, self.span.end_ms), tuple(batch))
+            yield replace(self, span=Span(start_ms, self.span.end_ms), entries=tuple(batch))
 
 
 class MonthReader:
@@ -73,7 +81,7 @@ class MonthReader:
     def list(self, series: Series, span: Span) -> Months:
         """Return the partitions of a series that the span touches."""
         listed = [entry for entry in self._files.list(keys.series_folder("lake", series)) if keys.month_of(entry.key)]
-        touched = (entry for entry in listed if not _bounds(series, entry).clip(span).is_empty)
+        touched = (entry for entry in listed if not _bounds(entry).clip(span).is_empty)
         return Months(series, span, tuple(touched))
 
     def query(self, months: Months, query: Query) -> Iterator[pl.DataFrame]:
@@ -105,36 +113,32 @@ class MonthReader:
             months = now
         now = self.list(months.series, months.span)
         whole = [self._whole(entry, months.series.kind) for entry in now.entries]
-        return query(self._within(now, _concat(months.series.kind, whole).lazy())).collect()
+        rows = _concat(months.series.kind, whole).lazy()
+        return query(_between(months.series.kind, rows, months.span)).collect()
 
     def _scan(self, months: Months) -> pl.LazyFrame:
         """Return the rows of the span, unread; from the cache what it has."""
-        parts: list[pl.LazyFrame] = []
-        unread: list[str] = []
+        kind, parts, unread = months.series.kind, list[pl.LazyFrame](), list[str]()
         for entry in months.entries:
             kept = self._cache.get(self._store, entry) if self._cache else None
-            if kept is None:
+            if kept is None and not months.is_cut(entry):
                 unread.append(self._files.address(entry.key))
-            else:
-                parts += [self._open(unread)] if unread else []
-                parts.append(kept.lazy())
-                unread = []
-        parts += [self._open(unread)] if unread else []
+                continue
+            parts += [self._open(kind, unread)] if unread else []
+            rows = self._open(kind, [self._files.address(entry.key)]) if kept is None else kept.lazy()
+            parts.append(_between(kind, rows, months.span) if months.is_cut(entry) else rows)
+            unread = []
+        parts += [self._open(kind, unread)] if unread else []
         if not parts:
-            return SCHEMAS[months.series.kind].to_frame().lazy()
-        return self._within(months, parts[0] if len(parts) == 1 else pl.concat(parts))
+            return SCHEMAS[kind].to_frame().lazy()
+        return parts[0] if len(parts) == 1 else pl.concat(parts)
 
-    def _open(self, addresses: Sequence[str]) -> pl.LazyFrame:
-        return pl.scan_parquet(list(addresses), glob=False, hive_partitioning=False, storage_options=self._options)
-
-    def _within(self, months: Months, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the rows of the span; no row is looked at where the partitions hold no others."""
-        span, time = months.span, pl.col(time_column(months.series.kind))
-        if months.entries and span.start_ms > _bounds(months.series, months.entries[0]).start_ms:
-            rows = rows.filter(time >= _moment(span.start_ms))
-        if months.entries and span.end_ms < _bounds(months.series, months.entries[-1]).end_ms:
-            rows = rows.filter(time < _moment(span.end_ms))
-        return rows
+    def _open(self, kind: Kind, addresses: Sequence[str]) -> pl.LazyFrame:
+        # With the schema told, Polars need not open a file before it knows what is wanted of it.
+        options = self._options
+        return pl.scan_parquet(
+            list(addresses), schema=SCHEMAS[kind], glob=False, hive_partitioning=False, storage_options=options
+        )
 
     def _kept(self, months: Months, cache: ArrowCache) -> pl.DataFrame:
         """Return the rows of the span from the cache, which has all of them afterwards."""
@@ -179,6 +183,12 @@ def _concat(kind: Kind, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(parts, rechunk=False) if parts else SCHEMAS[kind].to_frame()
 
 
+def _between(kind: Kind, rows: pl.LazyFrame, span: Span) -> pl.LazyFrame:
+    """Return the rows of the span."""
+    time = pl.col(time_column(kind))
+    return rows.filter((time >= _moment(span.start_ms)) & (time < _moment(span.end_ms)))
+
+
 def _cut(kind: Kind, rows: pl.DataFrame, span: Span) -> pl.DataFrame:
     """Return the rows of the span, without copying any."""
     times = rows[time_column(kind)].to_physical()
@@ -190,6 +200,12 @@ def _moment(ms: int) -> pl.Expr:
     return pl.lit(ms, dtype=pl.Int64).cast(MOMENT)
 
 
-def _bounds(series: Series, entry: Entry) -> Span:
+def _bounds(entry: Entry) -> Span:
     """Return the month that a partition is of."""
-    return Block(series, keys.month_of(entry.key) or "").span
+    return _month(keys.month_of(entry.key) or "")
+
+
+@cache
+def _month(month: str) -> Span:
+    start_ms = utc_ms(int(month[:4]), int(month[5:]))
+    return Span(start_ms, Interval.MO1.advance(start_ms, 1))

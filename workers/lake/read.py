@@ -117,8 +117,9 @@ class Reader:
             lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") > 100).collect()
         """
         asked, _ = self._ask(market, symbols, interval, start, end, kind, partial, fetch)
-        rows = register_io_source(self._source(asked), schema=asked.schema, explain_name="klinefleet")
-        return rows if columns is None else rows.select(_checked(columns, asked.schema))
+        names = _checked(asked.schema.names() if columns is None else columns, asked.schema)
+        schema = {name: asked.schema[name] for name in names}
+        return register_io_source(self._source(asked, names), schema=schema, explain_name="klinefleet")
 
     def read(
         self,
@@ -239,7 +240,7 @@ class Reader:
         return self._last, shape
 
     def _source(
-        self, asked: _Asked
+        self, asked: _Asked, names: list[str]
     ) -> Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]:
         """Return what Polars calls to have the rows, with the columns and the filter that the query needs."""
 
@@ -247,9 +248,9 @@ class Reader:
             columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
         ) -> Iterator[pl.DataFrame]:
             for part in asked.parts:
-                query = functools.partial(
-                    _queried, part.series.symbol if asked.is_list else None, columns, predicate, most
-                )
+                symbol = part.series.symbol if asked.is_list else None
+                wanted = names if columns is None else columns
+                query = functools.partial(_queried, symbol, wanted, predicate, most)
                 for frame in self._months.query(part.months, query):
                     yield frame
                     most = None if most is None else most - frame.height
@@ -280,13 +281,13 @@ class Reader:
 
 
 def _queried(
-    symbol: str | None, columns: list[str] | None, predicate: pl.Expr | None, most: int | None, rows: pl.LazyFrame
+    symbol: str | None, columns: list[str], predicate: pl.Expr | None, most: int | None, rows: pl.LazyFrame
 ) -> pl.LazyFrame:
     """Return what a query needs of one series' rows."""
     if symbol is not None:
         rows = rows.select(pl.lit(symbol).alias(SYMBOL), pl.all())
     rows = rows if predicate is None else rows.filter(predicate)
-    rows = rows if columns is None else rows.select(columns)
+    rows = rows.select(columns)
     return rows if most is None else rows.head(most)
 
 
