@@ -69,12 +69,12 @@ class Footer:
         return cls(tuple(covered), tuple(origins), _proof(json.loads(metadata.get(PROOF_KEY, "null"))))
 
 
-def footer_in(body: bytes) -> Footer:
+def footer_in(body: bytes, key: str = "a partition") -> Footer:
     """Return a partition's footer, from its bytes or from their end."""
     try:
         return Footer.of(pl.read_parquet_metadata(io.BytesIO(body)))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError, KeyError) as error:
-        raise PartitionDamaged(f"a partition's footer does not decode: {error}; it was left as it is") from error
+        raise PartitionDamaged(f"{key}: its footer does not decode: {error}; it was left as it is") from error
 
 
 def footer_of(tail: Callable[[int], bytes | None], key: str) -> Footer:
@@ -88,7 +88,7 @@ def footer_of(tail: Callable[[int], bytes | None], key: str) -> Footer:
     if footer_bytes > len(body):
         body = tail(footer_bytes) or b""
     # The reader looks for the magic at both ends; rows are not needed.
-    return footer_in(body if body.startswith(_MAGIC) else _MAGIC + body)
+    return footer_in(body if body.startswith(_MAGIC) else _MAGIC + body, key)
 
 
 def _plain(proof: Proof) -> dict[str, Any]:

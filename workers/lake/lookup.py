@@ -115,7 +115,8 @@ class Lookup:
         """Return what is held of some series once the fleet has fetched what was missing."""
         if self._fetcher is None:
             raise RequestError("fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read")
-        lives = {series: wanted.within(self._fetcher.life(series)) for series in several}
+        lives = {series: self._fetcher.life(series) for series in several}
+        lives = {series: wanted.within(life).clip(life) for series, life in lives.items()}
         lacking = {s: lacks for s, span in lives.items() if (lacks := missing(s, self._part(s, span).held, span))}
         if lacking:
             self._fetcher.fetch(lacking)

@@ -160,10 +160,7 @@ class MonthReader:
         body = self._files.read(entry.key)
         if body is None:
             return SCHEMAS[kind].to_frame()
-        try:
-            rows = decode(body)
-        except PartitionDamaged as error:
-            raise PartitionDamaged(f"{entry.key}: {error}") from error
+        rows = decode(body, entry.key)
         if rows.schema != SCHEMAS[kind]:
             raise PartitionDamaged(f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is")
         return rows

@@ -46,7 +46,7 @@ class Partitions:
     def rows(self, series: Series, month: str) -> pl.DataFrame:
         """Return the rows that the month's partition holds; none where there is no partition."""
         body = self._files.read(keys.partition(series, month))
-        return decode(body) if body else SCHEMAS[series.kind].to_frame()
+        return decode(body, keys.partition(series, month)) if body else SCHEMAS[series.kind].to_frame()
 
     def merge(
         self, series: Series, month: str, rows: pl.DataFrame, covered: Iterable[Span], origins: Iterable[Origin] = ()
@@ -61,9 +61,9 @@ class Partitions:
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
-            held = decode(body) if body else SCHEMAS[series.kind].to_frame()
+            held = decode(body, key) if body else SCHEMAS[series.kind].to_frame()
             merged = merge(series.kind, held, rows)
-            footer = (footer_in(body) if body else Footer()).joined(covered, origins)
+            footer = (footer_in(body, key) if body else Footer()).joined(covered, origins)
             encoded = encode(merged, replace(footer, proof=prove(series, merged, footer.covered)))
             if encoded == body:
                 done = unsure.get(encoded, Merged())
@@ -108,12 +108,12 @@ def encode(rows: pl.DataFrame, footer: Footer) -> bytes:
     return buffer.getvalue()
 
 
-def decode(body: bytes) -> pl.DataFrame:
+def decode(body: bytes, key: str = "a partition") -> pl.DataFrame:
     """Return a partition's rows; PartitionDamaged where they do not decode."""
     try:
         return pl.read_parquet(body)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise PartitionDamaged(f"a partition does not decode: {error}; it was left as it is") from error
+        raise PartitionDamaged(f"{key}: it does not decode: {error}; it was left as it is") from error
 
 
 def moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:

@@ -1,0 +1,58 @@
+"""Small lakes for tests of reading: series of known rows, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from workers.clock import HandClock
+from workers.lake.files import open_files
+from workers.lake.footer import Origin
+from workers.lake.parquet import Partitions
+from workers.lake.read import Reader
+from workers.model import Interval, Kind, Market, Series, Source, Span, months_of, utc_ms
+from workers.schema import MOMENT, SCHEMAS, time_column
+
+#: The readers of tests live in March 2024.
+NOW_MS = utc_ms(2024, 3, 15)
+
+
+def series(symbol: str = "BTCUSDT", market: Market = Market.USD_M, interval: Interval = Interval.M1) -> Series:
+    return Series(market, Kind.KLINES, interval, symbol)
+
+
+def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -> pl.DataFrame:
+    """Candles at these open times, ms; every value tells time, column and salt."""
+    opened = pl.Series("open_time", list(times), dtype=pl.Int64)
+    minute = (opened // 1000 % 1_000_003).cast(pl.Float64) + salt
+    columns: dict[str, pl.Series] = {"open_time": opened.cast(MOMENT)}
+    for place, (name, dtype) in enumerate(SCHEMAS[Kind.KLINES].items()):
+        if dtype == pl.Float64:
+            columns[name] = minute * 10 + place
+    columns["high"], columns["low"] = columns["high"] + 100, columns["low"] - 100
+    columns["close_time"] = (opened + step_ms - 1).cast(MOMENT)
+    columns["count"] = (opened // step_ms % 97).cast(pl.Int64)
+    return pl.DataFrame(columns).select(SCHEMAS[Kind.KLINES].names())
+
+
+def hold(store: Path | str, of: Series, rows: pl.DataFrame, covered: Sequence[Span]) -> None:
+    """Put rows and the time that they cover into a lake."""
+    partitions, times = Partitions(open_files(str(store))), rows[time_column(of.kind)].dt.timestamp("ms")
+    for span in covered:
+        for month, bounds in months_of(span):
+            part = bounds.clip(span)
+            held = rows.filter((times >= part.start_ms) & (times < part.end_ms))
+            partitions.merge(of, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)])
+
+
+def hold_all(store: Path | str, of: Series, span: Span, *, salt: float = 0.0) -> pl.DataFrame:
+    """Put every candle of a span into a lake, and return them."""
+    rows = rows_at(range(span.start_ms, span.end_ms, of.interval.step_ms), step_ms=of.interval.step_ms, salt=salt)
+    hold(store, of, rows, [span])
+    return rows
+
+
+def reader(store: Path | str, now_ms: int = NOW_MS) -> Reader:
+    return Reader(str(store), cache=False, clock=HandClock(now_ms))
