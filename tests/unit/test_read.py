@@ -175,7 +175,7 @@ def test_time_before_the_listing_and_after_the_end_is_not_missing(store: Path, h
 
 
 def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl.DataFrame) -> None:
-    with pytest.raises(UnknownSymbol, match="holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT?"):
+    with pytest.raises(UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"):
         reader(store).read("um", "BTCUSD", "1h", "2024-01-01")
     with pytest.raises(UnknownSymbol, match="1 other symbols are there"):
         reader(store).read("um", "XYZ", "1h")
