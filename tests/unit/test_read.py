@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -320,3 +321,47 @@ def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
 def test_a_reader_without_a_fleet_says_how_to_get_one(store: Path, held: pl.DataFrame) -> None:
     with pytest.raises(RequestError, match=r"tasks\.notebook\.reader"):
         reader(store).read("um", "BTCUSDT", "1h", fetch=True)
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.DataFrame) -> None:
+    """Polars opens a file more than once: between two looks it may have become another."""
+    lake, readings = reader(store), list[pl.DataFrame]()
+    newer: list[pl.DataFrame] = []
+
+    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
+        readings.append(rows)
+        if len(readings) == 1:
+            newer.append(hold_all(store, hours(), TWO_MONTHS, salt=0.25))
+        return rows
+
+    months = lake._months.list(hours(), TWO_MONTHS)
+    [read] = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    assert len(readings) == 2
+    assert_frame_equal(read, newer[0])
+
+
+def test_what_is_replaced_at_every_look_is_read_in_one_piece(store: Path, held: pl.DataFrame) -> None:
+    lake, salts = reader(store), itertools.count(1)
+
+    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
+        hold_all(store, hours(), TWO_MONTHS, salt=next(salts) / 8)
+        return rows
+
+    months = lake._months.list(hours(), TWO_MONTHS)
+    [read] = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    assert next(salts) == 5, "three looks, and the one that cannot fail"
+    assert read["open_time"].to_list() == held["open_time"].to_list()
+    assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, "rows of two versions"
+
+
+def test_a_long_series_is_read_some_partitions_at_a_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    years = hold_all(store, hours(), Span(utc_ms(2022), MARCH))
+    monkeypatch.setattr("workers.lake.months._TOGETHER", 5)
+    lake = reader(store)
+    months = lake._months.list(hours(), Span(utc_ms(2022, 1, 15), utc_ms(2024, 2, 15)))
+    batches = list(months.batches())
+    assert [len(batch.entries) for batch in batches] == [5, 5, 5, 5, 5, 1]
+    assert all(one.span.end_ms == other.span.start_ms for one, other in itertools.pairwise(batches))
+    wanted = between(years, utc_ms(2022, 1, 15), utc_ms(2024, 2, 15))
+    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15"), wanted)
+    assert_frame_equal(lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(), wanted[:4000])

@@ -252,7 +252,7 @@ class Reader:
                 wanted = names if columns is None else columns
                 query = functools.partial(_queried, symbol, wanted, predicate, most)
                 for frame in self._months.query(part.months, query):
-                    yield frame
+                    yield frame if most is None else frame.head(most)
                     most = None if most is None else most - frame.height
                     if most is not None and most <= 0:
                         return
