@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,3 +17,25 @@ class Threads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return super().submit(copy_context().run, fn, *args, **kwargs)
+
+
+def in_turn(jobs: Iterable[Callable[[], T]], most: int) -> Iterator[T]:
+    """Yield what the jobs return, in their order, while at most `most` of them run or wait to be taken."""
+    jobs = iter(jobs)
+    begun = list(islice(jobs, 2))
+    if len(begun) < 2 or most == 1:
+        # Nobody to share the time with.
+        yield from (job() for job in chain(begun, jobs))
+        return
+    with Threads(most, thread_name_prefix="job") as threads:
+        running: deque[Future[T]] = deque()
+        try:
+            for job in chain(begun, jobs):
+                running.append(threads.submit(job))
+                if len(running) == most:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for left in running:
+                left.cancel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import addresses, archive, rest
+from tests.benchmarks import addresses, archive, reading, rest
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -18,6 +18,9 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "archive_year": archive.archive_year,
     "archive_cores": archive.archive_cores,
     "planning_held": archive.planning_held,
+    "reading": reading.reading,
+    "fifty_days": reading.fifty_days,
+    "eight_years": reading.eight_years,
     "budget": rest.budget,
     "budget_4_workers": lambda: rest.budget(workers=4),
     "budget_foreign": lambda: rest.budget(foreign=600),

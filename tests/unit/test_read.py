@@ -335,7 +335,7 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.D
         return rows
 
     months = lake._months.list(hours(), TWO_MONTHS)
-    [read] = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
     assert len(readings) == 2
     assert_frame_equal(read, newer[0])
 
@@ -348,7 +348,7 @@ def test_what_is_replaced_at_every_look_is_read_in_one_piece(store: Path, held: 
         return rows
 
     months = lake._months.list(hours(), TWO_MONTHS)
-    [read] = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
     assert next(salts) == 5, "three looks, and the one that cannot fail"
     assert read["open_time"].to_list() == held["open_time"].to_list()
     assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, "rows of two versions"

@@ -25,8 +25,8 @@ from workers.threads import Threads
 
 #: Times that Polars reads partitions while others replace them, before each is read in one piece.
 _TRIES = 3
-#: Partitions that are read in one go: so much of a long series is in memory at once, before it is compressed.
-_TOGETHER, _TOGETHER_BYTES = 48, 64 * 2**20
+#: Partitions that are read in one go, and their bytes: of a long series so much is in memory at once.
+_TOGETHER, _TOGETHER_BYTES = 48, 32 * 2**20
 #: Objects that are fetched at once.
 _FETCHERS = 16
 
@@ -56,7 +56,7 @@ class Months:
         return replace(self, span=part, entries=tuple(touched))
 
     def batches(self) -> Iterator[Months]:
-        """Yield them some at a time, each with its part of the span."""
+        """Yield them some at a time, at least once, each with its part of the span."""
         batch: list[Entry] = []
         start_ms = self.span.start_ms
         for entry in self.entries:
@@ -66,8 +66,7 @@ class Months:
                 yield replace(self, span=Span(start_ms, end_ms), entries=tuple(batch))
                 batch, start_ms = [], end_ms
             batch.append(entry)
-        if batch:
-            yield replace(self, span=Span(start_ms, self.span.end_ms), entries=tuple(batch))
+        yield replace(self, span=Span(start_ms, self.span.end_ms), entries=tuple(batch))
 
 
 class MonthReader:
@@ -84,24 +83,8 @@ class MonthReader:
         touched = (entry for entry in listed if not _bounds(entry).clip(span).is_empty)
         return Months(series, span, tuple(touched))
 
-    def query(self, months: Months, query: Query) -> Iterator[pl.DataFrame]:
-        """Yield what `query` makes of the rows in the span, some partitions at a time."""
-        for batch in months.batches():
-            yield self._queried(batch, query)
-
-    def rows(self, months: Months, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Yield the rows in the span, some partitions at a time; by way of the cache, if there is one."""
-        if self._cache is None:
-            yield from self.query(months, lambda rows: rows.select(columns))
-        else:
-            for batch in months.batches():
-                yield self._kept(batch, self._cache).select(columns)
-
-    def is_cached(self, entry: Entry) -> bool:
-        """Return whether the cache has this version of a partition."""
-        return self._cache is not None and self._cache.has(self._store, entry)
-
-    def _queried(self, months: Months, query: Query) -> pl.DataFrame:
+    def query(self, months: Months, query: Query) -> pl.DataFrame:
+        """Return what `query` makes of the rows in the span."""
         for _ in range(_TRIES):
             try:
                 read = query(self._scan(months)).collect()
@@ -115,6 +98,16 @@ class MonthReader:
         whole = [self._whole(entry, months.series.kind) for entry in now.entries]
         rows = _concat(months.series.kind, whole).lazy()
         return query(_between(months.series.kind, rows, months.span)).collect()
+
+    def rows(self, months: Months, columns: Sequence[str]) -> pl.DataFrame:
+        """Return the rows in the span; by way of the cache, if there is one."""
+        if self._cache is None:
+            return self.query(months, lambda rows: rows.select(columns))
+        return self._kept(months, self._cache).select(columns)
+
+    def is_cached(self, entry: Entry) -> bool:
+        """Return whether the cache has this version of a partition."""
+        return self._cache is not None and self._cache.has(self._store, entry)
 
     def _scan(self, months: Months) -> pl.LazyFrame:
         """Return the rows of the span, unread; from the cache what it has."""
@@ -152,8 +145,8 @@ class MonthReader:
             still = set(self.list(months.series, months.span).entries)
             found |= {e: cache.keep(self._store, e, rows) if e in still else rows for e, rows in read.items()}
             cache.make_room()
-        rows = [rows for rows in found.values() if rows is not None]
-        return _concat(kind, [_cut(kind, part, months.span) for part in rows])
+        kept = [(entry, rows) for entry, rows in found.items() if rows is not None]
+        return _concat(kind, [_cut(kind, rows, months.span) if months.is_cut(entry) else rows for entry, rows in kept])
 
     def _whole(self, entry: Entry, kind: Kind) -> pl.DataFrame:
         """Return a partition's rows, read in one piece; none where it has just gone."""

@@ -9,6 +9,7 @@ year = lake.read("um", "BTCUSDT", "1m", "2024-01-01", "2025-01-01")
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,9 +29,12 @@ from workers.lake.resample import MADE_UP, Shape
 from workers.model import Candle, Kind, Series, Span, checked_symbol, months_of
 from workers.schema import SCHEMAS, time_column
 from workers.settings import Settings
+from workers.threads import in_turn
 from workers.words import Moment, interval_of, kind_of, market_of, moment_of
 
 SYMBOL = "symbol"
+#: Batches of partitions that are read at once or wait to be taken.
+_AT_ONCE = 4
 _CANDLE = ("open_time", "open", "high", "low", "close", "volume")
 Fill = Literal["forward"]
 
@@ -58,6 +62,23 @@ class _Asked:
         """The columns of the rows: with `symbol` where a list of symbols was given."""
         symbol = {SYMBOL: pl.String()} if self.is_list else {}
         return pl.Schema({**symbol, **SCHEMAS[self.kind]})
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What a query needs of one series' rows; `symbol` where they have to name it."""
+
+    symbol: str | None
+    columns: list[str]
+    predicate: pl.Expr | None
+    most: int | None
+
+    def __call__(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        if self.symbol is not None:
+            rows = rows.select(pl.lit(self.symbol).alias(SYMBOL), pl.all())
+        rows = rows if self.predicate is None else rows.filter(self.predicate)
+        rows = rows.select(self.columns)
+        return rows if self.most is None else rows.head(self.most)
 
 
 class Reader:
@@ -147,7 +168,7 @@ class Reader:
         asked, shape = self._ask(market, symbols, interval, start, end, kind, partial, fetch, resample, fill)
         schema = pl.Schema({**asked.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
         names = _checked(schema.names() if columns is None else columns, schema)
-        return pl.concat([self._rows(asked, part, shape, names) for part in asked.parts], rechunk=False).select(names)
+        return self._rows(asked, asked.parts, shape, names)
 
     def panel(
         self,
@@ -247,48 +268,47 @@ class Reader:
         def frames(
             columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
         ) -> Iterator[pl.DataFrame]:
-            for part in asked.parts:
-                symbol = part.series.symbol if asked.is_list else None
-                wanted = names if columns is None else columns
-                query = functools.partial(_queried, symbol, wanted, predicate, most)
-                for frame in self._months.query(part.months, query):
-                    yield frame if most is None else frame.head(most)
-                    most = None if most is None else most - frame.height
-                    if most is not None and most <= 0:
-                        return
+            wanted = names if columns is None else columns
+            jobs = (
+                functools.partial(self._months.query, batch, _Query(symbol, wanted, predicate, most))
+                for part in asked.parts
+                for symbol in [part.series.symbol if asked.is_list else None]
+                for batch in part.months.batches()
+            )
+            # Where only the first rows are wanted, nothing is read in advance.
+            for frame in in_turn(jobs, _AT_ONCE if most is None else 1):
+                yield frame if most is None else frame.head(most)
+                most = None if most is None else most - frame.height
+                if most is not None and most <= 0:
+                    return
 
         return frames
 
-    def _rows(self, asked: _Asked, part: Part, shape: Shape, columns: Sequence[str]) -> pl.DataFrame:
-        """Return the rows of one series, shaped; with all columns where that takes them."""
+    def _rows(self, asked: _Asked, parts: Sequence[Part], shape: Shape, names: Sequence[str]) -> pl.DataFrame:
+        """Return these columns of the rows, shaped."""
         is_shaped = shape.is_coarser or shape.is_filled
-        schema = SCHEMAS[asked.kind]
-        wanted = schema.names() if is_shaped else [name for name in columns if name != SYMBOL]
-        frames = list(self._months.rows(part.months, wanted))
-        rows = pl.concat(frames, rechunk=False) if frames else schema.to_frame().select(wanted)
-        if is_shaped:
-            rows = shape.made(rows, part.held, self._lookup.life(part.series))
-        return rows.select(pl.lit(part.series.symbol).alias(SYMBOL), pl.all()) if asked.is_list else rows
+        # To shape them takes them all.
+        columns = SCHEMAS[asked.kind].names() if is_shaped else [name for name in names if name != SYMBOL]
+        batches = [(part, batch) for part in parts for batch in part.months.batches()]
+        jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
+        read = zip(batches, in_turn(jobs, _AT_ONCE), strict=True)
+        frames = []
+        for symbol, several in itertools.groupby(read, lambda found: found[0][0].series.symbol):
+            found = list(several)
+            part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
+            if is_shaped:
+                rows = shape.made(rows, part.held, self._lookup.life(part.series))
+            frames.append(rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if asked.is_list else rows)
+        return pl.concat(frames, rechunk=False).select(names)
 
     def _candles(self, asked: _Asked, shape: Shape) -> Iterator[Candle]:
         columns = [SYMBOL, *(name for name in _CANDLE if name in asked.schema)]
         order = {part.series.symbol: place for place, part in enumerate(asked.parts)}
         for parts in [asked.parts] if shape.is_coarser or shape.is_filled else _by_month(asked.parts):
-            rows = pl.concat(self._rows(asked, part, shape, columns).select(columns) for part in parts)
+            rows = self._rows(asked, parts, shape, columns)
             place = pl.col(SYMBOL).replace_strict(order, return_dtype=pl.Int64)
             for symbol, opened, *prices in rows.sort("open_time", place, maintain_order=True).iter_rows():
                 yield Candle(symbol, opened, *prices, *([] if "volume" in columns else [0.0]))
-
-
-def _queried(
-    symbol: str | None, columns: list[str], predicate: pl.Expr | None, most: int | None, rows: pl.LazyFrame
-) -> pl.LazyFrame:
-    """Return what a query needs of one series' rows."""
-    if symbol is not None:
-        rows = rows.select(pl.lit(symbol).alias(SYMBOL), pl.all())
-    rows = rows if predicate is None else rows.filter(predicate)
-    rows = rows.select(columns)
-    return rows if most is None else rows.head(most)
 
 
 def _by_month(parts: Sequence[Part]) -> Iterator[list[Part]]:

@@ -1,0 +1,202 @@
+"""What the reader costs beside Polars on the same rows: from a folder, from a bucket, and by way of the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import polars as pl
+import pytest
+
+from tests.benchmarks.measure import YEAR, YEAR_KLINES, fleet_at, show, timed
+from tests.harness import Fleet, ObjectStore, ask, s3_options
+from tests.unit.lakes import rows_at
+from workers.lake import keys
+from workers.lake.files import Files, open_files
+from workers.lake.footer import Footer
+from workers.lake.parquet import encode
+from workers.lake.read import Reader
+from workers.model import Interval, Kind, Market, Series, Span, months_of, utc_ms
+
+COLUMNS = ["open_time", "close"]
+ROUNDS = 25
+#: What grows in a process that reads a year a second time by way of the cache, after it has read another symbol so.
+_MAPPED = """
+import json, sys
+from workers.lake.read import Reader
+
+def resident():
+    told = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("VmRSS", "Rss")))
+    return {name: int(kilobytes.split()[0]) / 1000 for name, kilobytes in told.items()}
+
+lake = Reader(sys.argv[1])
+other = lake.read("spot", "ETHUSDT", "1m")
+before = resident()
+rows = lake.read("spot", "BTCUSDT", "1m")
+after = resident()
+grown = {name: after[name] - before[name] for name in after}
+print(json.dumps({"data_mb": rows.estimated_size() / 1e6, **grown}))
+"""
+
+
+def reading() -> None:
+    """A symbol-year: lazily from a folder and from a bucket, then whole by way of the cache."""
+    with _own_cache(), fleet_at("--latency-ms", "20") as fleet:
+        fleet.download("--market", "spot", "--symbols", "BTCUSDT,ETHUSDT", *YEAR, timeout_s=600)
+        _from_a_folder(fleet)
+        with ObjectStore(fleet.folder) as store, _reaching(store):
+            _copy(open_files(fleet.store_url), open_files("s3://bench/lake"))
+            _from_a_bucket("s3://bench/lake", store)
+            _by_way_of_the_cache("s3://bench/lake")
+        if real := os.environ.get("KLINES_BENCH_BUCKET"):
+            # A real server, by the AWS_* variables of whoever runs this.
+            _copy(open_files(fleet.store_url), open_files(f"s3://{real}/bench"))
+            _from_a_bucket(f"s3://{real}/bench", None)
+            _by_way_of_the_cache(f"s3://{real}/bench")
+
+
+def fifty_days() -> None:
+    """One day of each of fifty symbol-years in a bucket, by a reader that knows nothing yet."""
+    year = Span(utc_ms(2024), utc_ms(2025))
+    bodies = {month: _body(span) for month, span in months_of(year)}
+    with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
+        files, symbols = open_files("s3://bench/fifty"), [f"SIM{n:02}USDT" for n in range(50)]
+        for symbol in symbols:
+            for month, body in bodies.items():
+                files.put(keys.partition(Series(Market.SPOT, Kind.KLINES, Interval.M1, symbol), month), body)
+        ask(f"{store.url}/-/requests", "DELETE")
+        lake = Reader("s3://bench/fifty")
+        seconds, rows = timed(lambda: lake.read("spot", symbols, "1m", "2024-06-10", "2024-06-11"))
+        assert rows.height == len(symbols) * 1440
+        # Of each partition first the footer is asked for, to know what it covers, then the object.
+        show(
+            "one day of fifty symbol-years in a bucket",
+            read_s=seconds,
+            partitions=len(lake.report.parts),
+            **store.requests(),
+        )
+
+
+def eight_years() -> None:
+    """One symbol's eight years of 1m in 96 monthly objects, against the same rows in eight yearly ones."""
+    with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
+        files, series = open_files("s3://bench/years"), Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+        yearly = []
+        for year in range(2017, 2025):
+            span = Span(utc_ms(year), utc_ms(year + 1))
+            for month, of_month in months_of(span):
+                files.put(keys.partition(series, month), _body(of_month))
+            files.put(f"yearly/{year}.parquet", _body(span))
+            yearly.append(files.address(f"yearly/{year}.parquet"))
+        lake = Reader("s3://bench/years", cache=False)
+        for name, read in {
+            "96 months": lambda: lake.scan("spot", "BTCUSDT", "1m", columns=COLUMNS).collect(),
+            "8 years": lambda: pl.scan_parquet(yearly, storage_options=s3_options()).select(COLUMNS).collect(),
+        }.items():
+            first_s, rows = timed(read)
+            ask(f"{store.url}/-/requests", "DELETE")
+            seconds, _ = timed(read)
+            show(
+                f"eight years of 1m from a bucket: {name}",
+                first_s=first_s,
+                again_s=seconds,
+                rows=rows.height,
+                **store.requests(),
+            )
+
+
+def _from_a_folder(fleet: Fleet) -> None:
+    lake, one = Reader(fleet.store_url), fleet.folder / "one.parquet"
+    year = ("spot", "BTCUSDT", "1m", "2024-01-01", "2025-01-01")
+    lake.read(*year).write_parquet(one)
+    _compared(
+        "scan of a symbol-year, two columns, from a folder",
+        lambda: lake.scan(*year, columns=COLUMNS).collect(),
+        one_file=lambda: pl.scan_parquet(one).select(COLUMNS).collect(),
+        same_files=lambda: pl.scan_parquet(_files(fleet.store_url)).select(COLUMNS).collect(),
+    )
+
+
+def _from_a_bucket(store_url: str, store: ObjectStore | None) -> None:
+    files = open_files(store_url)
+    objects = [files.address(entry.key) for entry in files.list("lake") if "BTCUSDT" in entry.key]
+    lake = Reader(store_url)
+    _compared(
+        f"scan of a symbol-year, two columns, from a bucket ({'stand-in' if store else 'real'})",
+        lambda: lake.scan("spot", "BTCUSDT", "1m", columns=COLUMNS).collect(),
+        same_objects=lambda: pl.scan_parquet(objects, storage_options=s3_options()).select(COLUMNS).collect(),
+    )
+
+
+def _by_way_of_the_cache(store_url: str) -> None:
+    year = ("spot", "BTCUSDT", "1m")
+    firsts, seconds = [], []
+    for _ in range(5):
+        shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "klinefleet" / "partitions", ignore_errors=True)
+        lake = Reader(store_url)
+        firsts.append(timed(lambda lake=lake: lake.read(*year))[0])
+        seconds.append(timed(lambda lake=lake: lake.read(*year))[0])
+    assert lake.read(*year).height == YEAR_KLINES
+    first_s, second_s = statistics.median(firsts), statistics.median(seconds)
+    show("read of a symbol-year by way of the cache", first_s=first_s, second_s=second_s, ratio=first_s / second_s)
+    lake.read("spot", "ETHUSDT", "1m")
+    grown = subprocess.run(
+        [sys.executable, "-c", _MAPPED, store_url], check=True, capture_output=True, text=True
+    ).stdout
+    show("what a process grows by when it reads the year from the cache", **json.loads(grown))
+
+
+def _compared(name: str, ours: Callable[[], pl.DataFrame], **others: Callable[[], pl.DataFrame]) -> None:
+    """Show the seconds of each, taken in turns, and ours as a multiple of each of the others."""
+    runs, took = {"ours": ours, **others}, {name: list[float]() for name in ("ours", *others)}
+    for _ in range(ROUNDS):
+        for of, run in runs.items():
+            seconds, rows = timed(run)
+            assert rows.height == YEAR_KLINES
+            took[of].append(seconds)
+    medians = {of: statistics.median(several) for of, several in took.items()}
+    ratios = {f"times {of}": medians["ours"] / medians[of] for of in others}
+    show(name, **{f"{of}_ms": 1000 * seconds for of, seconds in medians.items()}, **ratios)
+
+
+def _files(store_url: str) -> list[Path]:
+    return sorted(Path(store_url).glob("lake/**/symbol=BTCUSDT/*.parquet"))
+
+
+def _body(span: Span) -> bytes:
+    """Return a partition of 1m candles whose values compress as badly as real ones do."""
+    rows = rows_at(range(span.start_ms, span.end_ms, 60_000))
+    floats = [name for name, dtype in rows.schema.items() if dtype == pl.Float64]
+    noise = ((pl.col("open_time").hash(n) % 10**6 / 100).alias(name) for n, name in enumerate(floats))
+    return encode(rows.with_columns(noise), Footer((span,)))
+
+
+def _copy(source: Files, target: Files) -> None:
+    for entry in source.list("lake"):
+        target.put(entry.key, source.read(entry.key) or b"")
+
+
+@contextmanager
+def _own_cache() -> Iterator[Path]:
+    """Give a folder in which also what this machine remembers is kept."""
+    with tempfile.TemporaryDirectory(prefix="klines-bench-") as name, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(Path(name) / "cache"))
+        yield Path(name)
+
+
+@contextmanager
+def _reaching(store: ObjectStore) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.env.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").clear_instance_cache()
+        yield
