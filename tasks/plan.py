@@ -28,7 +28,7 @@ from workers.errors import Failed, FleetError, Limited, Transient
 from workers.heart import leased, now_ms
 from workers.model import Block, Series, Span, Window
 from workers.queues import COMPACT, PLAN, queue_of
-from workers.sources import Cut, Policy, cut
+from workers.sources import NO_FILE, Cut, Policy, cut
 from workers.toolbox import Toolbox
 from workers.windows import missing
 
@@ -231,9 +231,7 @@ class Planner:
         found = self._cut(policy, block, missing(block.series, held.spans, wanted))
         self._runs.report(self._run, found.told)
         for span in found.absent:
-            self._runs.fail(
-                self._run, f"{block} {span}", "the archive has no file of it (yet); REST was not to be asked"
-            )
+            self._runs.fail(self._run, f"{block} {span}", NO_FILE)
         return found.windows
 
     def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Cut:

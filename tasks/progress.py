@@ -130,6 +130,11 @@ class Runs:
         found = cast("list[bytes]", self._redis.zrange("klines:runs", -1, -1))
         return found[0].decode() if found else None
 
+    def recent(self, most: int) -> list[str]:
+        """Return the runs that were created last, newest first."""
+        found = cast("list[bytes]", self._redis.zrange("klines:runs", 0, most - 1, desc=True))
+        return [run.decode() for run in found]
+
     def progress(self, run: str) -> Progress | None:
         """Return how a run stands, None where nothing is known of it."""
         with self._redis.pipeline(transaction=False) as pipe:

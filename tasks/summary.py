@@ -97,7 +97,7 @@ class Summary:
         lines += _named(self.reported)
         if self.reported:
             lines.append(f"  report    {self.store_url}/{keys.report(p.run, REPORT)}")
-        lines += _named(p.failed, "FAILED ")
+        lines += _named(p.failed, FAILED)
         if len(p.failed) > NAMED:
             lines.append(f"  `klines status {p.run} --json` names all")
         if p.state is State.INCOMPLETE:
@@ -105,7 +105,8 @@ class Summary:
         return "\n".join(lines)
 
 
-REPORT = "report.csv"
+#: A run's report, the name of the row that tells its request, and the mark of what failed.
+REPORT, REQUEST, FAILED = "report.csv", "request", "FAILED "
 
 
 def summary(tools: Toolbox, progress: Progress) -> Summary:
@@ -118,9 +119,14 @@ def summary(tools: Toolbox, progress: Progress) -> Summary:
 
 
 def keep_report(tools: Toolbox, progress: Progress) -> None:
-    """Keep in the store what a run has to report, if it has: reports/<run>/report.csv with the columns what, told."""
+    """Keep in the store what a run has to report, if it has: reports/<run>/report.csv with the columns what, told.
+
+    Where something failed, what was asked for stands there too: when Redis has forgotten the run, this is what is left.
+    """
     reported = Runs(tools.redis).reported(progress.run)
-    rows = [*reported.items(), *((name, f"FAILED {reason}") for name, reason in sorted(progress.failed.items()))]
+    rows = [*reported.items(), *((name, f"{FAILED}{reason}") for name, reason in sorted(progress.failed.items()))]
+    if progress.failed:
+        rows.append((REQUEST, progress.request.to_json()))
     if rows:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("what", "told"), *rows])

@@ -146,6 +146,12 @@ class Span:
     def __str__(self) -> str:
         return f"{iso(self.start_ms)}..{iso(self.end_ms)}"
 
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """Return the span that `str` spelled as `text`; ValueError where it is none."""
+        start, end = text.split("..")
+        return cls(of_iso(start), of_iso(end))
+
     @property
     def is_empty(self) -> bool:
         return self.start_ms >= self.end_ms
@@ -228,6 +234,15 @@ class Window:
         of = f" ({self.source} archive)" if self.source.is_archive else ""
         return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
 
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Return the window that `str` spelled as `text`; ValueError where it is none."""
+        words, _, of = text.partition(" (")
+        market, *kind, symbol, interval, span = words.split(" ")
+        series = Series(Market(market), Kind(*kind or ["klines"]), Interval(interval), symbol)
+        source = Source(of.removesuffix(" archive)")) if of else Source.REST
+        return cls(series.block(Span.parse(span).start_ms), Span.parse(span), source)
+
 
 @dataclass(frozen=True, slots=True)
 class Candle:
@@ -290,3 +305,9 @@ def iso(ms: int) -> str:
     if ms % DAY_MS == 0:
         return f"{moment:%Y-%m-%d}"
     return f"{moment:%Y-%m-%dT%H:%M}" if ms % MINUTE_MS == 0 else f"{moment:%Y-%m-%dT%H:%M:%S.}{ms % 1000:03d}"
+
+
+def of_iso(text: str) -> int:
+    """Return the moment that `iso` spelled as `text`; ValueError where it is none."""
+    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000

@@ -33,3 +33,24 @@ def gaps(held: Iterable[Span], wanted: Span) -> list[Span]:
 def clip(spans: Iterable[Span], bounds: Span) -> list[Span]:
     """Return the parts of `spans` inside `bounds`, as the fewest spans."""
     return union(span.clip(bounds) for span in spans)
+
+
+def both(one: Iterable[Span], other: Iterable[Span]) -> list[Span]:
+    """Return the time that is in both, oldest first."""
+    left, right = union(one), union(other)
+    shared, i, j = list[Span](), 0, 0
+    while i < len(left) and j < len(right):
+        span = left[i].clip(right[j])
+        if not span.is_empty:
+            shared.append(span)
+        if left[i].end_ms < right[j].end_ms:
+            i += 1
+        else:
+            j += 1
+    return shared
+
+
+def without(one: Iterable[Span], other: Iterable[Span]) -> list[Span]:
+    """Return the time of `one` that is not in `other`, oldest first."""
+    left = union(one)
+    return both(left, gaps(other, Span(left[0].start_ms, left[-1].end_ms))) if left else []

@@ -14,7 +14,7 @@ from workers.clock import Clock, WallClock
 from workers.errors import FleetError, PartitionDamaged
 from workers.lake import keys
 from workers.lake.files import Files
-from workers.model import DAY_MS, NEVER_MS, Market, Span
+from workers.model import DAY_MS, NEVER_MS, Kind, Market, Series, Span
 from workers.schema import MOMENT
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,22 @@ class Catalog:
             for entry in self._entries.values()
             if (quote is None or entry.quote == quote) and (status == "all" or entry.status == TRADING)
         ]
+
+    def life(self, series: Series) -> Span | None:
+        """Return the time in which a series can have rows, as far as is known; None where nobody tells its begin.
+
+        The first candle is one of klines; other kinds are as old as the listing, an index as old as its pair.
+        """
+        if series.kind is Kind.INDEX:
+            of_pair = [entry for entry in self._entries.values() if entry.pair == series.symbol]
+            began = [ms for entry in of_pair for ms in [entry.onboard_ms or entry.first_ms] if ms is not None]
+            return Span(series.interval.floor(min(began)), NEVER_MS) if began else None
+        entry = self.get(series.symbol)
+        if entry is None:
+            return None
+        of_klines, onboard = entry.first_ms, entry.onboard_ms
+        begins_ms = of_klines if onboard is None or (series.kind is Kind.KLINES and of_klines is not None) else onboard
+        return None if begins_ms is None else Span(series.interval.floor(begins_ms), entry.life.end_ms)
 
     def frame(self) -> pl.DataFrame:
         """Return it as a table: moments as moments, otherwise the fields of `Entry`."""

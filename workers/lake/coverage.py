@@ -14,20 +14,30 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
 
 from workers import spans
+from workers.errors import PartitionDamaged
 from workers.lake import keys
 from workers.lake.files import Entry, Files
 from workers.lake.footer import Footer, Origin, footer_of
+from workers.lake.proof import gaps_in
 from workers.model import Interval, Kind, Market, Series, Span
+from workers.schema import SCHEMAS, time_column
 from workers.threads import Threads
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
 _READERS = 16
 #: Footers looked up or noted in one statement.
 _BATCH = 500
+#: What is remembered, each in a table of its own with a column for it: footers, and what partitions lack that do not
+#: tell it in their footers.
+_FOOTERS, _LOOKS = ("footers", "footer"), ("looks", "look")
 #: Footers remembered at most: about a kilobyte each; the oldest go first.
 _MOST_KEPT = 500_000
 
@@ -58,7 +68,11 @@ class Coverage:
 
     def footers(self, folder: str) -> dict[str, Footer]:
         """Return the footers of the partitions below a folder, by key."""
-        return self.footers_of(self._partitions(folder), lambda: self._partitions(folder))
+        return self.footers_of(self.partitions(folder), lambda: self.partitions(folder))
+
+    def partitions(self, folder: str) -> list[Entry]:
+        """Return the partitions below a folder, sorted by key."""
+        return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]
 
     def footers_of(self, partitions: list[Entry], again: Callable[[], Iterable[Entry]]) -> dict[str, Footer]:
         """Return the footers of these partitions, by key; `again` lists them once more."""
@@ -75,15 +89,47 @@ class Coverage:
             self._memory.keep((entry, footer) for entry, footer in zip(unknown, read, strict=True) if entry in still)
         return known | {entry.key: footer for entry, footer in zip(unknown, read, strict=True)}
 
-    def _partitions(self, folder: str) -> list[Entry]:
-        return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]
+    def gaps(self, series: Series, partitions: dict[Entry, Footer]) -> list[Span]:
+        """Return where the exchange had no rows in the covered time of some partitions of a series, oldest first.
+
+        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its rows are looked at.
+        """
+        told = {entry: list(f.proof.gaps) for entry, f in partitions.items() if f.proof and f.proof.gaps is not None}
+        untold = [entry for entry in partitions if entry not in told] if series.interval.is_grid else []
+        known = self._memory.recall_gaps(untold) if untold else {}
+        told |= {entry: known[entry.key] for entry in untold if entry.key in known}
+        unknown = [entry for entry in untold if entry not in told]
+        found = [self._look(series, entry, partitions[entry]) for entry in unknown]
+        told |= dict(zip(unknown, found, strict=True))
+        if unknown:
+            # As above: what was replaced meanwhile is another partition.
+            self._memory.keep_gaps(
+                (entry, gaps) for entry, gaps in zip(unknown, found, strict=True) if self._is_still(entry)
+            )
+        return spans.union(gap for gaps in told.values() for gap in gaps)
+
+    def times(self, series: Series, entry: Entry) -> pl.DataFrame:
+        """Return the times of a partition's rows as its one column; none where it has just gone."""
+        time = time_column(series.kind)
+        body = self._files.read(entry.key)
+        try:
+            return pl.read_parquet(body, columns=[time]) if body else SCHEMAS[series.kind].to_frame().select(time)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise PartitionDamaged(f"{entry.key} does not decode: {error}; it was left as it is") from error
+
+    def _look(self, series: Series, entry: Entry, footer: Footer) -> list[Span]:
+        times = self.times(series, entry)
+        return [gap for span in footer.covered for gap in gaps_in(series, times, span)]
+
+    def _is_still(self, entry: Entry) -> bool:
+        return self._files.etag(entry.key) == entry.etag
 
     def _read(self, entry: Entry) -> Footer:
         return footer_of(lambda size: self._files.tail(entry.key, size), entry.key)
 
 
 class Memory:
-    """Footers by store, key and ETag, in an SQLite file that several processes may share; None keeps nothing.
+    """Footers, and what was found by looking, by store, key and ETag, in an SQLite file that several processes may share; None keeps nothing.
 
     It is only ever a saving: where it cannot be read or written, footers are read from the store again.
     """
@@ -95,28 +141,44 @@ class Memory:
 
     def recall(self, entries: list[Entry]) -> dict[str, Footer]:
         """Return the footers that are known of just these versions, by key."""
+        return self._recall(_FOOTERS, entries, lambda told: Footer.of(json.loads(told)))
+
+    def keep(self, read: Iterable[tuple[Entry, Footer]]) -> None:
+        """Remember footers."""
+        self._keep(_FOOTERS, ((entry, json.dumps(footer.metadata())) for entry, footer in read))
+
+    def recall_gaps(self, entries: list[Entry]) -> dict[str, list[Span]]:
+        """Return what was found to lack rows in just these versions, by key."""
+        return self._recall(_LOOKS, entries, lambda told: [Span(*pair) for pair in json.loads(told)])
+
+    def keep_gaps(self, found: Iterable[tuple[Entry, list[Span]]]) -> None:
+        """Remember what partitions lack that do not tell it in their footers."""
+        told = ((entry, [[gap.start_ms, gap.end_ms] for gap in gaps]) for entry, gaps in found)
+        self._keep(_LOOKS, ((entry, json.dumps(gaps)) for entry, gaps in told))
+
+    def _recall(self, table: tuple[str, str], entries: list[Entry], of: Callable[[str], T]) -> dict[str, T]:
         etags = {entry.key: entry.etag for entry in entries}
-        found: dict[str, Footer] = {}
+        found: dict[str, T] = {}
         try:
             for batch in _batches(list(etags)):
                 marks = ",".join("?" * len(batch))
-                asked = f"SELECT key, etag, footer FROM footers WHERE store = ? AND key IN ({marks})"
-                for key, etag, footer in self._run(asked, [self._store, *batch]):
+                asked = f"SELECT key, etag, {table[1]} FROM {table[0]} WHERE store = ? AND key IN ({marks})"
+                for key, etag, told in self._run(asked, [self._store, *batch]):
                     if etags[key] == etag:
-                        found[key] = Footer.of(json.loads(footer))
+                        found[key] = of(told)
         except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             logger.warning("coverage: what was remembered in %s cannot be read: %s", self._path, error)
         return found
 
-    def keep(self, read: Iterable[tuple[Entry, Footer]]) -> None:
-        """Remember footers."""
-        rows = [(self._store, entry.key, entry.etag, json.dumps(footer.metadata())) for entry, footer in read]
+    def _keep(self, table: tuple[str, str], told: Iterable[tuple[Entry, str]]) -> None:
+        rows = [(self._store, entry.key, entry.etag, text) for entry, text in told]
         if not rows or not self._path:
             return
+        name = table[0]
         try:
             with self._lock, closing(self._open(self._path)) as memory, memory:
-                memory.executemany("REPLACE INTO footers VALUES (?, ?, ?, ?)", rows)
-                memory.execute("DELETE FROM footers WHERE rowid <= (SELECT max(rowid) FROM footers) - ?", [_MOST_KEPT])
+                memory.executemany(f"REPLACE INTO {name} VALUES (?, ?, ?, ?)", rows)
+                memory.execute(f"DELETE FROM {name} WHERE rowid <= (SELECT max(rowid) FROM {name}) - ?", [_MOST_KEPT])
         except (sqlite3.Error, OSError, ValueError) as error:
             logger.warning("coverage: nothing can be remembered in %s: %s", self._path, error)
 
@@ -133,9 +195,9 @@ class Memory:
         if memory.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             memory.execute("PRAGMA journal_mode = WAL")
         memory.execute("PRAGMA synchronous = OFF")
-        memory.execute(
-            "CREATE TABLE IF NOT EXISTS footers (store TEXT, key TEXT, etag TEXT, footer TEXT, UNIQUE (store, key))"
-        )
+        for table, told in (_FOOTERS, _LOOKS):
+            columns = f"store TEXT, key TEXT, etag TEXT, {told} TEXT, UNIQUE (store, key)"
+            memory.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
         return memory
 
 

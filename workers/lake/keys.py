@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import re
 
-from workers.model import Block, Interval, Kind, Market, Series, Source, Span
+from workers.model import Block, Interval, Kind, Market, Series, Source, Span, is_symbol
 
+_PARTITION = re.compile(
+    r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
+    r"/(?P<month>\d{4}-\d{2})\.parquet"
+)
 _RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)")
 
 
@@ -48,6 +52,19 @@ def month_of(key: str) -> str | None:
     return found[1] if found else None
 
 
+def partition_of(key: str) -> tuple[Series, str] | None:
+    """Return the series and the month that `partition` was given for this key, None where it gives no such key."""
+    found = _PARTITION.fullmatch(key)
+    if not found or not is_symbol(found["symbol"]):
+        return None
+    grid = {"1mo": Interval.MO1, None: Interval.EVENTS}.get(found["interval"], found["interval"])
+    try:
+        series = Series(Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"])
+    except ValueError:
+        return None
+    return (series, found["month"]) if partition(series, found["month"]) == key else None
+
+
 def raw_folder(block: Block) -> str:
     """Return the folder of a block's raw objects."""
     return f"{series_folder('raw', block.series)}/{block.period}"
@@ -80,6 +97,17 @@ def is_catalog(market: Market, key: str) -> bool:
 def report(run: str, name: str) -> str:
     """Return the key of something a run has to report."""
     return f"reports/{run}/{name}"
+
+
+def reports() -> str:
+    """Return the folder of all runs' reports."""
+    return "reports"
+
+
+def run_of(key: str) -> str | None:
+    """Return the run that reported what lies under a key of `report`, None where it is none."""
+    found = re.fullmatch(r"reports/([^/]+)/[^/]+", key)
+    return found[1] if found else None
 
 
 def parse_raw(series: Series, key: str) -> tuple[Block, Span, str, Source, str] | None:

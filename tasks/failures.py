@@ -1,0 +1,172 @@
+"""What runs have noted of time that is not in the lake: what failed, when it is tried again, and what is under way.
+
+From Redis where one answers, and from the reports in the store, which outlive it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tasks.progress import Runs, State
+from tasks.request import Request
+from tasks.summary import FAILED, REPORT, REQUEST
+from workers import spans
+from workers.lake import keys
+from workers.lake.files import Files
+from workers.lake.holes import Hole, Reason
+from workers.lake.raw import RawEntry
+from workers.model import Block, Series, Span, Window, months_of
+from workers.sources import LATE_MS, NO_FILE
+
+logger = logging.getLogger(__name__)
+
+#: Runs of which failures are looked up, the newest, in Redis and as many in the store.
+NEWEST_RUNS = 50
+
+NEXT_DOWNLOAD = "with the next download that asks for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A part of a series' time that a run asked for in vain."""
+
+    series: Series
+    span: Span
+    run: str
+    reason: str
+
+    @property
+    def is_no_file(self) -> bool:
+        """Whether only a file of the archive was missing."""
+        return self.reason == NO_FILE or self.reason.startswith("NotPublished:")
+
+
+@dataclass
+class Noted:
+    """What is known of runs."""
+
+    failures: dict[Series, list[Failure]]
+    """Newest first."""
+    wanted: dict[Series, list[tuple[str, list[Span]]]]
+    """What active runs have still to bring of a series, and which."""
+
+    def of(self, series: Series, raw: Iterable[RawEntry], *, now_ms: int) -> list[Hole]:
+        """Return what is known of a series' time; of two holes that speak of the same time the first stands."""
+        wanted = self.wanted.get(series, [])
+        found = [hole for failure in self.failures.get(series, []) for hole in _holes(failure, wanted, now_ms)]
+        found += [Hole(span, Reason.BEING_FETCHED, f"run {run} is at it") for run, parts in wanted for span in parts]
+        waits = "fetched, and not compacted yet"
+        found += [Hole(entry.span, Reason.BEING_FETCHED, waits, NEXT_DOWNLOAD) for entry in raw]
+        return found
+
+    def times(self, series: Series) -> list[Span]:
+        """Return all time of a series that some run has asked for in vain or has still to bring."""
+        failed = (failure.span for failure in self.failures.get(series, []))
+        return spans.union([*failed, *(span for _, parts in self.wanted.get(series, []) for span in parts)])
+
+
+def noted_by_runs(runs: Runs | None, files: Files) -> Noted:
+    """Return what the newest runs have noted; without a Redis (`runs` is None) only what their reports tell."""
+    failures: dict[Series, list[Failure]] = {}
+    wanted: dict[Series, list[tuple[str, list[Span]]]] = {}
+    told: dict[str, tuple[Mapping[str, str], Request | None]] = {}
+    for run in runs.recent(NEWEST_RUNS) if runs else []:
+        progress = runs.progress(run) if runs else None
+        if runs and progress:
+            told[run] = progress.failed, progress.request
+            if progress.state is State.RUNNING:
+                for series, parts in _under_way(runs, run, progress.request).items():
+                    wanted.setdefault(series, []).append((run, parts))
+    told = _in_reports(files, told.keys()) | told
+    # A run's name begins with the time it was made at.
+    for run in sorted(told, reverse=True):
+        for failure in failures_of(run, *told[run]):
+            failures.setdefault(failure.series, []).append(failure)
+    return Noted(failures, wanted)
+
+
+def failures_of(run: str, failed: Mapping[str, str], request: Request | None) -> Iterator[Failure]:
+    """Yield what a run's notes of failures say; names that say nothing of a series' time are left out.
+
+    Names are those of windows and blocks, a block and a span of it, `market symbol` or `plan`: the last two speak of
+    all that was asked for, so they say nothing where that is not known.
+    """
+    for name, reason in failed.items():
+        try:
+            for series, span in _named(name, request):
+                yield Failure(series, span, run, reason)
+        except ValueError:
+            logger.debug("run %s: failed was %r, which names no series", run, name)
+
+
+def _named(name: str, request: Request | None) -> Iterator[tuple[Series, Span]]:
+    words = name.split(" ")
+    if len(words) > 2:
+        window = Window.parse(name)
+        yield window.block.series, window.span
+    elif "/" in words[0]:
+        block = Block.parse(words[0])
+        yield block.series, Span.parse(words[1]) if len(words) > 1 else block.span
+    elif request:
+        for series in request.series():
+            if name in ("plan", f"{series.market} {series.symbol}"):
+                yield series, request.span
+
+
+def _holes(failure: Failure, wanted: list[tuple[str, list[Span]]], now_ms: int) -> Iterator[Hole]:
+    """Yield what a failure left open, apart where another run is at it and where a file may yet be published."""
+    told = f"run {failure.run}: {failure.reason}"
+    for span, reason in _of_months(failure, now_ms):
+        left = [span]
+        for run, parts in wanted:
+            if run != failure.run:
+                yield from (Hole(part, reason, told, f"run {run} is at it") for part in spans.both(left, parts))
+                left = spans.without(left, parts)
+        again = NEXT_DOWNLOAD
+        if reason is Reason.NOT_PUBLISHED:
+            again += ", once it is published or where REST may be asked"
+        yield from (Hole(part, reason, told, again) for part in left)
+
+
+def _of_months(failure: Failure, now_ms: int) -> Iterator[tuple[Span, Reason]]:
+    if not failure.is_no_file:
+        yield failure.span, Reason.FAILED
+        return
+    for _, month in months_of(failure.span):
+        is_late = now_ms - month.end_ms < LATE_MS
+        yield month.clip(failure.span), Reason.NOT_PUBLISHED if is_late else Reason.FAILED
+
+
+def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span]]:
+    """Return what an active run has still to bring: blocks under way or waited for, and all behind its cursor."""
+    index, from_ms = runs.cursor(run)
+    found = {
+        series: [Span(max(from_ms if n == 0 else 0, request.start_ms), request.end_ms)]
+        for n, series in enumerate(request.series(first=index))
+    }
+    for block in [*runs.blocks(run), *runs.deferred(run)]:
+        found.setdefault(block.series, []).append(block.span.clip(request.span))
+    return {series: spans.union(parts) for series, parts in found.items()}
+
+
+def _in_reports(files: Files, known: Collection[str]) -> dict[str, tuple[Mapping[str, str], Request | None]]:
+    """Return what the newest reports in the store tell of failures, those of `known` runs left out."""
+    listed = (entry.key for entry in files.list(keys.reports()))
+    runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT}"))
+    newest = sorted((run for run in runs if run and run not in known), reverse=True)[:NEWEST_RUNS]
+    return {run: _report(files.read(keys.report(run, REPORT)) or b"") for run in newest}
+
+
+def _report(body: bytes) -> tuple[Mapping[str, str], Request | None]:
+    # A row that is broken says nothing; reports are for people first.
+    rows = [row for row in csv.reader(io.StringIO(body.decode(errors="replace"))) if len(row) == 2]
+    failed = {name: told.removeprefix(FAILED) for name, told in rows if told.startswith(FAILED)}
+    try:
+        request = next((Request.from_json(told) for name, told in rows if name == REQUEST), None)
+    except (ValueError, KeyError, TypeError):
+        request = None
+    return failed, request

@@ -1,0 +1,113 @@
+"""What the lake holds of groups of series, found in one listing: their partitions, covered time, gaps and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from workers import spans
+from workers.lake import keys
+from workers.lake.coverage import Coverage
+from workers.lake.files import Entry
+from workers.lake.footer import Footer
+from workers.lake.holes import Held
+from workers.model import Block, Interval, Kind, Market, Series, Span
+from workers.schema import time_column
+from workers.threads import Threads
+
+#: Series whose rows are looked at, where their footers do not tell their gaps, at once.
+_LOOKERS = 8
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Group:
+    """All series of one market, kind and interval: an outage of the exchange is one of theirs."""
+
+    market: Market
+    kind: Kind
+    interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.market} {self.kind}{f' {self.interval}' if self.interval.is_grid else ''}"
+
+    @classmethod
+    def of(cls, series: Series) -> Group:
+        return cls(series.market, series.kind, series.interval)
+
+    def series(self, symbol: str) -> Series:
+        """Return the group's series of a symbol."""
+        return Series(self.market, self.kind, self.interval, symbol)
+
+
+@dataclass
+class Surveyed:
+    """What was found of one series."""
+
+    held: Held = field(default_factory=Held)
+    footers: dict[Entry, Footer] = field(default_factory=dict)
+
+
+class Survey:
+    """Looks at the lake once. StoreFault where the store does not tell, PartitionDamaged where one does not decode."""
+
+    def __init__(self, coverage: Coverage, folder: str = "lake", say: Callable[[str], None] = lambda text: None) -> None:
+        self._coverage = coverage
+        self._folder = folder
+        self._say = say
+        listed = ((keys.partition_of(entry.key), entry) for entry in coverage.partitions(folder))
+        found = sorted((*named, entry) for named, entry in listed if named)
+        self._partitions = {
+            series: {month: entry for _, month, entry in of_it} for series, of_it in groupby(found, lambda one: one[0])
+        }
+        say(f"{len(found):,} partitions of {len(self._partitions):,} series")
+
+    @property
+    def series(self) -> list[Series]:
+        """All series that the lake holds anything of, sorted."""
+        return list(self._partitions)
+
+    def look(self, wanted: Collection[Series], within: Collection[Span]) -> dict[Series, Surveyed]:
+        """Return what is held of series, as far as it lies in a month that one of the spans touches."""
+        chosen = {
+            entry: series
+            for series in wanted
+            for month, entry in self._partitions.get(series, {}).items()
+            if spans.clip(within, _month(series, month))
+        }
+        self._say(f"reading what {len(chosen):,} partitions tell of themselves")
+        footers = self._coverage.footers_of(list(chosen), self._again)
+        found = {series: Surveyed() for series in wanted}
+        for entry, series in chosen.items():
+            found[series].footers[entry] = footers[entry.key]
+        untold = sum(f.proof is None or f.proof.gaps is None for f in footers.values())
+        if untold:
+            self._say(f"looking for gaps in {untold:,} of them that do not tell their own, unless they are known")
+        with Threads(_LOOKERS, thread_name_prefix="look") as lookers:
+            for series, held in lookers.map(lambda one: (one, self._held(one, found[one].footers)), wanted):
+                found[series].held = held
+        return found
+
+    def rows(self, series: Series, of: Surveyed, asked: Span) -> int:
+        """Return how many rows are held within `asked`."""
+        if series.interval.is_grid:
+            return sum(series.interval.opens(p.start_ms, p.end_ms) for p in spans.clip(of.held.present, asked))
+        return sum(self._events(series, entry, footer, asked) for entry, footer in of.footers.items())
+
+    def _again(self) -> list[Entry]:
+        return self._coverage.partitions(self._folder)
+
+    def _events(self, series: Series, entry: Entry, footer: Footer, asked: Span) -> int:
+        month = _month(series, keys.month_of(entry.key) or "")
+        if footer.proof and month.clip(asked) == month:
+            return footer.proof.rows
+        times = self._coverage.times(series, entry)[time_column(series.kind)].dt.timestamp("ms")
+        return int(((times >= asked.start_ms) & (times < asked.end_ms)).sum())
+
+    def _held(self, series: Series, footers: dict[Entry, Footer]) -> Held:
+        covered = spans.union(span for footer in footers.values() for span in footer.covered)
+        return Held(covered, self._coverage.gaps(series, footers))
+
+
+def _month(series: Series, month: str) -> Span:
+    return Block(series, month).span
