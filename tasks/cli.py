@@ -17,6 +17,7 @@ import click
 
 from tasks import choose
 from tasks.catalog_cli import catalog
+from tasks.coverage_cli import coverage
 from tasks.flower_cli import flower
 from tasks.orders import download, verify
 from tasks.session import fleet
@@ -182,4 +183,5 @@ def workers(wait: int) -> None:
 main.add_command(download)
 main.add_command(verify)
 main.add_command(catalog)
+main.add_command(coverage)
 main.add_command(flower)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,6 +19,9 @@ from workers.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tasks.crew import Crew
+
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -37,6 +41,22 @@ def fleet(*, local: bool = False) -> Iterator[Toolbox]:
                 )
             settings = replace(settings, redis_url=shared_url())
         yield Toolbox(settings)
+
+
+@contextmanager
+def lake() -> Iterator[Toolbox]:
+    """Yield what a command works with that looks at the lake; its `settings.redis_url` is None where no Redis answers.
+
+    One that is named and does not answer is told of on stderr.
+    """
+    settings = Settings.load()
+    log_to_stderr("WARNING", TEXT if settings.log == AUTO else settings.log)
+    url = settings.redis_url or shared_url()
+    if not answers(url):
+        if settings.redis_url:
+            logger.warning("no Redis answers at %s: what runs are doing is not known", url.rpartition("@")[2])
+        url = ""
+    yield Toolbox(replace(settings, redis_url=url or None))
 
 
 @contextmanager

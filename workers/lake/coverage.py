@@ -129,8 +129,9 @@ class Coverage:
 
 
 class Memory:
-    """Footers, and what was found by looking, by store, key and ETag, in an SQLite file that several processes may share; None keeps nothing.
+    """Footers, and the gaps that were found by looking, by store, key and ETag; a path of None keeps nothing.
 
+    They are in an SQLite file that several processes may share.
     It is only ever a saving: where it cannot be read or written, footers are read from the store again.
     """
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 from workers import spans
 from workers.model import NEVER_MS, Interval, Series, Span
@@ -107,7 +108,7 @@ def outages(group: Collection[tuple[Held, Span]]) -> list[Outage]:
     found: list[Outage] = []
     missed = alive = 0
     moments = sorted(changes)
-    for start_ms, end_ms in zip(moments, moments[1:], strict=False):
+    for start_ms, end_ms in pairwise(moments):
         missed, alive = missed + changes[start_ms][0], alive + changes[start_ms][1]
         if missed >= LEAST_SHARING and missed * 2 > alive:
             last = found[-1] if found else None

@@ -51,7 +51,7 @@ class Surveyed:
 class Survey:
     """Looks at the lake once. StoreFault where the store does not tell, PartitionDamaged where one does not decode."""
 
-    def __init__(self, coverage: Coverage, folder: str = "lake", say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, coverage: Coverage, folder: str, say: Callable[[str], None]) -> None:
         self._coverage = coverage
         self._folder = folder
         self._say = say

@@ -1,0 +1,123 @@
+"""The picture of coverage as one HTML file that needs nothing else: no server, no library, no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.coverage import Report
+from tasks.coverage_text import counts_text, share_text
+from tasks.picture.grid import LAYERS, NEVER, SHADES, Grid, Row, shade
+from tasks.picture.png import COLOURS, GREENS, Colour
+from workers.lake.holes import Hole, Reason
+from workers.model import iso
+
+#: Holes of one series that the page holds, the longest; beyond, marks lie on one another.
+MOST_HOLES = 2_000
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_NEVER = [list(Reason).index(reason) for reason in NEVER]
+
+
+def write_page(report: Report, grids: list[Grid], path: Path) -> None:
+    """Write the page to `path`."""
+    told: list[str] = []
+    parts = {
+        "TITLE": html.escape(f"Coverage of {report.store_url}"),
+        "MADE": f"{iso(report.made_ms)[:16]} UTC",
+        "STYLE": _style(),
+        "LEGEND": "".join(_legend()),
+        "GRIDS": "".join(_grid(n, grid) for n, grid in enumerate(grids)),
+        "DATA": _script({"grids": [_data(grid, told) for grid in grids], "told": told, "never": _NEVER}),
+    }
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    for name, text in parts.items():
+        page = page.replace(f"<!--{name}-->", text)
+    path.write_text(page, encoding="utf-8")
+
+
+def _style() -> str:
+    """Return the colours; those of the shades are mirrored where the page is dark: more is brighter there."""
+    light = {f"s{n}": colour for n, colour in enumerate(GREENS)}
+    dark = {f"s{n}": _dimmed(colour) for n, colour in enumerate(GREENS)}
+    reasons = {f"r{n}": COLOURS[reason] for n, reason in enumerate(Reason)}
+    greys = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
+    bright, dim = _variables(light | reasons), _variables(dark | greys)
+    return f":root{{{bright}}}@media(prefers-color-scheme:dark){{:root{{{dim}}}}}"
+
+
+def _dimmed(colour: Colour) -> Colour:
+    # Pale green means little of it; on a dark page that is a dark green.
+    paleness = colour[0] / 255
+    return int(20 + 20 * (1 - paleness)), int(60 + 115 * (1 - paleness)), int(45 + 55 * (1 - paleness))
+
+
+def _variables(colours: dict[str, Colour]) -> str:
+    return "".join(f"--{name}:rgb{colour};".replace(" ", "") for name, colour in colours.items())
+
+
+def _legend() -> list[str]:
+    shades = [(f"s{n}", name) for n, (_, name) in enumerate(SHADES)]
+    reasons = [(f"r{n}", str(reason)) for n, reason in enumerate(Reason)]
+    return [
+        f"<p>{''.join(f'<span><i style=background:var(--{v})></i>{html.escape(name)}</span>' for v, name in line)}</p>"
+        for line in (shades, reasons)
+    ]
+
+
+def _grid(n: int, grid: Grid) -> str:
+    headings = "".join(f"<b style=--n:{end - start}>{html.escape(name)}</b>" for name, start, end in grid.headings())
+    labels = "".join(f"<span>{column.label}</span>" for column in grid.columns)
+    rows = "".join(
+        f"<div class=row><a>{html.escape(row.report.series.symbol)}</a><canvas></canvas>"
+        f"<em{' class=lacks' if row.report.is_lacking else ''}>{share_text(row.report.share)}</em></div>"
+        for row in grid.rows
+    )
+    return (
+        f"<section data-grid={n} style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2><div class=grid>"
+        f"<div class=head><a></a><div><div class=tops>{headings}</div><div class=labels>{labels}</div></div>"
+        f"<em></em></div>{rows}</div></section>"
+    )
+
+
+def _data(grid: Grid, told: list[str]) -> dict[str, Any]:
+    known: dict[str, int] = {text: n for n, text in enumerate(told)}
+
+    def number(text: str) -> int:
+        if text not in known:
+            known[text] = len(told)
+            told.append(text)
+        return known[text]
+
+    def row(one: Row) -> dict[str, Any]:
+        report = one.report
+        longest = sorted(report.holes, key=lambda hole: hole.span.start_ms - hole.span.end_ms)[:MOST_HOLES]
+        drawn = sorted(longest, key=lambda hole: (LAYERS.index(hole.reason), hole.span))
+        about = [
+            f"{report.rows:,} rows, {share_text(report.share)}",
+            f"held: {report.held or 'nothing'}",
+            counts_text(report),
+        ]
+        return {
+            "about": " · ".join(text for text in about if text),
+            "shares": [None if share is None else [shade(share), share_text(share)] for share in one.shares],
+            "holes": [_hole(grid, hole, number) for hole in drawn],
+        }
+
+    return {"columns": [column.name for column in grid.columns], "rows": [row(one) for one in grid.rows]}
+
+
+def _hole(grid: Grid, hole: Hole, number: Any) -> list[Any]:
+    """Return a hole as [from column, to column, reason, from, to, number of what is told]."""
+    text = (
+        str(hole.reason) + (f" ({hole.told})" if hole.told else "") + (f"; again: {hole.again}" if hole.again else "")
+    )
+    places = (round(grid.place(ms), 4) for ms in (hole.span.start_ms, hole.span.end_ms))
+    return [*places, list(Reason).index(hole.reason), str(hole.span), number(text)]
+
+
+def _script(data: dict[str, Any]) -> str:
+    """Return JSON that may stand in a page: no text in it can end the script."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
