@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
-_READERS = 16
+_READERS, _READ_IN_ONE_GO = 16, 32
 #: Footers looked up or noted in one statement.
 _BATCH = 500
 #: What is remembered, each in a table of its own with a column for it: footers, and what partitions lack that do not
@@ -80,7 +80,10 @@ class Coverage:
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
             with Threads(_READERS, thread_name_prefix="footer") as readers:
-                read = list(readers.map(self._read, unknown))
+                # Several in one go: to hand a thread its work costs as much as to read a local file's end.
+                several = max(1, min(_READ_IN_ONE_GO, len(unknown) // _READERS))
+                parts = [unknown[n : n + several] for n in range(0, len(unknown), several)]
+                read = [footer for part in readers.map(self._read_all, parts) for footer in part]
         else:
             read = [self._read(entry) for entry in unknown]
         if unknown:
@@ -123,6 +126,9 @@ class Coverage:
 
     def _is_still(self, entry: Entry) -> bool:
         return self._files.etag(entry.key) == entry.etag
+
+    def _read_all(self, entries: list[Entry]) -> list[Footer]:
+        return [self._read(entry) for entry in entries]
 
     def _read(self, entry: Entry) -> Footer:
         return footer_of(lambda size: self._files.tail(entry.key, size), entry.key)

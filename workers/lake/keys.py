@@ -10,12 +10,12 @@ reports/<run>/…
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from workers.model import Block, Interval, Kind, Market, Series, Source, Span, is_symbol
 
-_PARTITION = re.compile(
+_SERIES = re.compile(
     r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
-    r"/(?P<month>\d{4}-\d{2})\.parquet"
 )
 _RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)")
 
@@ -54,15 +54,21 @@ def month_of(key: str) -> str | None:
 
 def partition_of(key: str) -> tuple[Series, str] | None:
     """Return the series and the month that `partition` was given for this key, None where it gives no such key."""
-    found = _PARTITION.fullmatch(key)
+    series, month = _series_in(key.rpartition("/")[0]), month_of(key)
+    return (series, month) if series and month and partition(series, month) == key else None
+
+
+@lru_cache(maxsize=10_000)
+def _series_in(folder: str) -> Series | None:
+    """Return the series that lies in a folder of the lake, None where none does."""
+    found = _SERIES.fullmatch(folder)
     if not found or not is_symbol(found["symbol"]):
         return None
     grid = {"1mo": Interval.MO1, None: Interval.EVENTS}.get(found["interval"], found["interval"])
     try:
-        series = Series(Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"])
+        return Series(Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"])
     except ValueError:
         return None
-    return (series, found["month"]) if partition(series, found["month"]) == key else None
 
 
 def raw_folder(block: Block) -> str:

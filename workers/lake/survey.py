@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 
 from workers import spans
@@ -12,7 +13,7 @@ from workers.lake.coverage import Coverage
 from workers.lake.files import Entry
 from workers.lake.footer import Footer
 from workers.lake.holes import Held
-from workers.model import Block, Interval, Kind, Market, Series, Span
+from workers.model import Interval, Kind, Market, Series, Span, utc_ms
 from workers.schema import time_column
 from workers.threads import Threads
 
@@ -73,7 +74,7 @@ class Survey:
             entry: series
             for series in wanted
             for month, entry in self._partitions.get(series, {}).items()
-            if spans.clip(within, _month(series, month))
+            if any(not _month(month).clip(span).is_empty for span in within)
         }
         self._say(f"reading what {len(chosen):,} partitions tell of themselves")
         footers = self._coverage.footers_of(list(chosen), self._again)
@@ -98,7 +99,7 @@ class Survey:
         return self._coverage.partitions(self._folder)
 
     def _events(self, series: Series, entry: Entry, footer: Footer, asked: Span) -> int:
-        month = _month(series, keys.month_of(entry.key) or "")
+        month = _month(keys.month_of(entry.key) or "")
         if footer.proof and month.clip(asked) == month:
             return footer.proof.rows
         times = self._coverage.times(series, entry)[time_column(series.kind)].dt.timestamp("ms")
@@ -109,5 +110,7 @@ class Survey:
         return Held(covered, self._coverage.gaps(series, footers))
 
 
-def _month(series: Series, month: str) -> Span:
-    return Block(series, month).span
+@cache
+def _month(month: str) -> Span:
+    start_ms = utc_ms(int(month[:4]), int(month[5:]))
+    return Span(start_ms, Interval.MO1.advance(start_ms, 1))
