@@ -40,7 +40,7 @@ SERIES = --market $(MARKET) $(if $(filter all,$(SYMBOLS)),--all,--symbols $(SYMB
 	$(if $(filter fundingRate,$(KIND)),,--interval $(INTERVAL))
 REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE)
 
-.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify \
+.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify coverage \
 	worker flower status cancel lock clean
 
 help:  ## Print this table
@@ -104,6 +104,9 @@ enqueue:  ## Hand the request to the fleet, print the run's id and return
 
 catalog: install  ## Make the catalog of every symbol that MARKET has or had
 	$(KLINES) catalog update --local --market $(MARKET)
+
+coverage: install  ## Tell and draw (coverage.html) what the lake holds; exit 1 where something is missing
+	$(KLINES) coverage --plot coverage.html
 
 verify: install  ## Fetch again what the archive has published anew of the series
 	$(KLINES) verify --revisions --local $(SERIES)

@@ -17,6 +17,11 @@ from workers.model import iso
 #: Holes of one series that the page holds, the longest; beyond, marks lie on one another.
 MOST_HOLES = 2_000
 
+_GREENS_ON_DARK: tuple[Colour, ...] = (
+    (38, 162, 98), (33, 134, 82), (29, 110, 69), (26, 86, 56), (24, 66, 46), (23, 50, 38)
+)  # fmt: skip
+_GREYS_ON_DARK: dict[str, Colour] = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
+
 _TEMPLATE = Path(__file__).with_name("page.html")
 _NEVER = [list(Reason).index(reason) for reason in NEVER]
 
@@ -29,7 +34,7 @@ def write_page(report: Report, grids: list[Grid], path: Path) -> None:
         "MADE": f"{iso(report.made_ms)[:16]} UTC",
         "STYLE": _style(),
         "LEGEND": "".join(_legend()),
-        "GRIDS": "".join(_grid(n, grid) for n, grid in enumerate(grids)),
+        "GRIDS": "".join(_grid(number, grid) for number, grid in enumerate(grids)),
         "DATA": _script({"grids": [_data(grid, told) for grid in grids], "told": told, "never": _NEVER}),
     }
     page = _TEMPLATE.read_text(encoding="utf-8")
@@ -39,19 +44,12 @@ def write_page(report: Report, grids: list[Grid], path: Path) -> None:
 
 
 def _style() -> str:
-    """Return the colours; those of the shades are mirrored where the page is dark: more is brighter there."""
+    """Return the colours: on a light page more is darker, on a dark one brighter."""
     light = {f"s{n}": colour for n, colour in enumerate(GREENS)}
-    dark = {f"s{n}": _dimmed(colour) for n, colour in enumerate(GREENS)}
+    dark = {f"s{n}": colour for n, colour in enumerate(_GREENS_ON_DARK)}
     reasons = {f"r{n}": COLOURS[reason] for n, reason in enumerate(Reason)}
-    greys = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
-    bright, dim = _variables(light | reasons), _variables(dark | greys)
+    bright, dim = _variables(light | reasons), _variables(dark | _GREYS_ON_DARK)
     return f":root{{{bright}}}@media(prefers-color-scheme:dark){{:root{{{dim}}}}}"
-
-
-def _dimmed(colour: Colour) -> Colour:
-    # Pale green means little of it; on a dark page that is a dark green.
-    paleness = colour[0] / 255
-    return int(20 + 20 * (1 - paleness)), int(60 + 115 * (1 - paleness)), int(45 + 55 * (1 - paleness))
 
 
 def _variables(colours: dict[str, Colour]) -> str:
@@ -67,17 +65,21 @@ def _legend() -> list[str]:
     ]
 
 
-def _grid(n: int, grid: Grid) -> str:
+def _grid(number: int, grid: Grid) -> str:
     headings = "".join(f"<b style=--n:{end - start}>{html.escape(name)}</b>" for name, start, end in grid.headings())
-    labels = "".join(f"<span>{column.label}</span>" for column in grid.columns)
+    labels = "".join(
+        f"<span data-n={n}>{grid.columns[start + n].label}</span>"
+        for _, start, end in grid.headings()
+        for n in range(end - start)
+    )
     rows = "".join(
         f"<div class=row><a>{html.escape(row.report.series.symbol)}</a><canvas></canvas>"
         f"<em{' class=lacks' if row.report.is_lacking else ''}>{share_text(row.report.share)}</em></div>"
         for row in grid.rows
     )
     return (
-        f"<section data-grid={n} style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2><div class=grid>"
-        f"<div class=head><a></a><div><div class=tops>{headings}</div><div class=labels>{labels}</div></div>"
+        f"<section data-grid={number} style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2>"
+        f"<div class=grid><div class=head><a></a><div><div class=tops>{headings}</div><div class=labels>{labels}</div></div>"
         f"<em></em></div>{rows}</div></section>"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import addresses, archive, reading, rest
+from tests.benchmarks import addresses, archive, coverage, reading, rest
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "reading": reading.reading,
     "fifty_days": reading.fifty_days,
     "eight_years": reading.eight_years,
+    "coverage": coverage.coverage,
     "budget": rest.budget,
     "budget_4_workers": lambda: rest.budget(workers=4),
     "budget_foreign": lambda: rest.budget(foreign=600),

@@ -21,10 +21,12 @@ from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
 from workers.lake import keys
 from workers.lake.footer import Footer, Origin
 from workers.lake.parquet import encode
+from workers.lake.proof import Proof
 from workers.model import Interval, Kind, Market, Series, Source, Span, months_of, utc_ms
 from workers.schema import SCHEMAS
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
+SYMBOLS = [f"SIM{n:03}USDT" for n in range(1, 501)]
 FOUR = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 
 
@@ -107,9 +109,27 @@ def _plan_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
 
 
 def hold_everything(fleet: Fleet, store: ObjectStore | None) -> None:
-    """Fill the lake with partitions that cover their months; one row each, as planning reads none."""
-    symbols = [f"SIM{n:03}USDT" for n in range(1, 501)]
-    (fleet.folder / "symbols.txt").write_text("\n".join(symbols))
+    """Fill the lake with what `everything` yields, and write the symbols into a file."""
+    (fleet.folder / "symbols.txt").write_text("\n".join(SYMBOLS))
+    with requests.Session() as session:
+        for key, body in everything():
+            if store:
+                session.put(f"{store.url}/bench/{key}", data=body).raise_for_status()
+            else:
+                keep(Path(fleet.store_url, key), body)
+
+
+def keep(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+
+
+def everything() -> Iterator[tuple[str, bytes]]:
+    """Yield the partitions of 500 symbols × 60 months, key and bytes.
+
+    They cover their months and are proved to have all rows; one row each is in them, as neither planning nor coverage
+    reads any.
+    """
     row = (
         SCHEMAS[Kind.KLINES]
         .to_frame()
@@ -117,20 +137,15 @@ def hold_everything(fleet: Fleet, store: ObjectStore | None) -> None:
         .with_columns(pl.lit(0).cast(pl.Datetime("ms", "UTC")).alias("open_time"))
     )
     span = Span(utc_ms(2021), utc_ms(2026))
-    bodies = {
-        month: encode(row, Footer((of_month,), (Origin(of_month, Source.MONTHLY, "e" * 32, "c" * 16),)))
-        for month, of_month in months_of(span)
-    }
-    with requests.Session() as session:
-        for symbol in symbols:
-            for month, body in bodies.items():
-                key = keys.partition(Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol), month)
-                if store:
-                    session.put(f"{store.url}/bench/{key}", data=body).raise_for_status()
-                else:
-                    path = Path(fleet.store_url, key)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(body)
+    bodies = {month: encode(row, _whole(of_month)) for month, of_month in months_of(span)}
+    for symbol in SYMBOLS:
+        for month, body in bodies.items():
+            yield keys.partition(Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol), month), body
+
+
+def _whole(month: Span) -> Footer:
+    proof = Proof(Interval.M1.opens(month.start_ms, month.end_ms), "0" * 16, ())
+    return Footer((month,), (Origin(month, Source.MONTHLY, "e" * 32, "c" * 16),), proof)
 
 
 def warm(fleet: Fleet, symbols: tuple[str, ...]) -> list[str]:
