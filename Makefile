@@ -40,8 +40,8 @@ SERIES = --market $(MARKET) $(if $(filter all,$(SYMBOLS)),--all,--symbols $(SYMB
 	$(if $(filter fundingRate,$(KIND)),,--interval $(INTERVAL))
 REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE)
 
-.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify coverage \
-	worker flower status cancel lock clean
+.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify \
+	coverage worker flower status cancel lock clean
 
 help:  ## Print this table
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -77,10 +77,10 @@ def _grid(number: int, grid: Grid) -> str:
         f"<em{' class=lacks' if row.report.is_lacking else ''}>{share_text(row.report.share)}</em></div>"
         for row in grid.rows
     )
+    head = f"<div class=tops>{headings}</div><div class=labels>{labels}</div>"
     return (
         f"<section data-grid={number} style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2>"
-        f"<div class=grid><div class=head><a></a><div><div class=tops>{headings}</div><div class=labels>{labels}</div></div>"
-        f"<em></em></div>{rows}</div></section>"
+        f"<div class=grid><div class=head><a></a><div>{head}</div><em></em></div>{rows}</div></section>"
     )
 
 
