@@ -39,7 +39,6 @@ class Wish:
         """The folder of the lake that all of it lies in."""
         if self.market and self.kind and self.interval:
             return keys.group_folder("lake", self.market, self.kind, self.interval)
-        # A folder of a kind may be the beginning of another's name to no store: they are listed as folders.
         return "lake" if self.market is None else f"lake/market={self.market}"
 
     def takes(self, group: Group) -> bool:
