@@ -212,8 +212,11 @@ def _group_report(
     reports = []
     for series, of in found.items():
         notes = noted.of(series, raw.get(series.symbol, []), now_ms=now_ms)
-        every = holes(series, asked, of.held, lives[series], shared, notes)
         is_known = catalog is not None and catalog.life(series) is not None
+        if not is_known and of.held.covered:
+            before = Span(0, of.held.covered[0].start_ms)
+            notes.append(Hole(before, Reason.NOT_FETCHED, "or before its listing, whose date is not known"))
+        every = holes(series, asked, of.held, lives[series], shared, notes)
         reports.append(_series_report(survey, series, of, asked, lives[series], is_known, every))
     return GroupReport(group, asked, catalog.made_ms if catalog else None, shared, reports)
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 from tasks.coverage import GroupReport, Report, SeriesReport
 from workers.lake.holes import Hole, Reason
-from workers.model import NEVER_MS, iso
+from workers.model import iso
 
 #: Holes of one series that are printed; --json has all.
 MOST_HOLES = 1_000
@@ -92,9 +92,7 @@ def _summary(report: Report) -> str:
     total = f"{len(report.series):,} series, {rows:,} rows"
     if not lacking:
         return f"{total}: everything that exists is held."
-    left = [hole.span.end_ms for one in lacking for hole in one.holes if hole.reason.is_lack]
-    until = f" (until {iso(max(left))})" if max(left) < NEVER_MS else ""
-    return f"{total}: {len(lacking):,} of them lack something that can be fetched{until}."
+    return f"{total}: {len(lacking):,} of them lack something that can be fetched."
 
 
 def _order(counted: tuple[Reason, int]) -> int:

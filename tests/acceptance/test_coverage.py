@@ -134,9 +134,13 @@ def test_pictures_show_every_symbol_and_need_nothing_from_anywhere(fleet: Fleet,
     assert not re.search(r"https?:|//[a-z]|@import|url\(|src=", page.partition("<script>")[0])
     assert all(page.count(symbol) for symbol in symbols)
     assert len(page) < 60_000
-    if BROWSER is None:
-        pytest.skip("there is no Chromium on this machine")
-    shown = tmp_path / "shown.png"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+def test_a_browser_draws_the_page_and_tells_what_the_pointer_is_on(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.download(*Wanted("spot", ("BTCUSDT",), "2026-01-05", "2026-01-09", "1h").arguments)
+    assert fleet.klines("coverage", "--plot", str(tmp_path / "coverage.html")).returncode == 0
+    page, shown = (tmp_path / "coverage.html").read_text(encoding="utf-8"), tmp_path / "shown.png"
     options = [*HEADLESS, f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=5000"]
     # What hovering shows, asked for by the page itself.
     hover = (
@@ -146,7 +150,7 @@ def test_pictures_show_every_symbol_and_need_nothing_from_anywhere(fleet: Fleet,
     hovered = tmp_path / "hovered.html"
     hovered.write_text(page.replace("</body>", hover), encoding="utf-8")
     done = subprocess.run(
-        [BROWSER, *options, f"--screenshot={shown}", "--dump-dom", hovered.as_uri()],
+        [str(BROWSER), *options, f"--screenshot={shown}", "--dump-dom", hovered.as_uri()],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     told = done.stdout.partition('id="tip"')[2].partition("<script")[0]

@@ -93,6 +93,7 @@ def test_without_a_catalog_nothing_is_said_of_listings(tools: Toolbox) -> None:
     hold(tools, "BTCUSDT", DAY)
     told = report(tools, Wish(start_ms=JANUARY_MS - DAY_MS))
     assert reasons(told.series[0]) == [(Span(JANUARY_MS - DAY_MS, JANUARY_MS), Reason.NOT_FETCHED)]
+    assert told.series[0].holes[0].told == "or before its listing, whose date is not known"
     assert told.series[0].life is None
     assert "listing dates not known" in next(lines(told, every_hole=False))
 
