@@ -214,10 +214,10 @@ class Block:
 
     @property
     def span(self) -> Span:
-        year, month = int(self.period[:4]), int(self.period[5:] or 0)
-        if not month:
-            return Span(utc_ms(year), utc_ms(year + 1))
-        return Span(utc_ms(year, month), utc_ms(year + month // 12, month % 12 + 1))
+        if len(self.period) == len("2024-01"):
+            return month_span(self.period)
+        year = int(self.period)
+        return Span(utc_ms(year), utc_ms(year + 1))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -288,6 +288,12 @@ def month_start(ms: int) -> int:
     """Return the start of the month that `ms` falls in."""
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     return utc_ms(moment.year, moment.month)
+
+
+def month_span(month: str) -> Span:
+    """Return the whole of a month, YYYY-MM."""
+    start_ms = utc_ms(int(month[:4]), int(month[5:]))
+    return Span(start_ms, Interval.MO1.advance(start_ms, 1))
 
 
 def months_of(span: Span) -> Iterator[tuple[str, Span]]:

@@ -5,6 +5,7 @@ raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.monthly.<etag>.zip
 catalog/market=um/2026-11-21.parquet
 reports/<run>/…
+damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-<content>.parquet
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from workers.model import Block, Interval, Kind, Market, Series, Source, Span, i
 _SERIES = re.compile(
     r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
 )
+_MONTH = re.compile(r".*/((?:19[7-9]\d|[2-9]\d{3})-(?:0[1-9]|1[0-2]))\.parquet")
 _RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)")
 
 
@@ -48,7 +50,7 @@ def partition(series: Series, month: str) -> str:
 
 def month_of(key: str) -> str | None:
     """Return the month of a partition's key, None where the key is none."""
-    found = re.fullmatch(r".*/(\d{4}-\d{2})\.parquet", key)
+    found = _MONTH.fullmatch(key)
     return found[1] if found else None
 
 
@@ -69,6 +71,11 @@ def _series_in(folder: str) -> Series | None:
         return Series(Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"])
     except ValueError:
         return None
+
+
+def damaged(series: Series, month: str, content: str) -> str:
+    """Return the key under which a partition is kept aside that was not as it should be; `content` as for `raw`."""
+    return f"{series_folder('damaged', series)}/{month}-{content}.parquet"
 
 
 def raw_folder(block: Block) -> str:

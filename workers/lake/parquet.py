@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import polars as pl
 
+from workers import spans
 from workers.errors import PartitionDamaged, Unproved
 from workers.lake import keys
 from workers.lake.files import Changed, Files
 from workers.lake.footer import Footer, Origin, footer_in
-from workers.lake.proof import prove
-from workers.model import Kind, Series, Span
+from workers.lake.proof import checksum, prove
+from workers.model import Kind, Series, Span, month_span
 from workers.schema import SCHEMAS, time_column
 
 #: Rows of a row group: a month of 1m candles is one, a month of 1s candles a few dozen.
@@ -48,22 +50,27 @@ class Partitions:
         body = self._files.read(keys.partition(series, month))
         return decode(body, keys.partition(series, month)) if body else SCHEMAS[series.kind].to_frame()
 
+    def body(self, series: Series, month: str) -> bytes | None:
+        """Return the bytes of the month's partition, None where there is none."""
+        return self._files.read(keys.partition(series, month))
+
     def merge(
         self, series: Series, month: str, rows: pl.DataFrame, covered: Iterable[Span], origins: Iterable[Origin] = ()
     ) -> Merged:
         """Publish `rows` and what they cover into the month's partition.
 
         Where a row is held already the new one takes its place. Unproved where the store does not
-        give back what was written; the raw objects still hold the rows then.
+        give back what was written; the raw objects still hold the rows then. PartitionDamaged where the held rows are
+        no longer those that were proved: a new proof must not bless them.
         """
         key, covered, origins = keys.partition(series, month), list(covered), list(origins)
         gained, changed, unsure = 0, 0, dict[bytes, Merged]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
-            held = decode(body, key) if body else SCHEMAS[series.kind].to_frame()
+            held, footer = proved(series.kind, body, key) if body else (SCHEMAS[series.kind].to_frame(), Footer())
             merged = merge(series.kind, held, rows)
-            footer = (footer_in(body, key) if body else Footer()).joined(covered, origins)
+            footer = footer.joined(covered, origins)
             encoded = encode(merged, replace(footer, proof=prove(series, merged, footer.covered)))
             if encoded == body:
                 done = unsure.get(encoded, Merged())
@@ -82,6 +89,29 @@ class Partitions:
                 if self._files.read(key) == encoded:
                     return Merged(gained, changed)
         raise Unproved(f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept")
+
+    def forget(self, series: Series, month: str, parts: Sequence[Span] | None = None) -> list[Span]:
+        """Take `parts` of the time (None: all) and their rows out of the month's partition, so that it is missing again.
+
+        Returns the time that was taken out: all of it where the rows are not to be trusted, the whole month where not
+        even the footer tells what was covered. What was there is kept aside first, under `damaged/`.
+        """
+        key = keys.partition(series, month)
+        for _ in range(_ROUNDS):
+            etag = self._files.etag(key)
+            body = self._files.read(key) if etag else None
+            if body is None:
+                return list(parts) if parts is not None else [month_span(month)]
+            rows, footer, gone = _without(series, month, body, parts)
+            encoded = encode(rows, replace(footer, proof=prove(series, rows, footer.covered)))
+            if encoded == body:
+                return gone
+            self._files.put(keys.damaged(series, month, hashlib.sha256(body).hexdigest()[:16]), body)
+            with suppress(Changed):
+                self._files.publish(key, encoded, replaces=etag)
+                if self._files.read(key) == encoded:
+                    return gone
+        raise Unproved(f"{key}: not read back as written in {_ROUNDS} rounds; what was there is kept under damaged/")
 
 
 def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
@@ -116,10 +146,50 @@ def decode(body: bytes, key: str = "a partition") -> pl.DataFrame:
         raise PartitionDamaged(f"{key}: it does not decode: {error}; it was left as it is") from error
 
 
+def proved(kind: Kind, body: bytes) -> tuple[pl.DataFrame, Footer]:
+    """Return a partition's rows and footer; PartitionDamaged where they are not those that were written and proved."""
+    rows, footer = decode(body), footer_in(body)
+    if list(rows.schema.items()) != list(SCHEMAS[kind].items()):
+        raise PartitionDamaged(f"a partition's columns are {rows.schema}, not those of {kind}; it was left as it is")
+    if footer.proof and (footer.proof.rows, footer.proof.checksum) != (rows.height, checksum(rows)):
+        raise PartitionDamaged(
+            "a partition's rows are not those that were proved when they were written; it was left as it is, "
+            "`klines verify --repair` fetches them again"
+        )
+    return rows, footer
+
+
 def moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
     """Return what tells the rows apart."""
     times = rows[time_column(kind)]
     return times.dt.truncate(_SAME_EVENT) if kind is Kind.FUNDING else times
+
+
+def _without(
+    series: Series, month: str, body: bytes, parts: Sequence[Span] | None
+) -> tuple[pl.DataFrame, Footer, list[Span]]:
+    """Return a partition's rows and footer without some time, and that time."""
+    nothing = SCHEMAS[series.kind].to_frame()
+    try:
+        footer = footer_in(body)
+    except PartitionDamaged:
+        return nothing, Footer(), [month_span(month)]
+    try:
+        rows = proved(series.kind, body)[0]
+    except PartitionDamaged:
+        parts = None
+    if parts is None:
+        return nothing, Footer(), spans.union(footer.covered) or [month_span(month)]
+    times = rows[time_column(series.kind)].dt.timestamp("ms")
+    stays = pl.repeat(True, rows.height, eager=True)
+    for part in parts:
+        stays &= (times < part.start_ms) | (times >= part.end_ms)
+    rows = rows.filter(stays)
+    covered = tuple(gap for held in spans.union(footer.covered) for gap in spans.gaps(parts, held))
+    origins = tuple(
+        replace(origin, span=gap) for origin in footer.origins for gap in spans.gaps(parts, origin.span)
+    )
+    return merge(series.kind, nothing, rows), Footer(covered, origins), list(parts)
 
 
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:

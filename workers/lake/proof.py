@@ -22,6 +22,7 @@ MOST_GAPS = 1_000
 
 #: What stands for a value that is null: the bits of a NaN that no exchange sends.
 _NULL_BITS = 0x7FF8_DEAD_BEEF_0001
+_HALF = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,10 @@ def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
 def checksum(rows: pl.DataFrame) -> str:
     """Return 16 hex digits that change with every bit of every value, and with the order of rows.
 
-    For each column the 64 bits of its values, each times an odd number that its row gives, are summed modulo 2**64:
-    arithmetic that every version of every library does alike. Names and sums go through SHA-256.
+    For each column the 64 bits of its values, their upper half folded into the lower, each times an odd number that its
+    row gives, are summed modulo 2**64: arithmetic that every version of every library does alike. Names and sums go
+    through SHA-256. Unfolded, what changes high bits of two values alike (a sign each, or powers of two that change
+    places) would cancel out: modulo 2**64 little of the row's number is left up there.
     """
     odd = pl.int_range(pl.len(), dtype=pl.UInt64) * 2 + 1
     sums = rows.select((_bits(name, dtype) * odd).sum() for name, dtype in rows.schema.items())
@@ -75,4 +78,5 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
 
 def _bits(name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name) if dtype == pl.Float64 else pl.col(name).to_physical()
-    return column.reinterpret(dtype=pl.UInt64).fill_null(_NULL_BITS)
+    bits = column.reinterpret(dtype=pl.UInt64).fill_null(_NULL_BITS)
+    return bits ^ (bits // _HALF)
