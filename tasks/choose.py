@@ -83,13 +83,12 @@ def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
     return [PLAN, *rest, *([] if mode is Mode.REST else [ARCHIVE]), COMPACT]
 
 
-def check_workers(tools: Toolbox, queues: list[str]) -> None:
-    """Raise RequestError where a queue that a run needs is served by no living worker."""
+def check_workers(tools: Toolbox, queues: list[str], otherwise: str = "queue it for later with --detach") -> None:
+    """Raise RequestError where a queue that is needed is served by no living worker; says what to do `otherwise`."""
     served = {name.partition("@")[0] for name in living(tools.redis)}
     if missing := [queue for queue in queues if queue not in served]:
         raise RequestError(
-            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or queue it for later with "
-            "--detach; nothing was queued"
+            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or {otherwise}; nothing was queued"
         )
 
 

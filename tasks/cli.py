@@ -1,7 +1,7 @@
 """The `klines` command: results to stdout, progress and errors to stderr; exit 0 complete, 1 incomplete, 2 nonsense.
 
-What fetches is in orders.py, the catalog's commands are in catalog_cli.py, Flower is in flower_cli.py; this file has
-what looks after the fleet.
+What fetches is in orders.py, what checks in verify_cli.py, the catalog's commands are in catalog_cli.py, Flower is in
+flower_cli.py; this file has what looks after the fleet.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from tasks import choose
 from tasks.catalog_cli import catalog
 from tasks.coverage_cli import coverage
 from tasks.flower_cli import flower
-from tasks.orders import download, verify
+from tasks.orders import download
 from tasks.session import fleet
+from tasks.verify_cli import verify
 from workers.errors import FleetError, RequestError, SettingsError
 from workers.log import log_to_stderr
 from workers.private_redis import answers, shared_redis

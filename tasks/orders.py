@@ -1,9 +1,8 @@
-"""The commands that have something fetched: `klines download` and `klines verify`."""
+"""What has rows fetched: `klines download`, and the order that `klines verify --revisions` gives as well."""
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tasks import choose
-from tasks.session import exchange_ms, fleet, private_crew
+from tasks.session import exchange_ms, fleet, hear_sigterm, private_crew
 from workers.errors import RequestError
 from workers.toolbox import Toolbox
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(options):
             command = option(command)
@@ -33,8 +32,8 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-_what = _options(
-    click.option("--market", required=True, help="spot, um (USD-M futures) or cm (COIN-M futures)."),
+#: Which symbols are meant.
+symbols = options(
     click.option("--symbols", help="Symbols, separated by commas: BTCUSDT,ETHUSDT."),
     click.option(
         "--symbols-file",
@@ -48,15 +47,9 @@ _what = _options(
         "--status", type=click.Choice(["trading", "all"]), default="all", show_default=True, help="With --all: which."
     ),
     click.option("--skip-unknown", is_flag=True, help="Leave out symbols that nobody knows, instead of ending."),
-    click.option(
-        "--kind",
-        default="klines",
-        show_default=True,
-        help="klines, markPriceKlines, indexPriceKlines (by pair), premiumIndexKlines or fundingRate.",
-    ),
-    click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M."),
 )
-_how = _options(
+#: How the command goes about it.
+how = options(
     click.option("--local", is_flag=True, help="Start a private Redis and worker for this one command."),
     click.option("--detach", is_flag=True, help="Queue the run, print its id and return."),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -64,7 +57,15 @@ _how = _options(
 
 
 @click.command()
-@_what
+@click.option("--market", required=True, help="spot, um (USD-M futures) or cm (COIN-M futures).")
+@symbols
+@click.option(
+    "--kind",
+    default="klines",
+    show_default=True,
+    help="klines, markPriceKlines, indexPriceKlines (by pair), premiumIndexKlines or fundingRate.",
+)
+@click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
 @click.option(
     "--start", default="2017-01-01", help="First open time, UTC: 2024-01-01; each symbol's own where it is not given."
 )
@@ -76,34 +77,17 @@ _how = _options(
     help="auto: monthly and daily files of the archive where they are sooner, REST for the rest; archive; rest.",
 )
 @click.option("--dry-run", is_flag=True, help="Tell files, calls, weight, bytes and minutes, and why; fetch nothing.")
-@_how
+@how
 def download(start: str, end: str | None, source: str, dry_run: bool, **options: Any) -> None:
     """Fetch every row of some symbols and a time that is not held yet.
 
     What is held already is not fetched again, so the same command goes on where a broken one ended, and keeps
     a lake current when it is repeated. Ctrl-C cancels the run; what was fetched by then stays.
     """
-    _order(options, start=start, end=end, source=source, dry_run=dry_run)
+    order(options, start=start, end=end, source=source, dry_run=dry_run)
 
 
-@click.command()
-@_what
-@click.option("--start", default="2017-01-01", show_default=True, help="First open time, UTC.")
-@click.option("--end", help="End, exclusive, UTC; now where it is not given.")
-@click.option("--revisions", is_flag=True, help="Fetch again what the exchange's archive has published anew.")
-@_how
-def verify(start: str, end: str | None, revisions: bool, **options: Any) -> None:
-    """Hold the lake against the archive's list: files that were published anew since are fetched again.
-
-    Rows that changed are counted and reported; where the new file disagrees with what is held, REST and the
-    daily files are asked as well, and the majority stands.
-    """
-    if not revisions:
-        raise RequestError("say what to verify: --revisions; nothing was queued")
-    _order(options, start=start, end=end, source="auto", revise=True)
-
-
-def _order(
+def order(
     options: dict[str, Any], *, start: str, end: str | None, source: str, dry_run: bool = False, revise: bool = False
 ) -> None:
     """Check what was asked for, have it fetched and show it to its end; nothing is queued where it makes no sense."""
@@ -158,10 +142,7 @@ def _follow(tools: Toolbox, run: str, as_json: bool, crew: Crew | None) -> int:
     from tasks.summary import summary
     from tasks.watch import follow
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_sigterm()
     try:
         progress = follow(tools, run, crew.tend if crew else lambda: None)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def fleet(*, local: bool = False) -> Iterator[Toolbox]:
-    """Yield what a command works with; `local` brings a private Redis of its own."""
+def surroundings() -> Settings:
+    """Return a command's settings, and have it log to stderr."""
     settings = Settings.load()
     # A person reads what a command says, terminal or not.
     log_to_stderr("WARNING", TEXT if settings.log == AUTO else settings.log)
+    return settings
+
+
+@contextmanager
+def fleet(*, local: bool = False) -> Iterator[Toolbox]:
+    """Yield what a command works with; `local` brings a private Redis of its own."""
+    settings = surroundings()
     with ExitStack() as stack:
         if local:
             settings = replace(settings, redis_url=stack.enter_context(private_redis()))
@@ -43,14 +50,18 @@ def fleet(*, local: bool = False) -> Iterator[Toolbox]:
         yield Toolbox(settings)
 
 
+def alone() -> Toolbox:
+    """Return what a command works with that asks nobody but the store and the archive: there is no Redis in it."""
+    return Toolbox(surroundings())
+
+
 @contextmanager
 def lake() -> Iterator[Toolbox]:
     """Yield what a command works with that looks at the lake; its `settings.redis_url` is None where no Redis answers.
 
     One that is named and does not answer is told of on stderr.
     """
-    settings = Settings.load()
-    log_to_stderr("WARNING", TEXT if settings.log == AUTO else settings.log)
+    settings = surroundings()
     url = settings.redis_url or shared_url()
     if not answers(url):
         if settings.redis_url:
@@ -70,6 +81,15 @@ def private_crew(tools: Toolbox, queues: list[str]) -> Iterator[Crew]:
         yield crew
     finally:
         crew.stop()
+
+
+def hear_sigterm() -> None:
+    """Have SIGTERM end this command as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def exchange_ms(tools: Toolbox, market: Market) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol, Self
 
 from redis import RedisError
 
@@ -29,7 +31,7 @@ def follow(tools: Toolbox, run: str, tend: Callable[[], None] = lambda: None) ->
 
     RunLost where Redis forgot it or stays away; what was fetched is in the store.
     """
-    runs, shows = Runs(tools.redis), _Bar() if sys.stderr.isatty() else _Lines()
+    runs, shows = Runs(tools.redis), shown("planning")
     seen = time.monotonic()
     with shows:
         while True:
@@ -47,7 +49,8 @@ def follow(tools: Toolbox, run: str, tend: Callable[[], None] = lambda: None) ->
             if progress is None:
                 raise RunLost(f"Redis knows nothing of run {run} any more; what was fetched is held, ask again")
             seen = time.monotonic()
-            shows.show(tools, progress)
+            done = progress.counts["calls_done"]
+            shows.show(done, done + progress.calls_left, f"{run}: ", partial(status_line, tools, progress))
             if progress.state.has_ended:
                 return progress
             time.sleep(LOOK_S)
@@ -71,20 +74,42 @@ def status_line(tools: Toolbox, progress: Progress) -> str:
     return ", ".join(part for part in parts if part)
 
 
+class Shown(Protocol):
+    """What moves on stderr while something goes on."""
+
+    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
+        """Show how much is done; a line of its own begins with `name`. `text` is asked for only where it is shown."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def shown(first: str) -> Shown:
+    """Return a bar on a terminal, which says `first` until there is more to say, and plain lines elsewhere."""
+    return _Bar(first) if sys.stderr.isatty() else _Lines()
+
+
 class _Lines:
     """Plain lines, for logs and pipes."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._shown = time.monotonic()
         self._said = ""
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, tools: Toolbox, progress: Progress) -> None:
+    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
         if time.monotonic() - self._shown >= LINE_S:
             self._shown = time.monotonic()
-            self.say(f"{progress.run}: {status_line(tools, progress)}")
+            self.say(f"{name}{text()}")
 
     def say(self, text: str) -> None:
         if text != self._said:
@@ -95,7 +120,10 @@ class _Lines:
 class _Bar:
     """One line that moves, on a terminal."""
 
-    def __enter__(self) -> None:
+    def __init__(self, first: str) -> None:
+        self._first = first
+
+    def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
@@ -109,16 +137,14 @@ class _Bar:
             transient=True,
         )
         self._bars.start()
-        self._task = self._bars.add_task("planning", total=None)
+        self._task = self._bars.add_task(self._first, total=None)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def show(self, tools: Toolbox, progress: Progress) -> None:
-        done = progress.counts["calls_done"]
-        self._bars.update(
-            self._task, completed=done, total=done + progress.calls_left, description=status_line(tools, progress)
-        )
+    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
+        self._bars.update(self._task, completed=done, total=total, description=text())
 
     def say(self, text: str) -> None:
         self._bars.update(self._task, description=text)

@@ -12,7 +12,7 @@ from workers.settings import Settings
 #: clears what is left, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
 
-app = Celery("klines", include=["tasks.plan", "tasks.fetch", "tasks.compact", "tasks.catalog"])
+app = Celery("klines", include=["tasks.plan", "tasks.fetch", "tasks.compact", "tasks.catalog", "tasks.verify"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,

@@ -96,7 +96,9 @@ def check(series: Series, month: str, body: bytes) -> Checked:
     """
     key, columns = keys.partition(series, month), SCHEMAS[series.kind]
     if not (body.startswith(_MAGIC) and body.endswith(_MAGIC)):
-        return Checked([Fault(key, What.DAMAGED, None, 0, f"no Parquet file: {len(body):,} bytes end in {body[-4:]!r}")])
+        return Checked(
+            [Fault(key, What.DAMAGED, None, 0, f"no Parquet file: {len(body):,} bytes end in {body[-4:]!r}")]
+        )
     try:
         footer = footer_in(body)
     except PartitionDamaged as error:

@@ -31,10 +31,15 @@ def series_folder(zone: str, series: Series) -> str:
     return f"{group_folder(zone, series.market, series.kind, series.interval)}/symbol={series.symbol}"
 
 
+def market_folder(zone: str, market: Market) -> str:
+    """Return the folder of all that is held of a market."""
+    return f"{zone}/market={market}"
+
+
 def group_folder(zone: str, market: Market, kind: Kind, interval: Interval) -> str:
     """Return the folder of all symbols' series of one kind and interval."""
     grid = f"/interval={'1mo' if interval is Interval.MO1 else interval}" if interval.is_grid else ""
-    return f"{zone}/market={market}/kind={kind}{grid}"
+    return f"{market_folder(zone, market)}/kind={kind}{grid}"
 
 
 def symbol_of(key: str) -> str | None:

@@ -91,7 +91,7 @@ class Partitions:
         raise Unproved(f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept")
 
     def forget(self, series: Series, month: str, parts: Sequence[Span] | None = None) -> list[Span]:
-        """Take `parts` of the time (None: all) and their rows out of the month's partition, so that it is missing again.
+        """Take `parts` of the time (None: all) and their rows out of the month's partition: they are missing then.
 
         Returns the time that was taken out: all of it where the rows are not to be trusted, the whole month where not
         even the footer tells what was covered. What was there is kept aside first, under `damaged/`.
@@ -186,9 +186,7 @@ def _without(
         stays &= (times < part.start_ms) | (times >= part.end_ms)
     rows = rows.filter(stays)
     covered = tuple(gap for held in spans.union(footer.covered) for gap in spans.gaps(parts, held))
-    origins = tuple(
-        replace(origin, span=gap) for origin in footer.origins for gap in spans.gaps(parts, origin.span)
-    )
+    origins = tuple(replace(origin, span=gap) for origin in footer.origins for gap in spans.gaps(parts, origin.span))
     return merge(series.kind, nothing, rows), Footer(covered, origins), list(parts)
 
 

@@ -1,0 +1,76 @@
+"""What the fleet has under way of a verification, in Redis; the command that waits for it leads it.
+
+    klines:check:<id>:open   set    pieces that are sent and not done
+    klines:check:<id>:found  list   what came of those that are, as JSON; the command takes it off
+
+Both end with the command, or lapse soon after it was killed: what is still queued then is not done.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from redis import Redis
+
+from workers.heart import now_ms
+
+#: A verification whose command has not looked for so long is forgotten.
+KEEP_MS = 600_000
+
+_CHECKED = Path(__file__).with_name("checked.lua").read_text()
+
+
+class Checks:
+    """The state of all verifications; every method is safe to call twice."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._checked = redis.register_script(_CHECKED)
+
+    def begin(self) -> str:
+        """Return the id of a new verification."""
+        return f"{now_ms(self._redis):x}-{secrets.token_hex(2)}"
+
+    def issue(self, check: str, pieces: Iterable[str]) -> None:
+        """Note pieces as sent."""
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(_open(check), *pieces)
+            pipe.pexpire(_open(check), KEEP_MS)
+            pipe.execute()
+
+    def wants(self, check: str, piece: str) -> bool:
+        """Return whether somebody waits for the piece."""
+        return bool(self._redis.sismember(_open(check), piece))
+
+    def done(self, check: str, piece: str, found: str) -> bool:
+        """Tell what came of a piece, unless that was told before; returns whether it was news."""
+        return bool(self._checked([_open(check), _found(check)], [piece, found, KEEP_MS]))
+
+    def look(self, check: str) -> tuple[set[str], list[str]]:
+        """Return the pieces that are sent and not done, and what came of others since the last look."""
+        with self._redis.pipeline() as pipe:
+            pipe.smembers(_open(check))
+            pipe.lrange(_found(check), 0, -1)
+            pipe.delete(_found(check))
+            pipe.pexpire(_open(check), KEEP_MS)
+            still, found, *_ = pipe.execute()
+        return {piece.decode() for piece in still}, [told.decode() for told in found]
+
+    def end(self, check: str) -> None:
+        """Forget a verification."""
+        self._redis.delete(_open(check), _found(check))
+
+
+def check_lease(check: str, piece: str) -> str:
+    """Return the lease that whoever checks the piece holds."""
+    return f"verify|{check}|{piece}"
+
+
+def _open(check: str) -> str:
+    return f"klines:check:{check}:open"
+
+
+def _found(check: str) -> str:
+    return f"klines:check:{check}:found"

@@ -1,0 +1,107 @@
+"""Mends what a verification found: faulty time is taken out of the lake, so that it is missing, and fetched again.
+
+Interrupted in between, the time stays missing, which the next download of it mends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tasks import choose
+from tasks.progress import Progress, Runs, State
+from tasks.request import SETTLE_MS, Request
+from tasks.session import exchange_ms
+from tasks.watch import follow
+from workers import spans
+from workers.errors import FleetError
+from workers.lake import keys
+from workers.lake.check import Fault
+from workers.model import Market, Series, Span
+from workers.toolbox import Toolbox
+
+
+@dataclass(slots=True)
+class Repair:
+    """What was done about faults."""
+
+    taken: dict[Series, list[Span]] = field(default_factory=dict)
+    """The time that was taken out of the lake."""
+    runs: list[Progress] = field(default_factory=list)
+    """How it was fetched again."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """What could not be taken out, or not be fetched again."""
+
+    def is_mended(self, series: Series) -> bool:
+        """Return whether all that was taken out of a series was fetched again, as far as it exists."""
+        mine = [run for run in self.runs if series in run.request.series()]
+        return series in self.taken and all(run.state is State.COMPLETE for run in mine)
+
+
+def repair(tools: Toolbox, faults: Iterable[Fault], tend: Callable[[], None]) -> Repair:
+    """Take faulty time out of the lake and have it fetched again; `tend` is called meanwhile.
+
+    RequestError, and nothing is taken out, where the exchange does not even tell its symbols. Interrupted, the runs are
+    cancelled.
+    """
+    wrong = _by_partition(faults)
+    for market in sorted({series.market for series, _ in wrong}):
+        choose.asked(tools, market)
+    done, runs = Repair(), Runs(tools.redis)
+    for (series, month), parts in wrong.items():
+        try:
+            gone = tools.partitions.forget(series, month, parts)
+            done.taken[series] = spans.union([*done.taken.get(series, []), *gone])
+        except FleetError as error:
+            done.failed[keys.partition(series, month)] = error.reason
+    created = [runs.create(request) for request in requests_of(tools, done.taken)]
+    try:
+        done.runs = [follow(tools, run, tend) for run in created]
+    except BaseException:
+        for run in created:
+            runs.end(run, State.CANCELLED)
+        raise
+    for ended in done.runs:
+        done.failed |= ended.failed
+    return done
+
+
+def requests_of(tools: Toolbox, taken: dict[Series, list[Span]]) -> Iterator[Request]:
+    """Yield what fetches the time that was taken out: one request for all symbols that lack the same."""
+    closed_ms: dict[Market, int] = {}
+    alike: dict[tuple[Series, Span], list[str]] = {}
+    for series, parts in taken.items():
+        now_ms = closed_ms.setdefault(series.market, exchange_ms(tools, series.market) - SETTLE_MS)
+        possible = Span(choose.FIRST_MS, series.interval.floor(now_ms))
+        for span in _joined(tools, series, spans.clip(parts, possible)):
+            if series.interval.opens(span.start_ms, span.end_ms):
+                any_series = Series(series.market, series.kind, series.interval, "")
+                alike.setdefault((any_series, span), []).append(series.symbol)
+    for (series, span), symbols in alike.items():
+        yield Request(series.market, series.kind, series.interval, tuple(symbols), span.start_ms, span.end_ms)
+
+
+def _by_partition(faults: Iterable[Fault]) -> dict[tuple[Series, str], list[Span] | None]:
+    """Return what is to be taken out of each partition, None for all of it."""
+    wrong: dict[tuple[Series, str], list[Span] | None] = {}
+    for fault in faults:
+        partition = keys.partition_of(fault.key)
+        if partition is not None:
+            parts = wrong.setdefault(partition, [])
+            wrong[partition] = None if parts is None or fault.span is None else spans.union([*parts, fault.span])
+    return wrong
+
+
+def _joined(tools: Toolbox, series: Series, parts: list[Span]) -> list[Span]:
+    """Return spans that lack just `parts`: neighbours with nothing but held time between them are one."""
+    try:
+        held = tools.coverage.covered(series)
+    except FleetError:
+        return parts
+    joined: list[Span] = []
+    for part in parts:
+        if joined and not spans.gaps(held, Span(joined[-1].end_ms, part.start_ms)):
+            joined[-1] = Span(joined[-1].start_ms, part.end_ms)
+        else:
+            joined.append(part)
+    return joined

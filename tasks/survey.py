@@ -1,0 +1,182 @@
+"""Has the lake's partitions checked, in pieces: by this process, or by the fleet while this process looks on."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from itertools import groupby
+from random import Random
+
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from tasks.checks import Checks, check_lease
+from tasks.compare import Against, Sample
+from tasks.verify import Found, Piece, queue_of, send_pieces, verify_piece
+from tasks.watch import PATIENCE_S, RunLost, Shown
+from workers.app import connect
+from workers.heart import leased
+from workers.lake import keys
+from workers.model import Interval, Kind, Market, Series, month_span
+from workers.threads import Threads
+from workers.toolbox import Toolbox
+
+#: Partitions of one piece: a second's work, so that a fleet shares even one symbol's years.
+PARTITIONS_OF_PIECE = 12
+#: Pieces that are sent and not done, at most: Redis holds no more of a verification, however large the lake is.
+PIECES_IN_FLIGHT = 200
+#: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by side.
+AT_ONCE = 4
+#: How often lost pieces are looked for; what is missed twice in a row is sent again.
+LOOK_S = 3.0
+
+#: How pieces are checked: by this process, or by the fleet.
+Check = Callable[[Toolbox, Sequence[Piece], Shown], Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which partitions are meant; None and no symbols mean all."""
+
+    market: Market | None = None
+    kind: Kind | None = None
+    interval: Interval | None = None
+    symbols: Collection[str] = ()
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    def has(self, series: Series, month: str) -> bool:
+        """Return whether it is about this partition."""
+        bounds = month_span(month)
+        return (
+            self.market in (None, series.market)
+            and self.kind in (None, series.kind)
+            and self.interval in (None, series.interval)
+            and (not self.symbols or series.symbol in self.symbols)
+            and (self.start_ms is None or self.start_ms < bounds.end_ms)
+            and (self.end_ms is None or bounds.start_ms < self.end_ms)
+        )
+
+
+def partitions_of(tools: Toolbox, scope: Scope) -> list[tuple[Series, str]]:
+    """Return the series and month of each partition in the lake that is meant, sorted."""
+    listed = tools.files.list(keys.market_folder("lake", scope.market) if scope.market else "lake")
+    parsed = (keys.partition_of(entry.key) for entry in listed)
+    return sorted(found for found in parsed if found and scope.has(*found))
+
+
+def pieces_of(partitions: Iterable[tuple[Series, str]], sample: Sample) -> list[Piece]:
+    """Return partitions (sorted) in pieces; of one that the sample's seed draws at least a day is compared."""
+    partitions, pieces = list(partitions), list[Piece]()
+    is_compared = sample.against is not Against.NOTHING and partitions
+    sure_series, sure_month = Random(sample.seed).choice(partitions) if is_compared else (None, "")
+    for series, of_series in groupby(partitions, key=lambda found: found[0]):
+        months = [month for _, month in of_series]
+        for first in range(0, len(months), PARTITIONS_OF_PIECE):
+            some = tuple(months[first : first + PARTITIONS_OF_PIECE])
+            is_sure = series == sure_series and sure_month in some
+            pieces.append(Piece(series, some, sample, sure_month if is_sure else ""))
+    return pieces
+
+
+def check_here(tools: Toolbox, pieces: Sequence[Piece], shows: Shown) -> Found:
+    """Return what came of the pieces, checked by this process."""
+    found, total = Found(), sum(len(piece.months) for piece in pieces)
+    with Threads(AT_ONCE, thread_name_prefix="check") as threads:
+        checked = [threads.submit(verify_piece, tools, piece) for piece in pieces]
+        try:
+            for one in as_completed(checked):
+                found.add(one.result())
+                _show(shows, found, total)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def check_by_fleet(tools: Toolbox, pieces: Sequence[Piece], shows: Shown) -> Found:
+    """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
+
+    RunLost where Redis stays away.
+    """
+    connect(tools.settings)
+    led = _Led(tools, pieces)
+    seen = time.monotonic()
+    try:
+        while led.goes_on:
+            try:
+                led.turn()
+                seen = time.monotonic()
+            except (RedisError, OperationalError) as error:
+                if time.monotonic() - seen > PATIENCE_S:
+                    raise RunLost(f"Redis has been away for {PATIENCE_S:.0f} s ({error}); verify again") from error
+                shows.say("Redis does not answer; waiting for it")
+                time.sleep(1.0)
+            _show(shows, led.found, led.total)
+            time.sleep(0.05)
+    finally:
+        led.end()
+    return led.found
+
+
+class _Led:
+    """A verification that this process leads: a bounded number of pieces is sent, and more as they are done."""
+
+    def __init__(self, tools: Toolbox, pieces: Sequence[Piece]) -> None:
+        self.found = Found()
+        self.total = sum(len(piece.months) for piece in pieces)
+        self._tools = tools
+        self._checks = Checks(tools.redis)
+        self._check = self._checks.begin()
+        self._waiting = deque(pieces)
+        self._sent: dict[str, Piece] = {}
+        self._missed: set[str] = set()
+        self._looked = time.monotonic()
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self._waiting or self._sent)
+
+    def turn(self) -> None:
+        """Take in what is done, send what there is room for, and send again what was lost."""
+        still, told = self._checks.look(self._check)
+        for name, found in map(Found.of_json, told):
+            if self._sent.pop(name, None):
+                self.found.add(found)
+        lost = self._lost(still)
+        again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
+        room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
+        ready = again + [self._waiting.popleft() for _ in range(room)]
+        if ready:
+            self._sent |= {str(piece): piece for piece in ready}
+            self._checks.issue(self._check, map(str, ready))
+            send_pieces(self._check, ready)
+
+    def end(self) -> None:
+        self._checks.end(self._check)
+
+    def _lost(self, still: set[str]) -> set[str]:
+        """Return the pieces that no message and no living worker holds, twice in a row."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return set()
+        self._looked, missed_before, self._missed = time.monotonic(), self._missed, set()
+        names = sorted(still & self._sent.keys())
+        idle = {queue: not self._tools.redis.llen(queue) for queue in {queue_of(self._sent[name]) for name in names}}
+        held = leased(self._tools.redis, [check_lease(self._check, name) for name in names])
+        self._missed = {
+            name for name, is_held in zip(names, held, strict=True) if not is_held and idle[queue_of(self._sent[name])]
+        }
+        return self._missed & missed_before
+
+
+def _show(shows: Shown, found: Found, total: int) -> None:
+    shows.show(found.partitions, total, "verify: ", lambda: progress_line(found, total))
+
+
+def progress_line(found: Found, total: int) -> str:
+    """Return where a verification stands, in one line."""
+    compared = f", {found.compared:,} compared" if found.compared else ""
+    return f"{found.partitions:,}/{total:,} partitions, {found.rows:,} rows{compared}, {len(found.faults):,} faults"

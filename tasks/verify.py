@@ -1,0 +1,162 @@
+"""klines.verify: partitions read again → what is wrong with them; a run of one series' months at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from celery.exceptions import Reject
+from redis import RedisError
+
+from tasks.checks import Checks, check_lease
+from tasks.compare import NO_SAMPLE, Against, Sample, compare
+from tasks.context import about
+from tasks.messages import shown
+from workers.app import app
+from workers.binance.markets import pool_of
+from workers.errors import FleetError, OverWeight
+from workers.lake import keys
+from workers.lake.check import Checked, Fault, What, check
+from workers.model import Block, Series, Span
+from workers.queues import ARCHIVE, COMPACT, rest_queue
+from workers.toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one task checks: some months of a series."""
+
+    series: Series
+    months: tuple[str, ...]
+    sample: Sample = NO_SAMPLE
+    sure: str = ""
+    """The month of which at least one day is compared with the source, whatever the sample's share."""
+
+    def __str__(self) -> str:
+        return f"{self.series}/{self.months[0]}..{self.months[-1]}"
+
+    def arguments(self) -> list[Any]:
+        """Return it as a message carries it."""
+        sample = self.sample
+        return [str(self.series), list(self.months), str(sample.against), sample.share, sample.seed, self.sure]
+
+    @classmethod
+    def of(cls, series: str, months: list[str], against: str, share: float, seed: int, sure: str) -> Piece:
+        """Return the piece that `arguments` told."""
+        return cls(Series.parse(series), tuple(months), Sample(Against(against), share, seed), sure)
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of partitions that were checked."""
+
+    partitions: int = 0
+    rows: int = 0
+    unproved: int = 0
+    """Partitions of an earlier version, without a proof: a lost row cannot be told from the exchange's own gap."""
+    compared: int = 0
+    """Rows that were compared with the source."""
+    faults: list[Fault] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
+    """What could not be compared because the source does not have it."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """What could not be checked: the store or the source did not answer."""
+
+    def add(self, other: Found) -> None:
+        """Add what came of others."""
+        for name in ("partitions", "rows", "unproved", "compared"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.faults = sorted([*self.faults, *other.faults], key=lambda fault: fault.key)
+        self.told |= other.told
+        self.failed |= other.failed
+
+    def to_json(self, piece: str) -> str:
+        """Return it as Redis keeps it, with the name of the piece it came of."""
+        return json.dumps(asdict(self) | {"piece": piece, "faults": [fault.facts() for fault in self.faults]})
+
+    @classmethod
+    def of_json(cls, text: str) -> tuple[str, Found]:
+        """Return the piece and what came of it, as `to_json` told them."""
+        told = json.loads(text)
+        faults = [
+            Fault(f["key"], What(f["what"]), f["span"] and Span(*f["span"]), f["rows"], f["told"])
+            for f in told.pop("faults")
+        ]
+        return told.pop("piece"), cls(**told, faults=faults)
+
+
+@app.task(name="klines.verify", bind=True)  # type: ignore[untyped-decorator]
+def verify(self: Any, run: str, *piece: Any) -> None:
+    """Check some months of a series and tell the command that waits; does nothing once nobody does."""
+    tools: Toolbox = self.app.toolbox
+    parsed = Piece.of(*piece)
+    about(run)
+    try:
+        checks = Checks(tools.redis)
+        with tools.heart.lease(check_lease(run, str(parsed))) as is_mine:
+            if is_mine and checks.wants(run, str(parsed)):
+                checks.done(run, str(parsed), verify_piece(tools, parsed).to_json(str(parsed)))
+    except (RedisError, OverWeight) as error:
+        logger.warning("verify %s: handed back: %s", parsed, error)
+        tools.stop.wait(1.0)
+        raise Reject(error, requeue=True) from error
+
+
+def send_pieces(check: str, pieces: Iterable[Piece]) -> None:
+    """Have pieces checked, in one batch; a copy sent twice is told once."""
+    with app.producer_or_acquire() as producer, producer.batch():
+        for piece in pieces:
+            sample, months = piece.sample, Block(piece.series, f"{piece.months[0]}..{piece.months[-1]}")
+            against = f", {sample.share:.2%} against {sample.against}" if sample.against is not Against.NOTHING else ""
+            app.send_task(
+                "klines.verify",
+                args=[check, *piece.arguments()],
+                queue=queue_of(piece),
+                argsrepr=f"{shown(months)}{against}, check {check}",
+                kwargsrepr="",
+                producer=producer,
+            )
+
+
+def queue_of(piece: Piece) -> str:
+    """Return the queue that checks a piece: what waits for a source's answers must not hold up compactions."""
+    if piece.sample.against is Against.REST:
+        return rest_queue(pool_of(piece.series.market, piece.series.kind))
+    return ARCHIVE if piece.sample.against is Against.ARCHIVE else COMPACT
+
+
+def verify_piece(tools: Toolbox, piece: Piece) -> Found:
+    """Return what is wrong with a piece's partitions; a month that has none (any more) is no fault."""
+    found, series = Found(), piece.series
+    for month in piece.months:
+        key = keys.partition(series, month)
+        try:
+            body = tools.partitions.body(series, month)
+        except FleetError as error:
+            found.failed[key] = error.reason
+            continue
+        if body is not None:
+            _count(found, checked := check(series, month, body))
+            if piece.sample.against is not Against.NOTHING:
+                _compare(tools, found, piece, month, checked)
+    return found
+
+
+def _count(found: Found, checked: Checked) -> None:
+    found.partitions += 1
+    found.rows += 0 if checked.rows is None else checked.rows.height
+    found.unproved += checked.footer is not None and checked.footer.proof is None
+    found.faults += checked.faults
+
+
+def _compare(tools: Toolbox, found: Found, piece: Piece, month: str, checked: Checked) -> None:
+    done = compare(tools, piece.series, month, checked, piece.sample, sure=month == piece.sure)
+    found.compared += done.rows
+    found.faults += done.faults
+    found.told |= done.told
+    found.failed |= done.failed
