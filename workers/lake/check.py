@@ -1,7 +1,7 @@
 """What can be wrong with one partition, told from its bytes alone: every fault by its name, its time and its rows.
 
-What the exchange itself does is no fault: candles that open off their minute or close early (spot, 2017 and 2018), and
-minutes without a candle that the partition's proof knows.
+What the exchange itself does is no fault: candles that open off their minute or close early, as early as they open
+(spot, 2017 and 2018, around outages), and minutes without a candle that the partition's proof knows.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from workers import spans
 from workers.errors import PartitionDamaged
 from workers.lake import keys
 from workers.lake.footer import Footer, footer_in
-from workers.lake.parquet import decode, moments
+from workers.lake.parquet import decode
 from workers.lake.proof import checksum, gaps_in
-from workers.model import MINUTE_MS, Interval, Kind, Series, Span, iso, month_span
+from workers.model import MINUTE_MS, NEVER_MS, Interval, Kind, Series, Span, iso, month_span
 from workers.schema import SCHEMAS, time_column
 
 #: Runs of rows that are told one by one for each kind of fault; where there are more, one fault spans them all.
@@ -109,8 +109,12 @@ def check(series: Series, month: str, body: bytes) -> Checked:
         return Checked([Fault(key, What.DAMAGED, None, 0, _line(error))], None, footer)
     if list(rows.schema.items()) != list(columns.items()):
         return Checked([Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer)
-    faults = [*_of_coverage(key, month, footer), *_of_proof(key, rows, footer), *_of_rows(series, month, rows, footer)]
-    return Checked([*faults, *_gaps(series, key, rows, footer)], rows, footer)
+    faults = [*_of_coverage(key, month, footer), *_of_proof(key, rows, footer)]
+    if faults and faults[-1].span is None:
+        # None of the rows is to be trusted: what is wrong with them one by one is of no use.
+        return Checked(faults, None, footer)
+    faults += [*_of_rows(series, month, rows, footer), *_gaps(series, key, rows, footer)]
+    return Checked(faults, rows, footer)
 
 
 def row_span(series: Series, ms: int) -> Span:
@@ -173,17 +177,18 @@ def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> 
     """Yield what is wrong with rows; only those with a fault are looked at one by one."""
     time = time_column(series.kind)
     tagged = rows.with_columns(
-        _ms=pl.col(time).dt.timestamp("ms"), _moment=moments(series.kind, rows), _covered=_covered(rows[time], footer)
-    )
+        pl.col(name).dt.timestamp("ms").alias(f"_{name}") for name, dtype in rows.schema.items() if dtype.is_temporal()
+    ).with_columns(_ms=f"_{time}", _covered=_covered(rows[time], footer))
     checks = _checks(series, month)
-    found = tagged.select(pl.col("_ms"), *(check.fill_null(False).alias(what) for what, (check, _) in checks.items()))
+    found = tagged.select(*(check.fill_null(False).alias(what) for what, (check, _) in checks.items()))
     counts = found.select(pl.col(what).sum() for what in checks).row(0, named=True)
     for what, (_, columns) in checks.items():
         if not counts[what]:
             continue
-        wrong = tagged.filter(found[what]).select("_ms", *columns)
-        if wrong["_ms"].null_count():
-            yield Fault(keys.partition(series, month), what, None, wrong.height, f"no {time}")
+        shown = [f"_{name}" if rows.schema[name].is_temporal() else name for name in columns]
+        wrong = tagged.filter(found[what]).select("_ms", *shown)
+        if not wrong["_ms"].is_between(0, NEVER_MS).fill_null(False).all():
+            yield Fault(keys.partition(series, month), what, None, wrong.height, f"a {time} that is none")
             continue
         values = {
             at: ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
@@ -200,22 +205,27 @@ def _checks(series: Series, month: str) -> dict[What, tuple[pl.Expr, tuple[str, 
     is_missing = _any(_is_missing(kind, name) for name in SCHEMAS[kind])
     checks: dict[What, tuple[pl.Expr, tuple[str, ...]]] = {
         What.MISSING: (is_missing, tuple(SCHEMAS[kind].names()[1:])),
-        What.DUPLICATES: (~pl.col("_moment").is_first_distinct(), tuple(SCHEMAS[kind].names()[1:3])),
+        What.DUPLICATES: (~_moment(kind).is_first_distinct(), tuple(SCHEMAS[kind].names()[1:3])),
         What.DISORDER: (at.diff() < 0, (time,)),
         What.MONTH: (~in_month, (time,)),
         What.UNCOVERED: (in_month & ~pl.col("_covered"), (time,)),
     }
-    of_values = _of_funding() if kind is Kind.FUNDING else _of_candles(series)
+    of_values = _of_funding() if kind is Kind.FUNDING else _of_candles(series, bounds)
     return checks | {what: (~is_missing & check, columns) for what, (check, columns) in of_values.items()}
 
 
-def _of_candles(series: Series) -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
-    high, low, opened, closed = (pl.col(name) for name in ("high", "low", "open_time", "close_time"))
-    next_open = opened.dt.offset_by("1mo" if series.interval is Interval.MO1 else f"{series.interval.step_ms}ms")
+def _moment(kind: Kind) -> pl.Expr:
+    """Return what tells rows apart: their time, of an event its minute."""
+    return pl.col("_ms") // MINUTE_MS if kind is Kind.FUNDING else pl.col("_ms")
+
+
+def _of_candles(series: Series, bounds: Span) -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
+    high, low, opened, closed = (pl.col(name) for name in ("high", "low", "_ms", "_close_time"))
+    next_open = pl.lit(bounds.end_ms) if series.interval is Interval.MO1 else opened + series.interval.step_ms
     is_low, is_high = high < pl.max_horizontal(*_PRICES), low > pl.min_horizontal(*_PRICES)
     checks = {
         What.OHLC: (is_low | is_high, _PRICES),
-        What.CLOSE: ((closed <= opened) | (closed >= next_open), ("close_time",)),
+        What.CLOSE: ((closed < opened) | (closed >= next_open), ("close_time",)),
     }
     if series.kind is not Kind.PREMIUM:
         checks[What.PRICE] = (pl.min_horizontal(*_PRICES) <= 0, _PRICES)
