@@ -44,6 +44,36 @@ def test_a_partitions_key_tells_its_month(series: Series, year: int, month: int)
     assert keys.month_of(keys.partition(series, f"{year}-{month:02}")) == f"{year}-{month:02}"
 
 
+@settings(max_examples=70, deadline=None)
+@given(series=any_series, year=st.integers(1970, 2030), month=st.integers(1, 12))
+def test_a_partitions_key_tells_its_series_and_month(series: Series, year: int, month: int) -> None:
+    assert keys.parse_partition(keys.partition(series, f"{year}-{month:02}")) == (series, f"{year}-{month:02}")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lake/market=moon/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet",
+        "lake/market=um/kind=klines/interval=7m/symbol=BTCUSDT/2024-01.parquet",
+        "lake/market=um/kind=klines/interval=1M/symbol=BTCUSDT/2024-01.parquet",
+        "lake/market=um/kind=klines/interval=1m/symbol=btcusdt/2024-01.parquet",
+        "lake/market=um/kind=klines/interval=1m/symbol=../2024-01.parquet",
+        "lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-13.parquet",
+        "lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/0000-01.parquet",
+        "lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/all.parquet",
+        "damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet",
+    ],
+)
+def test_what_is_no_partition_of_ours_is_not_taken_for_one(key: str) -> None:
+    assert keys.parse_partition(key) is None
+
+
+def test_what_is_kept_aside_lies_outside_the_lake_and_is_no_partition() -> None:
+    key = keys.damaged(MINUTES, "2024-01", CONTENT)
+    assert key == f"damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-{CONTENT}.parquet"
+    assert keys.month_of(key) is keys.parse_partition(key) is None
+
+
 def test_minutes_and_months_are_spelled_apart() -> None:
     folders = {i: keys.series_folder("lake", Series(Market.SPOT, Kind.KLINES, i, "X")).casefold() for i in Interval}
     assert len(set(folders.values())) == len(Interval)

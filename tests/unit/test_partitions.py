@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.unit.klines import JANUARY_MS, MINUTES, covered, frame, minutes, opens, times_of
 from tests.unit.test_raw import Memory
 from workers import spans
-from workers.errors import StoreFault, Unproved
+from workers.errors import PartitionDamaged, StoreFault, Unproved
 from workers.lake import keys
 from workers.lake.files import Changed, Entry, Files, FolderFiles, open_files
 from workers.lake.footer import Footer, footer_in
-from workers.lake.parquet import Partitions, decode, encode, merge
+from workers.lake.parquet import Partitions, decode, encode, merge, proved
 from workers.lake.proof import prove
-from workers.model import MINUTE_MS, Kind, Span
+from workers.model import MINUTE_MS, Kind, Span, month_span
 from workers.schema import SCHEMAS
 
 MONTH = "2024-01"
@@ -302,3 +302,74 @@ def test_a_partition_is_what_any_reader_of_parquet_expects(lake: Partitions, fil
         .collect()
         .is_empty()
     )
+
+
+def spoilt(body: bytes) -> bytes:
+    """The bytes with other values than those that were proved."""
+    return encode(decode(body).with_columns(open=pl.lit(7.0)), footer_in(body))
+
+
+def test_values_that_changed_on_the_disk_are_never_merged_and_proved_anew(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 10))
+    rotten = spoilt(files.read(KEY) or b"")
+    files.put(KEY, rotten)
+    with pytest.raises(PartitionDamaged, match="klines verify --repair"):
+        put(lake, minutes(10, 20))
+    assert files.read(KEY) == rotten
+
+
+def test_what_is_forgotten_is_missing_and_the_rest_stays_as_it_was(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 10))
+    before = files.read(KEY)
+    assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [minutes(3, 5)]
+    assert held(files) == [*opens(minutes(0, 3)), *opens(minutes(5, 10))]
+    assert covered(files, MINUTES) == [minutes(0, 3), minutes(5, 10)]
+    assert footer_in(files.read(KEY) or b"").proof == prove(
+        MINUTES, proved(Kind.KLINES, files.read(KEY) or b"")[0], covered(files, MINUTES)
+    )
+    (kept,) = files.list("damaged")
+    assert files.read(kept.key) == before
+    put(lake, minutes(3, 5))
+    assert files.read(KEY) == before
+
+
+def test_forgetting_twice_is_forgetting_once(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 10))
+    lake.forget(MINUTES, MONTH, [minutes(3, 5)])
+    first, etag = files.read(KEY), files.etag(KEY)
+    assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [minutes(3, 5)]
+    assert (files.read(KEY), files.etag(KEY)) == (first, etag)
+    assert len(files.list("damaged")) == 1
+
+
+def test_of_rows_that_are_not_those_that_were_proved_everything_is_forgotten(lake: Partitions, files: Files) -> None:
+    put(lake, minutes(0, 10))
+    files.put(KEY, spoilt(files.read(KEY) or b""))
+    assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [minutes(0, 10)]
+    assert (held(files), covered(files, MINUTES)) == ([], [])
+
+
+@pytest.mark.parametrize("bad", [b"", b"PAR1 no Parquet at all PAR1"])
+def test_a_file_that_does_not_decode_is_kept_aside_and_its_month_is_missing(
+    lake: Partitions, files: Files, bad: bytes
+) -> None:
+    files.put(KEY, bad)
+    assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [month_span(MONTH)]
+    assert covered(files, MINUTES) == []
+    assert [files.read(entry.key) for entry in files.list("damaged")] == [bad]
+    assert put(lake, minutes(0, 10)) == 10
+
+
+def test_what_another_publishes_while_time_is_forgotten_is_not_lost() -> None:
+    files = Versioned()
+    put(Partitions(files), minutes(0, 10))
+    files.meddle = lambda store: put(Partitions(store), minutes(10, 20)) and None
+    Partitions(files).forget(MINUTES, MONTH, [minutes(3, 5)])
+    assert covered(files, MINUTES) == [minutes(0, 3), minutes(5, 20)]
+
+
+def test_rows_out_of_order_are_put_in_order_where_time_is_forgotten(lake: Partitions, files: Files) -> None:
+    rows = frame(opens(minutes(0, 10)))
+    files.put(KEY, encode(rows.reverse(), Footer((minutes(0, 10),))))
+    lake.forget(MINUTES, MONTH, [minutes(3, 5)])
+    assert held(files) == [*opens(minutes(0, 3)), *opens(minutes(5, 10))]
