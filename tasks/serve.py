@@ -14,7 +14,8 @@ from celery.signals import worker_ready, worker_shutting_down
 import tasks.catalog
 import tasks.compact
 import tasks.fetch
-import tasks.plan  # noqa: F401 - imported before the fork, so that lanes start at once
+import tasks.plan
+import tasks.verify  # noqa: F401 - imported before the fork, so that lanes start at once
 from tasks.lanes import Lane
 from tasks.plan import answer_bell, wake_leaderless
 from tasks.progress import Runs

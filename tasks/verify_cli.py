@@ -86,12 +86,13 @@ def _verify(options: dict[str, Any]) -> None:
         queues = _prepare(tools, pieces, sample, is_local=local, mend=mend)
         if sample.against != "nothing":
             _say(f"comparing {sample.share:.2%} with {sample.against}, --seed {sample.seed}")
+        # Its lanes are forks: none may be made once threads of Polars run here.
+        crew = stack.enter_context(private_crew(tools, queues)) if local and queues else None
         check: Check = check_here if local else check_by_fleet
         hear_sigterm()
         found, done, left = _checked(check, tools, pieces), None, None
         if mend and found.faults:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
-            crew = stack.enter_context(private_crew(tools, queues)) if local else None
             done, left = _mended(check, tools, found, sample, crew.tend if crew else lambda: None)
     click.echo(json.dumps(_facts(found, sample, done, left)) if options["as_json"] else _text(found, done, left))
     is_clean = not found.failed and (left is None and not found.faults)
