@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ PIECES_IN_FLIGHT = 200
 AT_ONCE = 4
 #: How often lost pieces are looked for; what is missed twice in a row is sent again.
 LOOK_S = 3.0
+#: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
+TRIES = 5
 
 #: How pieces are checked: by this process, or by the fleet.
 Check = Callable[[Toolbox, Sequence[Piece], Shown], Found]
@@ -133,6 +135,7 @@ class _Led:
         self._check = self._checks.begin()
         self._waiting = deque(pieces)
         self._sent: dict[str, Piece] = {}
+        self._tries = Counter[str]()
         self._missed: set[str] = set()
         self._looked = time.monotonic()
 
@@ -148,10 +151,16 @@ class _Led:
                 self.found.add(found)
         lost = self._lost(still)
         again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
+        for piece in again:
+            if self._tries[str(piece)] == TRIES:
+                del self._sent[str(piece)]
+                self.found.failed[str(piece)] = f"lost {TRIES} times with whoever checked it, and given up"
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
-        ready = again + [self._waiting.popleft() for _ in range(room)]
+        ready = [piece for piece in again if str(piece) in self._sent]
+        ready += [self._waiting.popleft() for _ in range(room)]
         if ready:
             self._sent |= {str(piece): piece for piece in ready}
+            self._tries.update(map(str, ready))
             self._checks.issue(self._check, map(str, ready))
             send_pieces(self._check, ready)
 

@@ -95,11 +95,7 @@ def _verify(options: dict[str, Any]) -> None:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
             done, left = _mended(check, tools, found, sample, crew.tend if crew else lambda: None)
     click.echo(json.dumps(_facts(found, sample, done, left)) if options["as_json"] else _text(found, done, left))
-    is_clean = not found.failed and (left is None and not found.faults)
-    is_mended = (
-        done is not None and left is not None and not (found.failed or done.failed or left.failed or left.faults)
-    )
-    sys.exit(0 if is_clean or is_mended else 1)
+    sys.exit(0 if _is_well(found, done, left) else 1)
 
 
 def _prepare(tools: Toolbox, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool) -> list[str]:
@@ -207,7 +203,7 @@ def _facts(found: Found, sample: Sample, done: Repair | None, left: Found | None
         "failed": found.failed,
     }
     if done is not None and left is not None:
-        mended = [fault.facts() for fault in _is_mended(found, done, left)]
+        mended = [fault.facts() for fault in _mended_of(found, done, left)]
         facts["repair"] = {
             "runs": [run.run for run in done.runs],
             "mended": mended,
@@ -228,13 +224,20 @@ def _text(found: Found, done: Repair | None, left: Found | None) -> str:
         old = f"{found.unproved:,} partitions of an earlier version have no proof"
         lines.append(f"{old}: of a minute that they lack nobody knows whether the exchange had it")
     if done is not None and left is not None:
-        lines += [f"mended {fault.key}: {fault.what}" for fault in _is_mended(found, done, left)]
+        lines += [f"mended {fault.key}: {fault.what}" for fault in _mended_of(found, done, left)]
         lines += [f"LEFT {fault}" for fault in left.faults]
         lines += _named("FAILED ", done.failed | left.failed)
     return "\n".join(lines)
 
 
-def _is_mended(found: Found, done: Repair, left: Found) -> list[Fault]:
+def _is_well(found: Found, done: Repair | None, left: Found | None) -> bool:
+    """Return whether all was checked, and nothing is wrong (any more)."""
+    if found.failed or done is None or left is None:
+        return not (found.failed or found.faults)
+    return not (done.failed or left.failed or left.faults)
+
+
+def _mended_of(found: Found, done: Repair, left: Found) -> list[Fault]:
     """Return the faults that are no more."""
     from workers.lake import keys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,15 @@ def fetch(fleet: Fleet, market: str, symbol: str, start: str, end: str) -> None:
     fleet.download("--market", market, "--symbols", symbol, "--interval", "1m", "--start", start, "--end", end)
 
 
+def assert_nothing_is_wrong(fleet: Fleet) -> None:
+    """What the exchange does itself, outages and odd close times, is no fault of the lake."""
+    done = fleet.klines("verify", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["partitions"] > 0
+    assert (told["faults"], told["unproved"]) == ([], 0)
+
+
 def test_recorded_spot_days_with_outages_and_the_change_of_units_are_held_as_published(fleet: Fleet) -> None:
     for start, end in SPOT_RANGES:
         fetch(fleet, "spot", "BTCUSDT", start, end)
@@ -88,6 +98,7 @@ def test_recorded_spot_days_with_outages_and_the_change_of_units_are_held_as_pub
     assert held.equals(published)
     # The cut close times are among them.
     assert (held["close_time"] - held["open_time"]).dt.total_milliseconds().ne(59_999).sum() >= 5
+    assert_nothing_is_wrong(fleet)
     assert not fleet.exchange.overspent()
     fleet.exchange.ask("DELETE", "calls")
     for start, end in SPOT_RANGES:
@@ -105,5 +116,6 @@ def test_recorded_futures_months_are_held_as_published(fleet: Fleet) -> None:
     published = recorded(list(CM.glob("BTCUSD_PERP-1m-2022-10-24.zip")), "2022-10-24", "2022-10-25")
     assert published.height == 1440
     assert lake_frame(fleet.store_url, "cm", "BTCUSD_PERP", "1m").equals(published)
+    assert_nothing_is_wrong(fleet)
     assert fleet.exchange.refused(429) == 0
     assert not fleet.exchange.overspent()

@@ -289,7 +289,6 @@ GOOD = ("--market", "um", "--symbols", "BTCUSDT")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (GOOD, ("--revisions",)),
         ((*GOOD[:3], "NOSUCHUSDT", "--revisions"), ("um", "NOSUCHUSDT")),
         ((*GOOD, "--revisions", "--kind", "trades"), ("trades", "klines")),
         ((*GOOD, "--revisions", "--interval", "7m"), ("7m",)),
@@ -297,7 +296,7 @@ GOOD = ("--market", "um", "--symbols", "BTCUSDT")
         (("--market", "um", "--revisions"), ("--symbols",)),
         (("--market", "moon", "--symbols", "BTCUSDT", "--revisions"), ("moon",)),
     ],
-    ids=["no --revisions", "unknown symbol", "kind", "interval", "range", "no symbol", "market"],
+    ids=["unknown symbol", "kind", "interval", "range", "no symbol", "market"],
 )
 def test_a_verify_that_makes_no_sense_is_refused_in_one_line(
     fleet: Fleet, arguments: tuple[str, ...], words: tuple[str, ...]

@@ -333,10 +333,9 @@ def test_the_pieces_of_a_killed_worker_are_checked_by_another(fleet_of: Callable
     fleet.start_worker()
     wanted = Wanted("um", ("BTCUSDT",), "2023-01-01", "2023-03-01", "1h")
     fleet.download(*wanted.arguments)
-    worker = fleet.workers.pop()
-    command = fleet.start("verify", "--json")
-    worker.kill_tree()
     fleet.start_worker()
+    command = fleet.start("verify", "--json")
+    fleet.workers.pop(0).kill_tree()
     done = command.result(60)
     assert done.returncode == 0, done.stderr + fleet.log()
     assert json.loads(done.stdout)["rows"] == wanted.klines

@@ -15,6 +15,7 @@ from tasks.compare import Against, Sample, drawn
 from tasks.survey import (
     PARTITIONS_OF_PIECE,
     PIECES_IN_FLIGHT,
+    TRIES,
     Scope,
     check_by_fleet,
     check_here,
@@ -178,6 +179,17 @@ def test_a_redis_that_forgot_everything_is_told_again(tools: Toolbox, monkeypatc
 
     monkeypatch.setattr(tasks.survey, "send_pieces", send)
     assert check_by_fleet(tools, pieces(3), Silent()).partitions == 3
+
+
+def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
+    tools: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[str]()
+    monkeypatch.setattr(tasks.survey, "send_pieces", lambda _, batch: sent.extend(map(str, batch)))
+    monkeypatch.setattr(tasks.survey, "LOOK_S", 0.0)
+    found = check_by_fleet(tools, pieces(1), Silent())
+    assert found.failed.keys() == set(sent)
+    assert len(sent) == TRIES
 
 
 def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
