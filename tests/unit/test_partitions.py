@@ -360,6 +360,20 @@ def test_a_file_that_does_not_decode_is_kept_aside_and_its_month_is_missing(
     assert put(lake, minutes(0, 10)) == 10
 
 
+def test_a_forgetting_whose_answer_was_lost_tells_just_what_was_covered() -> None:
+    class Deaf(Versioned):
+        def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
+            super().publish(key, body, replaces=replaces)
+            if self.published == 2:
+                raise Changed("the second try met the first")
+
+    files = Deaf()
+    put(Partitions(files), minutes(0, 10))
+    assert Partitions(files).forget(MINUTES, MONTH) == [minutes(0, 10)]
+    assert (held(files), covered(files, MINUTES)) == ([], [])
+    assert Partitions(files).forget(MINUTES, MONTH) == []
+
+
 def test_what_another_publishes_while_time_is_forgotten_is_not_lost() -> None:
     files = Versioned()
     put(Partitions(files), minutes(0, 10))

@@ -100,13 +100,13 @@ def check(series: Series, month: str, body: bytes) -> Checked:
             [Fault(key, What.DAMAGED, None, 0, f"no Parquet file: {len(body):,} bytes end in {body[-4:]!r}")]
         )
     try:
-        footer = footer_in(body)
+        footer = footer_in(body, key)
     except PartitionDamaged as error:
-        return Checked([Fault(key, What.FOOTER, None, 0, _line(error))])
+        return Checked([Fault(key, What.FOOTER, None, 0, _line(key, error))])
     try:
-        rows = decode(body)
+        rows = decode(body, key)
     except PartitionDamaged as error:
-        return Checked([Fault(key, What.DAMAGED, None, 0, _line(error))], None, footer)
+        return Checked([Fault(key, What.DAMAGED, None, 0, _line(key, error))], None, footer)
     if list(rows.schema.items()) != list(columns.items()):
         return Checked([Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer)
     faults = [*_of_coverage(key, month, footer), *_of_proof(key, rows, footer)]
@@ -276,5 +276,5 @@ def _drift(found: pl.Schema, wanted: pl.Schema) -> str:
     return "; ".join(part for part in told if part) or f"columns in another order: {', '.join(found)}"
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _line(key: str, error: Exception) -> str:
+    return " ".join(str(error).removeprefix(f"{key}: ").split())

@@ -96,13 +96,15 @@ class Partitions:
         Returns the time that was taken out: all of it where the rows are not to be trusted, the whole month where not
         even the footer tells what was covered. What was there is kept aside first, under `damaged/`.
         """
-        key = keys.partition(series, month)
+        key, gone = keys.partition(series, month), list[Span]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             if body is None:
-                return list(parts) if parts is not None else [month_span(month)]
-            rows, footer, gone = _without(series, month, body, parts)
+                return gone or (list(parts) if parts is not None else [month_span(month)])
+            rows, footer, taken = _without(series, month, body, parts)
+            # What an earlier round took out is gone as well: it may have been stored and its answer lost.
+            gone = spans.union([*gone, *taken])
             encoded = encode(rows, replace(footer, proof=prove(series, rows, footer.covered)))
             if encoded == body:
                 return gone
@@ -146,14 +148,14 @@ def decode(body: bytes, key: str = "a partition") -> pl.DataFrame:
         raise PartitionDamaged(f"{key}: it does not decode: {error}; it was left as it is") from error
 
 
-def proved(kind: Kind, body: bytes) -> tuple[pl.DataFrame, Footer]:
+def proved(kind: Kind, body: bytes, key: str = "a partition") -> tuple[pl.DataFrame, Footer]:
     """Return a partition's rows and footer; PartitionDamaged where they are not those that were written and proved."""
-    rows, footer = decode(body), footer_in(body)
+    rows, footer = decode(body, key), footer_in(body, key)
     if list(rows.schema.items()) != list(SCHEMAS[kind].items()):
-        raise PartitionDamaged(f"a partition's columns are {rows.schema}, not those of {kind}; it was left as it is")
+        raise PartitionDamaged(f"{key}: its columns are {rows.schema}, not those of {kind}; it was left as it is")
     if footer.proof and (footer.proof.rows, footer.proof.checksum) != (rows.height, checksum(rows)):
         raise PartitionDamaged(
-            "a partition's rows are not those that were proved when they were written; it was left as it is, "
+            f"{key}: its rows are not those that were proved when they were written; it was left as it is, "
             "`klines verify --repair` fetches them again"
         )
     return rows, footer
@@ -177,9 +179,9 @@ def _without(
     try:
         rows = proved(series.kind, body)[0]
     except PartitionDamaged:
-        parts = None
-    if parts is None:
         return nothing, Footer(), spans.union(footer.covered) or [month_span(month)]
+    if parts is None:
+        return nothing, Footer(), spans.union(footer.covered) or ([month_span(month)] if rows.height else [])
     times = rows[time_column(series.kind)].dt.timestamp("ms")
     stays = pl.repeat(True, rows.height, eager=True)
     for part in parts:
