@@ -82,7 +82,7 @@ def proved(change: Callable[[pl.DataFrame], pl.DataFrame], key: str) -> Callable
 
     def changed(body: bytes) -> bytes:
         footer, rows = footer_in(body), change(decode(body))
-        found = keys.parse_partition(key)
+        found = keys.partition_of(key)
         assert found
         return encode(rows, replace(footer, proof=prove(found[0], rows, footer.covered)))
 

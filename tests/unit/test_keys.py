@@ -47,7 +47,7 @@ def test_a_partitions_key_tells_its_month(series: Series, year: int, month: int)
 @settings(max_examples=70, deadline=None)
 @given(series=any_series, year=st.integers(1970, 2030), month=st.integers(1, 12))
 def test_a_partitions_key_tells_its_series_and_month(series: Series, year: int, month: int) -> None:
-    assert keys.parse_partition(keys.partition(series, f"{year}-{month:02}")) == (series, f"{year}-{month:02}")
+    assert keys.partition_of(keys.partition(series, f"{year}-{month:02}")) == (series, f"{year}-{month:02}")
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_a_partitions_key_tells_its_series_and_month(series: Series, year: int, 
     ],
 )
 def test_what_is_no_partition_of_ours_is_not_taken_for_one(key: str) -> None:
-    assert keys.parse_partition(key) is None
+    assert keys.partition_of(key) is None
 
 
 def test_what_is_kept_aside_lies_outside_the_lake_and_is_no_partition() -> None:
     key = keys.damaged(MINUTES, "2024-01", CONTENT)
     assert key == f"damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-{CONTENT}.parquet"
-    assert keys.month_of(key) is keys.parse_partition(key) is None
+    assert keys.month_of(key) is keys.partition_of(key) is None
 
 
 def test_minutes_and_months_are_spelled_apart() -> None:
