@@ -1,0 +1,19 @@
+"""Modules of the extra `read`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workers.errors import RequestError
+from workers.extras import needed
+
+
+def test_a_module_that_is_there_is_given() -> None:
+    assert needed("json", "this test") is json
+
+
+def test_what_needs_a_module_that_is_not_there_says_how_to_get_it() -> None:
+    with pytest.raises(RequestError, match=r"^--sql needs `pip install 'klinefleet\[read\]'` \(No module named"):
+        needed("no_such_module_at_all", "--sql")
