@@ -247,17 +247,21 @@ def open_files(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -
     """Return the objects of a folder or of s3://bucket/prefix; nothing is asked of the store yet."""
     if not store_url.startswith("s3://"):
         return FolderFiles(fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep)
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    fs = fsspec.filesystem(
-        "s3",
-        # One GET and one PUT an object: partitions are small, and a conditional write must be one request.
-        max_concurrency=1,
-        use_listings_cache=False,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
-        client_kwargs={"region_name": region} if region else {},
-    )
+    # One GET and one PUT an object: partitions are small, and a conditional write must be one request.
+    fs = s3_filesystem(max_concurrency=1, use_listings_cache=False)
     fs.retries = 1
     return ObjectFiles(fs, store_url.removeprefix("s3://"), sleep=sleep)
+
+
+def s3_filesystem(**options: Any) -> Any:
+    """Return fsspec's view of the S3 server that the environment names."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return fsspec.filesystem(
+        "s3",
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
+        client_kwargs={"region_name": region} if region else {},
+        **options,
+    )
 
 
 def _read(body: bytes | None) -> bytes | None:
