@@ -20,6 +20,7 @@ from tasks.catalog_cli import catalog
 from tasks.coverage_cli import coverage
 from tasks.flower_cli import flower
 from tasks.orders import download
+from tasks.read_cli import read
 from tasks.session import fleet
 from tasks.verify_cli import verify
 from workers.errors import FleetError, RequestError, SettingsError
@@ -183,6 +184,7 @@ def workers(wait: int) -> None:
 
 main.add_command(download)
 main.add_command(verify)
+main.add_command(read)
 main.add_command(catalog)
 main.add_command(coverage)
 main.add_command(flower)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers.errors import FleetError, RequestError
+from workers.errors import FleetError, RequestError, UnknownSymbol
 from workers.model import Interval, Kind, Market, Series, checked_symbol, is_symbol
 from workers.sources import Mode
 from workers.toolbox import Toolbox
@@ -79,7 +79,7 @@ def choose_symbols(
     if unknown and not (known and wish.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = _hint(tools, market, kind, unknown[0])
-        raise RequestError(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
+        raise UnknownSymbol(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
     notes = {
         name: f"market {market} has no such symbol{_hint(tools, market, kind, name)}; left out" for name in unknown
     }

@@ -1,0 +1,29 @@
+"""The door for notebooks: a reader that has a fleet fetch what the lake lacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tasks.fetcher import FleetFetcher
+from workers.lake.read import Reader
+from workers.private_redis import shared_url
+from workers.settings import Settings
+from workers.toolbox import Toolbox
+
+
+def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader:
+    """Return a reader of a store; with `fetch=True` the fleet at `redis_url` fetches what is missing.
+
+    Where they are not given the settings say which (README), or the Redis that `klines worker` brings on this machine.
+    The fleet must work for the same store. Without `fetch=True` no Redis is asked for.
+
+        lake = reader()
+        lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01", fetch=True)
+    """
+    settings = Settings.load()
+    settings = replace(
+        settings,
+        store_url=store_url or settings.store_url,
+        redis_url=redis_url or settings.redis_url or shared_url(),
+    )
+    return Reader(settings.store_url, fetcher=FleetFetcher(Toolbox(settings)))
