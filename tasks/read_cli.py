@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -21,13 +21,15 @@ from workers.model import Interval, Kind, Market, Span, iso
 if TYPE_CHECKING:
     import polars as pl
 
-    from workers.lake.read import Reader
+    from workers.lake.read import Fill, Reader
 
 #: Missing spans that are named; more are counted.
 _NAMED = 5
 #: Options that say which rows; with --sql the query does.
-_ROWS = ("market", "symbols", "symbols_file", "every", "kind", "interval", "start", "end", "columns", "resample", "fill",
-         "panel", "partial", "fetch", "local")  # fmt: skip
+_ROWS = (
+    "market", "symbols", "symbols_file", "every", "kind", "interval", "start", "end", "columns", "resample", "fill",
+    "panel", "partial", "fetch", "local",
+)  # fmt: skip
 
 
 @click.command()
@@ -35,13 +37,13 @@ _ROWS = ("market", "symbols", "symbols_file", "every", "kind", "interval", "star
 @click.option("--symbols", help="Symbols, separated by commas: BTCUSDT,ETHUSDT.")
 @click.option("--symbols-file", type=click.Path(path_type=Path), help="A CSV with a column symbol, or one a line.")
 @click.option("--all", "every", is_flag=True, help="Every symbol that the lake holds anything of.")
-@click.option("--kind", help="klines (the default), markPriceKlines, indexPriceKlines, premiumIndexKlines, fundingRate.")
+@click.option("--kind", help="klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.")
 @click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
 @click.option("--start", help="First open time, UTC: 2024-01-01; where what is held begins if it is not given.")
 @click.option("--end", help="End, exclusive, UTC; where what is held ends if it is not given.")
 @click.option("--columns", help="Only these, separated by commas; `symbol` comes first.")
 @click.option("--resample", help="Make coarser candles of them: 5m, 1h, 1d, 1w, 1M, 7m.")
-@click.option("--fill", type=click.Choice(["forward"]), help="Make up candles that the exchange lacks; is_made_up marks.")
+@click.option("--fill", type=click.Choice(["forward"]), help="Make up what the exchange lacks; is_made_up marks it.")
 @click.option("--panel", is_flag=False, flag_value="close", metavar="[COLUMN]", help="A column for each symbol: close.")
 @click.option("--partial", is_flag=True, help="Read what is held of the range, though it is not all.")
 @click.option("--fetch", is_flag=True, help="Have the fleet fetch what is missing, and wait.")
@@ -93,6 +95,21 @@ class Screen:
         return self.head is not None or self.tail is not None or self.describe
 
 
+class Known(TypedDict):
+    """Which rows, in the words that every way of reading takes."""
+
+    kind: str
+    partial: bool
+    fetch: bool
+
+
+class Shaped(TypedDict):
+    """What is made of them."""
+
+    resample: str | None
+    fill: Fill | None
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Which rows are to be read, in the reader's words."""
@@ -101,9 +118,11 @@ class Asked:
     kind: Kind
     interval: Interval
     symbols: tuple[str, ...]
-    range: dict[str, str | None]
+    start: str | None
+    end: str | None
     columns: list[str] | None
-    shape: dict[str, Any]
+    resample: str | None
+    fill: Fill | None
     panel: str | None
     partial: bool
 
@@ -125,9 +144,11 @@ class Asked:
             kind,
             interval,
             wish.names or _held(market, kind, interval),
-            {"start": options["start"], "end": options["end"]},
+            options["start"],
+            options["end"],
             [name.strip() for name in options["columns"].split(",")] if options["columns"] else None,
-            {name: options[name] for name in ("resample", "fill") if options[name]},
+            options["resample"],
+            options["fill"],
             options["panel"],
             options["partial"],
         )
@@ -135,16 +156,17 @@ class Asked:
     def rows(self, reader: Reader, *, fetch: bool) -> pl.LazyFrame:
         """Return the rows; in memory only where coarser candles, made up ones or a panel are asked for."""
         interval = self.interval if self.interval.is_grid else None
-        what: tuple[Any, ...] = (self.market, list(self.symbols), interval, *self.range.values())
-        how: dict[str, Any] = {"kind": self.kind, "partial": self.partial, "fetch": fetch}
+        what = (self.market, self.symbols, interval, self.start, self.end)
+        how = Known(kind=self.kind, partial=self.partial, fetch=fetch)
+        shape = Shaped(resample=self.resample, fill=self.fill)
         if self.panel:
-            return reader.panel(*what, value=self.panel, **how, **self.shape).lazy()
+            return reader.panel(*what, value=self.panel, **how, **shape).lazy()
         columns = None if self.columns is None else list(dict.fromkeys(["symbol", *self.columns]))
-        if self.shape:
-            return reader.read(*what, columns=columns, **how, **self.shape).lazy()
+        if self.resample or self.fill:
+            return reader.read(*what, columns=columns, **how, **shape).lazy()
         return reader.scan(*what, columns=columns, **how)
 
-    def told(self, missing: dict[str, list[Span]]) -> str:
+    def told(self, missing: Mapping[str, list[Span]]) -> str:
         """Return in one line what is missing, and what fetches it."""
         named = [f"{symbol} {span}" for symbol, spans in missing.items() for span in spans]
         more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""

@@ -59,7 +59,9 @@ def text(seen: Glimpse, width: int) -> str:
     apart = seen.head.height if is_apart else None
     columns = [Column(name, _cells(shown[name]), shown[name].dtype) for name in shown.columns]
     lines, left_out = _lines(columns, width, apart)
-    counted = f"the first {shown.height:,} rows" if seen.rows is None else f"{seen.rows:,} rows"
+    counted = (
+        f"the first {shown.height:,} rows" if seen.rows is None else f"{seen.rows:,} row{'s' if seen.rows != 1 else ''}"
+    )
     return "\n".join([*lines, counted + _left_out(left_out)])
 
 
@@ -74,7 +76,11 @@ def description(rows: pl.LazyFrame, width: int) -> str:
         numbers = [f"{told[f'{what} {name}'].item():,}" for what in ("values", "missing")]
         ends = pl.concat([told[f"least {name}"], told[f"greatest {name}"].alias(f"least {name}")])
         least, greatest = _cells(ends)
-        mean = _decimal(round(told[f"mean {name}"].item(), 8)) if dtype.is_numeric() and ends.null_count() == 0 else _NOTHING
+        mean = (
+            _decimal(round(told[f"mean {name}"].item(), 8))
+            if dtype.is_numeric() and ends.null_count() == 0
+            else _NOTHING
+        )
         columns.append(Column(name, [*numbers, least, mean, greatest], pl.Int64()))
     lines, left_out = _lines(columns, width, None)
     return "\n".join([*lines, f"{len(schema)} columns{_left_out(left_out)}"])
@@ -107,9 +113,7 @@ def _lines(columns: list[Column], width: int, apart: int | None) -> tuple[list[s
             break
         fitting.append(column)
     rows = [[column.name for column in fitting], *zip(*(column.cells for column in fitting), strict=True)]
-    lines = [
-        _GAP.join(column.padded(cell) for column, cell in zip(fitting, row, strict=True)).rstrip() for row in rows
-    ]
+    lines = [_GAP.join(column.padded(cell) for column, cell in zip(fitting, row, strict=True)).rstrip() for row in rows]
     if apart is not None:
         lines.insert(1 + apart, _APART)
     return lines, [column.name for column in columns[len(fitting) :]]
@@ -129,7 +133,9 @@ def _cells(values: pl.Series) -> list[str]:
         told = [_decimal(value) for value in values]
         decimals = max((len(one.partition(".")[2]) for one in told if "e" not in one), default=0)
         return [_padded(one, decimals) for one in told]
-    return [_NOTHING if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return [
+        _NOTHING if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values
+    ]
 
 
 def _decimal(value: float | None) -> str:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
@@ -103,8 +104,8 @@ def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
             raise StoreFault(f"could not list {lake}: {type(error).__name__}: {error}") from error
         database.register_filesystem(files)
     else:
+        found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}
         lake = glob.escape(lake)
-        found = {path.rstrip("/").rpartition("kind=")[2] for path in glob.glob(f"{lake}/market=*/kind=*/")}
     held = []
     for kind in (kind for kind in Kind if kind in found):
         # A folder may have been made for a partition that is only being written.

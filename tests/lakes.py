@@ -1,0 +1,50 @@
+"""Lakes for tests that hold what the stand-in exchange tells, made without a fleet, and commands that read them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness import WARM, Wanted, ms_of
+from workers.lake.files import open_files
+from workers.lake.parquet import Partitions
+from workers.model import Interval, Kind, Market, Series, Span, months_of
+from workers.schema import time_column
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake, and the environment in which commands read it."""
+
+    store_url: str
+    env: dict[str, str]
+    folder: Path
+    """Where commands run."""
+
+    def klines(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        return WARM.run(list(arguments), folder=self.folder, env=self.env, timeout_s=60)
+
+    def read(self, *arguments: str) -> str:
+        """Run `klines read`, which must succeed, and return what it printed."""
+        done = self.klines("read", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def lake_of(store_url: str, folder: Path, held: Iterable[Wanted], **env: str) -> Lake:
+    """Make a lake that holds all of what is wanted; the environment is for this process as well where S3 needs it."""
+    partitions = Partitions(open_files(store_url))
+    for wanted in held:
+        market, kind, interval = Market(wanted.market), Kind(wanted.kind), Interval(wanted.interval)
+        whole = Span(ms_of(wanted.start), ms_of(wanted.end))
+        for symbol in wanted.symbols:
+            rows, series = wanted.truth(symbol), Series(market, kind, interval, symbol)
+            months = rows[time_column(kind)].dt.strftime("%Y-%m")
+            for month, span in months_of(whole):
+                partitions.merge(series, month, rows.filter(months == month), [span.clip(whole)])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KLINES_")}
+    return Lake(store_url, {**clean, "KLINES_STORE_URL": store_url, **env}, folder)
