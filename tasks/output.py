@@ -142,7 +142,7 @@ def _csv(file: BinaryIO, empty: pl.DataFrame) -> Iterator[Add]:
     if nested := [name for name, dtype in empty.schema.items() if dtype.is_nested()]:
         raise RequestError(f"CSV has no lists: column {nested[0]} fits into --format json, parquet or arrow")
     file.write(empty.write_csv().encode())
-    yield lambda part: file.write(spelled(part).write_csv(include_header=False, float_scientific=False).encode())
+    yield lambda part: file.write(spelled(part).write_csv(include_header=False).encode())
 
 
 @contextmanager

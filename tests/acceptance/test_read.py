@@ -16,13 +16,13 @@ import pytest
 from tests.harness import KLINES, ObjectStore, Wanted
 from tests.lakes import Lake, lake_of
 
-MONTHS = ("2024-01-01", "2024-03-01")
-MINUTES = Wanted("um", ("BTCUSDT", "ETHUSDT"), *MONTHS)
-SPOT = Wanted("spot", ("BTCUSDT",), *MONTHS)
-HOURS = Wanted("um", ("BTCUSDT",), *MONTHS, "1h")
+WEEKS = ("2024-01-20", "2024-02-10")
+MINUTES = Wanted("um", ("BTCUSDT", "ETHUSDT"), *WEEKS)
+SPOT = Wanted("spot", ("BTCUSDT",), *WEEKS)
+HOURS = Wanted("um", ("BTCUSDT",), *WEEKS, "1h")
 CHINESE = Wanted("um", ("币安人生USDT",), "2026-01-01", "2026-01-03", "1h")
-COARSE = Wanted("um", ("BTCUSDT",), *MONTHS, "1M")
-FUNDING = Wanted("um", ("BTCUSDT",), *MONTHS, "events", kind="fundingRate")
+COARSE = Wanted("um", ("BTCUSDT",), *WEEKS, "1M")
+FUNDING = Wanted("um", ("BTCUSDT",), *WEEKS, "events", kind="fundingRate")
 HELD = (MINUTES, SPOT, HOURS, CHINESE, COARSE, FUNDING)
 BOTH = ("--market", "um", "--symbols", "BTCUSDT,ETHUSDT")
 ONE = ("--market", "um", "--symbols", "BTCUSDT")
@@ -99,7 +99,7 @@ def test_what_is_piped_is_the_same_rows_and_a_reader_that_has_enough_is_no_error
     assert pl.read_parquet(piped("--format", "parquet")).equals(truth)
     with pyarrow.ipc.open_stream(piped("--format", "arrow")) as stream:
         assert pl.DataFrame(pl.from_arrow(stream.read_all())).equals(truth)
-    for form in ("csv", "json", "parquet", "arrow"):
+    for form in ("csv", "parquet"):
         writer = subprocess.Popen(
             [*command, "--format", form], env=lake.env, cwd=lake.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -188,10 +188,10 @@ def test_a_query_that_makes_no_sense_or_writes_is_refused_in_one_line(lake: Lake
 
 
 def test_the_screen_shows_both_ends_and_says_what_it_does_not_show(lake: Lake) -> None:
-    told = lake.read(*BOTH, "--start", "2024-01-01", "--end", "2024-01-02").splitlines()
+    told = lake.read(*BOTH, "--start", "2024-01-31", "--end", "2024-02-01").splitlines()
     assert told[0].split()[:3] == ["symbol", "open_time", "open"]
     assert told[6] == "…"
-    assert (told[1][:25], told[-2][:25]) == ("BTCUSDT  2024-01-01 00:00", "ETHUSDT  2024-01-01 23:59")
+    assert (told[1][:25], told[-2][:25]) == ("BTCUSDT  2024-01-31 00:00", "ETHUSDT  2024-01-31 23:59")
     assert told[-1].startswith("2,880 rows; not shown: ")
     assert max(len(line) for line in told[:-1]) <= 80
     assert len(lake.read(*ONE, "--head", "3").splitlines()) == len(lake.read(*ONE, "--tail", "3").splitlines()) == 5
@@ -201,18 +201,18 @@ def test_the_screen_shows_both_ends_and_says_what_it_does_not_show(lake: Lake) -
 
 def test_a_range_that_is_not_held_names_what_is_missing_and_what_fetches_it(lake: Lake, tmp_path: Path) -> None:
     target = tmp_path / "rows.csv"
-    range_ = ("--start", "2024-02-01", "--end", "2024-03-02T12:00")
+    range_ = ("--start", "2024-02-01", "--end", "2024-02-12T12:00")
     done = lake.klines("read", *BOTH, *range_, "--to", str(target))
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("klines: RangeNotHeld: ")
-    assert "missing: BTCUSDT 2024-03-01..2024-03-02T12:00, ETHUSDT 2024-03-01..2024-03-02T12:00." in line
-    command = "klines download --market um --symbols BTCUSDT,ETHUSDT --interval 1m --start 2024-03-01"
-    assert f"`{command} --end 2024-03-02T12:00`" in line
+    assert "missing: BTCUSDT 2024-02-10..2024-02-12T12:00, ETHUSDT 2024-02-10..2024-02-12T12:00." in line
+    command = "klines download --market um --symbols BTCUSDT,ETHUSDT --interval 1m --start 2024-02-10"
+    assert f"`{command} --end 2024-02-12T12:00`" in line
     assert not target.exists()
     part = lake.klines("read", *BOTH, *range_, "--partial", "--to", str(target))
     assert part.returncode == 0
-    assert pl.scan_csv(target).select(pl.len()).collect().item() == 2 * 29 * 1440
+    assert pl.scan_csv(target).select(pl.len()).collect().item() == 2 * 9 * 1440
 
 
 @pytest.mark.parametrize(

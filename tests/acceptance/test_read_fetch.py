@@ -1,4 +1,4 @@
-"""`klines read --fetch` and a notebook's reader: what is missing is fetched, once, and what is held is not asked for."""
+"""`klines read --fetch` and a notebook's reader: what is missing is fetched, once, and nothing else is asked for."""
 
 from __future__ import annotations
 
