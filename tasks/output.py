@@ -19,7 +19,7 @@ from workers.errors import FleetError, RequestError
 from workers.extras import needed
 from workers.schema import MOMENT
 
-#: Rows that are written at once, and so the rows of a Parquet row group: three months of 1m candles.
+#: Rows of a Parquet row group or an Arrow batch: three months of 1m candles.
 PART_ROWS = 131_072
 
 #: Writes one part.
@@ -119,14 +119,15 @@ def _write(parts: Iterable[pl.DataFrame], file: BinaryIO, form: Format) -> int:
     parts, rows = iter(parts), 0
     first = next(parts)
     with _WRITERS[form](file, first.clear()) as add:
-        for part in _gathered(chain([first], parts)):
+        every = chain([first], parts)
+        for part in every if form.is_text else _gathered(every):
             add(part)
             rows += part.height
     return rows
 
 
 def _gathered(parts: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield the same rows in parts that are worth writing."""
+    """Yield the same rows in parts that are worth reading at once."""
     held: list[pl.DataFrame] = []
     for part in parts:
         held.append(part)

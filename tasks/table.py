@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ def text(seen: Glimpse, width: int) -> str:
     counted = (
         f"the first {shown.height:,} rows" if seen.rows is None else f"{seen.rows:,} row{'s' if seen.rows != 1 else ''}"
     )
-    return "\n".join([*lines, counted + _left_out(left_out)])
+    return "\n".join([*lines, *textwrap.wrap(counted + _left_out(left_out), width)])
 
 
 def description(rows: pl.LazyFrame, width: int) -> str:
@@ -83,7 +84,7 @@ def description(rows: pl.LazyFrame, width: int) -> str:
         )
         columns.append(Column(name, [*numbers, least, mean, greatest], pl.Int64()))
     lines, left_out = _lines(columns, width, None)
-    return "\n".join([*lines, f"{len(schema)} columns{_left_out(left_out)}"])
+    return "\n".join([*lines, *textwrap.wrap(f"{len(schema)} columns{_left_out(left_out)}", width)])
 
 
 @dataclass(frozen=True, slots=True)

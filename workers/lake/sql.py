@@ -12,8 +12,8 @@ from __future__ import annotations
 import glob
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -38,6 +38,9 @@ MEMORY_LIMIT = "50%"
 #: What one GET brings beyond what was asked for: a column's month has some 300 kB.
 _AHEAD_BYTES = 1 << 20
 
+#: How soon Ctrl-C is heard.
+_LOOK_S = 0.1
+
 #: PIVOT runs as several statements; others that do are refused where they could write.
 _PIVOTS = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 
@@ -51,22 +54,12 @@ def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
     needed("pyarrow", "SQL over the lake")
     kinds: list[Kind] = []
     try:
-        with _database() as database, ThreadPoolExecutor(1, thread_name_prefix="sql") as thread:
+        with _database() as database, _beside(database) as thread:
             kinds += _open(database, store_url)
             _check(database, query)
-
-            def run(step: Callable[[], T]) -> T:
-                """Do one step beside, so that Ctrl-C is heard and ends it."""
-                doing = thread.submit(step)
-                try:
-                    return doing.result()
-                except KeyboardInterrupt:
-                    database.interrupt()
-                    raise
-
-            batches = run(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS))
+            batches = _done(thread.submit(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS)))
             yield _frame(batches.schema.empty_table())
-            while batch := run(lambda: next(batches, None)):
+            while batch := _done(thread.submit(next, batches, None)):
                 yield _frame(batch)
     except duckdb.CatalogException as error:
         held = f"the lake at {store_url} has {', '.join(kinds) or 'nothing yet'}"
@@ -89,6 +82,27 @@ def _database() -> Iterator[DuckDBPyConnection]:
             yield database
         finally:
             database.close()
+
+
+@contextmanager
+def _beside(database: DuckDBPyConnection) -> Iterator[ThreadPoolExecutor]:
+    """Yield a thread to ask the database in: so Ctrl-C is heard here, and ends what is under way there."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sql") as thread:
+        try:
+            yield thread
+        except BaseException:
+            # A query that is only about to begin does not know that it was interrupted before.
+            ended = thread.submit(int)
+            while not wait([ended], _LOOK_S).done:
+                database.interrupt()
+            raise
+
+
+def _done(doing: Future[T]) -> T:
+    """Return what comes of it. Looks up now and then: once Polars is loaded, Ctrl-C wakes nobody who just waits."""
+    while not wait([doing], _LOOK_S).done:
+        pass
+    return doing.result()
 
 
 def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
