@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
-from workers.errors import RequestError, StoreFault
+from workers.errors import PartitionDamaged, RequestError, StoreFault
 from workers.extras import needed
 from workers.lake.files import s3_filesystem
 from workers.model import Kind
@@ -48,7 +48,8 @@ _PIVOTS = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
     """Yield the answer to one SELECT in parts: first one without rows that tells the columns; times in ms UTC.
 
-    RequestError with DuckDB's own words where the query makes no sense; StoreFault where the lake cannot be read.
+    RequestError with DuckDB's own words where the query makes no sense; StoreFault or PartitionDamaged where the lake
+    cannot be read.
     """
     duckdb = needed("duckdb", "SQL over the lake")
     needed("pyarrow", "SQL over the lake")
@@ -65,7 +66,10 @@ def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
         held = f"the lake at {store_url} has {', '.join(kinds) or 'nothing yet'}"
         raise RequestError(f"{_first_line(error)}; {held}") from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-        raise RequestError(_first_line(error)) from error
+        told = _first_line(error)
+        if f"{store_url}/lake/" in told:
+            raise PartitionDamaged(f"{told}; it was left as it is") from error
+        raise RequestError(told) from error
     except duckdb.Error as error:
         raise StoreFault(f"{_first_line(error)}; the lake at {store_url} was only read") from error
 
@@ -79,6 +83,7 @@ def _database() -> Iterator[DuckDBPyConnection]:
         database = duckdb.connect(config={**offline, "temp_directory": spill, "memory_limit": MEMORY_LIMIT})
         try:
             database.execute("SET TimeZone = 'UTC'")
+            database.execute("SET python_enable_replacements = false")
             yield database
         finally:
             database.close()
