@@ -81,7 +81,7 @@ class FleetFetcher:
 def requests_of(wanted: Mapping[Series, list[Span]]) -> Iterator[Request]:
     """Yield one request for each market, kind and interval, from the first wanted moment to the last.
 
-    The planner fetches of it what the lake lacks. So nobody's request but this one's may leave anything missing inside.
+    The planner fetches of that time what the lake lacks: of one reading, no more than what is wanted.
     """
     groups: dict[tuple[Market, Kind, str], dict[Series, list[Span]]] = {}
     for series, spans in wanted.items():
