@@ -257,7 +257,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     assert not list(lake.folder.glob("rows.*"))
 
 
-def test_ctrl_c_ends_a_long_query_and_leaves_no_file(lake: Lake, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_long_query_and_leaves_no_file(tmp_path: Path) -> None:
+    lake = lake_of(str(tmp_path / "none"), tmp_path, [])
     endless = "SELECT a.range + b.range AS n FROM range(100000000) a, range(100000) b"
     for query, target in [(f"SELECT count(*) FROM ({endless}) WHERE n % 7 = 3", []), (endless, ["--to", "rows.csv"])]:
         command = Command(["read", "--sql", query, *target], tmp_path, lake.env)
