@@ -58,7 +58,7 @@ def test_the_installed_command_says_what_its_fork_says_in_these_tests(fleet: Fle
         (download(market="spot", kind="fundingRate", interval=None), ("spot", "fundingRate")),
         (download(kind="aggTrades"), ("aggTrades", "klines", "markPriceKlines", "fundingRate")),
         (download(kind=""), ("kind", "klines")),
-        (download(kind="fundingRate", interval="1m"), ("fundingRate", "--interval 1m")),
+        (download(kind="fundingRate", interval="1m"), ("fundingRate", "interval 1m")),
         (download(interval="events"), ("events", "1m")),
         (download(interval="1mo"), ("1mo", "1M")),
         (download(source="nonsense"), ("nonsense", "auto", "archive", "rest")),

@@ -19,7 +19,7 @@ import pytest
 
 from tests.benchmarks.measure import YEAR, YEAR_KLINES, fleet_at, show, timed
 from tests.harness import Fleet, ObjectStore, ask, s3_options
-from tests.unit.lakes import rows_at
+from tests.unit.small_lakes import rows_at
 from workers.lake import keys
 from workers.lake.files import Files, open_files
 from workers.lake.footer import Footer

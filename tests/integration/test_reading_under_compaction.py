@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from tests.harness import ObjectStore
-from tests.unit.lakes import reader, rows_at, series
+from tests.unit.small_lakes import reader, rows_at, series
 from workers.clock import HandClock
 from workers.lake import keys
 from workers.lake.cache import ArrowCache

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.unit.catalogs import catalog, entry
-from tests.unit.lakes import NOW_MS, hold, hold_all, reader, rows_at, series
+from tests.unit.small_lakes import NOW_MS, hold, hold_all, reader, rows_at, series
 from workers.errors import PartitionDamaged, RangeNotHeld, RequestError, UnknownSymbol
 from workers.lake import keys
 from workers.lake.catalog import Catalogs

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.lakes import rows_at
+from tests.unit.small_lakes import rows_at
 from workers.errors import RequestError
 from workers.lake.grid import Grid
 from workers.lake.resample import MADE_UP, Shape, resample

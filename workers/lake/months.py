@@ -18,6 +18,7 @@ from workers.errors import PartitionDamaged
 from workers.lake import keys
 from workers.lake.cache import ArrowCache
 from workers.lake.files import Entry, Files
+from workers.lake.footer import footer_in
 from workers.lake.parquet import decode
 from workers.model import Interval, Kind, Series, Span, utc_ms
 from workers.schema import MOMENT, SCHEMAS, time_column
@@ -156,6 +157,9 @@ class MonthReader:
         rows = decode(body, entry.key)
         if rows.schema != SCHEMAS[kind]:
             raise PartitionDamaged(f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is")
+        proof = footer_in(body, entry.key).proof
+        if proof and proof.rows != rows.height:
+            raise PartitionDamaged(f"{entry.key}: {rows.height:,} of its {proof.rows:,} rows decode; left as it is")
         return rows
 
     @cached_property
