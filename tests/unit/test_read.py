@@ -12,8 +12,10 @@ from polars.testing import assert_frame_equal
 
 from tests.unit.catalogs import catalog, entry
 from tests.unit.small_lakes import NOW_MS, hold, hold_all, reader, rows_at, series
+from workers.clock import HandClock
 from workers.errors import PartitionDamaged, RangeNotHeld, RequestError, UnknownSymbol
 from workers.lake import keys
+from workers.lake.cache import ArrowCache
 from workers.lake.catalog import Catalogs
 from workers.lake.files import open_files
 from workers.lake.read import Moment, Reader
@@ -222,6 +224,16 @@ def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str
         reader(store).read("um", "BTCUSDT", "1h")
     with pytest.raises(Exception, match=r"BTCUSDT/2024-02\.parquet: it"):
         reader(store).scan("um", "BTCUSDT", "1h").collect()
+
+
+def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(store: Path, held: pl.DataFrame) -> None:
+    path = store / keys.partition(hours(), "2024-02")
+    metadata = {k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")}
+    price = pl.when(pl.col("close") == pl.col("close").max()).then(1.0).otherwise(pl.col("close")).alias("close")
+    pl.read_parquet(path).with_columns(price).write_parquet(path, metadata=metadata)
+    lake = Reader(str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS))
+    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its values are not those that were proved"):
+        lake.read("um", "BTCUSDT", "1h")
 
 
 def test_a_partition_with_other_columns_is_not_mixed_with_ours(store: Path, held: pl.DataFrame) -> None:

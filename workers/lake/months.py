@@ -20,6 +20,7 @@ from workers.lake.cache import ArrowCache
 from workers.lake.files import Entry, Files
 from workers.lake.footer import footer_in
 from workers.lake.parquet import decode
+from workers.lake.proof import checksum
 from workers.model import Interval, Kind, Series, Span, utc_ms
 from workers.schema import MOMENT, SCHEMAS, time_column
 from workers.threads import Threads
@@ -150,7 +151,7 @@ class MonthReader:
         return _concat(kind, [_cut(kind, rows, months.span) if months.is_cut(entry) else rows for entry, rows in kept])
 
     def _whole(self, entry: Entry, kind: Kind) -> pl.DataFrame:
-        """Return a partition's rows, read in one piece; none where it has just gone."""
+        """Return a partition's rows, read in one piece and proved; none where it has just gone."""
         body = self._files.read(entry.key)
         if body is None:
             return SCHEMAS[kind].to_frame()
@@ -158,8 +159,8 @@ class MonthReader:
         if rows.schema != SCHEMAS[kind]:
             raise PartitionDamaged(f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is")
         proof = footer_in(body, entry.key).proof
-        if proof and proof.rows != rows.height:
-            raise PartitionDamaged(f"{entry.key}: {rows.height:,} of its {proof.rows:,} rows decode; left as it is")
+        if proof and (proof.rows != rows.height or proof.checksum != checksum(rows)):
+            raise PartitionDamaged(f"{entry.key}: its values are not those that were proved; it was left as it is")
         return rows
 
     @cached_property
