@@ -64,7 +64,7 @@ class Command(Process):
         """Do as Ctrl-C does."""
         os.kill(self.pid, signal.SIGINT)
 
-    def result(self, within_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def result(self, within_s: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Return how it ended, waiting for that."""
         assert self.process
         code = self.process.wait(within_s)
@@ -112,6 +112,10 @@ class Exchange(Process):
 
     def faults(self, rates: dict[str, float], **options: Any) -> None:
         self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
+
+    def hold_back(self, ms: float) -> None:
+        """Hold every answer back for so long from now on: a test sees a run at work however late it looks."""
+        self.ask("PUT", "latency", {"ms": ms})
 
     def files(self) -> list[dict[str, Any]]:
         """Return the calls for files of the archive, not those for its lists."""
@@ -228,11 +232,11 @@ class Fleet:
         self.commands.append(command)
         return command
 
-    def klines(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def klines(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         return WARM.run(list(arguments), folder=self.folder, env=self.env, timeout_s=timeout_s)
 
-    def download(self, *arguments: str, timeout_s: float = 120.0) -> dict[str, Any]:
+    def download(self, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
         """Run `klines download --json …`, which must succeed, and return its summary."""
         done = self.klines("download", "--json", *arguments, timeout_s=timeout_s)
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,7 +21,13 @@ from workers.private_redis import die_with_parent
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def until(what: str, holds: Callable[[], Any], within_s: float = 20.0) -> Any:
+#: Free ports are looked for here: below those that the kernel gives to calls that go out.
+PORTS = (10_000, 32_000)
+#: A guard against what never comes, not a limit on how long anything may take on a slow machine.
+WITHIN_S = 60.0
+
+
+def until(what: str, holds: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
     """Return what `holds` returns as soon as that is true; AssertionError after `within_s`."""
     ends = time.monotonic() + within_s
     while not (value := holds()):
@@ -29,18 +36,24 @@ def until(what: str, holds: Callable[[], Any], within_s: float = 20.0) -> Any:
     return value
 
 
+def await_young_minute(left_s: float) -> None:
+    """Return in a minute of which so much is left, and which is the same by a clock that is a second off."""
+    until(f"a minute with {left_s} s left", lambda: 1 < time.time() % 60 < 60 - left_s)
+
+
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
+    """Return a port of loopback that nobody listens on now, and that no call which goes out will take."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = random.randrange(*PORTS)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def ask(url: str, method: str = "GET", body: Any = None) -> Any:
     """Return the JSON that a stand-in answers."""
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method, data=data), timeout=WITHIN_S) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -95,7 +108,7 @@ class Process:
                 preexec_fn=die_with_parent,
             )
 
-    def stop(self, number: int = signal.SIGTERM, within_s: float = 30.0) -> None:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 90.0) -> None:
         """Tell it to end and wait; one that does not is killed."""
         if self.process is None:
             return
@@ -104,7 +117,7 @@ class Process:
             self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(5)
+            self.process.wait(WITHIN_S)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 pipe.close()

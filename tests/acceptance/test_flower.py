@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -21,7 +20,7 @@ import pytest
 
 from tasks.progress import Runs
 from tests.harness import KLINES, Exchange, Fleet, RedisServer
-from tests.processes import Process, until
+from tests.processes import WITHIN_S, Process, free_port, until
 
 USER, PASSWORD = "operator", "open-sesame"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -63,6 +62,12 @@ class Watched:
         assert progress
         return progress.counts["windows_done"]
 
+    def has_seen_all(self) -> bool:
+        """Whether Flower knows of every window, and that no task goes on: events come when they come."""
+        fetches = self.windows_done + len(self.bad["failed"])
+        under_way = {"RECEIVED", "STARTED"} & {task["state"] for task in self.tasks()}
+        return not under_way and self.states("klines.fetch").total() == fetches and bool(self.states("klines.compact"))
+
     def tasks(self) -> list[dict[str, Any]]:
         """Return what Flower knows of all tasks."""
         return list(json.loads(self.read("/api/tasks")).values())
@@ -84,7 +89,7 @@ class Watched:
             [BROWSER, *options, f"--screenshot={picture}", "--dump-dom", url],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=True,
         )
         assert picture.stat().st_size > 10_000
@@ -95,7 +100,7 @@ class Watched:
     def _open(self, path: str, method: str = "GET", login: str = f"{USER}:{PASSWORD}") -> Any:
         headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
         asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers, method=method)
-        return urllib.request.urlopen(asked, timeout=5)
+        return urllib.request.urlopen(asked, timeout=WITHIN_S)
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +109,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     settings = {"FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", "XDG_RUNTIME_DIR": str(home), "KLINES_EGRESS": "home"}
     exchange, redis = Exchange(home, "--latency-ms", "5"), RedisServer(home / "redis")
     fleet = Fleet(home, exchange, redis, str(home / "store"), settings)
-    watched = Watched(fleet, _free_port(), Process(), {}, {})
+    watched = Watched(fleet, free_port(), Process(), {}, {})
     try:
         fleet.start_worker()
         watched.start_flower()
         watched.good = fleet.download(*_request("BTCUSDT", "2024-02-01"))
         exchange.faults({"500": 1.0}, seed=3)
         watched.bad = json.loads(fleet.klines("download", "--json", *_request("ETHUSDT", "2024-01-02")).stdout)
-        until("all tasks have ended", lambda: not {"RECEIVED", "STARTED"} & {task["state"] for task in watched.tasks()})
+        until("Flower has seen all tasks end", watched.has_seen_all)
         yield watched
     finally:
         watched.flower.stop()
@@ -182,8 +187,3 @@ def test_flower_knows_its_tasks_again_after_a_restart(watched: Watched) -> None:
 def _request(symbol: str, end: str) -> tuple[str, ...]:
     series = ("--market", "um", "--symbols", symbol, "--interval", "1m")
     return (*series, "--start", "2024-01-01", "--end", end, "--source", "rest")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.lanes import LANES
 from tests.harness import ROOT, Fleet, until
-from workers.liveness import BEAT_S, SILENT_S, alive_folder
+from workers.liveness import SILENT_S, alive_folder
 
 LONG_AGO_S = SILENT_S + 60
 
@@ -28,18 +28,18 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fleet: Fleet) -> None:
     assert sorted(file.name for file in alive_folder().glob("*")) == sorted(lane.queue for lane in LANES)
-    assert _health().returncode == 0
+    until("every lane has beaten", lambda: _health().returncode == 0)
     lane = fleet.lanes_of(fleet.workers[0])["rest.spot"]
     os.kill(lane, signal.SIGSTOP)
     # So much time passes for every lane; the others make up for it at their next beat.
     for file in alive_folder().glob("*"):
         _age(file)
-    until("only the lane that stands still is silent", lambda: _silent() == {"rest.spot"}, 3 * BEAT_S)
+    until("only the lane that stands still is silent", lambda: _silent() == {"rest.spot"})
     ill = _health()
     assert ill.returncode == 1
     assert ill.stderr.startswith("no sign of life of rest.spot for ")
     os.kill(lane, signal.SIGCONT)
-    until("the lane beats again", lambda: _health().returncode == 0, 3 * BEAT_S)
+    until("the lane beats again", lambda: _health().returncode == 0)
 
 
 def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
@@ -50,7 +50,7 @@ def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
     until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
     for file in alive_folder().glob("*"):
         _age(file)
-    until("every lane beats", lambda: _health().returncode == 0, 6 * BEAT_S)
+    until("every lane beats", lambda: _health().returncode == 0)
 
 
 def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
@@ -71,4 +71,4 @@ def _silent() -> set[str]:
 
 def _health() -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workers.liveness"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -36,6 +36,8 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
     time.sleep(REST_S)
     assert lines_of(fleet) == started
     run = fleet.download(*DAY)["run"]
+    # The command may be told sooner than the log.
+    until("the end is told", lambda: len(lines_of(fleet)) >= len(started) + 2)
     written = lines_of(fleet)[len(started) :]
     assert [line["event"] for line in written] == [f"run {run} begins", f"run {run} is complete"]
     assert all(line["level"] == "info" and line["lane"].startswith("plan@") for line in written)

@@ -63,7 +63,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
 
         def klines(*arguments: str) -> None:
             done = subprocess.run(
-                [str(KLINES), *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+                [str(KLINES), *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=400
             )
             assert done.returncode == 0, done.stderr
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from redis import Redis
 
 from tests.harness import Exchange
 from tests.integration.rest_client import Maker
-from tests.processes import until
+from tests.processes import await_young_minute
 from workers.binance.markets import RULES
 from workers.binance.rest import RestClient, pooled_session
 from workers.limits import Patience, RedisBudget
@@ -36,7 +35,7 @@ def exchange(running: Exchange) -> Iterator[Exchange]:
 @pytest.fixture
 def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
     """Make a pool's budget, away from a minute's edge: there an answer may count for the minute before."""
-    until("the middle of a minute", lambda: 2 < time.time() % 60 < 50)
+    await_young_minute(left_s=15)
 
     def make(market: Market) -> RedisBudget:
         budget = RedisBudget(redis, RULES[market].pool, "test")
@@ -52,7 +51,7 @@ def client(budgets: Callable[[Market], RedisBudget]) -> Iterator[Maker]:
     with pooled_session(4) as session:
 
         def make(url: str, market: Market = Market.USD_M, **how: Any) -> RestClient:
-            how = {"session": session, "timeout_s": 5.0} | how
+            how = {"session": session, "timeout_s": 30.0} | how
             return RestClient(market, url, budget=lambda _: budgets(market), patience=Patience(longest_s=60), **how)
 
         yield make

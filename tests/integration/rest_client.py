@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tests.unit.klines import minutes
@@ -12,6 +13,8 @@ from workers.model import Interval, Kind, Market, Series
 
 SYMBOLS = {Market.SPOT: "BTCUSDT", Market.USD_M: "BTCUSDT", Market.COIN_M: "BTCUSD_PERP"}
 PAGE = Page(minutes(0, 60), 60, 1)
+#: How far off the exchange's clock may be taken by one Date header, beside how long the call took.
+CLOCK_MS = 1_100
 Maker = Callable[..., RestClient]
 
 
@@ -21,6 +24,21 @@ def series(market: Market = Market.USD_M, interval: Interval = Interval.M1) -> S
 
 def ask(client: RestClient, market: Market = Market.USD_M, page: Page = PAGE) -> bytes:
     return client.rows(series(market), page).body
+
+
+class Stopwatch:
+    """Measures how long a test took until now: what it saw of another clock may be so much older than it looks."""
+
+    def __init__(self) -> None:
+        self._began_ms = time.monotonic() * 1000
+
+    @property
+    def ms(self) -> float:
+        return time.monotonic() * 1000 - self._began_ms
+
+    def assert_closed(self, closed_ms: int, told_ms: int) -> None:
+        """A pool has been closed for `told_ms` since the watch began; the exchange's clock is known to a second."""
+        assert told_ms - self.ms <= closed_ms <= told_ms + CLOCK_MS + self.ms
 
 
 def state(budgets: Callable[[Market], RedisBudget], market: Market = Market.USD_M) -> PoolState:

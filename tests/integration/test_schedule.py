@@ -12,6 +12,7 @@ from redis import Redis
 import tasks.catalog  # noqa: F401 - so that its tasks are known
 from tasks.schedule import AT, Clock, schedule
 from tests.harness import KLINES, Fleet, Process, until
+from tests.processes import WITHIN_S
 from workers.app import app, connect
 from workers.liveness import Alive, alive_folder
 from workers.model import Market
@@ -49,7 +50,7 @@ def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: C
         assert beat.process
         until("it gives a sign of life", (alive_folder() / "beat").exists)
         beat.process.send_signal(signal.SIGTERM)
-        assert beat.process.wait(10) == 0
+        assert beat.process.wait(WITHIN_S) == 0
     assert not (alive_folder() / "beat").exists()
     assert " info    the clock runs: catalog of spot, " in log.read_text(), "the form that was asked for, and no other"
 

@@ -38,5 +38,5 @@ class Crowd:
         """Wait until so many are inside and at least so many have left."""
         with self._changed:
             assert self._changed.wait_for(
-                lambda: self.served >= served and inside in (None, self.inside), timeout=10
+                lambda: self.served >= served and inside in (None, self.inside), timeout=60
             ), (self.inside, self.served)

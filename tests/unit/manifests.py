@@ -43,7 +43,7 @@ def rendered(overlay: str, tmp_path: Path) -> list[Document]:
     copy = shutil.copytree(ROOT, tmp_path / "k8s", ignore=shutil.ignore_patterns(".env.secret", "__pycache__"))
     shutil.copy(copy / "components/secret-file/env.secret.example", copy / SECRET_FILE)
     build = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
-    done = subprocess.run([*build, str(copy / "overlays" / overlay)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*build, str(copy / "overlays" / overlay)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return list(yaml.load_all(done.stdout, _Loader))
 

@@ -153,7 +153,7 @@ def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> N
         crowd.release()
         crowd.until(served=gone)
     for thread in crowd.threads:
-        thread.join(10)
+        thread.join(60)
     assert (crowd.served, crowd.inside) == (20, 0)
     assert crowd.highest <= 3
 

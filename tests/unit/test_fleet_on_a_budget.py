@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.fleet_model import Books, FleetModel
@@ -45,7 +45,7 @@ def full_minutes(fleet: FleetModel) -> list[int]:
     return [fleet.books.used[m] for m in minutes[2:-1]]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     workers=st.sampled_from([1, 7, 50]),

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from tasks.fleet_view import lines, served
+from tests.processes import await_young_minute
 from workers.binance.markets import Pool
 from workers.heart import Heart
 from workers.limits import RedisBudget
@@ -33,6 +34,7 @@ def test_a_queue_without_a_worker_is_seen_at_once(tools: Toolbox) -> None:
 
 
 def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbox) -> None:
+    await_young_minute(left_s=10)
     home, office = (RedisBudget(tools.redis, Pool.SPOT, name) for name in ("home", "office"))
     home.set_limit(6000)
     home.take(20)

@@ -100,7 +100,7 @@ def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
     def ask(one: Heart) -> None:
         with one.lease(NAME) as mine:
             got.append(mine)
-            done.wait(10)
+            done.wait(60)
 
     threads = [threading.Thread(target=ask, args=[one]) for one in hearts]
     for thread in threads:

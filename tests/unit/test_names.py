@@ -16,7 +16,7 @@ ASK = "import sys, pathlib; from workers.names import node_name; print(node_name
 
 def asked_in_another_process(folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", ASK, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     return done.stdout.strip()
 

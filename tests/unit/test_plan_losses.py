@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -30,7 +30,7 @@ from workers.heart import LEASES
 from workers.model import Interval
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None)
 @given(crashes=st.lists(st.integers(0, 6), max_size=4), in_flight=st.sampled_from([1, 3, 1500]))
 @example(crashes=[0, 0, 1, 1], in_flight=1)
 @example(crashes=[0, 1, 2], in_flight=3)

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -17,7 +17,7 @@ from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.binance.markets import Pool
 from workers.model import Block, Interval, Kind, Market, Span, Window, utc_ms
 
-ON_REDIS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ON_REDIS = settings(max_examples=40, deadline=None)
 FEBRUARY = Block(MINUTES, "2024-02")
 
 
