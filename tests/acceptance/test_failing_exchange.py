@@ -67,7 +67,7 @@ def test_windows_that_failed_for_good_are_named_and_alone_are_fetched_next_time(
 
 
 def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(fleet_of: Callable[..., Fleet]) -> None:
-    slots, slow_ms = 10, 2_000
+    slots, slow_ms = 10, 1_000
     fleet = fleet_of("--latency-ms", str(slow_ms), KLINES_SLOTS=str(slots))
     fleet.start_worker()
     command = fleet.start("download", "--json", *WANTED.arguments)

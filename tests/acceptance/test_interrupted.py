@@ -16,8 +16,8 @@ from tests.processes import alive, tree, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
 SLOTS = 10
-#: Held back so long, the work takes all slots more than half a minute: it is never over before it is broken off.
-SLOW_MS, SOON_MS = 1_500, 20
+#: Held back so long, the work takes all slots near half a minute: it is never over before it is broken off.
+SLOW_MS, SOON_MS = 1_000, 20
 #: Windows under way at the cancel (a third of the slots, at least four) of at most nine pages each.
 MOST_REPEATED_KLINES = 4 * 9 * 1000
 

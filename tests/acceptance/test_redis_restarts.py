@@ -13,8 +13,8 @@ from tests.harness import Fleet, Wanted
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-03-01")
-#: Held back so long, the work takes eight slots more than a minute: it is never over before Redis has been away.
-SLOW_MS, SOON_MS = 2_000, 20
+#: Held back so long, the work takes eight slots more than half a minute: it is never over before Redis has been away.
+SLOW_MS, SOON_MS = 1_000, 20
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def test_a_redis_that_is_stopped_twice_and_killed_once_costs_no_kline(fleet: Fle
 def test_a_redis_that_forgot_everything_costs_no_kline_that_is_held(fleet: Fleet) -> None:
     """What the lake holds is told by the lake alone."""
     wanted = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-02-01")
+    fleet.exchange.hold_back(SOON_MS)
     fleet.download(*wanted.arguments)
     client = fleet.redis.client()
     client.flushall()

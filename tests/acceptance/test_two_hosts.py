@@ -145,7 +145,7 @@ def calls_by_host(fleet: Fleet) -> list[int]:
 
 def test_workers_on_two_hosts_finish_one_run_together(fleet: Fleet) -> None:
     # Who takes how many of some twenty windows is up to the machine; held back so long, none takes all in one go.
-    fleet.exchange.hold_back(3_000)
+    fleet.exchange.hold_back(1_500)
     command = fleet.start("download", *WANTED.arguments)
     until("both hosts work", lambda: min(calls_by_host(fleet)) > ASKED_OF_MARKETS)
     fleet.exchange.hold_back(60)
