@@ -72,8 +72,10 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
         had = times - times % interval.step_ms
         if had.n_unique() == wanted.len() and had.first() == wanted.first() and had.last() == wanted.last():
             return []
-    gone = wanted.filter(~wanted.is_in(had.implode()))
-    return spans.union(Span(at, interval.advance(at, 1)).clip(span) for at in gone)
+    is_gone = ~wanted.is_in(had.implode())
+    runs = pl.DataFrame({"at": wanted, "run": is_gone.rle_id()}).filter(is_gone).group_by("run", maintain_order=True)
+    ends = runs.agg(pl.first("at").alias("first"), pl.last("at").alias("last")).select("first", "last").iter_rows()
+    return spans.union(Span(first, interval.advance(last, 1)).clip(span) for first, last in ends)
 
 
 def _bits(name: str, dtype: pl.DataType) -> pl.Expr:
