@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import uuid
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from deploy.up import Container, find_compose
 from tests.harness import ROOT, Exchange, Wanted, until
+from tests.processes import free_port
 
 #: The image is built and every container healthy within this; later calls are much sooner done.
 MAKE_WITHIN_S = 800.0
@@ -25,7 +25,7 @@ def missing() -> str | None:
     """Return why no fleet can be started here, None where one can."""
     try:
         find_compose()
-        told = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False, timeout=30)
+        told = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False, timeout=120)
     except FileNotFoundError as error:
         return str(error)
     return None if told.returncode == 0 else "no Docker engine answers"
@@ -57,7 +57,7 @@ class Project:
         status: dict[str, Any] = json.loads(told.splitlines()[-1])
         return status
 
-    def await_complete(self, run: str, within_s: float = 200.0) -> dict[str, Any]:
+    def await_complete(self, run: str, within_s: float = 400.0) -> dict[str, Any]:
         """Return the run's summary once it has ended, which it must have done completely."""
         until("the run ends", lambda: self.status(run)["state"] not in ("planning", "running"), within_s)
         status = self.status(run)
@@ -103,12 +103,12 @@ class Project:
         ours = ("KLINES_", "COMPOSE_", "REDIS_", "S3_", "FLOWER_", "AWS_")
         env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         env |= {"COMPOSE_PROJECT_NAME": self.name, "COMPOSE_PROFILES": "demo", "KLINES_IMAGE": "klinefleet:test"}
-        env |= {"BUILD_NETWORK": os.environ.get("BUILD_NETWORK", "host"), "FLOWER_PORT": str(_free_port())}
+        env |= {"BUILD_NETWORK": os.environ.get("BUILD_NETWORK", "host"), "FLOWER_PORT": str(free_port())}
         env |= {"AWS_REGION": "us-east-1", "S3_BUCKET": f"{BUCKET}/{self.name}", **settings}
         store = "given" if GIVEN_STORE else "standin"
         env["COMPOSE_FILE"] = f"compose.yaml:tests/compose/{store}-store.yaml"
         if GIVEN_STORE:
-            port = str(_free_port())
+            port = str(free_port())
             env |= {"FORWARD_TO": urlsplit(GIVEN_STORE).netloc, "FORWARD_PORT": port}
             env |= {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
             return env | {"S3_ENDPOINT_URL": f"http://s3:{port}"}
@@ -124,7 +124,7 @@ class Project:
 
 def docker(*arguments: str) -> str:
     """Return what a `docker` command printed; it must succeed."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
@@ -137,9 +137,3 @@ def _copy_checkout(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -81,13 +81,13 @@ def test_the_image_is_small(project: Project) -> None:
 def test_flower_asks_for_the_password_of_env(project: Project) -> None:
     url = f"http://{project.compose('port', 'flower', '5555').strip()}/api/workers"
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(url, timeout=10)
+        urllib.request.urlopen(url, timeout=60)
     refused.value.close()
     assert refused.value.code == 401
     lines = (project.folder / ".env").read_text().splitlines()
     secret = next(line.partition("=")[2] for line in lines if line.startswith("FLOWER_BASIC_AUTH="))
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(secret.encode()).decode()}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -146,7 +146,7 @@ def test_redis_killed_under_way_costs_no_kline(project: Project) -> None:
     docker("kill", "--signal", "KILL", redis)
     time.sleep(3)
     docker("start", redis)
-    until("Redis is healthy again", lambda: [one.health for one in project.containers("redis")] == ["healthy"], 60)
+    until("Redis is healthy again", lambda: [one.health for one in project.containers("redis")] == ["healthy"], 180)
     assert project.status(run)["state"] in ("planning", "running"), "the run ended too soon: make it longer"
     _end(project, run)
     _assert_held(project, wanted)
@@ -198,19 +198,19 @@ def _end(project: Project, run: str) -> None:
 
 def _await_more(project: Project, klines: int) -> None:
     served = project.exchange.books()["klines"] + klines
-    until("klines arrive", lambda: project.exchange.books()["klines"] >= served, 120)
+    until("klines arrive", lambda: project.exchange.books()["klines"] >= served, 240)
 
 
 def _await_workers(project: Project, count: int) -> None:
     until(
         "every worker is healthy",
         lambda: [one.health for one in project.containers("worker")] == ["healthy"] * count,
-        60,
+        180,
     )
 
 
 def _await_health(project: Project, health: str) -> None:
-    until(f"the compactor is {health}", lambda: project.containers("compactor")[0].health == health, 120)
+    until(f"the compactor is {health}", lambda: project.containers("compactor")[0].health == health, 240)
 
 
 def _assert_held(project: Project, wanted: Wanted) -> None:
