@@ -61,8 +61,9 @@ install: .venv/installed  ## Make .venv from the lock
 demo: install  ## Download three markets from a stand-in exchange, with Flower, and show what came of it
 	@$(BIN)/python -m deploy.demo
 
+# Half of the time they wait: two files at a time, whatever the number of cores.
 test: install  ## Run the unit, integration and acceptance tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-compose: install  ## Run the fleet in containers and kill parts of it (needs a Docker engine)
 	$(BIN)/pytest tests/compose
