@@ -26,7 +26,7 @@ class Lake:
 
     def klines(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        return WARM.run(list(arguments), folder=self.folder, env=self.env, timeout_s=60)
+        return WARM.run(list(arguments), folder=self.folder, env=self.env, timeout_s=240)
 
     def read(self, *arguments: str) -> str:
         """Run `klines read`, which must succeed, and return what it printed."""

@@ -26,7 +26,7 @@ def _empty_lake_and_no_faults(fleet: Fleet) -> None:
 
 def coverage(fleet: Fleet, *options: str, exits: int = 0, **env: str) -> dict[str, Any]:
     """Run the command and return its document."""
-    done = WARM.run(["coverage", "--json", *options], folder=fleet.folder, env=fleet.env | env, timeout_s=120)
+    done = WARM.run(["coverage", "--json", *options], folder=fleet.folder, env=fleet.env | env, timeout_s=240)
     assert done.returncode == exits, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["complete"] is (exits == 0)
@@ -151,7 +151,7 @@ def test_a_browser_draws_the_page_and_tells_what_the_pointer_is_on(fleet: Fleet,
     hovered.write_text(page.replace("</body>", hover), encoding="utf-8")
     done = subprocess.run(
         [str(BROWSER), *options, f"--screenshot={shown}", "--dump-dom", hovered.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     told = done.stdout.partition('id="tip"')[2].partition("<script")[0]
     assert "BTCUSDT, 2026-01-05: 100 %" in told

@@ -181,7 +181,7 @@ def test_kinds_and_names_that_do_not_fit_are_refused_before_anything_is_asked(fl
     for arguments, word in [
         (("--market", "spot", "--kind", "markPriceKlines", "--symbols", "BTCUSDT"), "markPriceKlines"),
         (("--market", "spot", "--kind", "fundingRate", "--symbols", "BTCUSDT"), "fundingRate"),
-        (("--market", "um", "--kind", "fundingRate", "--symbols", "BTCUSDT", "--interval", "8h"), "--interval"),
+        (("--market", "um", "--kind", "fundingRate", "--symbols", "BTCUSDT", "--interval", "8h"), "interval 8h"),
         (("--market", "cm", "--kind", "indexPriceKlines", "--symbols", "BTCUSD_PERP"), "BTCUSD_PERP"),
         (("--market", "um", "--kind", "tradePriceKlines", "--symbols", "BTCUSDT"), "tradePriceKlines"),
     ]:
