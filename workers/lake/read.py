@@ -89,12 +89,14 @@ class Reader:
     or end is not given, what is held begins or ends there. Of time that is not held RangeNotHeld names the spans;
     `partial=True` reads what is there, `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
 
-    Rows have the columns of the lake (README), and where a list of symbols is given `symbol` before them; they are
-    sorted by time, symbol after symbol in the order of the list. What compaction replaces meanwhile is read as it was
-    before or as it is after, never half of it.
+    Rows have the columns of the lake in its order (`workers.schema.SCHEMAS`): times are Datetime(ms, UTC), prices and
+    volumes Float64, counts Int64, and where a list of symbols is given `symbol` (String) comes first. They are sorted
+    by time, symbol after symbol in the order of the list, one row a candle; nothing is filled up. What compaction
+    replaces meanwhile is read as it was before or as it is after, never half of it. Of a query on a `scan`, Polars
+    passes these errors on as they are.
 
-    Partitions of a bucket are kept by `read` in a cache on this machine (`cache=False`: in none). A reader is not for
-    several threads at once; make one for each.
+    Partitions of a bucket are kept by `read` in a cache on this machine, and mapped (`cache=False`: in none; or an
+    `ArrowCache` with a folder and a bound of its own). A reader is not for several threads at once; make one for each.
     """
 
     def __init__(
