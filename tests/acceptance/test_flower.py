@@ -30,7 +30,7 @@ HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--
 
 @dataclass
 class Watched:
-    """A fleet that fetched one month and failed at a day of another symbol, and Flower that saw it."""
+    """A fleet that fetched some weeks of one symbol and failed at a day of another symbol, and Flower that saw it."""
 
     fleet: Fleet
     port: int
@@ -113,7 +113,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     try:
         fleet.start_worker()
         watched.start_flower()
-        watched.good = fleet.download(*_request("BTCUSDT", "2024-02-01"))
+        # Few enough tasks that all are on the first page, also where a planner takes more turns.
+        watched.good = fleet.download(*_request("BTCUSDT", "2024-01-20"))
         exchange.faults({"500": 1.0}, seed=3)
         watched.bad = json.loads(fleet.klines("download", "--json", *_request("ETHUSDT", "2024-01-02")).stdout)
         until("Flower has seen all tasks end", watched.has_seen_all)
@@ -125,7 +126,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 def test_the_tasks_page_says_market_symbol_interval_window_and_worker(watched: Watched, tmp_path: Path) -> None:
     text = watched.page("/tasks", tmp_path)
-    assert re.search(r"klines\.fetch um BTCUSDT 1m 2024-01-01 00:00\.\.01-04 \d\d:\d\dZ, rest, run \S+ SUCCESS", text)
+    assert re.search(r"klines\.fetch um BTCUSDT 1m 2024-01-01 00:00\.\.01-0\d \d\d:\d\dZ, rest, run \S+ SUCCESS", text)
     assert re.search(r"klines\.fetch um ETHUSDT 1m 2024-01-01\.\.01-02, rest, run \S+ FAILURE", text)
     assert re.search(r"klines\.compact um BTCUSDT 1m 2024-01, run \S+ SUCCESS", text)
     assert "rest.futures-home@" in text
