@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.klines import MINUTES, frame, minutes, opens
 from workers.lake import proof
 from workers.lake.footer import Footer
-from workers.lake.proof import Proof, checksum, prove
+from workers.lake.proof import Proof, checksum, prove, times_told
 
 TEN = minutes(0, 10)
 ROWS = frame(opens(TEN))
@@ -61,7 +61,7 @@ def test_the_checksum_is_the_same_for_ever() -> None:
 
 def test_the_exchanges_own_gaps_are_told_and_time_that_was_not_asked_for_is_none() -> None:
     rows = frame([*opens(minutes(0, 3)), *opens(minutes(5, 10))])
-    assert prove(MINUTES, rows, [TEN]) == Proof(8, checksum(rows), (minutes(3, 5),))
+    assert prove(MINUTES, rows, [TEN]) == Proof(8, checksum(rows), (minutes(3, 5),), is_even=True)
     assert prove(MINUTES, rows, [minutes(0, 3), minutes(5, 10)]).gaps == ()
 
 
@@ -74,3 +74,20 @@ def test_a_proof_survives_the_way_through_the_footer() -> None:
     for proved in (prove(MINUTES, ROWS, [minutes(0, 12)]), Proof(1, "0" * 16, None), None):
         told = Footer((TEN,), (), proved)
         assert Footer.of(told.metadata()) == told
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    held=st.sets(st.integers(0, 200), max_size=150),
+    cuts=st.lists(st.integers(0, 210), min_size=2, max_size=6, unique=True).map(sorted),
+    late=st.sampled_from([None, None, 7]),
+)
+def test_times_are_told_as_they_are_or_not_at_all(held: set[int], cuts: list[int], late: int | None) -> None:
+    """Gaps, covered time in pieces, and a candle off its minute, as there were some in 2018."""
+    covered = [minutes(start, end) for start, end in zip(cuts[::2], cuts[1::2], strict=False)]
+    times = [at for n in sorted(held) for span in covered for at in [opens(minutes(n, n + 1))[0]] if at in opens(span)]
+    times = [at + (17 if n == late else 0) for n, at in enumerate(times)]
+    rows = frame(times)
+    told = times_told(MINUTES, covered, prove(MINUTES, rows, covered))
+    assert (told is None) == (late is not None and late < len(times))
+    assert told is None or told.equals(rows["open_time"])

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from tests.harness import ms_of
 from tests.unit.catalogs import catalog, entry
 from tests.unit.small_lakes import NOW_MS, hold, hold_all, reader, rows_at, series
 from workers.clock import HandClock
@@ -96,6 +97,21 @@ def test_columns_are_those_asked_for_in_their_order(store: Path, held: pl.DataFr
     assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h", columns=wanted).collect(), held.select(wanted))
     with pytest.raises(RequestError, match="no column 'vol'; there are open_time, open"):
         reader(store).scan("um", "BTCUSDT", "1h", columns=["vol"])
+
+
+def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store: Path) -> None:
+    """A month with gaps, one with a candle off its hour (read, then), and one of which only a part is wanted."""
+    gone, late = JANUARY + 7 * HOUR_MS, FEBRUARY + 3 * HOUR_MS
+    times = [at + (at == late) * 20 for at in range(JANUARY, NOW_MS, HOUR_MS) if at != gone]
+    rows = rows_at(times, step_ms=HOUR_MS)
+    hold(store, hours(), rows, [Span(JANUARY, NOW_MS)])
+    lake, two = reader(store), ["close", "open_time"]
+    for start, end in [("2024-01-01", "2024-02-01"), ("2024-01-01", None), ("2024-01-10", None), ("2024-03-01", None)]:
+        wanted = between(rows, ms_of(start), ms_of(end) if end else NOW_MS)
+        asked = ("um", "BTCUSDT", "1h", start, end)
+        assert_frame_equal(lake.read(*asked, columns=two), wanted.select(two))
+        assert_frame_equal(lake.scan(*asked).select(two).collect(), wanted.select(two))
+        assert_frame_equal(lake.read(*asked), wanted)
 
 
 def test_several_symbols_follow_one_another_in_the_order_asked_for(store: Path, held: pl.DataFrame) -> None:

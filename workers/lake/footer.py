@@ -20,7 +20,7 @@ from workers.lake.proof import Proof
 from workers.model import Source, Span
 
 #: The footer's entries: JSON lists of [start ms, end ms), and of [source, start ms, end ms, ETag, content], UTC; and
-#: {rows, checksum, gaps}, the last a list of [start ms, end ms) or null.
+#: {rows, checksum, gaps, even}, gaps a list of [start ms, end ms) or null.
 COVERAGE_KEY, SOURCES_KEY, PROOF_KEY = "klinefleet.covered", "klinefleet.sources", "klinefleet.proof"
 
 #: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
@@ -93,14 +93,14 @@ def footer_of(tail: Callable[[int], bytes | None], key: str) -> Footer:
 
 def _plain(proof: Proof) -> dict[str, Any]:
     gaps = None if proof.gaps is None else [[span.start_ms, span.end_ms] for span in proof.gaps]
-    return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps}
+    return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps, "even": proof.is_even}
 
 
 def _proof(told: Any) -> Proof | None:
     if told is None:
         return None
     gaps = None if told["gaps"] is None else tuple(Span(*pair) for pair in told["gaps"])
-    return Proof(int(told["rows"]), str(told["checksum"]), gaps)
+    return Proof(int(told["rows"]), str(told["checksum"]), gaps, bool(told.get("even")))
 
 
 def _overlaid(held: Iterable[Origin], new: Iterable[Origin]) -> list[Origin]:

@@ -79,7 +79,6 @@ class Part:
 
     months: Months
     held: tuple[Span, ...]
-    footers: Mapping[str, Footer]
     fetched: tuple[Span, ...] = ()
 
     @property
@@ -138,7 +137,7 @@ class Lookup:
         """Yield where the rows of a part come from, oldest first."""
         for entry in part.months.entries:
             held = CACHE if self._months.is_cached(entry) else LAKE
-            footer = part.footers[entry.key]
+            footer = part.months.footers[entry.key]
             known = [(origin.span.clip(part.months.span), origin.source) for origin in footer.origins]
             told = [(span, source) for span, source in known if not span.is_empty]
             covered = spans.clip(footer.covered, part.months.span)
@@ -162,7 +161,7 @@ class Lookup:
         if covered and isinstance(wanted, Wanted):
             asked = wanted.within(_hull(covered))
         held = _hull(known) if known else None
-        return Part(Months(series, asked, months.entries, held), tuple(covered), footers)
+        return Part(Months(series, asked, months.entries, held, footers), tuple(covered))
 
     def _footers_of(self, months: Months) -> dict[str, Footer]:
         known = {entry.key: self._footers.get(entry.key) for entry in months.entries}

@@ -8,8 +8,8 @@ afterwards, and read again. What is replaced every time, or does not decode, is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 import polars as pl
@@ -18,9 +18,9 @@ from workers.errors import PartitionDamaged
 from workers.lake import keys
 from workers.lake.cache import ArrowCache
 from workers.lake.files import Entry, Files
-from workers.lake.footer import footer_in
+from workers.lake.footer import Footer, footer_in
 from workers.lake.parquet import decode
-from workers.lake.proof import checksum
+from workers.lake.proof import checksum, times_told
 from workers.model import Interval, Kind, Series, Span, utc_ms
 from workers.schema import MOMENT, SCHEMAS, time_column
 from workers.threads import Threads
@@ -44,6 +44,8 @@ class Months:
     entries: tuple[Entry, ...]
     held: Span | None = None
     """Outside of which they have no rows, as far as is known."""
+    footers: Mapping[str, Footer] = field(default_factory=dict)
+    """What is known of them, by key."""
 
     def is_cut(self, entry: Entry) -> bool:
         """Return whether a partition may have rows outside the span."""
@@ -85,11 +87,11 @@ class MonthReader:
         touched = (entry for entry in listed if not _bounds(entry).clip(span).is_empty)
         return Months(series, span, tuple(touched))
 
-    def query(self, months: Months, query: Query) -> pl.DataFrame:
-        """Return what `query` makes of the rows in the span."""
+    def query(self, months: Months, query: Query, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """Return what `query` makes of the rows in the span; of all of them, and of these columns, where it says so."""
         for _ in range(_TRIES):
             try:
-                read = query(self._scan(months)).collect()
+                read = query(self._rows(months, columns)).collect()
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
                 break
             now = self.list(months.series, months.span)
@@ -104,7 +106,7 @@ class MonthReader:
     def rows(self, months: Months, columns: Sequence[str]) -> pl.DataFrame:
         """Return the rows in the span; by way of the cache, if there is one."""
         if self._cache is None:
-            return self.query(months, lambda rows: rows.select(columns))
+            return self.query(months, lambda rows: rows.select(columns), columns)
         return self._kept(months, self._cache).select(columns)
 
     def is_cached(self, entry: Entry) -> bool:
@@ -127,6 +129,26 @@ class MonthReader:
         if not parts:
             return SCHEMAS[kind].to_frame().lazy()
         return parts[0] if len(parts) == 1 else pl.concat(parts)
+
+    def _rows(self, months: Months, columns: Sequence[str]) -> pl.LazyFrame:
+        told = self._with_told_times(months, columns)
+        return self._scan(months) if told is None else told
+
+    def _with_told_times(self, months: Months, columns: Sequence[str]) -> pl.LazyFrame | None:
+        """Return columns of the rows, the time as the footers tell it: half of what two columns cost. Else None."""
+        kind, entries = months.series.kind, months.entries
+        time = time_column(kind)
+        others = [name for name in columns if name != time]
+        if not others or time not in columns or any(self.is_cached(e) or months.is_cut(e) for e in entries):
+            return None
+        footers = [months.footers.get(entry.key, Footer()) for entry in entries]
+        told = [times_told(months.series, footer.covered, footer.proof) for footer in footers]
+        times = [found for found in told if found is not None]
+        if not times or len(times) < len(told):
+            return None
+        rows = self._open(kind, [self._files.address(entry.key) for entry in entries]).select(others).collect()
+        times_of_all = pl.concat(times)
+        return rows.with_columns(times_of_all).lazy() if times_of_all.len() == rows.height else None
 
     def _open(self, kind: Kind, addresses: Sequence[str]) -> pl.LazyFrame:
         # With the schema told, Polars need not open a file before it knows what is wanted of it.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from workers import spans
 from workers.lake.grid import Grid
 from workers.model import Interval, Series, Span
-from workers.schema import time_column
+from workers.schema import MOMENT, time_column
 
 #: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
 MOST_GAPS = 1_000
@@ -33,12 +33,27 @@ class Proof:
     checksum: str
     gaps: tuple[Span, ...] | None
     """The parts of the covered time in which the calendar has rows and the exchange had none; None: too many."""
+    is_even: bool = False
+    """Whether each row opens just where the calendar says, so that covered time and gaps tell the times of all."""
 
 
 def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
     """Return the proof of a partition's rows and the time that they cover."""
+    covered = list(covered)
     gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
-    return Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
+    proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
+    told = times_told(series, covered, replace(proof, is_even=True))
+    return replace(proof, is_even=told is not None and told.equals(rows[time_column(series.kind)]))
+
+
+def times_told(series: Series, covered: Iterable[Span], proof: Proof | None) -> pl.Series | None:
+    """Return the times of a partition's rows without looking at them; None where the proof does not tell."""
+    if proof is None or proof.gaps is None or not proof.is_even or not series.interval.is_grid:
+        return None
+    grid, gaps = Grid.of(series.interval), proof.gaps
+    opens = [grid.opens(part) for span in covered for part in spans.gaps(gaps, span)]
+    times = pl.concat(opens) if opens else pl.Series(dtype=pl.Int64)
+    return times.cast(MOMENT).alias(time_column(series.kind)) if times.len() == proof.rows else None
 
 
 def checksum(rows: pl.DataFrame) -> str:

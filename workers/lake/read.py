@@ -75,7 +75,7 @@ class _Query:
 
     def __call__(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         if self.symbol is not None:
-            rows = rows.select(pl.lit(self.symbol).alias(SYMBOL), pl.all())
+            rows = rows.with_columns(pl.lit(self.symbol).alias(SYMBOL))
         rows = rows if self.predicate is None else rows.filter(self.predicate)
         rows = rows.select(self.columns)
         return rows if self.most is None else rows.head(self.most)
@@ -271,8 +271,10 @@ class Reader:
             columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
         ) -> Iterator[pl.DataFrame]:
             wanted = names if columns is None else columns
+            # Of a query that takes all rows it is known which columns it looks at.
+            alone = [name for name in wanted if name != SYMBOL] if predicate is None and most is None else []
             jobs = (
-                functools.partial(self._months.query, batch, _Query(symbol, wanted, predicate, most))
+                functools.partial(self._months.query, batch, _Query(symbol, wanted, predicate, most), alone)
                 for part in asked.parts
                 for symbol in [part.series.symbol if asked.is_list else None]
                 for batch in part.months.batches()
