@@ -259,7 +259,7 @@ def s3_filesystem(**options: Any) -> Any:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return fsspec.filesystem(
         "s3",
-        session=_s3_session(),
+        session=_s3_session(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))),
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
         client_kwargs={"region_name": region} if region else {},
         **options,
@@ -267,8 +267,8 @@ def s3_filesystem(**options: Any) -> Any:
 
 
 @cache
-def _s3_session() -> Any:
-    """Return what clients of S3 come from; a listing's times are read by the quick parser."""
+def _s3_session(environment: tuple[tuple[str, str], ...]) -> Any:
+    """Return what clients of S3 come from in this environment; a listing's times are read by the quick parser."""
     from aiobotocore.session import get_session
     from botocore.utils import parse_timestamp
 
