@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 
 from workers.errors import RequestError
 
@@ -290,6 +291,7 @@ def month_start(ms: int) -> int:
     return utc_ms(moment.year, moment.month)
 
 
+@cache
 def month_span(month: str) -> Span:
     """Return the whole of a month, YYYY-MM."""
     start_ms = utc_ms(int(month[:4]), int(month[5:]))

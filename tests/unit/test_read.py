@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -393,3 +395,39 @@ def test_a_long_series_is_read_some_partitions_at_a_time(store: Path, monkeypatc
     wanted = between(years, utc_ms(2022, 1, 15), utc_ms(2024, 2, 15))
     assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15"), wanted)
     assert_frame_equal(lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(), wanted[:4000])
+
+
+def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
+    store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a repair: its footer was read while another version stood there, under the version that was listed."""
+    path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
+    os.link(path, aside)
+    lake = reader(store)
+    footers_of = lake._lookup._coverage.footers_of
+
+    def replaced(*asked: Any) -> Any:
+        path.unlink()
+        hold_all(store, hours(), Span(FEBRUARY, FEBRUARY + 9 * HOUR_MS))
+        return footers_of(*asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake._lookup._coverage, "footers_of", replaced)
+        lake.read("um", "BTCUSDT", "1h", partial=True)
+    aside.replace(path)
+    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-03-01"), held)
+
+
+def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(
+    store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, symbols = open_files(str(store)), ["BTCUSDT", "ETHUSDT", "BNBUSDT"]
+    Catalogs(files).store(catalog(*map(entry, symbols)))
+    for symbol in symbols[1:]:
+        hold_all(store, hours(symbol), TWO_MONTHS)
+    lake, asked = reader(store), list[Market]()
+    newest = lake._lookup._catalogs.newest
+    monkeypatch.setattr(lake._lookup._catalogs, "newest", lambda market: (asked.append(market), newest(market))[1])
+    for _ in range(2):
+        lake.read("um", symbols, "1h", "2023-01-01", resample="1d", partial=True)
+    assert asked == [Market.USD_M] * 2

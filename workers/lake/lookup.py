@@ -10,12 +10,12 @@ from typing import Protocol
 from workers import spans
 from workers.errors import RangeNotHeld, RequestError, UnknownSymbol
 from workers.lake import keys
-from workers.lake.catalog import Catalogs
+from workers.lake.catalog import Catalog, Catalogs
 from workers.lake.coverage import Coverage
-from workers.lake.files import Files
+from workers.lake.files import Entry, Files
 from workers.lake.footer import Footer
 from workers.lake.months import MonthReader, Months
-from workers.model import Kind, Series, Source, Span
+from workers.model import Kind, Market, Series, Source, Span
 from workers.threads import Threads
 from workers.windows import missing
 
@@ -98,12 +98,15 @@ class Lookup:
         self._catalogs = catalogs
         self._fetcher = fetcher
         self._footers: dict[str, tuple[str, Footer]] = {}
+        self._catalog_of: dict[Market, Catalog | None] = {}
+        """Read once a reading, however many symbols it has."""
 
     def find(self, several: Sequence[Series], wanted: Wanted, *, partial: bool) -> list[Part]:
         """Return what is held of some series.
 
         UnknownSymbol where nobody knows one; RangeNotHeld where something is missing, unless a part will do.
         """
+        self._catalog_of = {}
         parts = self._parts(several, wanted)
         lacking = {part.series: lacks for part in parts if (lacks := self._lacks(part))}
         if lacking and not partial:
@@ -114,6 +117,7 @@ class Lookup:
         """Return what is held of some series once the fleet has fetched what was missing."""
         if self._fetcher is None:
             raise RequestError("fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read")
+        self._catalog_of = {}
         lives = {series: self._fetcher.life(series) for series in several}
         lives = {series: wanted.within(life).clip(life) for series, life in lives.items()}
         lacking = {s: lacks for s, span in lives.items() if (lacks := missing(s, self._part(s, span).held, span))}
@@ -129,7 +133,11 @@ class Lookup:
 
     def life(self, series: Series) -> Span | None:
         """Return the time in which the series can have candles, as the lake's catalog has it; None: it does not say."""
-        catalog = self._catalogs.newest(series.market) if series.kind is Kind.KLINES else None
+        if series.kind is not Kind.KLINES:
+            return None
+        if series.market not in self._catalog_of:
+            self._catalog_of[series.market] = self._catalogs.newest(series.market)
+        catalog = self._catalog_of[series.market]
         entry = catalog.get(series.symbol) if catalog else None
         return entry.life if entry else None
 
@@ -167,11 +175,18 @@ class Lookup:
         known = {entry.key: self._footers.get(entry.key) for entry in months.entries}
         new = [entry for entry in months.entries if (found := known[entry.key]) is None or found[0] != entry.etag]
         if new:
-            read = self._coverage.footers_of(new, lambda: self._months.list(months.series, months.span).entries)
+            still: set[Entry] = set()
+
+            def again() -> set[Entry]:
+                still.update(self._months.list(months.series, months.span).entries)
+                return still
+
+            read = self._coverage.footers_of(new, again)
+            known |= {entry.key: (entry.etag, read[entry.key]) for entry in new}
             if len(self._footers) + len(new) > _MOST_FOOTERS:
                 self._footers = {}
-            self._footers |= {entry.key: (entry.etag, read[entry.key]) for entry in new}
-            known |= {entry.key: self._footers[entry.key] for entry in new}
+            # What was replaced between the listing and the reading must not be remembered as the old version.
+            self._footers |= {e.key: (e.etag, read[e.key]) for e in new if not still or e in still}
         return {key: found[1] for key, found in known.items() if found}
 
     def _lacks(self, part: Part) -> list[Span]:

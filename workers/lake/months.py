@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import polars as pl
 
@@ -21,7 +21,7 @@ from workers.lake.files import Entry, Files
 from workers.lake.footer import Footer, footer_in
 from workers.lake.parquet import decode
 from workers.lake.proof import checksum, times_told
-from workers.model import Interval, Kind, Series, Span, utc_ms
+from workers.model import Kind, Series, Span, month_span
 from workers.schema import MOMENT, SCHEMAS, time_column
 from workers.threads import Threads
 
@@ -219,10 +219,4 @@ def _moment(ms: int) -> pl.Expr:
 
 def _bounds(entry: Entry) -> Span:
     """Return the month that a partition is of."""
-    return _month(keys.month_of(entry.key) or "")
-
-
-@cache
-def _month(month: str) -> Span:
-    start_ms = utc_ms(int(month[:4]), int(month[5:]))
-    return Span(start_ms, Interval.MO1.advance(start_ms, 1))
+    return month_span(keys.month_of(entry.key) or "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import groupby
 
 from workers import spans
@@ -13,7 +12,7 @@ from workers.lake.coverage import Coverage
 from workers.lake.files import Entry
 from workers.lake.footer import Footer
 from workers.lake.holes import Held
-from workers.model import Interval, Kind, Market, Series, Span, utc_ms
+from workers.model import Interval, Kind, Market, Series, Span, month_span
 from workers.schema import time_column
 from workers.threads import Threads
 
@@ -74,7 +73,7 @@ class Survey:
             entry: series
             for series in wanted
             for month, entry in self._partitions.get(series, {}).items()
-            if any(not _month(month).clip(span).is_empty for span in within)
+            if any(not month_span(month).clip(span).is_empty for span in within)
         }
         self._say(f"reading what {len(chosen):,} partitions tell of themselves")
         footers = self._coverage.footers_of(list(chosen), self._again)
@@ -99,7 +98,7 @@ class Survey:
         return self._coverage.partitions(self._folder)
 
     def _events(self, series: Series, entry: Entry, footer: Footer, asked: Span) -> int:
-        month = _month(keys.month_of(entry.key) or "")
+        month = month_span(keys.month_of(entry.key) or "")
         if footer.proof and month.clip(asked) == month:
             return footer.proof.rows
         times = self._coverage.times(series, entry)[time_column(series.kind)].dt.timestamp("ms")
@@ -108,9 +107,3 @@ class Survey:
     def _held(self, series: Series, footers: dict[Entry, Footer]) -> Held:
         covered = spans.union(span for footer in footers.values() for span in footer.covered)
         return Held(covered, self._coverage.gaps(series, footers))
-
-
-@cache
-def _month(month: str) -> Span:
-    start_ms = utc_ms(int(month[:4]), int(month[5:]))
-    return Span(start_ms, Interval.MO1.advance(start_ms, 1))
