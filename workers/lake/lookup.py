@@ -120,12 +120,12 @@ class Lookup:
         self._catalog_of = {}
         lives = {series: self._fetcher.life(series) for series in several}
         lives = {series: wanted.within(life).clip(life) for series, life in lives.items()}
-        lacking = {s: lacks for s, span in lives.items() if (lacks := missing(s, self._part(s, span).held, span))}
+        found = {series: self._part(series, span) for series, span in lives.items()}
+        lacking = {s: lacks for s, part in found.items() if (lacks := missing(s, part.held, lives[s]))}
         if lacking:
             self._fetcher.fetch(lacking)
-        parts = [
-            replace(self._part(series, span), fetched=tuple(lacking.get(series, ()))) for series, span in lives.items()
-        ]
+            found |= {s: replace(self._part(s, lives[s]), fetched=tuple(lacks)) for s, lacks in lacking.items()}
+        parts = list(found.values())
         still = {part.series: lacks for part in parts if (lacks := missing(part.series, part.held, part.months.span))}
         if still and not partial:
             _refuse(still)
