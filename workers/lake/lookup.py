@@ -149,8 +149,8 @@ class Lookup:
             known = [(origin.span.clip(part.months.span), origin.source) for origin in footer.origins]
             told = [(span, source) for span, source in known if not span.is_empty]
             covered = spans.clip(footer.covered, part.months.span)
-            untold = (gap for span in covered for gap in spans.gaps([of for of, _ in told], span))
-            for span, source in sorted([*told, *((gap, None) for gap in untold)], key=lambda found: found[0]):
+            untold = [(gap, None) for gap in spans.without(covered, (span for span, _ in told))]
+            for span, source in sorted([*told, *untold], key=lambda found: found[0]):
                 new = any(not span.clip(fetched).is_empty for fetched in part.fetched)
                 yield Whence(part.series.symbol, span, FETCHED if new else held, source)
 

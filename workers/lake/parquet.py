@@ -187,7 +187,7 @@ def _without(
     for part in parts:
         stays &= (times < part.start_ms) | (times >= part.end_ms)
     rows = rows.filter(stays)
-    covered = tuple(gap for held in spans.union(footer.covered) for gap in spans.gaps(parts, held))
+    covered = tuple(spans.without(footer.covered, parts))
     origins = tuple(replace(origin, span=gap) for origin in footer.origins for gap in spans.gaps(parts, origin.span))
     return merge(series.kind, nothing, rows), Footer(covered, origins), list(parts)
 

@@ -50,8 +50,8 @@ def times_told(series: Series, covered: Iterable[Span], proof: Proof | None) -> 
     """Return the times of a partition's rows without looking at them; None where the proof does not tell."""
     if proof is None or proof.gaps is None or not proof.is_even or not series.interval.is_grid:
         return None
-    grid, gaps = Grid.of(series.interval), proof.gaps
-    opens = [grid.opens(part) for span in covered for part in spans.gaps(gaps, span)]
+    grid = Grid.of(series.interval)
+    opens = [grid.opens(part) for part in spans.without(covered, proof.gaps)]
     times = pl.concat(opens) if opens else pl.Series(dtype=pl.Int64)
     return times.cast(MOMENT).alias(time_column(series.kind)) if times.len() == proof.rows else None
 
