@@ -38,6 +38,7 @@ def test_a_redis_that_is_stopped_twice_and_killed_once_costs_no_kline(fleet: Fle
     done = command.result()
     assert done.returncode == 0, done.stderr + fleet.log()
     assert "Traceback" not in done.stderr
+    assert "ended on its own" not in fleet.log(10_000_000), "a lane was lost with the connection"
     WANTED.assert_held(fleet)
     assert fleet.exchange.refused(429) == 0
     assert not fleet.exchange.overspent()
