@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tasks.request import SETTLE_MS, Request
@@ -11,7 +12,7 @@ from tasks.symbols import Wish, choose_symbols
 from workers import words
 from workers.binance.markets import pool_of
 from workers.errors import FleetError, RequestError, StoreFault
-from workers.heart import living
+from workers.heart import HOLDS_MS, living, remembered
 from workers.model import Interval, Kind, Market, iso, utc_ms
 from workers.private_redis import answers
 from workers.queues import ARCHIVE, COMPACT, PLAN, rest_queue
@@ -20,6 +21,9 @@ from workers.toolbox import Toolbox
 
 #: The exchange opened in July 2017; nothing older is asked for.
 FIRST_MS = utc_ms(2017)
+
+#: A lane that starts again, as after Redis was away, serves within so long; how often it is looked for.
+RETURNS_S, LOOK_S = HOLDS_MS / 1000 + 4.0, 0.5
 
 
 def market_of(text: str) -> Market:
@@ -83,13 +87,34 @@ def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
     return [PLAN, *rest, *([] if mode is Mode.REST else [ARCHIVE]), COMPACT]
 
 
-def check_workers(tools: Toolbox, queues: list[str], otherwise: str = "queue it for later with --detach") -> None:
-    """Raise RequestError where a queue that is needed is served by no living worker; says what to do `otherwise`."""
-    served = {name.partition("@")[0] for name in living(tools.redis)}
-    if missing := [queue for queue in queues if queue not in served]:
+def check_workers(
+    tools: Toolbox,
+    queues: list[str],
+    otherwise: str = "queue it for later with --detach",
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Raise RequestError where a queue that is needed is served by no living worker; says what to do `otherwise`.
+
+    Where workers lived until just now, a queue that is not served is waited for: a lane may be starting again.
+    """
+    for look in range(int(RETURNS_S / LOOK_S)):
+        missing = _unserved(tools, queues)
+        if not missing:
+            return
+        if not remembered(tools.redis):
+            break
+        if not look:
+            _say(f"no worker serves {', '.join(missing)} now; waiting up to {RETURNS_S:.0f} s for one to start again")
+        pause(LOOK_S)
+    if missing := _unserved(tools, queues):
         raise RequestError(
             f"no worker serves {', '.join(missing)}: start one with `klines worker`, or {otherwise}; nothing was queued"
         )
+
+
+def _unserved(tools: Toolbox, queues: list[str]) -> list[str]:
+    served = {name.partition("@")[0] for name in living(tools.redis)}
+    return [queue for queue in queues if queue not in served]
 
 
 def check_store(tools: Toolbox) -> None:

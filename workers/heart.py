@@ -128,6 +128,11 @@ class Heart:
             pipe.execute()
 
 
+def remembered(redis: Redis) -> bool:
+    """Return whether any process serves, or stopped to beat less than 80 s ago without a word."""
+    return bool(redis.exists(WORKERS))
+
+
 def living(redis: Redis) -> list[str]:
     """Return what each living process serves: a queue's name, for a rest queue with @ and the egress."""
     now = now_ms(redis)

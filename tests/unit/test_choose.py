@@ -256,12 +256,34 @@ def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
     tools = crew(redis, tmp_path, {}).tools
     queues = choose.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
+    waited: list[float] = []
+    with pytest.raises(RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"):
+        choose.check_workers(tools, queues, pause=waited.append)
+    assert waited == [], "where nobody ever was, nobody is waited for"
     for serves in ("plan", "rest.spot@home", "compact"):
         Heart(redis, serves=serves)._beat()
     with pytest.raises(RequestError, match=r"no worker serves rest\.futures: start one"):
-        choose.check_workers(tools, queues)
+        choose.check_workers(tools, queues, pause=waited.append)
+    assert sum(waited) == choose.RETURNS_S
     Heart(redis, serves="rest.futures@home")._beat()
     choose.check_workers(tools, queues)
+
+
+def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing(
+    redis: Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = crew(redis, tmp_path, {}).tools
+    Heart(redis, serves="compact")._beat()
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            Heart(redis, serves="plan")._beat()
+
+    choose.check_workers(tools, ["plan", "compact"], pause=pause)
+    assert len(waited) == 3
+    assert capsys.readouterr().err == "no worker serves plan now; waiting up to 12 s for one to start again\n"
 
 
 def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis: Redis, tmp_path: Path) -> None:
