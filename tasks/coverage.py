@@ -19,8 +19,11 @@ from workers.lake import keys
 from workers.lake.catalog import Catalog
 from workers.lake.holes import Hole, Outage, Reason, holes, lived, outages
 from workers.lake.survey import Group, Survey, Surveyed
-from workers.model import NEVER_MS, Interval, Kind, Market, Series, Span, iso, months_of
+from workers.model import NEVER_MS, Interval, Kind, Market, Series, Span, iso, month_span, months_of
 from workers.toolbox import Toolbox
+
+#: How a damaged partition is fetched again.
+MENDED = "with `klines verify --repair`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Report:
 def coverage_report(
     tools: Toolbox, wish: Wish, say: Callable[[str], None] = lambda text: None, *, now_ms: int
 ) -> Report:
-    """Return what is held of what is wished for; RequestError where that is nothing. StoreFault, PartitionDamaged."""
+    """Return what is held of what is wished for; RequestError where that is nothing. StoreFault."""
     survey = Survey(tools.coverage, wish.folder, say)
     chosen = _chosen(survey, wish)
     noted, is_redis_asked = _noted(tools)
@@ -211,7 +214,8 @@ def _group_report(
     raw = tools.raw.entries_of_group(group.market, group.kind, group.interval)
     reports = []
     for series, of in found.items():
-        notes = noted.of(series, raw.get(series.symbol, []), now_ms=now_ms)
+        notes = [Hole(month_span(month), Reason.DAMAGED, told, MENDED) for month, told in of.damaged.items()]
+        notes += noted.of(series, raw.get(series.symbol, []), now_ms=now_ms)
         is_known = catalog is not None and catalog.life(series) is not None
         if not is_known and of.held.covered:
             before = Span(0, of.held.covered[0].start_ms)
@@ -238,6 +242,9 @@ def _asked(group: Group, found: dict[Series, Surveyed], wish: Wish, noted: Noted
     Where the user gave no start or end: from the first to the last that any of them holds, or that a run asked for.
     """
     known = spans.union(span for series, of in found.items() for span in (*of.held.covered, *noted.times(series)))
+    # How much of its month a damaged partition held is not known: as much as the others, or all of it.
+    damaged = (month_span(month) for of in found.values() for month in of.damaged)
+    known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
     closed_ms = group.interval.floor(now_ms - SETTLE_MS)
     first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, closed_ms)
     start_ms = first_ms if wish.start_ms is None else wish.start_ms

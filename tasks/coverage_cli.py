@@ -58,9 +58,9 @@ def coverage(
 
     \b
     Reasons: before listing, after the end of trading, exchange outage (most series of the market had no candle),
-      no candle at the exchange (this one alone), failed, not published yet, being fetched, not fetched.
+      no candle at the exchange (this one alone), failed, not published yet, being fetched, not fetched, damaged.
     Exit code 0: nothing is missing but what never existed (the first four). 1: something is missing that can be
-      fetched (the last four). 2: the request makes no sense.
+      fetched (the last five). 2: the request makes no sense.
     JSON: {store, made, complete, runs_known, groups: [{market, kind, interval, start, end, catalog, series, outages}],
       series: [{market, kind, interval, symbol, asked, listed, ended, is_listing_known, held, rows, share, complete,
       holes: [{start, end, reason, candles, told, again}]}]}, times UTC, ends exclusive.

@@ -24,6 +24,7 @@ _COUNTED = {
     Reason.NOT_PUBLISHED: ("not published", "not published"),
     Reason.BEING_FETCHED: ("being fetched", "being fetched"),
     Reason.NOT_FETCHED: ("not fetched", "not fetched"),
+    Reason.DAMAGED: ("damaged", "damaged"),
 }
 
 

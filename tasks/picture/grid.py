@@ -31,6 +31,7 @@ LAYERS = (
     Reason.OUTAGE,
     Reason.NO_CANDLE,
     Reason.FAILED,
+    Reason.DAMAGED,
 )
 
 

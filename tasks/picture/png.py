@@ -44,6 +44,7 @@ COLOURS: dict[Reason, Colour] = {
     Reason.NOT_PUBLISHED: (236, 120, 176),
     Reason.BEING_FETCHED: (48, 98, 222),
     Reason.NOT_FETCHED: (246, 178, 48),
+    Reason.DAMAGED: (112, 58, 22),
 }
 #: Fonts for symbols in letters that the first does not have, where one is installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")

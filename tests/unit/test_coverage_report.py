@@ -130,6 +130,37 @@ def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(tools: Toolbo
     assert read.count(key) == 1
 
 
+@pytest.mark.parametrize("body", [b"", b"PAR1 but cut off", None])
+def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(tools: Toolbox, body: bytes | None) -> None:
+    hold(tools, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+    hold(tools, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+    key = keys.partition(series("ETHUSDT"), "2024-02")
+    # Sound at its end, and of a version that did not tell its gaps: what does not decode are its rows.
+    spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
+    tools.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
+    for _ in range(2):
+        told = report(Toolbox(tools.settings))
+        whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
+        assert (whole.share, whole.holes) == (1.0, [])
+        (hole,) = half.holes
+        assert (hole.span, hole.reason, hole.again) == (
+            Span(utc_ms(2024, 2), utc_ms(2024, 3)), Reason.DAMAGED, "with `klines verify --repair`"
+        )  # fmt: skip
+        assert hole.told.startswith(f"{key}")
+        assert hole.told.endswith("it was left as it is")
+        assert (half.rows, half.is_lacking) == (31 * 1440, True)
+        assert any("1 damaged" in line for line in lines(told, every_hole=False))
+
+
+def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(tools: Toolbox) -> None:
+    tools.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
+    month = Span(JANUARY_MS, utc_ms(2024, 2))
+    assert reasons(report(tools).series[0]) == [(month, Reason.DAMAGED)]
+    hold(tools, "BTCUSDT", DAY)
+    told = report(tools)
+    assert [reasons(one) for one in told.series] == [[], [(DAY, Reason.DAMAGED)]]
+
+
 def test_every_market_kind_and_interval_is_a_group_of_its_own(tools: Toolbox) -> None:
     hold(tools, "BTCUSDT", DAY)
     hours = Series(Market.SPOT, Kind.KLINES, Interval.H1, "BTCUSDT")

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,8 @@ from workers.threads import Threads
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+#: What is wrong with partitions that do not decode, by key.
+Damaged = dict[str, str]
 
 #: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
 _READERS, _READ_IN_ONE_GO = 16, 32
@@ -74,8 +77,13 @@ class Coverage:
         """Return the partitions below a folder, sorted by key."""
         return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]
 
-    def footers_of(self, partitions: list[Entry], again: Callable[[], Iterable[Entry]]) -> dict[str, Footer]:
-        """Return the footers of these partitions, by key; `again` lists them once more."""
+    def footers_of(
+        self, partitions: list[Entry], again: Callable[[], Iterable[Entry]], damaged: Damaged | None = None
+    ) -> dict[str, Footer]:
+        """Return the footers of these partitions, by key; `again` lists them once more.
+
+        With `damaged`, those that do not decode are noted there and left out; without, PartitionDamaged.
+        """
         known = self._memory.recall(partitions)
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
@@ -83,32 +91,34 @@ class Coverage:
                 # Several in one go: to hand a thread its work costs as much as to read a local file's end.
                 several = max(1, min(_READ_IN_ONE_GO, len(unknown) // _READERS))
                 parts = [unknown[n : n + several] for n in range(0, len(unknown), several)]
-                read = [footer for part in readers.map(self._read_all, parts) for footer in part]
+                told = list(readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts))
         else:
-            read = [self._read(entry) for entry in unknown]
-        if unknown:
+            told = [[self._read(entry, damaged) for entry in unknown]]
+        found = zip(unknown, chain.from_iterable(told), strict=True)
+        read = {entry: footer for entry, footer in found if footer is not None}
+        if read:
             # A partition that was replaced between the listing and the reading must not be remembered as the old one.
             still = set(again())
-            self._memory.keep((entry, footer) for entry, footer in zip(unknown, read, strict=True) if entry in still)
-        return known | {entry.key: footer for entry, footer in zip(unknown, read, strict=True)}
+            self._memory.keep((entry, footer) for entry, footer in read.items() if entry in still)
+        return known | {entry.key: footer for entry, footer in read.items()}
 
-    def gaps(self, series: Series, partitions: dict[Entry, Footer]) -> list[Span]:
+    def gaps(self, series: Series, partitions: dict[Entry, Footer], damaged: Damaged | None = None) -> list[Span]:
         """Return where the exchange had no rows in the covered time of some partitions of a series, oldest first.
 
-        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its rows are looked at.
+        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its rows are looked at;
+        with `damaged`, those that do not decode are noted there and left out; without, PartitionDamaged.
         """
         told = {entry: list(f.proof.gaps) for entry, f in partitions.items() if f.proof and f.proof.gaps is not None}
         untold = [entry for entry in partitions if entry not in told] if series.interval.is_grid else []
         known = self._memory.recall_gaps(untold) if untold else {}
         told |= {entry: known[entry.key] for entry in untold if entry.key in known}
         unknown = [entry for entry in untold if entry not in told]
-        found = [self._look(series, entry, partitions[entry]) for entry in unknown]
-        told |= dict(zip(unknown, found, strict=True))
-        if unknown:
+        looked = {entry: self._look(series, entry, partitions[entry], damaged) for entry in unknown}
+        found = {entry: gaps for entry, gaps in looked.items() if gaps is not None}
+        if found:
             # As above: what was replaced meanwhile is another partition.
-            self._memory.keep_gaps(
-                (entry, gaps) for entry, gaps in zip(unknown, found, strict=True) if self._is_still(entry)
-            )
+            self._memory.keep_gaps((entry, gaps) for entry, gaps in found.items() if self._is_still(entry))
+        told |= found
         return spans.union(gap for gaps in told.values() for gap in gaps)
 
     def times(self, series: Series, entry: Entry) -> pl.DataFrame:
@@ -120,18 +130,15 @@ class Coverage:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise PartitionDamaged(f"{entry.key} does not decode: {error}; it was left as it is") from error
 
-    def _look(self, series: Series, entry: Entry, footer: Footer) -> list[Span]:
-        times = self.times(series, entry)
-        return [gap for span in footer.covered for gap in gaps_in(series, times, span)]
+    def _look(self, series: Series, entry: Entry, footer: Footer, damaged: Damaged | None) -> list[Span] | None:
+        times = _noting(damaged, entry, lambda: self.times(series, entry))
+        return None if times is None else [gap for span in footer.covered for gap in gaps_in(series, times, span)]
 
     def _is_still(self, entry: Entry) -> bool:
         return self._files.etag(entry.key) == entry.etag
 
-    def _read_all(self, entries: list[Entry]) -> list[Footer]:
-        return [self._read(entry) for entry in entries]
-
-    def _read(self, entry: Entry) -> Footer:
-        return footer_of(lambda size: self._files.tail(entry.key, size), entry.key)
+    def _read(self, entry: Entry, damaged: Damaged | None) -> Footer | None:
+        return _noting(damaged, entry, lambda: footer_of(lambda size: self._files.tail(entry.key, size), entry.key))
 
 
 class Memory:
@@ -212,6 +219,17 @@ def memory_path() -> Path:
     """Return where this machine remembers footers: below XDG_CACHE_HOME, or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "klinefleet" / "coverage.sqlite"
+
+
+def _noting(damaged: Damaged | None, entry: Entry, read: Callable[[], T]) -> T | None:
+    """Return what `read` does, or None where the partition is damaged and that is to be noted."""
+    try:
+        return read()
+    except PartitionDamaged as error:
+        if damaged is None:
+            raise
+        damaged[entry.key] = str(error)
+        return None
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:

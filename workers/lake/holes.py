@@ -30,11 +30,15 @@ class Reason(StrEnum):
     """A run that was to ask the archive alone found no file of it, and there may be one later."""
     BEING_FETCHED = "being fetched"
     NOT_FETCHED = "not fetched"
+    DAMAGED = "damaged"
+    """The lake has a partition of it, and that does not decode."""
 
     @property
     def is_lack(self) -> bool:
         """Whether the exchange has rows then, as far as is known, and the lake has not."""
-        return self in (Reason.FAILED, Reason.NOT_PUBLISHED, Reason.BEING_FETCHED, Reason.NOT_FETCHED)
+        return self in (
+            Reason.FAILED, Reason.NOT_PUBLISHED, Reason.BEING_FETCHED, Reason.NOT_FETCHED, Reason.DAMAGED
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, order=True)

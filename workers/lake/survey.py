@@ -8,7 +8,7 @@ from itertools import groupby
 
 from workers import spans
 from workers.lake import keys
-from workers.lake.coverage import Coverage
+from workers.lake.coverage import Coverage, Damaged
 from workers.lake.files import Entry
 from workers.lake.footer import Footer
 from workers.lake.holes import Held
@@ -46,10 +46,15 @@ class Surveyed:
 
     held: Held = field(default_factory=Held)
     footers: dict[Entry, Footer] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Months whose partition does not decode, with what is wrong: whatever it held does not count as held."""
 
 
 class Survey:
-    """Looks at the lake once. StoreFault where the store does not tell, PartitionDamaged where one does not decode."""
+    """Looks at the lake once. StoreFault where the store does not tell.
+
+    PartitionDamaged only where events of a part of a month have to be counted and do not decode.
+    """
 
     def __init__(self, coverage: Coverage, folder: str, say: Callable[[str], None]) -> None:
         self._coverage = coverage
@@ -76,16 +81,25 @@ class Survey:
             if any(not month_span(month).clip(span).is_empty for span in within)
         }
         self._say(f"reading what {len(chosen):,} partitions tell of themselves")
-        footers = self._coverage.footers_of(list(chosen), self._again)
+        damaged: Damaged = {}
+        footers = self._coverage.footers_of(list(chosen), self._again, damaged)
         found = {series: Surveyed() for series in wanted}
         for entry, series in chosen.items():
-            found[series].footers[entry] = footers[entry.key]
+            if entry.key in footers:
+                found[series].footers[entry] = footers[entry.key]
         untold = sum(f.proof is None or f.proof.gaps is None for f in footers.values())
         if untold:
             self._say(f"looking for gaps in {untold:,} of them that do not tell their own, unless they are known")
         with Threads(_LOOKERS, thread_name_prefix="look") as lookers:
-            for series, held in lookers.map(lambda one: (one, self._held(one, found[one].footers)), wanted):
-                found[series].held = held
+            gaps = lookers.map(lambda one: self._coverage.gaps(one, found[one].footers, damaged), wanted)
+            found_gaps = dict(zip(wanted, gaps, strict=True))
+        for entry, series in chosen.items():
+            if entry.key in damaged:
+                found[series].footers.pop(entry, None)
+                found[series].damaged[keys.month_of(entry.key) or ""] = damaged[entry.key]
+        for series, of in found.items():
+            covered = spans.union(span for footer in of.footers.values() for span in footer.covered)
+            of.held = Held(covered, found_gaps[series])
         return found
 
     def rows(self, series: Series, of: Surveyed, asked: Span) -> int:
@@ -103,7 +117,3 @@ class Survey:
             return footer.proof.rows
         times = self._coverage.times(series, entry)[time_column(series.kind)].dt.timestamp("ms")
         return int(((times >= asked.start_ms) & (times < asked.end_ms)).sum())
-
-    def _held(self, series: Series, footers: dict[Entry, Footer]) -> Held:
-        covered = spans.union(span for footer in footers.values() for span in footer.covered)
-        return Held(covered, self._coverage.gaps(series, footers))
