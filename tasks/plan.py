@@ -265,11 +265,12 @@ class Planner:
         if self._runs.blocks(self._run) or self._runs.deferred(self._run):
             return False
         progress = self._runs.progress(self._run)
-        state = State.INCOMPLETE if progress and progress.failed else State.COMPLETE
-        if progress:
+        # A run that was cancelled meanwhile has nothing under way either.
+        if progress and progress.state is State.RUNNING:
             keep_report(self._tools, progress)
-        self._runs.end(self._run, state)
-        logger.info("run %s is %s", self._run, state)
+            state = State.INCOMPLETE if progress.failed else State.COMPLETE
+            if self._runs.end(self._run, state):
+                logger.info("run %s is %s", self._run, state)
         return True
 
     def _mend(self) -> None:

@@ -39,7 +39,7 @@ KEEP_MS = 7 * 86_400_000
 #: A planner that has read a block's coverage within this time can tell that the block was compacted since.
 _DONE_MS = 3_600_000
 
-_SCRIPTS = {verb: Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("finish", "claim")}
+_SCRIPTS = {verb: Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("finish", "claim", "end")}
 
 
 class State(StrEnum):
@@ -100,7 +100,7 @@ class Runs:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._finish, self._claim = (redis.register_script(_SCRIPTS[verb]) for verb in ("finish", "claim"))
+        self._finish, self._claim, self._end = map(redis.register_script, _SCRIPTS.values())
 
     def create(self, request: Request) -> str:
         """Note a new run, ring for a planner, and return the run's id."""
@@ -339,13 +339,12 @@ class Runs:
         """Return when something has happened to the run, at the latest after `seconds`."""
         self._redis.blpop([_run(run, "wake")], timeout=seconds)
 
-    def end(self, run: str, state: State) -> None:
-        """Note that a run has ended, and let go of all it held."""
+    def end(self, run: str, state: State) -> bool:
+        """Note how a run has ended, and let go of all it held; False where it had ended before: that stands."""
+        is_first = bool(self._end([_run(run), "klines:active"], [run, state, now_ms(self._redis)]))
         claims = cast("dict[bytes, bytes]", self._redis.hgetall("klines:claims"))
         mine = [block for block, owner in claims.items() if owner == run.encode()]
         with self._redis.pipeline() as pipe:
-            pipe.hset(_run(run), mapping={"state": state, "ended_ms": now_ms(self._redis)})
-            pipe.srem("klines:active", run)
             if mine:
                 pipe.hdel("klines:claims", *mine)
                 pipe.delete(*(b"klines:latch:" + block for block in mine))
@@ -354,6 +353,7 @@ class Runs:
                 pipe.pexpire(_run(run, part), KEEP_MS)
             pipe.zremrangebyscore("klines:runs", 0, now_ms(self._redis) - KEEP_MS)
             pipe.execute()
+        return is_first
 
     def _now(self, doing: str) -> str:
         return begun(doing, now_ms(self._redis))

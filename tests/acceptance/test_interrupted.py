@@ -84,9 +84,10 @@ def test_a_command_whose_run_another_cancels_says_so_and_ends(fleet: Fleet) -> N
     client = fleet.redis.client()
     run = client.smembers("klines:active").pop().decode()
     client.close()
-    fleet.klines("cancel", run)
+    cancelled = fleet.klines("cancel", run)
+    assert (cancelled.returncode, cancelled.stdout) == (0, f"run {run} is cancelled\n")
     done = command.result()
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert "cancelled" in done.stdout
     assert "Traceback" not in done.stderr
 

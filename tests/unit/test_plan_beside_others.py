@@ -24,7 +24,7 @@ from tests.unit.planning import (
 )
 from workers import spans
 from workers.heart import Heart
-from workers.model import Interval, Kind, Market
+from workers.model import Block, Interval, Kind, Market
 
 
 def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
@@ -113,6 +113,33 @@ def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPat
     assert not lead(one, run, monkeypatch, work)
     assert {w.block.period for w in one.issued} == {"2024-01"}
     assert state(one, run) is State.CANCELLED
+
+
+def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_complete(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a run its blocks go, and a planner that sees none under way may think that all are done."""
+    run, looks = one.begin(request(months=1)), Runs.blocks
+
+    def look(runs: Runs, of: str) -> dict[Block, str]:
+        if one.issued:
+            runs.end(run, State.CANCELLED)
+        return looks(runs, of)
+
+    monkeypatch.setattr(Runs, "blocks", look)
+    assert not lead(one, run, monkeypatch, lambda: None)
+    assert one.issued
+    assert state(one, run) is State.CANCELLED
+
+
+def test_a_run_ends_once(one: Crew) -> None:
+    run = one.begin(request(months=1))
+    assert one.runs.end(run, State.CANCELLED)
+    ended_ms = one.runs.progress(run).ended_ms  # type: ignore[union-attr]
+    assert not one.runs.end(run, State.COMPLETE)
+    assert (state(one, run), one.runs.progress(run).ended_ms) == (State.CANCELLED, ended_ms)  # type: ignore[union-attr]
+    assert not one.runs.end("unknown", State.COMPLETE)
+    assert one.runs.state("unknown") is None
 
 
 def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
