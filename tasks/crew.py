@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: A lane that ends on its own is started again after this long.
 RESTART_S = 1.0
 
+#: What tells a crew to end.
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
 #: What the process is called that serves metrics, and how long it may take to end.
 METRICS, METRICS_END_S = "metrics", 5.0
 
@@ -49,7 +52,7 @@ class Crew:
     def watch(self) -> None:
         """Keep every lane running until the process is told to stop, then let the lanes finish what they do."""
         told: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDS:
             signal.signal(number, lambda caught, _frame: told.append(caught))
         while not told:
             self.tend()
@@ -82,18 +85,23 @@ class Crew:
         return serve(self._settings, lane, self._loglevel)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
-        # Ctrl-C waits for the fork's end: Python drops what is raised in the callbacks of a fork.
+        # What we are told waits for the fork's end: Python drops what is raised in the callbacks of a fork.
         caught: list[int] = []
-        held = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
-        pid = os.fork()
+        held = {end: signal.signal(end, lambda number, _frame: caught.append(number)) for end in _ENDS}
+        parent, pid = os.getpid(), os.fork()
         if pid:
             self._lanes[pid] = name, work
-            signal.signal(signal.SIGINT, held)
+            for end, handler in held.items():
+                signal.signal(end, handler)
             for number in caught:
                 signal.raise_signal(number)
             return
         os.setsid()
-        die_with_parent()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        die_with_parent(parent)
+        if caught:
+            # The child was told before it could listen, or the parent, which is about to tell the child.
+            os._exit(1)
         # Results alone go to stdout, and the library greets and takes leave there; what matters is logged.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         try:

@@ -36,7 +36,6 @@ ORPHAN_S = 3.0
 
 def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     """Run one lane in this process until it is told to stop; returns its exit code."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     toolbox = Toolbox(settings, queue=lane.queue, pool=lane.pool)
     app = connect(settings, toolbox)

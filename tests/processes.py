@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -105,7 +106,7 @@ class Process:
                 stdout=out if stdout is None else stdout,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
     def stop(self, number: int = signal.SIGTERM, within_s: float = 90.0) -> None:

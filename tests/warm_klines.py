@@ -71,8 +71,9 @@ def serve() -> None:
     # What a fork never frees it never copies.
     gc.freeze()
     while line := sys.stdin.buffer.readline():
-        pid = os.fork()
+        ours, pid = os.getpid(), os.fork()
         if not pid:
+            die_with_parent(ours)
             become(*json.loads(line))
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
@@ -81,7 +82,6 @@ def become(arguments: list[str], folder: str, env: dict[str, str], out: str, err
     """Be the command, as a shell would have started it."""
     from tasks.cli import main
 
-    die_with_parent()
     for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         os.dup2(os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600), number)
     os.chdir(folder)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from redis import Redis, RedisError
@@ -48,7 +49,11 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
         arguments += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
         with (home / "redis.log").open("wb") as log:
             server = subprocess.Popen(
-                [binary, *arguments], stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+                [binary, *arguments],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         try:
             url = f"unix://{socket}"
@@ -92,10 +97,15 @@ def server_binary() -> str:
     raise SettingsError("no Redis server here: install redis-server (or valkey-server), or set KLINES_REDIS_URL")
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone, however it went (Linux; elsewhere nothing)."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent is gone, however it went (Linux; elsewhere nothing).
+
+    `parent` is the parent's pid, noted before the fork: one that went before the kernel was told ends us as well.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def home() -> Path:

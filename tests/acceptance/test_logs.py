@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_terminal_gets_sentences_unless_json_is_asked_for(
         env=fleet.env,
         stdin=theirs,
         stderr=theirs,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     os.close(theirs)
     try:

@@ -56,6 +56,17 @@ def test_two_private_servers_know_nothing_of_each_other() -> None:
         assert theirs.get("key") is None
 
 
+def test_a_child_whose_parent_went_before_the_kernel_was_told_ends_as_well() -> None:
+    script = (
+        "import os, time; from workers.private_redis import die_with_parent; parent = os.getpid()\n"
+        "if not os.fork():\n"
+        "    while os.getppid() == parent: time.sleep(0.01)\n"
+        "    print('orphan', flush=True); die_with_parent(parent); print('goes on', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("orphan\n", "")
+
+
 def test_a_private_server_is_gone_with_a_command_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
