@@ -145,19 +145,17 @@ def _first_file(tools: Toolbox, series: Series, source: Source) -> int | None:
 
 def _end_of_files(tools: Toolbox, finest: dict[Source, Series]) -> int | None:
     """Return the end of the last file: of the days from the last month on, else of that month."""
-    months, marker = list[ArchiveFile](), ""
-    if monthly := finest.get(Source.MONTHLY):
-        months = _listed(tools, folder(monthly, Source.MONTHLY), "")
-    daily = finest.get(Source.DAILY)
-    if daily and months:
-        marker = f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, months[-1].period).stem}-"
-    days = _listed(tools, folder(daily, Source.DAILY), marker) if daily else []
-    return next((files[-1].span.end_ms for files in (days, months) if files), None)
+    monthly, daily, marker = finest.get(Source.MONTHLY), finest.get(Source.DAILY), ""
+    month = _last_file(tools, folder(monthly, Source.MONTHLY), "") if monthly else None
+    if daily and month:
+        marker = f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, month.period).stem}-"
+    last = (_last_file(tools, folder(daily, Source.DAILY), marker) if daily else None) or month
+    return last.span.end_ms if last else None
 
 
-def _listed(tools: Toolbox, prefix: str, marker: str) -> list[ArchiveFile]:
+def _last_file(tools: Toolbox, prefix: str, marker: str) -> ArchiveFile | None:
     keys = _try(lambda: list(tools.archive.keys(prefix, marker=marker)))
-    return [file for key in keys if (file := ArchiveFile.parse(key.key))]
+    return next((file for key in reversed(keys) if (file := ArchiveFile.parse(key.key))), None)
 
 
 def _remembered(held: Catalog | None) -> dict[str, _Files]:
