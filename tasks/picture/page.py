@@ -23,7 +23,8 @@ _GREENS_ON_DARK: tuple[Colour, ...] = (
 _GREYS_ON_DARK: dict[str, Colour] = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_NEVER = [list(Reason).index(reason) for reason in NEVER]
+#: How many colours the page has, and which of them are of time in which there was nothing to be had.
+_COUNTS = {"shades": len(SHADES), "reasons": len(Reason), "never": [list(Reason).index(reason) for reason in NEVER]}
 
 
 def write_page(report: Report, grids: list[Grid], path: Path) -> None:
@@ -35,7 +36,7 @@ def write_page(report: Report, grids: list[Grid], path: Path) -> None:
         "STYLE": _style(),
         "LEGEND": "".join(_legend()),
         "GRIDS": "".join(_grid(number, grid) for number, grid in enumerate(grids)),
-        "DATA": _script({"grids": [_data(grid, told) for grid in grids], "told": told, "never": _NEVER}),
+        "DATA": _script({"grids": [_data(grid, told) for grid in grids], "told": told} | _COUNTS),
     }
     page = _TEMPLATE.read_text(encoding="utf-8")
     for name, text in parts.items():

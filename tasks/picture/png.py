@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 #: Pixels of a row, of the columns together at most, and of one column at most and at least.
 ROW, WIDTH, WIDEST, NARROWEST = 15, 1_120, 42, 4
-#: What stands beside, above and between: names, shares, headings, title with legend, the page's edge.
-NAMES, SHARES, HEADINGS, TITLE, LEGEND, EDGE = 170, 70, 34, 30, 60, 16
+#: What stands beside, above and between: names, shares, headings, title, a line of the legend, the page's edge.
+NAMES, SHARES, HEADINGS, TITLE, LEGEND, EDGE = 170, 70, 34, 30, 22, 16
+#: About how wide a letter is: of the page's heading, of a grid's title, in the legend.
+LETTER_OF_HEADING, LETTER_OF_TITLE, LETTER = 9, 7.6, 6
 #: The least width of a hole's mark.
 LEAST_MARK = 2
 #: The highest picture; rows become narrower beyond, and lose their names where those cannot be read.
@@ -61,17 +63,25 @@ def write_png(report: Report, grids: list[Grid], path: Path) -> None:
     row = max(2, min(ROW, (HIGHEST - len(grids) * 200) // max(1, rows)))
     sizes = [_column(grid) for grid in grids]
     inner = max(max(size * len(grid.columns) for size, grid in zip(sizes, grids, strict=True)), 560)
-    width = EDGE + NAMES + inner + SHARES + EDGE
-    height = EDGE + TITLE + LEGEND + sum(TITLE + 2 * HEADINGS + row * len(grid.rows) + EDGE for grid in grids) + EDGE
+    heading = f"Coverage of {report.store_url}, {iso(report.made_ms)[:16]} UTC"
+    written = max(LETTER_OF_HEADING * len(heading), *(int(LETTER_OF_TITLE * len(grid.title)) for grid in grids))
+    width = EDGE + max(NAMES + inner + SHARES, written) + EDGE
+    legend = _legend(width)
+    grids_top = EDGE + TITLE + LEGEND * len(legend) + EDGE
+    height = grids_top + sum(TITLE + 2 * HEADINGS + row * len(grid.rows) + EDGE for grid in grids) + EDGE
     installed = {font.name for font in font_manager.fontManager.ttflist}
     with rc_context({"font.family": [font for font in FONTS if font in installed]}), warnings.catch_warnings():
         # A symbol in letters that no font here has is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         page = _Page(figure, width, height)
-        page.text(EDGE, EDGE, f"Coverage of {report.store_url}, {iso(report.made_ms)[:16]} UTC", size=11, weight="bold")
-        _legend(page, EDGE + TITLE, width)
-        top = EDGE + TITLE + LEGEND
+        page.text(EDGE, EDGE, heading, size=11, weight="bold")
+        for line, entries in enumerate(legend):
+            for x, colour, name in entries:
+                y = EDGE + TITLE + line * LEGEND
+                page.pixels(x, y, _blank(12, 18, colour))
+                page.text(x + 24, y + 6, name, size=8, va="center_baseline")
+        top = grids_top
         for size, grid in zip(sizes, grids, strict=True):
             top = _draw(page, grid, top, size, row)
         FigureCanvasAgg(figure)
@@ -103,14 +113,21 @@ def _column(grid: Grid) -> int:
     return max(NARROWEST, min(WIDEST, WIDTH // len(grid.columns)))
 
 
-def _legend(page: _Page, top: int, width: int) -> None:
-    told = [(colour, name) for colour, (_, name) in zip(GREENS, SHADES, strict=True)]
-    for line, entries in enumerate((told, [(COLOURS[reason], str(reason)) for reason in Reason])):
-        x, y = EDGE, top + line * 22
+def _legend(width: int) -> list[list[tuple[int, Colour, str]]]:
+    """Return the legend's lines, as many as a page of this width needs: of each entry its place, colour and name."""
+    lines: list[list[tuple[int, Colour, str]]] = []
+    shades = [(colour, name) for colour, (_, name) in zip(GREENS, SHADES, strict=True)]
+    for entries in (shades, [(COLOURS[reason], str(reason)) for reason in Reason]):
+        lines.append([])
+        x = EDGE
         for colour, name in entries:
-            page.pixels(x, y, _blank(12, 18, colour))
-            page.text(x + 24, y + 6, name, size=8, va="center_baseline")
-            x += 24 + 6 * len(name) + 20
+            wide = 24 + LETTER * len(name)
+            if x + wide > width - EDGE:
+                lines.append([])
+                x = EDGE
+            lines[-1].append((x, colour, name))
+            x += wide + 20
+    return lines
 
 
 def _draw(page: _Page, grid: Grid, top: int, size: int, row: int) -> int:
