@@ -31,5 +31,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
+    if unknown := [name for name in sys.argv[1:] if name not in BENCHMARKS]:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        sys.exit(2)
     for chosen in sys.argv[1:] or BENCHMARKS:
         BENCHMARKS[chosen]()
