@@ -341,19 +341,20 @@ class Runs:
 
     def end(self, run: str, state: State) -> bool:
         """Note how a run has ended, and let go of all it held; False where it had ended before: that stands."""
-        is_first = bool(self._end([_run(run), "klines:active"], [run, state, now_ms(self._redis)]))
+        now = now_ms(self._redis)
         claims = cast("dict[bytes, bytes]", self._redis.hgetall("klines:claims"))
         mine = [block for block, owner in claims.items() if owner == run.encode()]
         with self._redis.pipeline() as pipe:
+            self._end([_run(run), "klines:active"], [run, state, now], client=pipe)
             if mine:
                 pipe.hdel("klines:claims", *mine)
                 pipe.delete(*(b"klines:latch:" + block for block in mine))
             pipe.delete(*(_run(run, part) for part in ("blocks", "deferred", "tries", "wake")))
             for part in ("", "failed", "notes", "report"):
                 pipe.pexpire(_run(run, part), KEEP_MS)
-            pipe.zremrangebyscore("klines:runs", 0, now_ms(self._redis) - KEEP_MS)
-            pipe.execute()
-        return is_first
+            pipe.zremrangebyscore("klines:runs", 0, now - KEEP_MS)
+            is_first, *_ = pipe.execute()
+        return bool(is_first)
 
     def _now(self, doing: str) -> str:
         return begun(doing, now_ms(self._redis))

@@ -129,7 +129,7 @@ class Heart:
 
 
 def remembered(redis: Redis) -> bool:
-    """Return whether any process serves, or stopped to beat less than 80 s ago without a word."""
+    """Return whether any process serves, or stopped beating less than 80 s ago without a word."""
     return bool(redis.exists(WORKERS))
 
 
