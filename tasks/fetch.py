@@ -117,7 +117,7 @@ def fetch_window(tools: Toolbox, run: str, window: Window) -> str:
 def _keep_files(tools: Toolbox, run: str, window: Window, tally: Tally) -> list[Window]:
     """Store the window's files; returns the windows that answer for those that cannot be used."""
     wanted = files_of(window)
-    faults = list(tools.pages.map(lambda of: _keep_file(tools, window.block, of[0], of[1], tally), wanted))
+    faults = tools.pages.each(lambda of: _keep_file(tools, window.block, of[0], of[1], tally), wanted)
     unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
     if not unfit:
         return []
@@ -176,7 +176,7 @@ def _keep_pages(tools: Toolbox, window: Window, tally: Tally) -> None:
     """Store the window's pages as one raw object; where the present cuts it, for as long as its candles are final."""
     series, calls = window.block.series, list(pages(window.block.series, window.span))
     with tools.slots.queued(sum(page.weight for page in calls)):
-        got = list(tools.pages.map(lambda page: _page(tools, series, page, tally), calls))
+        got = tools.pages.each(lambda page: _page(tools, series, page, tally), calls)
     covered = Span(window.span.start_ms, _final_until(calls, got))
     if not covered.is_empty:
         bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]

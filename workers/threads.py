@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -17,6 +18,20 @@ class Threads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return super().submit(copy_context().run, fn, *args, **kwargs)
+
+    def each(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+        """Return what `work` returns for each item, in their order.
+
+        Where one raises, those not begun are left out, and the error comes when all that were begun have ended:
+        `map` would let them go on behind the back of whoever is told that it failed.
+        """
+        given = [self.submit(work, item) for item in items]
+        try:
+            wait(given, return_when=FIRST_EXCEPTION)
+        finally:
+            begun = [one for one in given if not one.cancel()]
+            wait(begun)
+        return [one.result() for one in begun]
 
 
 def in_turn(jobs: Iterable[Callable[[], T]], most: int) -> Iterator[T]:
