@@ -24,6 +24,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from workers import metrics
 from workers.errors import FleetError, StoreFault
+from workers.lake.quick_ack import quick_ack
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -262,6 +263,7 @@ def s3_filesystem(**options: Any) -> Any:
         session=_s3_session(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))),
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
         client_kwargs={"region_name": region} if region else {},
+        config_kwargs={"connector_args": {"socket_factory": quick_ack}},
         **options,
     )
 
