@@ -44,6 +44,14 @@ class Write:
     stored: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object; what tells its version is known when it is stored, not computed at each look."""
+
+    body: bytes
+    etag: str
+
+
 @dataclass(slots=True)
 class Faults:
     """Shares of writes that fail before they are stored, and after (the answer is lost)."""
@@ -59,7 +67,7 @@ class ObjectStore:
     """Buckets of objects, and what was done to them."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        self.objects: dict[str, Stored] = {}
         self.writes: list[Write] = []
         self.requests = Counter[str]()
         self._follow(Faults())
@@ -88,7 +96,7 @@ class ObjectStore:
         return web.json_response({})
 
     async def tell_objects(self, request: web.Request) -> web.Response:
-        return web.json_response({key: len(body) for key, body in self.objects.items()})
+        return web.json_response({key: len(held.body) for key, held in self.objects.items()})
 
     async def tell_requests(self, request: web.Request) -> web.Response:
         return web.json_response(self.requests)
@@ -132,20 +140,22 @@ class ObjectStore:
         held = self.objects.get(write.key)
         if write.if_match and held is None:
             return _error(404, "NoSuchKey")
-        if (write.if_none_match and held is not None) or (write.if_match and write.if_match != _etag(held or b"")):
+        if held and (write.if_none_match or (write.if_match and write.if_match != held.etag)):
             return _error(412, "PreconditionFailed")
-        self.objects[write.key] = body
-        return web.Response(headers={"ETag": f'"{_etag(body)}"'})
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        self.objects[write.key] = Stored(body, etag)
+        return web.Response(headers={"ETag": f'"{etag}"'})
 
     def _delete(self, key: str) -> web.Response:
         self.objects.pop(key, None)
         return web.Response(status=204)
 
     def _read(self, request: web.Request, key: str) -> web.Response:
-        body = self.objects.get(key)
-        if body is None:
+        held = self.objects.get(key)
+        if held is None:
             return _error(404, "NoSuchKey")
-        headers = {"ETag": f'"{_etag(body)}"', "Last-Modified": formatdate(0, usegmt=True), "Accept-Ranges": "bytes"}
+        body = held.body
+        headers = {"ETag": f'"{held.etag}"', "Last-Modified": formatdate(0, usegmt=True), "Accept-Ranges": "bytes"}
         found = _RANGE.fullmatch(request.headers.get("Range", ""))
         if not found or request.method == "HEAD":
             return web.Response(body=body, headers=headers)
@@ -185,10 +195,11 @@ class ObjectStore:
         )
 
     def _content(self, bucket: str, name: str) -> str:
-        body = self.objects[f"{bucket}/{name}"]
+        held = self.objects[f"{bucket}/{name}"]
         return (
             f"<Contents><Key>{escape(name)}</Key><LastModified>1970-01-01T00:00:00.000Z</LastModified>"
-            f"<ETag>&quot;{_etag(body)}&quot;</ETag><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            f"<ETag>&quot;{held.etag}&quot;</ETag><Size>{len(held.body)}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
         )
 
     def _follow(self, faults: Faults) -> None:
@@ -212,10 +223,6 @@ class ObjectStore:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             request.transport.abort()
         return web.Response()
-
-
-def _etag(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _unchunked(request: web.Request, body: bytes) -> bytes:
