@@ -27,7 +27,7 @@ from workers.liveness import Alive, beat_in_loop
 from workers.names import node_name
 from workers.queues import PLAN, rest_queue
 from workers.settings import Settings
-from workers.toolbox import LONGEST_CLOSED_S, Toolbox
+from workers.toolbox import Toolbox
 from workers.valve import Valve
 
 #: A lane whose worker was killed has so long to let go of what it does.
@@ -95,5 +95,5 @@ def _attend_to_budget(toolbox: Toolbox, pool: Pool) -> None:
     sharers = living(toolbox.redis).count(f"{rest_queue(pool)}@{toolbox.settings.egress}")
     toolbox.heart.tell_width(toolbox.slots.width, toolbox.slots.most)
     toolbox.slots.demand(Runs(toolbox.redis).weight_ahead(pool), max(1, sharers))
-    toolbox.is_closed = toolbox.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
+    toolbox.note_closed(pool)
     look_for_twins(toolbox.redis, pool, toolbox.budgets(pool))

@@ -17,6 +17,7 @@ from workers.limits.patience import LONGEST_S
 from workers.model import Market
 from workers.queues import rest_queue
 from workers.settings import Settings
+from workers.stop import Stop
 from workers.threads import Threads
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Toolbox:
 
     def __init__(self, settings: Settings, *, queue: str = "", pool: Pool | None = None) -> None:
         self.settings = settings
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.queue = queue
         self.pool = pool
         self.is_closed = False
@@ -138,6 +139,12 @@ class Toolbox:
             share = self.settings.weight_share
             self._budgets[pool] = RedisBudget(self.redis, pool, self.settings.egress, share=share)
         return self._budgets[pool]
+
+    def note_closed(self, pool: Pool) -> None:
+        """Note whether the exchange has closed the pool for long; then who waits for its next minute is woken."""
+        self.is_closed = self.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
+        if self.is_closed:
+            self.stop.wake()
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
         """Return the pool's budgets at all public addresses by which workers go out, or else at our own."""

@@ -80,8 +80,10 @@ class Hurried:
 
     def __init__(self, waits: int) -> None:
         self._left = waits
+        self.waited_s = 0.0
 
-    def wait(self, _: float) -> bool:
+    def wait(self, seconds: float) -> bool:
+        self.waited_s += seconds
         self._left -= 1
         return self._left < 0
 
@@ -107,8 +109,9 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(counted: 
 
 
 def test_seconds_waited_for_weight_are_counted_while_it_is_waited_for(counted: Counted) -> None:
+    stop = Hurried(3)
     with pytest.raises(OverWeight):
-        Patience(Hurried(3)).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
+        Patience(stop, now=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
     waited_s = counted("klines_weight_wait_seconds_total", pool="memory", egress="memory")
     assert waited_s
     assert 3.0 <= waited_s <= 3.6

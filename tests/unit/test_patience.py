@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
+from tests.processes import until
 from workers.clock import HandClock
 from workers.errors import OverWeight
 from workers.limits import Grant, MemoryBudget, Patience, Wait
 from workers.limits.patience import JITTER_MS
 from workers.model import MINUTE_MS
+from workers.stop import Stop
+from workers.threads import Threads
 
 GRANT = Grant(weight=2, minute=1, at_ms=0, left=10, minute_left_ms=1000, rtt_ms=100)
 
@@ -27,7 +29,7 @@ class Scripted(MemoryBudget):
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-class Stop(threading.Event):
+class HandStop(Stop):
     """A stop that is waited for in no time: the clock is advanced instead."""
 
     def __init__(self, clock: HandClock, *, after_waits: int = 10**9) -> None:
@@ -36,11 +38,15 @@ class Stop(threading.Event):
         self.waits: list[float] = []
         self._after_waits = after_waits
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        self.clock.sleep(timeout)
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.clock.sleep(seconds)
         return len(self.waits) > self._after_waits
+
+
+def patience(stop: HandStop, **limits: float) -> Patience:
+    """Patience by the clock of its stop."""
+    return Patience(stop, now=lambda: stop.clock.now_ms() / 1000, **limits)
 
 
 @pytest.fixture
@@ -49,14 +55,14 @@ def clock() -> HandClock:
 
 
 def test_weight_that_is_there_is_had_without_waiting(clock: HandClock) -> None:
-    stop = Stop(clock)
-    assert Patience(stop).acquire(Scripted(GRANT), 2) == (GRANT, 0.0)
+    stop = HandStop(clock)
+    assert patience(stop).acquire(Scripted(GRANT), 2) == (GRANT, 0.0)
     assert stop.waits == []
 
 
 def test_a_place_is_reserved_once_slept_for_once_and_shown_when_it_comes(clock: HandClock) -> None:
-    stop, budget = Stop(clock), Scripted(Wait(20_000, 77), GRANT)
-    grant, waited_s = Patience(stop).acquire(budget, 2)
+    stop, budget = HandStop(clock), Scripted(Wait(20_000, 77), GRANT)
+    grant, waited_s = patience(stop).acquire(budget, 2)
     assert grant is GRANT
     assert budget.asked == [(2, None), (2, 77)]
     [pause] = stop.waits
@@ -66,55 +72,66 @@ def test_a_place_is_reserved_once_slept_for_once_and_shown_when_it_comes(clock: 
 
 def test_a_place_that_was_lost_is_not_shown_again(clock: HandClock) -> None:
     budget = Scripted(Wait(1000, 77), Wait(1000, None), GRANT)
-    Patience(Stop(clock)).acquire(budget, 2)
+    patience(HandStop(clock)).acquire(budget, 2)
     assert [place for _, place in budget.asked] == [None, 77, None]
 
 
 @pytest.mark.parametrize("ms", [1, 50, 199, 200, 5000])
 def test_a_pause_is_never_shorter_than_told_and_hardly_longer(clock: HandClock, ms: int) -> None:
-    stop = Stop(clock)
-    Patience(stop).acquire(Scripted(*[Wait(ms, None)] * 30, GRANT), 2)
+    stop = HandStop(clock)
+    patience(stop).acquire(Scripted(*[Wait(ms, None)] * 30, GRANT), 2)
     assert all(ms <= pause * 1000 <= ms + min(ms, JITTER_MS) for pause in stop.waits)
     assert len({round(pause, 9) for pause in stop.waits}) > 1
 
 
 def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
-    stop = Stop(clock)
+    stop = HandStop(clock)
     with pytest.raises(OverWeight, match=r"for 300\.1 s; the call was not sent"):
-        Patience(stop, longest_s=300).acquire(Scripted(Wait(300_100, None)), 2)
+        patience(stop, longest_s=300).acquire(Scripted(Wait(300_100, None)), 2)
     assert stop.waits == []
 
 
 def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(clock: HandClock) -> None:
-    stop = Stop(clock)
+    stop = HandStop(clock)
     with pytest.raises(OverWeight, match=r"for 20\.0 s"):
-        Patience(stop, longest_closed_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
+        patience(stop, longest_closed_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
     assert stop.waits == []
     soon, full = Wait(9_000, None, is_closed=True), Wait(55_000, None)
-    grant, waited_s = Patience(stop, longest_closed_s=15).acquire(Scripted(full, soon, GRANT), 2)
+    grant, waited_s = patience(stop, longest_closed_s=15).acquire(Scripted(full, soon, GRANT), 2)
     assert grant is GRANT
     assert waited_s > 64
 
 
 def test_many_short_waits_are_given_up_as_one_long_one(clock: HandClock) -> None:
-    stop = Stop(clock)
+    stop = HandStop(clock)
     with pytest.raises(OverWeight):
-        Patience(stop, longest_s=300).acquire(Scripted(Wait(7_000, None)), 2)
+        patience(stop, longest_s=300).acquire(Scripted(Wait(7_000, None)), 2)
     assert 280 <= sum(stop.waits) <= 300
 
 
 def test_a_process_that_is_told_to_stop_waits_no_longer_and_sends_nothing(clock: HandClock) -> None:
-    stop, budget = Stop(clock, after_waits=2), Scripted(Wait(1_000, None))
+    stop, budget = HandStop(clock, after_waits=2), Scripted(Wait(1_000, None))
     with pytest.raises(OverWeight):
-        Patience(stop).acquire(budget, 2)
+        patience(stop).acquire(budget, 2)
     assert (len(stop.waits), len(budget.asked)) == (3, 3)
 
 
 def test_a_real_stop_ends_a_real_wait_at_once() -> None:
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     with pytest.raises(OverWeight):
         Patience(stop).acquire(Scripted(Wait(60_000, None)), 2)
+
+
+def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_it_to_others() -> None:
+    stop, budget = Stop(), Scripted(Wait(60_000, 77), Wait(600_000, None, is_closed=True))
+    with Threads(1) as threads:
+        waiting = threads.submit(Patience(stop, longest_closed_s=15).acquire, budget, 2)
+        until("it waits", lambda: budget.asked)
+        until("it is woken", lambda: stop.wake() or waiting.done())
+        with pytest.raises(OverWeight, match=r"for 600\.0 s"):
+            waiting.result()
+    assert budget.asked == [(2, None), (2, 77)]
 
 
 def wound(do: Callable[[MemoryBudget], None] = lambda _: None) -> tuple[MemoryBudget, HandClock]:
@@ -135,8 +152,8 @@ def test_a_real_budget_that_is_spent_is_waited_for_to_the_next_minute_and_no_lon
     budget, clock = wound()
     while isinstance(grant := budget.take(2), Grant):
         budget.learn(grant, used=None, date_ms=None, served=True)
-    stop = Stop(clock)
-    grant, waited_s = Patience(stop).acquire(budget, 2)
+    stop = HandStop(clock)
+    grant, waited_s = patience(stop).acquire(budget, 2)
     assert 57 <= waited_s <= 60.5
     assert len(stop.waits) == 1
     assert grant.minute == clock.now_ms() // MINUTE_MS
@@ -144,7 +161,7 @@ def test_a_real_budget_that_is_spent_is_waited_for_to_the_next_minute_and_no_lon
 
 def test_a_pool_that_reopens_is_probed_by_one_and_then_open_to_the_rest() -> None:
     budget, clock = wound(lambda budget: budget.close_until(after_ms=5_000))
-    probe, waited_s = Patience(Stop(clock)).acquire(budget, 2)
+    probe, waited_s = patience(HandStop(clock)).acquire(budget, 2)
     assert 5.0 <= waited_s <= 5.2 + 0.01
     budget.learn(probe, used=2, date_ms=None, served=True, rtt_ms=10)
-    assert Patience(Stop(clock)).acquire(budget, 2)[1] == 0
+    assert patience(HandStop(clock)).acquire(budget, 2)[1] == 0

@@ -203,6 +203,21 @@ def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(maker: Maker, cloc
     assert waiting(budget.take(2)).is_closed
 
 
+def test_a_place_shown_to_a_closed_pool_is_given_back(maker: Maker, clock: HandClock) -> None:
+    budget = ready(maker, clock, limit=100)
+    spend_all(budget, 10, answered=True)
+    place = waiting(budget.take(10)).place
+    assert place is not None
+    for _ in range(10):
+        budget.take(10)
+    assert waiting(budget.take(10)).place is None, "the next minute has room"
+    budget.close_until(after_ms=1_000)
+    told = waiting(budget.take(10, place))
+    assert (told.is_closed, told.place) == (True, None)
+    clock.advance(1_100)
+    assert waiting(budget.take(10)).place == place
+
+
 def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(maker: Maker, clock: HandClock) -> None:
     budget = ready(maker, clock)
     answer_one(budget, clock, used=LIMIT // 20)

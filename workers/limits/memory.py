@@ -98,11 +98,13 @@ class MemoryBudget:
         certain = minute == self._latest(now) // MINUTE_MS
         begins_in = math.ceil(((minute + 1) * MINUTE_MS - self._earliest(now)) * (1 + DRIFT))
         count = self._open(minute)
-        if place == minute + 1:
+        is_closed = now < pool.closed
+        if place == minute + 1 and not is_closed:
             return Wait(begins_in, place)
-        if place == minute:
-            count.reserved = max(0, count.reserved - weight)
-        if now < pool.closed:
+        if place in (minute, minute + 1):
+            held = self._count(place)
+            held.reserved = max(0, held.reserved - weight)
+        if is_closed:
             return Wait(pool.closed - now, None, is_closed=True)
         is_probe = pool.probing or not knows_clock
         if is_probe and now < pool.probe:

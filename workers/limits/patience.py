@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
+import time
+from collections.abc import Callable
 
 from workers import metrics
 from workers.errors import OverWeight
 from workers.limits.bucket import Budget, Grant
+from workers.stop import Stop
 
 #: Waiters are spread over this much, so that a new minute or a reopened pool is not met by all at once.
 JITTER_MS = 200
@@ -20,12 +22,14 @@ class Patience:
 
     def __init__(
         self,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         *,
         longest_s: float = LONGEST_S,
         longest_closed_s: float = LONGEST_S,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stop = stop or threading.Event()
+        self._stop = stop or Stop()
+        self._now = now
         self._longest_s = longest_s
         self._longest_closed_s = longest_closed_s
 
@@ -33,7 +37,7 @@ class Patience:
         """Return leave to send a call of this weight, and the seconds waited for it.
 
         OverWeight where the wait would be longer than allowed (for a pool that the exchange closed: at once, since
-        another address may have weight), or the process is told to stop.
+        another address may have weight), or the process is told to stop. Who is woken meanwhile asks again.
         """
         # Told before the first wait too: the rate of a series that began with it would miss it.
         metrics.WEIGHT_WAIT_SECONDS.add(0, pool=budget.pool, egress=budget.egress)
@@ -43,9 +47,11 @@ class Patience:
             if isinstance(answer, Grant):
                 return answer, waited_s
             pause_s = (answer.ms + random.uniform(0, min(JITTER_MS, answer.ms))) / 1000
+            began = self._now()
             is_long = pause_s > self._longest_closed_s if answer.is_closed else waited_s + pause_s > self._longest_s
             if is_long or self._stop.wait(pause_s):
                 raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
-            waited_s += pause_s
-            metrics.WEIGHT_WAIT_SECONDS.add(pause_s, pool=budget.pool, egress=budget.egress)
+            took_s = self._now() - began
+            waited_s += took_s
+            metrics.WEIGHT_WAIT_SECONDS.add(took_s, pool=budget.pool, egress=budget.egress)
             place = answer.place

@@ -21,10 +21,14 @@ local minute = math.floor(earliest() / 60000)
 local certain = minute == math.floor(latest() / 60000)
 local begins_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + DRIFT))
 local count, before = open(minute)
-if place == minute + 1 then return wait_for(begins_in, place) end
-if place == minute then count.reserved = math.max(0, count.reserved - weight) end
+local closed = now < (pool.closed or 0)
+if place == minute + 1 and not closed then return wait_for(begins_in, place) end
+if place == minute or place == minute + 1 then
+  local held = count_of(place)
+  held.reserved = math.max(0, held.reserved - weight)
+end
 
-if now < (pool.closed or 0) then return wait_for(pool.closed - now, nil, 1) end
+if closed then return wait_for(pool.closed - now, nil, 1) end
 local is_probe = (pool.probing or 0) == 1 or not knows_clock
 if is_probe and now < (pool.probe or 0) then return wait_for(math.min(rtt, pool.probe - now)) end
 
