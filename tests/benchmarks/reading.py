@@ -17,7 +17,7 @@ import fsspec
 import polars as pl
 import pytest
 
-from tests.benchmarks.measure import show, timed
+from tests.benchmarks.measure import YEAR_KLINES, YEAR_MS, show, timed
 from tests.harness import ObjectStore, ask, s3_options
 from tests.unit.small_lakes import rows_at
 from workers.lake import keys
@@ -28,7 +28,7 @@ from workers.lake.proof import prove
 from workers.lake.read import Reader
 from workers.model import Interval, Kind, Market, Series, Span, months_of, utc_ms
 
-YEAR, YEAR_KLINES = Span(utc_ms(2024), utc_ms(2025)), 366 * 1440
+YEAR = Span(*YEAR_MS)
 SYMBOLS = [Series(Market.SPOT, Kind.KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]
 COLUMNS = ["open_time", "close"]
 ROUNDS = 25
@@ -55,17 +55,18 @@ def reading() -> None:
     """A symbol-year: lazily from a folder and from a bucket, then whole by way of the cache."""
     with _own_cache() as folder:
         lake = str(folder / "lake")
+        files = open_files(lake)
         for month, span in months_of(YEAR):
             for series in SYMBOLS:
-                open_files(lake).put(keys.partition(series, month), _body(span))
+                files.put(keys.partition(series, month), _body(span))
         _from_a_folder(lake, folder / "one.parquet")
         with ObjectStore(folder) as store, _reaching(store):
-            _copy(open_files(lake), open_files("s3://bench/lake"))
+            _copy(files, open_files("s3://bench/lake"))
             _from_a_bucket("s3://bench/lake", store)
             _by_way_of_the_cache("s3://bench/lake")
         if real := os.environ.get("KLINES_BENCH_BUCKET"):
             # A real server, by the AWS_* variables of whoever runs this.
-            _copy(open_files(lake), open_files(f"s3://{real}/bench"))
+            _copy(files, open_files(f"s3://{real}/bench"))
             _from_a_bucket(f"s3://{real}/bench", None)
             _by_way_of_the_cache(f"s3://{real}/bench")
 

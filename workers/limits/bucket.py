@@ -90,7 +90,10 @@ class Budget(Protocol):
     egress: str
 
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        """Return at once: leave to send a call of this weight, or how long to wait before asking again."""
+        """Return at once: leave to send a call of this weight, or how long to wait before asking again.
+
+        A place that is shown in its minute, or to a pool that the exchange has closed, is given back.
+        """
         ...
 
     def learn(
