@@ -11,6 +11,7 @@ from celery.exceptions import Reject
 from redis import RedisError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from tasks.messages import send
 from workers.app import app
 from workers.binance.archive_files import ArchiveFile, folder, symbols_folder
 from workers.binance.listings import ALIVE, Listing
@@ -51,9 +52,9 @@ def catalog(self: Any, market: str) -> None:
         raise Failed(error.reason) from error
 
 
-def send_catalog(market: Market) -> None:
-    """Have a market's catalog made anew by the fleet."""
-    app.send_task("klines.catalog", args=[str(market)], queue=PLAN, argsrepr=f"catalog of {market}")
+def send_catalog(market: Market, sent_ms: int) -> None:
+    """Have a market's catalog made anew by the fleet; it counts as sent at `sent_ms`, Redis ms."""
+    send("klines.catalog", [str(market)], PLAN, f"catalog of {market}", sent_ms)
 
 
 def fresh_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:

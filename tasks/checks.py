@@ -1,6 +1,6 @@
 """What the fleet has under way of a verification, in Redis; the command that waits for it leads it.
 
-    klines:check:<id>:open   set    pieces that are sent and not done
+    klines:check:<id>:open   hash   pieces that are sent and not done -> Redis ms when it was last sent
     klines:check:<id>:found  list   what came of those that are, as JSON; the command takes it off
 
 Both end with the command, or lapse soon after it was killed: what is still queued then is not done.
@@ -19,7 +19,7 @@ from workers.heart import now_ms
 #: A verification whose command has not looked for so long is forgotten.
 KEEP_MS = 600_000
 
-_CHECKED = Path(__file__).with_name("checked.lua").read_text()
+_CHECKED, _SENT = (Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("checked", "sent_again"))
 
 
 class Checks:
@@ -27,36 +27,42 @@ class Checks:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._checked = redis.register_script(_CHECKED)
+        self._checked, self._sent = redis.register_script(_CHECKED), redis.register_script(_SENT)
 
     def begin(self) -> str:
         """Return the id of a new verification."""
         return f"{now_ms(self._redis):x}-{secrets.token_hex(2)}"
 
-    def issue(self, check: str, pieces: Iterable[str]) -> None:
-        """Note pieces as sent."""
+    def issue(self, check: str, pieces: Iterable[str]) -> int:
+        """Note pieces as sent, and return the Redis ms."""
+        sent_ms = now_ms(self._redis)
         with self._redis.pipeline() as pipe:
-            pipe.sadd(_open(check), *pieces)
+            pipe.hset(_open(check), mapping=dict.fromkeys(pieces, sent_ms))
             pipe.pexpire(_open(check), KEEP_MS)
             pipe.execute()
+        return sent_ms
+
+    def sent(self, check: str, piece: str) -> None:
+        """Note that the message of a piece went to the end of its queue."""
+        self._sent([_open(check)], [piece])
 
     def wants(self, check: str, piece: str) -> bool:
         """Return whether somebody waits for the piece."""
-        return bool(self._redis.sismember(_open(check), piece))
+        return bool(self._redis.hexists(_open(check), piece))
 
     def done(self, check: str, piece: str, found: str) -> bool:
         """Tell what came of a piece, unless that was told before; returns whether it was news."""
         return bool(self._checked([_open(check), _found(check)], [piece, found, KEEP_MS]))
 
-    def look(self, check: str) -> tuple[set[str], list[str]]:
-        """Return the pieces that are sent and not done, and what came of others since the last look."""
+    def look(self, check: str) -> tuple[dict[str, int], list[str]]:
+        """Return the pieces that are sent and not done, each with its Redis ms, and what came of others since."""
         with self._redis.pipeline() as pipe:
-            pipe.smembers(_open(check))
+            pipe.hgetall(_open(check))
             pipe.lrange(_found(check), 0, -1)
             pipe.delete(_found(check))
             pipe.pexpire(_open(check), KEEP_MS)
             still, found, *_ = pipe.execute()
-        return {piece.decode() for piece in still}, [told.decode() for told in found]
+        return {piece.decode(): int(sent_ms) for piece, sent_ms in still.items()}, [told.decode() for told in found]
 
     def end(self, check: str) -> None:
         """Forget a verification."""

@@ -127,11 +127,15 @@ def check_store(tools: Toolbox) -> None:
 
 
 def asked(tools: Toolbox, market: Market) -> None:
-    """Have the market's symbols and limit known; RequestError where the exchange does not tell."""
+    """Have the market's symbols and limit known; RequestError where the exchange does not tell and never has."""
     try:
         tools.listings.refresh(market)
     except FleetError as error:
-        raise RequestError(f"the exchange does not tell its symbols: {error.reason}; nothing was queued") from error
+        age_ms = tools.listings.age_ms(market)
+        if age_ms is None:
+            raise RequestError(f"the exchange does not tell its symbols: {error.reason}; nothing was queued") from error
+        age_h = age_ms / 3_600_000
+        _say(f"the exchange does not tell its symbols ({error.reason}); those of {age_h:.1f} hours ago are used")
 
 
 def request_of(

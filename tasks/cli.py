@@ -72,7 +72,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(run: str | None, as_json: bool) -> None:
     """Tell how a run stands; without RUN, of all that are under way, or of the last one."""
-    from tasks.progress import Runs
+    from tasks.runs.store import Runs
     from tasks.summary import summary
     from tasks.watch import status_line
 
@@ -98,7 +98,8 @@ def status(run: str | None, as_json: bool) -> None:
 @click.argument("run")
 def cancel(run: str) -> None:
     """End a run: what is not begun is dropped, what was fetched stays and is not fetched again."""
-    from tasks.progress import Runs, State
+    from tasks.runs.progress import State
+    from tasks.runs.store import Runs
 
     with fleet() as tools:
         choose.check_redis(tools)

@@ -11,8 +11,8 @@ from redis import RedisError
 
 from tasks.choose import FIRST_MS
 from tasks.failures import Noted, noted_by_runs
-from tasks.progress import Runs
 from tasks.request import SETTLE_MS
+from tasks.runs.store import Runs
 from workers import spans
 from workers.errors import RequestError, UnknownSymbol
 from workers.lake import keys

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.holdings import Held, Holdings
-from tasks.policy import policy_for
+from tasks.planning.holdings import Held, Holdings
 from tasks.request import Request
+from tasks.runs.policy import policy_for
 from workers.binance.markets import pages
 from workers.cores import cores
 from workers.errors import FleetError

@@ -5,24 +5,20 @@ From Redis where one answers, and from the reports in the store, which outlive i
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from tasks.progress import Runs, State
 from tasks.request import Request
-from tasks.summary import FAILED, REPORT, REQUEST
+from tasks.runs.progress import State
+from tasks.runs.records import REPORT, Level, Record, of_csv
+from tasks.runs.store import Runs
 from workers import spans
 from workers.lake import keys
 from workers.lake.files import Files
 from workers.lake.holes import Hole, Reason
 from workers.lake.raw import RawEntry
-from workers.model import Block, Series, Span, Window, months_of
+from workers.model import Series, Span, months_of
 from workers.sources import LATE_MS, NO_FILE
-
-logger = logging.getLogger(__name__)
 
 #: Runs of which failures are looked up, the newest, in Redis and as many in the store.
 NEWEST_RUNS = 50
@@ -73,11 +69,11 @@ def noted_by_runs(runs: Runs | None, files: Files) -> Noted:
     """Return what the newest runs have noted; without a Redis (`runs` is None) only what their reports tell."""
     failures: dict[Series, list[Failure]] = {}
     wanted: dict[Series, list[tuple[str, list[Span]]]] = {}
-    told: dict[str, tuple[Mapping[str, str], Request | None]] = {}
+    told: dict[str, tuple[Iterable[Record], Request | None]] = {}
     for run in runs.recent(NEWEST_RUNS) if runs else []:
         progress = runs.progress(run) if runs else None
         if runs and progress:
-            told[run] = progress.failed, progress.request
+            told[run] = progress.records, progress.request
             if progress.state is State.RUNNING:
                 for series, parts in _under_way(runs, run, progress.request).items():
                     wanted.setdefault(series, []).append((run, parts))
@@ -89,32 +85,19 @@ def noted_by_runs(runs: Runs | None, files: Files) -> Noted:
     return Noted(failures, wanted)
 
 
-def failures_of(run: str, failed: Mapping[str, str], request: Request | None) -> Iterator[Failure]:
-    """Yield what a run's notes of failures say; names that say nothing of a series' time are left out.
+def failures_of(run: str, records: Iterable[Record], request: Request | None) -> Iterator[Failure]:
+    """Yield what a run says has failed: of a series' time, of a series, or all that was asked for.
 
-    Names are those of windows and blocks, a block and a span of it, `market symbol` or `plan`: the last two speak of
-    all that was asked for, so they say nothing where that is not known.
+    The last two say nothing where it is not known what was asked for.
     """
-    for name, reason in failed.items():
-        try:
-            for series, span in _named(name, request):
-                yield Failure(series, span, run, reason)
-        except ValueError:
-            logger.debug("run %s: failed was %r, which names no series", run, name)
-
-
-def _named(name: str, request: Request | None) -> Iterator[tuple[Series, Span]]:
-    words = name.split(" ")
-    if len(words) > 2:
-        window = Window.parse(name)
-        yield window.block.series, window.span
-    elif "/" in words[0]:
-        block = Block.parse(words[0])
-        yield block.series, Span.parse(words[1]) if len(words) > 1 else block.span
-    elif request:
-        for series in request.series():
-            if name in ("plan", f"{series.market} {series.symbol}"):
-                yield series, request.span
+    for record in records:
+        if record.level is not Level.FAILED:
+            continue
+        if record.series and record.span:
+            yield Failure(record.series, record.span, run, record.text)
+        elif request:
+            several = [record.series] if record.series else request.series()
+            yield from (Failure(series, request.span, run, record.text) for series in several)
 
 
 def _holes(failure: Failure, wanted: list[tuple[str, list[Span]]], now_ms: int) -> Iterator[Hole]:
@@ -153,20 +136,17 @@ def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span
     return {series: spans.union(parts) for series, parts in found.items()}
 
 
-def _in_reports(files: Files, known: Collection[str]) -> dict[str, tuple[Mapping[str, str], Request | None]]:
-    """Return what the newest reports in the store tell of failures, those of `known` runs left out."""
+def _in_reports(files: Files, known: Collection[str]) -> dict[str, tuple[Iterable[Record], Request | None]]:
+    """Return what the newest reports in the store tell, those of `known` runs left out."""
     listed = (entry.key for entry in files.list(keys.reports()))
     runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT}"))
     newest = sorted((run for run in runs if run and run not in known), reverse=True)[:NEWEST_RUNS]
     return {run: _report(files.read(keys.report(run, REPORT)) or b"") for run in newest}
 
 
-def _report(body: bytes) -> tuple[Mapping[str, str], Request | None]:
-    # A row that is broken says nothing; reports are for people first.
-    rows = [row for row in csv.reader(io.StringIO(body.decode(errors="replace"))) if len(row) == 2]
-    failed = {name: told.removeprefix(FAILED) for name, told in rows if told.startswith(FAILED)}
+def _report(body: bytes) -> tuple[Iterable[Record], Request | None]:
+    records, told = of_csv(body)
     try:
-        request = next((Request.from_json(told) for name, told in rows if name == REQUEST), None)
+        return records, Request.from_json(told) if told else None
     except (ValueError, KeyError, TypeError):
-        request = None
-    return failed, request
+        return records, None

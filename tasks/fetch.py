@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tasks import messages
 from tasks.context import about
-from tasks.messages import send_compact, send_fetch
-from tasks.policy import policy_of
-from tasks.progress import Runs, fetch_lease
+from tasks.runs.keys import fetch_lease
+from tasks.runs.policy import policy_of
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Runs
 from workers import metrics
 from workers.app import app
 from workers.binance.markets import Page, page_count, pages
@@ -37,6 +40,7 @@ from workers.errors import (
     Failed,
     Firewalled,
     FleetError,
+    LeaseLost,
     Limited,
     NotPublished,
     OverWeight,
@@ -45,6 +49,7 @@ from workers.errors import (
     StoreFault,
     Transient,
 )
+from workers.heart import Lease
 from workers.limits.patience import LONGEST_S
 from workers.model import Block, Series, Source, Span, Window
 from workers.queues import queue_of
@@ -71,91 +76,131 @@ _OUR_FAULT = range(-1199, -1099)
 def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST) -> None:
     """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
     tools: Toolbox = self.app.toolbox
-    window, failed = Window(Block.parse(block), Span(start_ms, end_ms), Source(source)), ""
+    window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
     about(run, window)
     try:
-        with tools.heart.lease(fetch_lease(window)) as is_mine:
-            if is_mine and Runs(tools.redis).wants(run, window):
-                failed = fetch_window(tools, run, window)
-    except (RedisError, OverWeight) as error:
+        failed = fetch_window(tools, run, window)
+    except (RedisError, OverWeight, StoreFault) as error:
         logger.warning("fetch %s: handed back: %s", window, error)
         tools.stop.wait(1.0)
+        with suppress(RedisError):  # then it may be sent a second time, which changes nothing
+            Runs(tools.redis).sent(run, [window])
         raise Reject(error, requeue=True) from error
     if failed:
         raise Failed(failed)
 
 
 def fetch_window(tools: Toolbox, run: str, window: Window) -> str:
-    """Fetch and keep a window and take it off its latch; returns why it failed for good, which is noted, or ''."""
-    runs, tally, failed = Runs(tools.redis), Tally(), ""
-    tally.add(calls_done=page_count(window.block.series, window.span))
-    instead: list[Window] = []
-    try:
-        if window.source.is_archive:
-            instead = _keep_files(tools, run, window, tally)
-        else:
-            _keep_pages(tools, window, tally)
-        tally.add(windows_done=1)
-        is_last = runs.finish(run, window, tally.counts, instead=instead)
-        logger.debug("fetched %s: %s", window, dict(tally.counts))
-    except OverWeight:
-        raise
-    except FleetError as error:
-        if isinstance(error, StoreFault) and runs.try_again(run, str(window), HAND_BACKS):
-            raise Reject(error, requeue=True) from error
-        failed = error.reason
-        logger.error("fetch %s failed: %s", window, failed)
-        tally.add(windows_failed=1)
-        is_last = runs.finish(run, window, tally.counts, reason=failed)
-    metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
-    if is_last:
-        send_compact(run, window.block)
-    send_fetch(run, instead)
-    return failed
+    """Fetch and keep a window, and count it as in; returns why it failed for good, which is noted, or ''.
 
-
-def _keep_files(tools: Toolbox, run: str, window: Window, tally: Tally) -> list[Window]:
-    """Store the window's files; returns the windows that answer for those that cannot be used."""
-    wanted = files_of(window)
-    faults = tools.pages.each(lambda of: _keep_file(tools, window.block, of[0], of[1], tally), wanted)
-    unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
-    if not unfit:
-        return []
-    policy = policy_of(tools, run, window.block.series)
-    instead = [
-        other
-        for _, span, fault in unfit
-        for other in fallback(
-            Window(window.block, span, window.source), policy, is_refused=isinstance(fault, Firewalled | Restricted)
-        )
-    ]
+    Does nothing where another is at it, or nobody waits for it any more. OverWeight where a ban or the budget would
+    hold it for too long, StoreFault where the store may answer at a later try.
+    """
     runs = Runs(tools.redis)
-    for file, span, fault in unfit:
-        others = sorted({other.source for other in instead if not other.span.clip(span).is_empty})
-        runs.report(run, {file.key: f"{fault.reason}; {' and '.join(others) or 'nothing'} instead"})
-        if not others:
-            runs.fail(run, str(Window(window.block, span, window.source)), fault.reason)
-    return instead
+    with tools.heart.lease(fetch_lease(window)) as lease:
+        if lease is None or not runs.wants(run, window):
+            return ""
+        try:
+            return _Fetch(tools, runs, run, window, lease).work()
+        except LeaseLost as error:
+            logger.warning("fetch %s: %s", window, error)
+            return ""
 
 
-def _keep_file(tools: Toolbox, block: Block, file: ArchiveFile, span: Span, tally: Tally) -> FleetError | None:
-    """Store one file; returns why it cannot be used, None where it can."""
-    tries = Retrying(
-        retry=retry_if_exception(_may_be_mended),
-        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-        stop=stop_after_attempt(FILE_TRIES),
-        sleep=partial(_pause, tools, str(file.key)),
-        reraise=True,
-    )
-    try:
-        got = tries(_download, tools, file, tally)
-    except OverWeight:
-        raise
-    except FleetError as error:
-        return error
-    tools.raw.store_file(block, span, got.body, file.source, got.etag)
-    tally.add(files=1, bytes=len(got.body))
-    return None
+class _Fetch:
+    """One window, fetched by one lease."""
+
+    def __init__(self, tools: Toolbox, runs: Runs, run: str, window: Window, lease: Lease) -> None:
+        self._tools, self._runs, self._run, self._window, self._lease = tools, runs, run, window, lease
+        self._records: list[Record] = []
+        self._tally = Tally()
+
+    def work(self) -> str:
+        """Keep the window and say so; returns why it failed for good, or ''."""
+        window, tally = self._window, self._tally
+        failed, instead = "", list[Window]()
+        tally.add(calls_done=page_count(window.block.series, window.span))
+        try:
+            if window.source.is_archive:
+                instead = self._keep_files()
+            else:
+                self._keep_pages()
+            tally.add(windows_done=1)
+        except (OverWeight, LeaseLost):
+            raise
+        except FleetError as error:
+            if isinstance(error, StoreFault) and self._runs.try_again(self._run, str(window), HAND_BACKS):
+                raise
+            failed = error.reason
+            logger.error("fetch %s failed: %s", window, failed)
+            tally.add(windows_failed=1)
+            self._records.append(Record.of_window(Level.FAILED, window, failed))
+        self._lease.check()
+        told = self._runs.finish(self._run, window, tally.counts, records=self._records, instead=instead)
+        if told.is_counted:
+            logger.debug("fetched %s: %s", window, dict(tally.counts))
+            metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
+            messages.send_fetch(self._run, instead, told.sent_ms)
+        if told.is_last:
+            messages.send_compact(self._run, window.block, told.sent_ms)
+        return failed
+
+    def _keep_files(self) -> list[Window]:
+        """Store the window's files; returns the windows that answer for those that cannot be used."""
+        tools, window = self._tools, self._window
+        wanted = files_of(window)
+        faults = tools.pages.each(lambda of: self._keep_file(of[0], of[1]), wanted)
+        unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
+        if not unfit:
+            return []
+        policy = policy_of(tools, self._run, window.block.series)
+        instead = list[Window]()
+        for file, span, fault in unfit:
+            part = Window(window.block, span, window.source)
+            others = fallback(part, policy, is_refused=isinstance(fault, Firewalled | Restricted))
+            by = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
+            told = f"{fault.reason}; {by} instead"
+            self._records.append(Record(Level.REPORT, told, window.block.series, span, file.key))
+            if not others:
+                self._records.append(Record.of_window(Level.FAILED, part, fault.reason))
+            instead += others
+        return instead
+
+    def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:
+        """Store one file; returns why it cannot be used, None where it can."""
+        tools = self._tools
+        tries = Retrying(
+            retry=retry_if_exception(_may_be_mended),
+            wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
+            stop=stop_after_attempt(FILE_TRIES),
+            sleep=partial(_pause, tools, str(file.key)),
+            reraise=True,
+        )
+        try:
+            got = tries(_download, tools, file, self._tally)
+        except OverWeight:
+            raise
+        except FleetError as error:
+            return error
+        self._lease.check()
+        tools.raw.store_file(self._window.block, span, got.body, file.source, got.etag)
+        self._tally.add(files=1, bytes=len(got.body))
+        return None
+
+    def _keep_pages(self) -> None:
+        """Store the window's pages as one raw object; where the present cuts it, as long as its candles are final."""
+        tools, window, tally = self._tools, self._window, self._tally
+        series, calls = window.block.series, list(pages(window.block.series, window.span))
+        with tools.slots.queued(sum(page.weight for page in calls)):
+            got = tools.pages.each(lambda page: _page(tools, series, page, tally), calls)
+        covered = Span(window.span.start_ms, _final_until(calls, got))
+        if not covered.is_empty:
+            bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
+            self._lease.check()
+            tools.raw.store(window.block, covered, bodies)
+        rows = sum(facts.rows for _, facts in got)
+        metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
+        tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))
 
 
 def _download(tools: Toolbox, file: ArchiveFile, tally: Tally) -> Downloaded:
@@ -170,20 +215,6 @@ def _download(tools: Toolbox, file: ArchiveFile, tally: Tally) -> Downloaded:
             raise
     tools.gate.answered(rtt_ms=got.rtt_ms)
     return got
-
-
-def _keep_pages(tools: Toolbox, window: Window, tally: Tally) -> None:
-    """Store the window's pages as one raw object; where the present cuts it, for as long as its candles are final."""
-    series, calls = window.block.series, list(pages(window.block.series, window.span))
-    with tools.slots.queued(sum(page.weight for page in calls)):
-        got = tools.pages.each(lambda page: _page(tools, series, page, tally), calls)
-    covered = Span(window.span.start_ms, _final_until(calls, got))
-    if not covered.is_empty:
-        bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
-        tools.raw.store(window.block, covered, bodies)
-    rows = sum(facts.rows for _, facts in got)
-    metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
-    tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))
 
 
 def _final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:

@@ -8,8 +8,9 @@ from itertools import chain
 
 from tasks import choose
 from tasks.crew import Crew
-from tasks.progress import Progress, Runs, State
 from tasks.request import SETTLE_MS, Request
+from tasks.runs.progress import Progress, State
+from tasks.runs.store import Runs
 from tasks.session import exchange_ms
 from tasks.symbols import Wish, choose_symbols
 from tasks.watch import follow
@@ -33,7 +34,6 @@ class FleetFetcher:
         self._tools = tools
         self._runs = Runs(tools.redis)
         self._start = start
-        self._asked: set[Market] = set()
 
     def life(self, series: Series) -> Span:
         """Return the time in which the series can have closed candles, ms UTC; it may be empty.
@@ -41,10 +41,8 @@ class FleetFetcher:
         UnknownSymbol where neither REST nor the archive knows it; RequestError where no Redis or exchange answers.
         """
         market = series.market
-        if market not in self._asked:
-            choose.check_redis(self._tools)
-            choose.asked(self._tools, market)
-            self._asked.add(market)
+        choose.check_redis(self._tools)
+        choose.asked(self._tools, market)
         wish = Wish((series.symbol,))
         choose_symbols(self._tools, market, series.kind, series.interval, wish, Mode.AUTO, _say)
         life = self._tools.lives.of(series)

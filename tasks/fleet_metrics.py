@@ -13,8 +13,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis import Redis, RedisError
 
-from tasks.backlog import COMPACTING, FETCHING
-from tasks.progress import Runs
+from tasks.runs.progress import Phase
+from tasks.runs.store import Runs
 from workers import metrics
 from workers.binance.markets import Pool
 from workers.heart import living, now_ms
@@ -73,9 +73,9 @@ class FleetCollector(Collector):
         yield metrics.RUNS_ACTIVE, (), len(backlog)
         yield metrics.WINDOWS_IN_FLIGHT, (), sum(run.windows for run in backlog)
         yield metrics.FAILURES, (), sum(run.failed for run in backlog)
-        oldest = {FETCHING: metrics.OLDEST_WINDOW_SECONDS, COMPACTING: metrics.OLDEST_COMPACTION_SECONDS}
-        for doing, gauge in oldest.items():
-            since_ms = list(chain.from_iterable(run.since_ms[doing] for run in backlog))
-            yield metrics.BLOCKS_WAITING, (doing,), len(since_ms)
+        oldest = {Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS, Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS}
+        for phase, gauge in oldest.items():
+            since_ms = list(chain.from_iterable(run.since_ms(phase) for run in backlog))
+            yield metrics.BLOCKS_WAITING, (phase,), len(since_ms)
             if since_ms:
                 yield gauge, (), (now - min(since_ms)) / 1000

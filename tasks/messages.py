@@ -1,39 +1,45 @@
-"""How tasks are sent: their queues, their arguments, and how Flower shows them."""
+"""How tasks are sent: their queues, their arguments, and how Flower shows them.
+
+Each message says when it counts as sent, Redis ms: by that lost work is told from work that waits (`runs/lost.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from workers.app import app
 from workers.model import DAY_MS, Block, Kind, Span, Window
-from workers.queues import COMPACT, PLAN, queue_of
+from workers.queues import COMPACT, FIRST, PLAN, SENT_MS, queue_of
 
 
-def send_plan(run: str) -> None:
-    """Have somebody go on planning a run."""
-    app.send_task("klines.plan", args=[run], queue=PLAN, argsrepr=f"run {run}", kwargsrepr="")
+def send_plan(run: str, sent_ms: int, *, first: bool = False) -> None:
+    """Have somebody go on planning a run; `first`: before all that waits."""
+    send("klines.plan", [run], PLAN, f"run {run}", sent_ms, first=first)
 
 
-def send_fetch(run: str, windows: Iterable[Window]) -> None:
-    """Have windows fetched, in one batch; a copy sent twice is fetched once."""
+def send_fetch(run: str, windows: Iterable[Window], sent_ms: int, *, first: bool = False) -> None:
+    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all that waits."""
     with app.producer_or_acquire() as producer, producer.batch():
         for window in windows:
             span = window.span
-            app.send_task(
-                "klines.fetch",
-                args=[run, str(window.block), span.start_ms, span.end_ms, str(window.source)],
-                queue=queue_of(window),
-                argsrepr=f"{shown(window)}, {window.source}, run {run}",
-                kwargsrepr="",
-                producer=producer,
-            )
+            args = [run, str(window.block), span.start_ms, span.end_ms, str(window.source)]
+            shows = f"{shown(window)}, {window.source}, run {run}"
+            send("klines.fetch", args, queue_of(window), shows, sent_ms, first=first, producer=producer)
 
 
-def send_compact(run: str, block: Block) -> None:
-    """Have a block compacted."""
-    shows = f"{shown(block)}, run {run}"
-    app.send_task("klines.compact", args=[run, str(block)], queue=COMPACT, argsrepr=shows, kwargsrepr="")
+def send_compact(run: str, block: Block, sent_ms: int, *, first: bool = False) -> None:
+    """Have a block compacted; `first`: before all that waits."""
+    send("klines.compact", [run, str(block)], COMPACT, f"{shown(block)}, run {run}", sent_ms, first=first)
+
+
+def send(
+    task: str, args: list[Any], queue: str, shows: str, sent_ms: int, *, first: bool = False, producer: Any = None
+) -> None:
+    """Send a task that counts as sent at `sent_ms`, Redis ms. Flower shows its arguments as `shows`."""
+    headers = {SENT_MS: sent_ms, **({FIRST: True} if first else {})}
+    app.send_task(task, args=args, queue=queue, argsrepr=shows, kwargsrepr="", headers=headers, producer=producer)
 
 
 def shown(what: Window | Block) -> str:

@@ -14,6 +14,7 @@ import click
 from tasks import choose
 from tasks.session import exchange_ms, fleet, hear_sigterm, private_crew
 from workers.errors import RequestError
+from workers.model import Series
 from workers.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -127,18 +128,20 @@ def order(
 
 
 def _send(tools: Toolbox, request: Request, notes: dict[str, str]) -> str:
-    from tasks.progress import Runs
+    from tasks.runs.records import Level, Record
+    from tasks.runs.store import Runs
 
     runs = Runs(tools.redis)
     run = runs.create(request)
-    for symbol, note in notes.items():
-        runs.note(run, symbol, note)
+    series = (Series(request.market, request.kind, request.interval, symbol) for symbol in notes)
+    runs.record(run, *(Record(Level.NOTE, note, of) for of, note in zip(series, notes.values(), strict=True)))
     return run
 
 
 def _follow(tools: Toolbox, run: str, as_json: bool, crew: Crew | None) -> int:
     """Show a run to its end and return the exit code; Ctrl-C and SIGTERM cancel it."""
-    from tasks.progress import Runs, State
+    from tasks.runs.progress import State
+    from tasks.runs.store import Runs
     from tasks.summary import summary
     from tasks.watch import follow
 

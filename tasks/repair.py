@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tasks import choose
-from tasks.progress import Progress, Runs, State
 from tasks.request import SETTLE_MS, Request
+from tasks.runs.progress import Progress, State
+from tasks.runs.store import Runs
 from tasks.session import exchange_ms
 from tasks.watch import follow
 from workers import spans

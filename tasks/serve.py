@@ -1,4 +1,4 @@
-"""One lane in one process: a Celery worker with a heartbeat, chores at every beat, and an end in order."""
+"""One lane in one process: a Celery worker with a heartbeat, chores beside it, and an end in order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ import tasks.plan
 import tasks.verify  # noqa: F401 - imported before the fork, so that lanes start at once
 from tasks.lanes import Lane
 from tasks.plan import answer_bell, wake_leaderless
-from tasks.progress import Runs
+from tasks.runs.store import Runs
 from workers.app import connect
 from workers.binance.markets import Pool
+from workers.chores import do_chores
 from workers.heart import living
 from workers.limits.twins import look_for_twins
 from workers.liveness import Alive, beat_in_loop
@@ -42,6 +43,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     alive = Alive(lane.queue)
     beat_in_loop(app, alive)
     chores: list[Callable[[], None]] = []
+    has_ended = threading.Event()
     if lane.queue == PLAN:
         chores.append(partial(wake_leaderless, toolbox))
     if lane.pool:
@@ -49,7 +51,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         app.steps["worker"].add(Valve)
 
     def ready(**_: object) -> None:
-        toolbox.heart.start(*chores)
+        toolbox.heart.start()
+        threading.Thread(target=do_chores, args=[chores, has_ended], name="chores", daemon=True).start()
         if lane.queue == PLAN:
             threading.Thread(target=answer_bell, args=[toolbox], name="bell", daemon=True).start()
 
@@ -78,6 +81,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         quiet=True,
     )
     worker.start()
+    has_ended.set()
     toolbox.heart.stop()
     alive.end()
     return int(worker.exitcode or 0)

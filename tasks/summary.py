@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.progress import Progress, Runs, State
+from tasks.runs.progress import Progress, State
+from tasks.runs.records import REPORT, Level, to_csv
 from workers.lake import keys
 from workers.limits import PoolState, together
 from workers.model import MINUTE_MS
@@ -23,8 +22,6 @@ class Summary:
     """How a run went, with what the pool and the workers measured."""
 
     progress: Progress
-    reported: Mapping[str, str]
-    """File or block -> what was wrong with it, and what answered instead."""
     pool: PoolState
     width: int
     most: int
@@ -70,7 +67,7 @@ class Summary:
             "blocks_compacted": p.counts["blocks_done"],
             "lake": f"{self.store_url}/lake",
             "notes": p.notes,
-            "report": dict(self.reported),
+            "report": p.reported,
             "failed": p.failed,
         }
 
@@ -94,8 +91,8 @@ class Summary:
             lines.append(f"  changed   {f['rows_changed']:>13,}   rows that were held have other values now")
         lines.append(f"  Parquet   {self.store_url}/{_folder(p)}/")
         lines += _named(p.notes)
-        lines += _named(self.reported)
-        if self.reported:
+        lines += _named(p.reported)
+        if p.reported or p.failed:
             lines.append(f"  report    {self.store_url}/{keys.report(p.run, REPORT)}")
         lines += _named(p.failed, FAILED)
         if len(p.failed) > NAMED:
@@ -105,8 +102,8 @@ class Summary:
         return "\n".join(lines)
 
 
-#: A run's report, the name of the row that tells its request, and the mark of what failed.
-REPORT, REQUEST, FAILED = "report.csv", "request", "FAILED "
+#: The mark of what failed.
+FAILED = "FAILED "
 
 
 def summary(tools: Toolbox, progress: Progress) -> Summary:
@@ -114,23 +111,17 @@ def summary(tools: Toolbox, progress: Progress) -> Summary:
     state = together(list(tools.states(progress.request.pool).values()))
     width, most = tools.heart.widths(progress.request.pool)
     slots = tools.settings.slots
-    reported = Runs(tools.redis).reported(progress.run)
-    return Summary(progress, reported, state, width or slots, most or slots, tools.settings.store_url)
+    return Summary(progress, state, width or slots, most or slots, tools.settings.store_url)
 
 
 def keep_report(tools: Toolbox, progress: Progress) -> None:
-    """Keep in the store what a run has to report, if it has: reports/<run>/report.csv with the columns what, told.
+    """Keep in the store what a run has to report, if it has: reports/<run>/report.csv.
 
-    Where something failed, what was asked for stands there too: when Redis has forgotten the run, this is what is left.
+    What was asked for stands there too: when Redis has forgotten the run, this is what is left of it.
     """
-    reported = Runs(tools.redis).reported(progress.run)
-    rows = [*reported.items(), *((name, f"{FAILED}{reason}") for name, reason in sorted(progress.failed.items()))]
-    if progress.failed:
-        rows.append((REQUEST, progress.request.to_json()))
-    if rows:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("what", "told"), *rows])
-        tools.files.put(keys.report(progress.run, REPORT), text.getvalue().encode())
+    told = [record for record in progress.records if record.level is not Level.NOTE]
+    if told:
+        tools.files.put(keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json()))
 
 
 def _folder(progress: Progress) -> str:

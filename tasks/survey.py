@@ -15,10 +15,10 @@ from redis import RedisError
 
 from tasks.checks import Checks, check_lease
 from tasks.compare import Against, Sample
+from tasks.runs.lost import LostWork, Sent
 from tasks.verify import Found, Piece, queue_of, send_pieces, verify_piece
 from tasks.watch import PATIENCE_S, RunLost, Shown
 from workers.app import connect
-from workers.heart import leased
 from workers.lake import keys
 from workers.model import Interval, Kind, Market, Series, month_span
 from workers.threads import Threads
@@ -30,8 +30,6 @@ PARTITIONS_OF_PIECE = 12
 PIECES_IN_FLIGHT = 200
 #: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by side.
 AT_ONCE = 4
-#: How often lost pieces are looked for; what is missed twice in a row is sent again.
-LOOK_S = 3.0
 #: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
 TRIES = 5
 
@@ -136,8 +134,7 @@ class _Led:
         self._waiting = deque(pieces)
         self._sent: dict[str, Piece] = {}
         self._tries = Counter[str]()
-        self._missed: set[str] = set()
-        self._looked = time.monotonic()
+        self._lost = LostWork(tools.redis)
 
     @property
     def goes_on(self) -> bool:
@@ -149,36 +146,37 @@ class _Led:
         for name, found in map(Found.of_json, told):
             if self._sent.pop(name, None):
                 self.found.add(found)
-        lost = self._lost(still)
+        lost = self._lost_of(still)
         again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
+        since_ms = min((still[name] for name in lost), default=0)
         for piece in again:
             if self._tries[str(piece)] == TRIES:
                 del self._sent[str(piece)]
                 self.found.failed[str(piece)] = f"lost {TRIES} times with whoever checked it, and given up"
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
-        ready = [piece for piece in again if str(piece) in self._sent]
-        ready += [self._waiting.popleft() for _ in range(room)]
-        if ready:
-            self._sent |= {str(piece): piece for piece in ready}
-            self._tries.update(map(str, ready))
-            self._checks.issue(self._check, map(str, ready))
-            send_pieces(self._check, ready)
+        self._send([piece for piece in again if str(piece) in self._sent], since_ms)
+        self._send([self._waiting.popleft() for _ in range(room)])
 
     def end(self) -> None:
         self._checks.end(self._check)
 
-    def _lost(self, still: set[str]) -> set[str]:
+    def _send(self, ready: list[Piece], since_ms: int | None = None) -> None:
+        """Send pieces; those that were sent before, at `since_ms`, go before all that waits."""
+        if not ready:
+            return
+        self._sent |= {str(piece): piece for piece in ready}
+        self._tries.update(map(str, ready))
+        sent_ms = self._checks.issue(self._check, map(str, ready))
+        is_again = since_ms is not None
+        send_pieces(self._check, ready, since_ms if since_ms is not None else sent_ms, first=is_again)
+
+    def _lost_of(self, still: dict[str, int]) -> set[str]:
         """Return the pieces that no message and no living worker holds, twice in a row."""
-        if time.monotonic() - self._looked < LOOK_S:
+        if not self._lost.is_due:
             return set()
-        self._looked, missed_before, self._missed = time.monotonic(), self._missed, set()
-        names = sorted(still & self._sent.keys())
-        idle = {queue: not self._tools.redis.llen(queue) for queue in {queue_of(self._sent[name]) for name in names}}
-        held = leased(self._tools.redis, [check_lease(self._check, name) for name in names])
-        self._missed = {
-            name for name, is_held in zip(names, held, strict=True) if not is_held and idle[queue_of(self._sent[name])]
-        }
-        return self._missed & missed_before
+        names = still.keys() & self._sent.keys()
+        sent = {Sent(check_lease(self._check, name), queue_of(self._sent[name]), still[name]): name for name in names}
+        return {sent[one] for one in self._lost.among(sent)}
 
 
 def _show(shows: Shown, found: Found, total: int) -> None:

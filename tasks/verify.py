@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from redis import RedisError
 from tasks.checks import Checks, check_lease
 from tasks.compare import NO_SAMPLE, Against, Sample, compare
 from tasks.context import about
-from tasks.messages import shown
+from tasks.messages import send, shown
 from workers.app import app
 from workers.binance.markets import pool_of
 from workers.errors import FleetError, OverWeight
@@ -104,23 +105,20 @@ def verify(self: Any, run: str, *piece: Any) -> None:
     except (RedisError, OverWeight) as error:
         logger.warning("verify %s: handed back: %s", parsed, error)
         tools.stop.wait(1.0)
+        with suppress(RedisError):  # then it may be sent a second time, which changes nothing
+            Checks(tools.redis).sent(run, str(parsed))
         raise Reject(error, requeue=True) from error
 
 
-def send_pieces(check: str, pieces: Iterable[Piece]) -> None:
-    """Have pieces checked, in one batch; a copy sent twice is told once."""
+def send_pieces(check: str, pieces: Iterable[Piece], sent_ms: int, *, first: bool = False) -> None:
+    """Have pieces checked, in one batch; a copy sent twice is told once. `first`: before all that waits."""
     with app.producer_or_acquire() as producer, producer.batch():
         for piece in pieces:
             sample, months = piece.sample, Block(piece.series, f"{piece.months[0]}..{piece.months[-1]}")
             against = f", {sample.share:.2%} against {sample.against}" if sample.against is not Against.NOTHING else ""
-            app.send_task(
-                "klines.verify",
-                args=[check, *piece.arguments()],
-                queue=queue_of(piece),
-                argsrepr=f"{shown(months)}{against}, check {check}",
-                kwargsrepr="",
-                producer=producer,
-            )
+            shows = f"{shown(months)}{against}, check {check}"
+            args = [check, *piece.arguments()]
+            send("klines.verify", args, queue_of(piece), shows, sent_ms, first=first, producer=producer)
 
 
 def queue_of(piece: Piece) -> str:

@@ -10,7 +10,8 @@ from typing import Protocol, Self
 
 from redis import RedisError
 
-from tasks.progress import Progress, Runs
+from tasks.runs.progress import Progress
+from tasks.runs.store import Runs
 from workers.errors import FleetError
 from workers.limits import together
 from workers.toolbox import Toolbox

@@ -7,6 +7,7 @@ FleetError
 │   ├── BadAnswer            an answer that is not what was asked for: truncated, HTML, another shape
 │   ├── Firewalled           HTTP 403, the exchange's firewall page
 │   ├── StoreFault           the object store or folder failed
+│   ├── ListingLost          what the exchange told of its symbols is in Redis no more
 │   └── Limited              we were told to wait; costs no attempt
 │       ├── OverWeight           our own budget has no room within the time allowed
 │       ├── TooManyRequests      HTTP 429
@@ -23,6 +24,7 @@ FleetError
     ├── RawDamaged           a raw object does not hold what its name says
     ├── Unproved             what was read back is not what was written
         │   └── PartitionDamaged     a partition in the lake does not decode
+    ├── LeaseLost            somebody else does this work by now
     ├── Failed               a task's work failed for good and stands on its run's books
     ├── RangeNotHeld         the lake does not hold all of the time that was to be read
     ├── SettingsError        a setting is out of its range
@@ -74,6 +76,10 @@ class Firewalled(Transient):
 
 class StoreFault(Transient):
     """The object store or the folder failed to read, write, list or delete."""
+
+
+class ListingLost(Transient):
+    """What the exchange told of a market's symbols is in Redis no more: nothing follows from that for any symbol."""
 
 
 class Limited(Transient):
@@ -151,6 +157,10 @@ class Unproved(Terminal):
 
 class PartitionDamaged(Unproved):
     """A partition in the lake is no Parquet file of ours; it was left as it is."""
+
+
+class LeaseLost(Terminal):
+    """Somebody else does this work by now: this process stood still for longer than its lease held."""
 
 
 class Failed(Terminal):

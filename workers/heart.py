@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis, RedisError
+
+from workers.errors import LeaseLost
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +22,15 @@ logger = logging.getLogger(__name__)
 HOLDS_MS = 8_000
 BEAT_S = 2.0
 
-LEASES, OWNERS = "klines:leases", "klines:leases:owners"
+LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS = "klines:workers", "klines:widths"
 
 #: KEYS[1] sorted set of leases (name -> Redis ms at which it lapses)   KEYS[2] hash (name -> owner)
-#: ARGV[1] take | keep | drop   ARGV[2] name   ARGV[3] owner   ARGV[4] ms it holds
-#: Returns 1 where the lease is the owner's now (or, dropped, nobody's), 0 where it is not. Cost: O(log n).
+#: KEYS[3] string, the last fencing number   ARGV[1] take | keep | drop   ARGV[2] name   ARGV[3] owner
+#: ARGV[4] ms it holds
+#: Returns for take the lease's fencing number, as a string; for keep and drop 1; 0 where the lease is another's.
+#: Fencing numbers only ever grow: they are microseconds of Redis, and one more where two are taken in the same.
+#: Cost: O(log n).
 _LEASE = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -37,26 +43,56 @@ end
 if ARGV[1] == 'drop' then
   redis.call('ZREM', KEYS[1], ARGV[2])
   redis.call('HDEL', KEYS[2], ARGV[2])
-else
-  redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
-  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+  return 1
 end
-return 1
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+if ARGV[1] == 'keep' then return 1 end
+local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local fence = math.max(micros, tonumber(redis.call('GET', KEYS[3]) or 0) + 1)
+redis.call('SET', KEYS[3], string.format('%.0f', fence))
+return string.format('%.0f', fence)
 """
 
 
+class Lease:
+    """Sole right to some work, while it is kept alive."""
+
+    def __init__(self, name: str, fence: int, until_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.fence = fence
+        """The fencing number: later leases of the name have greater ones."""
+        self._until_s = until_s
+        self._clock = clock
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody else may do the work by now, as this process was stopped or Redis away for too long."""
+        return self._clock() >= self._until_s
+
+    def check(self) -> None:
+        """Raise LeaseLost where it is lost: what comes after is the successor's to write."""
+        if self.is_lost:
+            raise LeaseLost(
+                f"{self.name}: this process stood still, another may do it by now; nothing more was written"
+            )
+
+    def kept_until(self, until_s: float) -> None:
+        """Note that it holds until this moment of the clock; a moment in the past loses it."""
+        self._until_s = until_s
+
+
 class Heart:
-    """Beats every two seconds from a thread of its own; what it holds lapses soon after the process is gone."""
+    """Beats every two seconds, from a thread that does nothing else; what it holds lapses soon after it stops."""
 
     def __init__(self, redis: Redis, *, serves: str = "") -> None:
         self._redis = redis
         self._serves = serves
         self._name = f"{serves}|{socket.gethostname()}|{os.getpid()}"
-        self._held: dict[str, str] = {}
+        self._held: dict[str, tuple[str, Lease]] = {}
         self._lock = threading.Lock()
         self._lease = redis.register_script(_LEASE)
         self._stopped = threading.Event()
-        self._chores: list[Callable[[], None]] = []
 
     def tell_width(self, width: int, most: int) -> None:
         """Say how many calls in flight this process lets through now, and at most."""
@@ -75,9 +111,8 @@ class Heart:
                 width, most = width + now, most + limit
         return width, most
 
-    def start(self, *chores: Callable[[], None]) -> None:
-        """Begin to beat; `chores` are done at every beat."""
-        self._chores = list(chores)
+    def start(self) -> None:
+        """Begin to beat."""
         threading.Thread(target=self._run, name="heart", daemon=True).start()
 
     def stop(self) -> None:
@@ -87,45 +122,48 @@ class Heart:
             self._redis.zrem(WORKERS, self._name)
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[bool]:
-        """Hold `name` while the block runs; yields False where somebody living holds it."""
-        owner = uuid.uuid4().hex
-        if not self._ask("take", name, owner):
-            yield False
+    def lease(self, name: str) -> Iterator[Lease | None]:
+        """Hold `name` while the block runs; yields None where somebody living holds it."""
+        owner, asked_s = uuid.uuid4().hex, time.monotonic()
+        fence = int(self._ask("take", name, owner))
+        if not fence:
+            yield None
             return
+        lease = Lease(name, fence, asked_s + HOLDS_MS / 1000)
         with self._lock:
-            self._held[name] = owner
+            self._held[name] = owner, lease
         try:
-            yield True
+            yield lease
         finally:
             with self._lock:
                 self._held.pop(name, None)
             with suppress(RedisError):
                 self._ask("drop", name, owner)
 
-    def _ask(self, verb: str, name: str, owner: str, client: Redis | None = None) -> bool:
-        return bool(self._lease(keys=[LEASES, OWNERS], args=[verb, name, owner, HOLDS_MS], client=client))
+    def _ask(self, verb: str, name: str, owner: str, client: Redis | None = None) -> Any:
+        return self._lease(keys=[LEASES, OWNERS, FENCE], args=[verb, name, owner, HOLDS_MS], client=client)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
                 self._beat()
-                for chore in self._chores:
-                    chore()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the heart beats on
                 logger.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
             self._stopped.wait(BEAT_S)
 
     def _beat(self) -> None:
+        asked_s = time.monotonic()
         lapses = now_ms(self._redis) + HOLDS_MS
         with self._lock:
             held = dict(self._held)
         with self._redis.pipeline(transaction=False) as pipe:
+            for name, (owner, _) in held.items():
+                self._ask("keep", name, owner, pipe)
             if self._serves:
                 pipe.zadd(WORKERS, {self._name: lapses})
-            for name, owner in held.items():
-                self._ask("keep", name, owner, pipe)
-            pipe.execute()
+            kept = pipe.execute()
+        for (_, lease), is_kept in zip(held.values(), kept, strict=False):
+            lease.kept_until(asked_s + HOLDS_MS / 1000 if int(is_kept) else asked_s)
 
 
 def remembered(redis: Redis) -> bool:

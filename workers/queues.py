@@ -7,6 +7,9 @@ from workers.model import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 
+#: Headers of a message: the Redis ms at which it counts as sent, and whether it goes before all that waits.
+SENT_MS, FIRST = "sent_ms", "is_first"
+
 
 def rest_queue(pool: Pool) -> str:
     """Return the queue whose slots spend this pool's weight."""

@@ -78,7 +78,7 @@ def test_broken_late_and_absent_files_leave_no_trace_in_the_lake_but_each_in_the
     assert faulty | unlisted <= set(told["report"])
     assert all(text.endswith("instead") for text in told["report"].values())
     kept = pl.read_csv(next(Path(fleet.store_url, "reports").rglob("report.csv")))
-    assert set(kept["what"]) == set(told["report"])
+    assert set(kept.filter(pl.col("level") == "report")["source"]) == set(told["report"])
     wanted.assert_nothing_is_missing(fleet)
 
 

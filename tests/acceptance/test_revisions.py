@@ -146,7 +146,7 @@ def test_files_that_were_out_of_date_are_mended_by_the_new_ones_and_each_row_is_
     done = verify(fleet, wanted)
     assert (done.told["rows_changed"], done.told["rows_gained"], done.told["failed"]) == (wrong, 0, {})
     wanted.assert_held(fleet)
-    assert {"um/klines/5m/BNBUSDT/2022-04", "um/klines/5m/BNBUSDT/2022-05"} <= set(done.told["report"])
+    assert {f"um BNBUSDT 5m 2022-0{month}-01..2022-0{month + 1}-01" for month in (4, 5)} <= set(done.told["report"])
     assert_versions(versions(fleet, done.told), {"monthly", "rest"}, {"lake"}, rows=wrong)
     SETTLED.append(wanted)
     wanted.assert_nothing_is_missing(fleet)

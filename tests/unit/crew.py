@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import math
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,15 +14,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import tasks.compact
-import tasks.fetch
-import tasks.plan
-from tasks.compact import compact_block
+from tasks import messages
 from tasks.fetch import fetch_window
-from tasks.holdings import Holdings
-from tasks.plan import Planner
-from tasks.progress import Runs
+from tasks.ingest.compaction import compact_block
+from tasks.planning.planner import planner_of
 from tasks.request import Request
+from tasks.runs.keys import plan_lease
+from tasks.runs.store import Runs
 from tests.unit.klines import body
 from workers.binance.archive import Downloaded, ListedKey, Published
 from workers.binance.archive_files import ArchiveFile
@@ -28,6 +28,7 @@ from workers.binance.listings import Listing, Listings
 from workers.binance.markets import page_count, pages
 from workers.binance.rest import ExchangeInfo
 from workers.errors import FleetError, NotPublished
+from workers.heart import Lease
 from workers.lake.coverage import Coverage, Memory
 from workers.model import Block, Interval, Kind, Market, Series, Source, Window
 from workers.settings import Settings
@@ -114,12 +115,27 @@ def zipped(file: ArchiveFile, csv: bytes) -> bytes:
     return buffer.getvalue()
 
 
-class OnePlanner(Planner):
-    """A planner that can be told to issue without leading."""
+class OnePlanner:
+    """The latest planner of a run, which can be told to do one thing alone."""
 
-    def issue(self, request: Request) -> None:
-        self._holdings = Holdings(self._tools, request)
-        self._issue(request, self._wanted(request))
+    def __init__(self, tools: Toolbox, run: str) -> None:
+        self.fence = next(_FENCES)
+        self._planner = planner_of(tools, run, Lease(plan_lease(run), self.fence, math.inf))
+
+    def lead(self, seconds: float) -> bool:
+        return self._planner is not None and self._planner.lead(seconds)
+
+    def issue(self) -> None:
+        """Issue what there is room for, without leading."""
+        assert self._planner
+        self._planner._issue(self._planner._wanted())
+
+    def send_lost_again(self) -> None:
+        assert self._planner
+        self._planner._recovery.send_lost_again()
+
+
+_FENCES = itertools.count(1)
 
 
 @dataclass
@@ -156,7 +172,7 @@ class Crew:
             ]
             self.tools.raw.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
-            if self.runs.finish(run, window, told):
+            if self.runs.finish(run, window, told).is_last:
                 self.send_compact(run, window.block)
 
     def compact_one(self) -> None:
@@ -168,23 +184,23 @@ class Crew:
         while self.fetches or self.compactions:
             self.fetch_one() if self.fetches else self.compact_one()
 
-    def send_fetch(self, run: str, windows: Iterable[Window]) -> None:
+    def send_fetch(self, run: str, windows: Iterable[Window], sent_ms: int, *, first: bool = False) -> None:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
         self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run)[0])
 
-    def send_compact(self, run: str, block: Block) -> None:
+    def send_compact(self, run: str, block: Block, sent_ms: int = 0, *, first: bool = False) -> None:
         self.compactions.append((run, block))
+
+    def send_plan(self, run: str, sent_ms: int, *, first: bool = False) -> None:
+        self.planners.append(run)
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:
         """Have the tasks send their messages here; a planner that waits lets the crew work instead."""
-        monkeypatch.setattr(tasks.plan, "send_fetch", self.send_fetch)
-        monkeypatch.setattr(tasks.plan, "send_compact", self.send_compact)
-        monkeypatch.setattr(tasks.plan, "send_plan", self.planners.append)
-        monkeypatch.setattr(tasks.compact, "send_fetch", self.send_fetch)
-        monkeypatch.setattr(tasks.fetch, "send_fetch", self.send_fetch)
-        monkeypatch.setattr(tasks.fetch, "send_compact", self.send_compact)
+        monkeypatch.setattr(messages, "send_fetch", self.send_fetch)
+        monkeypatch.setattr(messages, "send_compact", self.send_compact)
+        monkeypatch.setattr(messages, "send_plan", self.send_plan)
         return self
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.progress import Runs, State
+import tasks.runs.lost
 from tasks.request import Request
+from tasks.runs.progress import State
+from tasks.runs.store import Runs
 from tests.unit.crew import Crew, series_of
 from tests.unit.klines import frame
 from workers.model import Interval, Kind, Market, Span, utc_ms
@@ -60,6 +62,12 @@ def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
     """Have the lake hold a span that lies within one month, without candles."""
     series = series_of(symbol)
     one.tools.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
+
+
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is lost be looked for all the time, among what was sent just now too."""
+    monkeypatch.setattr(tasks.runs.lost, "LOOK_S", 0.0)
+    monkeypatch.setattr(tasks.runs.lost, "ORDER_MS", -1)
 
 
 class CrashError(Exception):

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import Reject
 from redis import Redis
 
-import tasks.compact
-from tasks.compact import FETCHED_AGAIN, HAND_BACKS, _load, compact_block, final
-from tasks.progress import COMPACTING, FETCHING
+from tasks.ingest.compaction import FETCHED_AGAIN, HAND_BACKS, compact_block
+from tasks.ingest.raw_rows import final, load
 from tasks.request import Request
+from tasks.runs.progress import Phase
+from tasks.runs.store import Runs
 from tests.unit.crew import Crew, crew
 from tests.unit.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
 from workers.errors import BadAnswer, StoreFault, Unproved
+from workers.heart import LEASES
 from workers.lake import keys
 from workers.lake.files import open_files
 from workers.lake.parquet import decode
@@ -25,14 +26,21 @@ from workers.model import Block, Interval, Kind, Market, Series, Span, Window, u
 
 KEY = keys.partition(MINUTES, "2024-01")
 MONTH = JANUARY.span
+#: What a run calls all of January.
+WHOLE = f"um BTCUSDT 1m {MONTH}"
 
 
 @pytest.fixture
 def run(one: Crew) -> str:
     """A run whose January is ready to be compacted."""
-    run = one.begin(Request(MINUTES.market, MINUTES.kind, MINUTES.interval, ("BTCUSDT",), MONTH.start_ms, MONTH.end_ms))
-    one.runs.claim(run, JANUARY)
-    one.runs.open(run, JANUARY, [])
+    return ready(one, JANUARY)
+
+
+def ready(one: Crew, block: Block) -> str:
+    series, span = block.series, block.span
+    run = one.begin(Request(series.market, series.kind, series.interval, ("BTCUSDT",), span.start_ms, span.end_ms))
+    assert one.runs.claim(run, block)
+    assert one.runs.open(run, block, [])
     return run
 
 
@@ -47,6 +55,14 @@ def entry(span: Span) -> RawEntry:
 def lake(one: Crew, key: str = KEY) -> list[int]:
     got = one.tools.files.read(key)
     return times_of(decode(got)) if got else []
+
+
+def phases(one: Crew, run: str) -> dict[Block, Phase]:
+    return {block: told.phase for block, told in one.runs.blocks(run).items()}
+
+
+def pending(one: Crew, run: str) -> list[Window]:
+    return list(one.runs.under_way(run).windows)
 
 
 def failed(one: Crew, run: str) -> dict[str, str]:
@@ -115,7 +131,7 @@ def test_kept_raw_objects_stay_after_their_rows_are_proved(
 ) -> None:
     keeper = crew(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
     kept = store(keeper, minutes(0, 500))
-    compact_block(keeper.tools, "run", JANUARY)
+    compact_block(keeper.tools, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
     assert keeper.tools.raw.entries(JANUARY) == [kept]
 
@@ -141,7 +157,7 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))
     times = range(span.start_ms, span.end_ms, step_ms)
     yearly.tools.raw.store(year, span, [body(times, step_ms)])
-    compact_block(yearly.tools, "run", year)
+    compact_block(yearly.tools, ready(yearly, year), year)
     listed = yearly.tools.files.list("lake")
     assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
     assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
@@ -162,8 +178,8 @@ def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: C
     damage(one, store(one, minutes(500, 1000)))
     compact_block(one.tools, run, JANUARY)
     assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
-    assert one.runs.blocks(run) == {JANUARY: FETCHING}
-    assert one.runs.pending(JANUARY) == [Window(JANUARY, minutes(500, 1000))]
+    assert phases(one, run) == {JANUARY: Phase.FETCHING}
+    assert pending(one, run) == [Window(JANUARY, minutes(500, 1000))]
     assert [entry.span for entry in one.tools.raw.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
@@ -228,7 +244,7 @@ STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
     "before the first publish": lambda one: (one.tools.files, "publish", 1),
     "before raw objects go": lambda one: (one.tools.raw, "drop", 1),
     "while raw objects go": lambda one: (one.tools.files, "_remove", 2),
-    "before it is told": lambda one: (tasks.compact.Runs, "close", 1),
+    "before it is told": lambda one: (Runs, "close", 1),
 }
 
 
@@ -243,7 +259,7 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
         killed_at(patched, target, name, call=call)
         with pytest.raises(KilledError):
             compact_block(one.tools, run, JANUARY)
-    assert one.runs.blocks(run) == {JANUARY: COMPACTING}
+    assert phases(one, run) == {JANUARY: Phase.COMPACTING}
     compact_block(one.tools, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
@@ -255,7 +271,7 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
 ) -> None:
     damage(one, store(one, minutes(0, 500)))
     with monkeypatch.context() as patched:
-        killed_at(patched, tasks.compact.Runs, "reopen")
+        killed_at(patched, Runs, "reopen")
         with pytest.raises(KilledError):
             compact_block(one.tools, run, JANUARY)
     compact_block(one.tools, run, JANUARY)
@@ -274,7 +290,7 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
     monkeypatch.setattr(one.tools.partitions, "merge", unproved)
     compact_block(one.tools, run, JANUARY)
     assert one.tools.raw.entries(JANUARY) == [kept]
-    assert failed(one, run) == {str(JANUARY): "Unproved: not read back as written"}
+    assert failed(one, run) == {WHOLE: "Unproved: not read back as written"}
     assert one.runs.blocks(run) == {}
 
 
@@ -288,12 +304,11 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
 
     monkeypatch.setattr(one.tools.partitions, "merge", fails)
     for _ in range(HAND_BACKS - 1):
-        with pytest.raises(Reject) as back:
+        with pytest.raises(StoreFault):
             compact_block(one.tools, run, JANUARY)
-        assert back.value.requeue
-        assert one.runs.blocks(run) == {JANUARY: COMPACTING}
+        assert phases(one, run) == {JANUARY: Phase.COMPACTING}
     compact_block(one.tools, run, JANUARY)
-    assert failed(one, run) == {str(JANUARY): "StoreFault: the store is down"}
+    assert failed(one, run) == {WHOLE: "StoreFault: the store is down"}
     assert one.tools.raw.entries(JANUARY) == [kept]
 
 
@@ -302,21 +317,23 @@ def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -
     one.tools.files.put(KEY, b"PAR1 this is no Parquet file PAR1")
     compact_block(one.tools, run, JANUARY)
     assert one.runs.blocks(run) == {}
-    assert list(failed(one, run)) == [str(JANUARY)]
+    assert list(failed(one, run)) == [WHOLE]
     assert len(one.tools.raw.entries(JANUARY)) == 1
 
 
 def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
     one.tools.raw.drop([first])
-    loaded = _load(one.tools, [first, second])
+    loaded = load(one.tools, [first, second])
     frames, damaged = loaded.frames, loaded.damaged
     assert [e for e, _ in frames] == [second]
     assert damaged == []
 
 
-def test_two_compactions_at_once_lose_nothing(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second one runs through between the first one's reading and its publishing."""
+def test_two_compactions_at_once_lose_nothing(
+    one: Crew, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one runs through between the first one's reading and its publishing: the first stood still so long."""
     for start in (0, 500):
         store(one, minutes(start, start + 500))
     real, inside = one.tools.partitions.merge, [False]
@@ -325,6 +342,7 @@ def test_two_compactions_at_once_lose_nothing(one: Crew, run: str, monkeypatch: 
         if not inside[0]:
             inside[0] = True
             store(one, minutes(1000, 1500))
+            redis.delete(LEASES)
             compact_block(one.tools, run, JANUARY)
         return real(*args)
 

@@ -84,7 +84,7 @@ def test_an_estimate_makes_the_calls_that_are_then_made(few: Crew, monkeypatch: 
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
     few.tools.partitions.merge(series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))])
     told = estimate(few.tools, request(span=span))
-    few.planner(few.begin(request(span=span))).issue(request(span=span))
+    few.planner(few.begin(request(span=span))).issue()
     assert len(few.issued) == told.counts["windows"]
     opened = [w.block.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued]
     assert sum(opened) == told.counts["klines"] == len(opens(span)) - 6 * 1440

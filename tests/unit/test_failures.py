@@ -8,14 +8,16 @@ import pytest
 from redis import Redis
 
 from tasks.failures import NEXT_DOWNLOAD, Failure, failures_of, noted_by_runs
-from tasks.progress import Runs, State
 from tasks.request import Request
+from tasks.runs.progress import State
+from tasks.runs.records import Level, Record, to_csv
+from tasks.runs.store import Runs
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.lake import keys
 from workers.lake.files import Files, open_files
 from workers.lake.holes import Hole, Reason
 from workers.lake.raw import RawEntry
-from workers.model import DAY_MS, Block, Interval, Kind, Market, Series, Source, Span, Window, of_iso, utc_ms
+from workers.model import DAY_MS, Block, Interval, Kind, Series, Source, Span, Window, of_iso, utc_ms
 from workers.sources import NO_FILE
 
 NOW_MS = utc_ms(2024, 6, 14)
@@ -31,46 +33,40 @@ def files(tmp_path: Path) -> Files:
     return open_files(str(tmp_path / "store"))
 
 
-def parsed(name: str, request: Request | None = REQUEST) -> list[tuple[Series, Span]]:
-    return [(failure.series, failure.span) for failure in failures_of("run", {name: WHY}, request)]
+def failures(record: Record, request: Request | None = REQUEST) -> list[tuple[Series, Span]]:
+    return [(failure.series, failure.span) for failure in failures_of("run", [record], request)]
 
 
-@pytest.mark.parametrize("source", list(Source))
-@pytest.mark.parametrize(
-    "series",
-    [
-        MINUTES,
-        Series(Market.COIN_M, Kind.MARK, Interval.MO1, "BTCUSD_PERP"),
-        Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "币安人生USDT"),
-    ],
-)
-def test_every_name_of_a_failure_says_which_time_of_which_series(series: Series, source: Source) -> None:
-    block, span = series.block(utc_ms(2024)), Span(utc_ms(2024, 1, 2) + 7, utc_ms(2024, 1, 3) + 60_000)
-    assert parsed(str(Window(block, span, source))) == [(series, span)]
-    assert parsed(str(block)) == [(series, block.span)]
-    assert parsed(f"{block} {span}") == [(series, span)]
+def of_january(text: str = WHY) -> Record:
+    return Record.of_block(Level.FAILED, JANUARY, text)
+
+
+def test_a_failure_says_which_time_of_which_series() -> None:
+    window = Window(JANUARY, minutes(1, 7), Source.DAILY)
+    assert failures(Record.of_window(Level.FAILED, window, WHY)) == [(MINUTES, minutes(1, 7))]
+    assert failures(of_january()) == [(MINUTES, JANUARY.span)]
 
 
 def test_a_symbol_or_a_run_that_failed_as_a_whole_lacks_all_that_was_asked_for() -> None:
-    assert parsed(f"{MINUTES.market} {ETHER.symbol}") == [(ETHER, REQUEST.span)]
-    assert parsed("plan") == [(MINUTES, REQUEST.span), (ETHER, REQUEST.span)]
-    assert parsed("plan", None) == []
+    assert failures(Record(Level.FAILED, WHY, ETHER)) == [(ETHER, REQUEST.span)]
+    whole = Record(Level.FAILED, WHY, source="plan")
+    assert failures(whole) == [(MINUTES, REQUEST.span), (ETHER, REQUEST.span)]
+    assert failures(whole, None) == []
 
 
-@pytest.mark.parametrize("name", ["", "what", "a/b/c", "um BTC", "um BTCUSDT 1m 2024..", "um/klines/1m/BTCUSDT/soon"])
-def test_names_that_say_nothing_are_left_out(name: str) -> None:
-    assert parsed(name) == []
+@pytest.mark.parametrize("level", [Level.REPORT, Level.NOTE])
+def test_what_is_no_failure_is_left_out(level: Level) -> None:
+    assert failures(Record.of_block(level, JANUARY, WHY)) == []
 
 
 def noted(redis: Redis | None, files: Files, series: Series = MINUTES, *raw: RawEntry) -> list[Hole]:
     return noted_by_runs(Runs(redis) if redis else None, files).of(series, raw, now_ms=NOW_MS)
 
 
-def ended(redis: Redis, failed: dict[str, str]) -> str:
+def ended(redis: Redis, *failed: Record) -> str:
     runs = Runs(redis)
     run = runs.create(REQUEST)
-    for name, reason in failed.items():
-        runs.fail(run, name, reason)
+    runs.record(run, *failed)
     runs.end(run, State.INCOMPLETE)
     return run
 
@@ -78,19 +74,19 @@ def ended(redis: Redis, failed: dict[str, str]) -> str:
 def test_what_failed_is_tried_again_by_the_next_download_as_nobody_retries_by_the_clock(
     redis: Redis, files: Files
 ) -> None:
-    run = ended(redis, {str(JANUARY): WHY})
+    run = ended(redis, of_january())
     assert noted(redis, files) == [Hole(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)]
     assert noted(redis, files, ETHER) == []
 
 
 def test_what_failed_and_another_run_wants_is_being_tried_again(redis: Redis, files: Files) -> None:
-    failed = ended(redis, {str(JANUARY): WHY})
+    failed = ended(redis, of_january())
     runs = Runs(redis)
     active = runs.create(REQUEST)
     first, *_ = noted(redis, files)
     assert first == Hole(JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is at it")
     # That run is past January itself, and has the block no longer under way.
-    runs.move_cursor(active, 0, JANUARY.span.end_ms, 0)
+    runs.advance(active, 0, JANUARY.span.end_ms, 0)
     first, second = noted(redis, files)
     assert first.again == NEXT_DOWNLOAD
     february_on = Span(JANUARY.span.end_ms, REQUEST.end_ms)
@@ -101,7 +97,7 @@ def test_what_failed_and_another_run_wants_is_being_tried_again(redis: Redis, fi
 def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: Files) -> None:
     runs = Runs(redis)
     run = runs.create(REQUEST)
-    runs.fail(run, str(JANUARY), WHY)
+    runs.record(run, of_january())
     first, *_ = noted(redis, files)
     assert first == Hole(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
 
@@ -109,16 +105,18 @@ def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: Files) 
 def test_blocks_under_way_are_being_fetched_behind_the_cursor_too(redis: Redis, files: Files) -> None:
     runs = Runs(redis)
     run = runs.create(REQUEST)
-    runs.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
-    runs.move_cursor(run, 2, 0, 0)
+    assert runs.claim(run, JANUARY)
+    assert runs.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
+    runs.advance(run, 2, 0, 0)
     assert noted(redis, files) == [Hole(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is at it")]
 
 
 def test_a_file_that_may_still_be_published_has_not_failed(redis: Redis, files: Files) -> None:
     """Forty-five days after a month nobody waits for its file any more."""
     april, may = (MINUTES.block(utc_ms(2024, month)) for month in (4, 5))
-    asked = {f"{block} {block.span}": NO_FILE for block in (april, may)}
-    run = ended(redis, {**asked, str(Window(JANUARY, minutes(0, 9), Source.DAILY)): "NotPublished: no such file"})
+    asked = [Record.of_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
+    window = Window(JANUARY, minutes(0, 9), Source.DAILY)
+    run = ended(redis, *asked, Record.of_window(Level.FAILED, window, "NotPublished: no such file"))
     reasons = {hole.span: hole.reason for hole in noted(redis, files)}
     assert reasons == {
         april.span: Reason.NOT_PUBLISHED,
@@ -131,20 +129,20 @@ def test_a_file_that_may_still_be_published_has_not_failed(redis: Redis, files: 
 
 
 def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_first(files: Files) -> None:
+    late = Record(Level.REPORT, "late; REST instead", MINUTES, source="some/file")
     for n, why in ((1, "older"), (2, "newer")):
-        rows = f'what,told\nsome file,"late; REST instead"\n{JANUARY},FAILED {why}\n"broken\n'
-        files.put(keys.report(f"18d{n}-a", "report.csv"), rows.encode())
-        files.put(keys.report(f"18d{n}-a", "disputed.csv"), b"what,told\nx,FAILED y\n")
+        body = to_csv([late, of_january(why)], REQUEST.to_json()) + b'"broken\n'
+        files.put(keys.report(f"18d{n}-a", "report.csv"), body)
+        files.put(keys.report(f"18d{n}-a", "disputed.csv"), body)
     assert [hole.told for hole in noted(None, files)] == ["run 18d2-a: newer", "run 18d1-a: older"]
 
 
 def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_whole(files: Files) -> None:
-    whole = f"{MINUTES.market} {MINUTES.symbol}"
-    files.put(keys.report("1-a", "report.csv"), f"what,told\n{whole},FAILED {WHY}\n".encode())
-    assert noted(None, files) == []
-    quoted = REQUEST.to_json().replace('"', '""')
-    files.put(keys.report("1-b", "report.csv"), f'what,told\n{whole},FAILED {WHY}\nrequest,"{quoted}"\n'.encode())
+    body = to_csv([Record(Level.FAILED, WHY, MINUTES)], REQUEST.to_json())
+    files.put(keys.report("1-a", "report.csv"), body)
     assert [hole.span for hole in noted(None, files)] == [REQUEST.span]
+    files.put(keys.report("1-a", "report.csv"), body.replace(b"start_ms", b"began_ms"))
+    assert noted(None, files) == []
 
 
 def test_what_was_fetched_and_not_compacted_is_told(files: Files) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from tasks import fetcher
 from tasks.fetcher import FleetFetcher, requests_of
-from tasks.progress import Progress, Runs, State
+from tasks.runs.progress import Progress, State
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Runs
 from tests.unit.crew import Crew, series_of
 from tests.unit.planning import BEGAN, MONTHS, Maker
 from workers.errors import Failed, RequestError, UnknownSymbol
@@ -47,7 +49,7 @@ def end_with(monkeypatch: pytest.MonkeyPatch, one: Crew, state: State, failed: d
     def follow(tools: Any, run: str, tend: Any) -> Progress:
         tend()
         for name, reason in (failed or {}).items():
-            one.runs.fail(run, name, reason)
+            one.runs.record(run, Record(Level.FAILED, reason, source=name))
         one.runs.end(run, state)
         progress = one.runs.progress(run)
         assert progress

@@ -10,8 +10,9 @@ from redis import Redis
 
 from tasks.exposition import registry_of
 from tasks.fleet_metrics import FleetCollector
-from tasks.progress import Runs
 from tasks.request import Request
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Again, Runs
 from tests.processes import await_young_minute
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.heart import WORKERS, now_ms
@@ -106,7 +107,7 @@ def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_th
 def test_what_runs_have_under_way_is_told_until_they_end(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, windows(3))
     put_under_way(runs, run, FEBRUARY, [])
-    runs.finish(run, windows(3)[0], {"windows_failed": 1}, reason="Refused: no")
+    runs.finish(run, windows(3)[0], {"windows_failed": 1}, records=[Record(Level.FAILED, "Refused: no", MINUTES)])
     assert told(redis, "klines_runs_active") == 1
     assert told(redis, "klines_windows_in_flight") == 2
     assert told(redis, "klines_failures") == 1
@@ -124,16 +125,18 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     monkeypatch.setattr("tasks.fleet_metrics.now_ms", lambda redis: now_ms(redis) + 300_000)
     assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert told(redis, "klines_oldest_compaction_seconds") is None
-    assert runs.finish(run, windows(1)[0], {"windows_done": 1})
+    assert runs.finish(run, windows(1)[0], {"windows_done": 1}).is_last
     assert told(redis, "klines_oldest_window_seconds") is None
     assert told(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
-    runs.close(run, JANUARY, {})
+    assert runs.compacting(run, JANUARY, 1)
+    assert runs.close(run, JANUARY, 1, {})
     assert told(redis, "klines_oldest_compaction_seconds") is None
 
 
 def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, [])
-    runs.reopen(run, JANUARY, windows(1))
+    assert runs.compacting(run, JANUARY, 1)
+    runs.reopen(run, JANUARY, 1, [Again(windows(1)[0], "again", 9)])
     assert told(redis, "klines_oldest_compaction_seconds") is None
     assert told(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 

@@ -9,7 +9,9 @@ import pytest
 from redis import ConnectionError, Redis
 
 from workers import heart
-from workers.heart import HOLDS_MS, LEASES, WORKERS, Heart, leased, living, now_ms
+from workers.chores import do_chores
+from workers.errors import LeaseLost
+from workers.heart import FENCE, HOLDS_MS, LEASES, WORKERS, Heart, Lease, leased, living, now_ms
 
 NAME = "fetch|um/klines/1m/BTCUSDT/2024-01|0"
 
@@ -23,7 +25,8 @@ def let_pass(redis: Redis, ms: int) -> None:
 
 def test_a_lease_is_one_processes_alone_while_it_lives(redis: Redis) -> None:
     with Heart(redis).lease(NAME) as mine, Heart(redis).lease(NAME) as others:
-        assert (mine, others) == (True, False)
+        assert mine
+        assert others is None
         assert leased(redis, [NAME]) == [True]
 
 
@@ -50,7 +53,8 @@ def test_a_lease_is_released_when_the_work_is_done_or_fails(redis: Redis) -> Non
 
 def test_names_are_leased_apart(redis: Redis) -> None:
     with Heart(redis).lease("a") as a, Heart(redis).lease("b") as b:
-        assert (a, b) == (True, True)
+        assert a
+        assert b
         assert leased(redis, ["b", "c", "a"]) == [True, False, True]
     assert leased(redis, []) == []
 
@@ -99,7 +103,7 @@ def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
 
     def ask(one: Heart) -> None:
         with one.lease(NAME) as mine:
-            got.append(mine)
+            got.append(mine is not None)
             done.wait(60)
 
     threads = [threading.Thread(target=ask, args=[one]) for one in hearts]
@@ -143,29 +147,80 @@ def test_the_widths_of_a_pool_are_those_of_its_living_processes(redis: Redis, mo
     assert Heart(redis).widths("spot") == (0, 0)
 
 
-def test_a_chore_that_fails_does_not_stop_the_heart(redis: Redis) -> None:
-    class Once(threading.Event):
-        """Lets the loop go round three times, in no time."""
+class Thrice(threading.Event):
+    """Lets a loop go round three times, in no time."""
 
-        rounds = 0
+    rounds = 0
 
-        def wait(self, timeout: float | None = None) -> bool:
-            self.rounds += 1
-            if self.rounds == 3:
-                self.set()
-            return self.is_set()
+    def wait(self, timeout: float | None = None) -> bool:
+        self.rounds += 1
+        if self.rounds == 3:
+            self.set()
+        return self.is_set()
 
-    def chore() -> None:
-        done.append(1)
+
+def test_a_chore_that_fails_stops_neither_the_others_nor_the_next_round() -> None:
+    done: list[str] = []
+
+    def fails() -> None:
+        done.append("fails")
         raise ValueError("a chore went wrong")
 
-    done: list[int] = []
+    do_chores([fails, lambda: done.append("other")], Thrice())
+    assert done == ["fails", "other"] * 3
+
+
+def test_a_beat_that_fails_does_not_stop_the_heart(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[int] = []
+
+    def fails() -> None:
+        beats.append(1)
+        raise ConnectionError("gone")
+
     mine = Heart(redis, serves="plan")
-    mine._stopped = Once()
-    mine._chores = [chore]
+    mine._stopped = Thrice()
+    monkeypatch.setattr(mine, "_beat", fails)
     mine._run()
-    assert len(done) == 3
-    assert living(redis) == ["plan"]
+    assert len(beats) == 3
+
+
+def test_a_lease_is_lost_by_the_clock_of_the_process_that_stood_still() -> None:
+    """It must not write before the heart has noticed: there may be a successor already."""
+    now_s = 0.0
+    lease = Lease("plan|x", 1, 8.0, clock=lambda: now_s)
+    now_s = 7.9
+    lease.check()
+    now_s = 8.0
+    assert lease.is_lost
+    with pytest.raises(LeaseLost, match=r"plan\|x"):
+        lease.check()
+
+
+def test_a_beat_keeps_a_lease_and_tells_when_it_is_anothers(redis: Redis) -> None:
+    mine = Heart(redis)
+    with mine.lease(NAME) as lease:
+        assert lease
+        lease.kept_until(0)
+        mine._beat()
+        assert not lease.is_lost
+        redis.delete(LEASES)
+        with Heart(redis).lease(NAME):
+            mine._beat()
+            assert lease.is_lost
+
+
+def test_later_leases_have_greater_fencing_numbers_even_where_the_clock_goes_back(redis: Redis) -> None:
+    numbers = []
+    for name in ("a", "b", "a"):
+        with Heart(redis).lease(name) as lease:
+            assert lease
+            numbers.append(lease.fence)
+    redis.set(FENCE, numbers[-1] + 10**9)
+    with Heart(redis).lease("a") as lease:
+        assert lease
+        numbers.append(lease.fence)
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == numbers[-2] + 10**9 + 1
 
 
 def test_a_redis_that_is_gone_does_not_hide_what_the_work_ended_with(redis: Redis) -> None:

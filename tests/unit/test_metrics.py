@@ -172,7 +172,7 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     window = Window(JANUARY, JANUARY.span, Source.MONTHLY)
     one.runs.claim(run, JANUARY)
     one.runs.open(run, JANUARY, [window])
-    one.send_fetch(run, [window])
+    one.send_fetch(run, [window], 0)
     one.work()
     assert counted("klines_windows_total", queue="archive", outcome="done") == 1
     assert counted("klines_windows_total", queue="archive", outcome="failed") == 0

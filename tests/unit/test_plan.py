@@ -6,9 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-import tasks.plan
-from tasks.progress import State
+import tasks.planning.led
+import tasks.planning.planner
 from tasks.request import Request
+from tasks.runs.progress import State
+from tasks.runs.records import Level, Record
 from tests.unit.crew import Crew, series_of
 from tests.unit.klines import opens, times_of
 from tests.unit.planning import (
@@ -55,7 +57,7 @@ def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkey
 def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 12)
+    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 12)
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
@@ -70,7 +72,7 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
 
 def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
-    monkeypatch.setattr(tasks.plan, "BLOCKS_UNDER_WAY", 3)
+    monkeypatch.setattr(tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
     run, highest = one.begin(request(months=8)), [0]
 
     def work() -> None:
@@ -83,7 +85,7 @@ def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: py
 
 
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
     def work() -> None:
@@ -168,7 +170,8 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
         if not failed:
             _, window = one.fetches.pop(3)
             failed.append(window)
-            one.runs.finish(run, window, {"windows_failed": 1}, reason="ServerFault: 500")
+            failed_for = Record.of_window(Level.FAILED, window, "ServerFault: 500")
+            one.runs.finish(run, window, {"windows_failed": 1}, records=[failed_for])
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -206,7 +209,7 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(crews: Maker, m
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
     crews: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", in_flight)
+    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
     one = crews({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []
@@ -249,7 +252,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_
             goes_on = lead(one, run, monkeypatch, one.work)
         except Unreachable:
             continue
-    assert turns == tasks.plan.TRIES
+    assert turns == tasks.planning.led.TRIES
     assert state(one, run) is State.INCOMPLETE
 
 

@@ -8,9 +8,12 @@ import pytest
 from redis import Redis
 
 import tasks.plan
-from tasks.plan import Planner, wake_leaderless
-from tasks.progress import Runs, State
+import tasks.planning.planner
+from tasks.plan import wake_leaderless
+from tasks.planning.planner import Planner
 from tasks.request import Request
+from tasks.runs.progress import State
+from tasks.runs.store import Runs
 from tests.unit.crew import Crew, series_of
 from tests.unit.planning import (
     LONG_S,
@@ -18,6 +21,7 @@ from tests.unit.planning import (
     counts,
     covered,
     lead,
+    look_at_once,
     request,
     state,
     whole,
@@ -32,7 +36,7 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=2))
     planner = one.planner(first)
-    planner.issue(request(months=1))
+    planner.issue()
     january = len(one.issued)
     waits = itertools.count()
 
@@ -65,7 +69,7 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
 def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     planner = one.planner(first)
-    planner.issue(request(months=1))
+    planner.issue()
     for _ in range(4):
         one.fetch_one()
     done, sent, waits = [w.span for w in one.issued[:4]], len(one.issued), itertools.count()
@@ -87,7 +91,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
-    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
 
@@ -95,7 +99,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
         if not others:
             others.append(one.begin(second_month))
             planner = one.planner(others[0])
-            planner.issue(second_month)
+            planner.issue()
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -104,7 +108,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
 
 
 def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run = one.begin(request(months=11))
 
     def work() -> None:
@@ -156,7 +160,10 @@ def test_a_run_that_is_known_no_more_is_let_go(one: Crew) -> None:
     assert not one.planner("long-gone").lead(LONG_S)
 
 
-def test_only_a_run_that_nobody_leads_is_sent_a_planner(one: Crew, redis: Redis) -> None:
+def test_only_a_run_that_nobody_leads_is_sent_a_planner(
+    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_at_once(monkeypatch)
     led, lost = one.begin(request()), one.begin(request())
     with Heart(redis).lease(f"plan|{led}"):
         wake_leaderless(one.tools)

@@ -9,8 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import tasks.plan
-from tasks.progress import COMPACTING, FETCHING, State, fetch_lease
+import tasks.planning.planner
+import tasks.runs.lost
+from tasks import messages
+from tasks.runs.keys import fetch_lease
+from tasks.runs.progress import State
 from tests.unit.crew import Crew, crew, series_of
 from tests.unit.planning import (
     BEGAN,
@@ -20,6 +23,7 @@ from tests.unit.planning import (
     counts,
     covered,
     lead,
+    look_at_once,
     request,
     state,
     whole,
@@ -40,8 +44,8 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
     redis.flushdb()
     with pytest.MonkeyPatch.context() as monkeypatch:
         one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(monkeypatch)
-        monkeypatch.setattr(tasks.plan, "WINDOWS_IN_FLIGHT", in_flight)
-        monkeypatch.setattr(tasks.plan, "LOOK_S", LONG_S)
+        monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
+        monkeypatch.setattr(tasks.runs.lost, "LOOK_S", LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
         run, left = one.begin(asked), list(crashes)
 
@@ -81,10 +85,10 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
         raise CrashError
 
     with monkeypatch.context() as patched:
-        patched.setattr(tasks.plan, "send_fetch", dies)
+        patched.setattr(messages, "send_fetch", dies)
         with pytest.raises(CrashError):
             one.planner(run).lead(LONG_S)
-    monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request(months=1).span]
@@ -92,17 +96,17 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
 
 
 def test_a_lost_window_is_missed_twice_before_it_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner.issue(request(months=1))
+    planner.issue()
     first, *rest = one.fetches
     one.fetches = rest
     while one.fetches:
         one.fetch_one()
-    planner._mend()
+    planner.send_lost_again()
     assert one.fetches == []
-    planner._mend()
+    planner.send_lost_again()
     assert one.fetches == [first]
 
 
@@ -110,10 +114,10 @@ def test_a_lost_window_is_missed_twice_before_it_is_sent_again(one: Crew, monkey
 def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
     one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner.issue(request(months=1))
+    planner.issue()
     held = [window for _, window in one.fetches]
     one.fetches.clear()
     if why == "queued":
@@ -122,16 +126,16 @@ def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
         far_ms = int(time.time() * 1000) + 10**9
         redis.zadd(LEASES, {fetch_lease(w): far_ms for w in held})
     for _ in range(3):
-        planner._mend()
+        planner.send_lost_again()
     assert one.fetches == []
     redis.delete("rest.futures", LEASES)
     for _ in range(2):
-        planner._mend()
+        planner.send_lost_again()
     assert [window for _, window in one.fetches] == held
 
 
 def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     run, lost = one.begin(request(months=1)), []
 
     def work() -> None:
@@ -148,14 +152,14 @@ def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_block_whose_last_worker_died_before_telling_is_compacted(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.plan, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     run = one.begin(request(months=1))
     planner = one.planner(run)
-    planner.issue(request(months=1))
+    planner.issue()
     while one.fetches:
         one.fetch_one()
     one.compactions.clear()
-    planner._runs._redis.hset(f"klines:run:{run}:blocks", str(series_of().block(MONTHS[0])), f"{FETCHING}@0")
-    planner._mend()
+    assert one.compactions == []
+    for _ in range(2):
+        planner.send_lost_again()
     assert one.compactions == [(run, series_of().block(MONTHS[0]))]
-    assert one.runs.blocks(run) == {series_of().block(MONTHS[0]): COMPACTING}

@@ -5,16 +5,22 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from tasks.progress import COMPACTING, COUNTERS, FETCHING, KEEP_MS, Runs, State
 from tasks.request import Request
+from tasks.runs.keys import KEEP_MS
+from tasks.runs.progress import COUNTERS, Phase, State
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Again, Runs
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.binance.markets import Pool
+from workers.errors import LeaseLost
 from workers.model import Block, Interval, Kind, Market, Span, Window, utc_ms
 
 ON_REDIS = settings(max_examples=40, deadline=None)
@@ -48,7 +54,16 @@ def counts(runs: Runs, run: str) -> dict[str, int]:
 
 def begin(runs: Runs, run: str, several: list[Window], block: Block = JANUARY) -> None:
     assert runs.claim(run, block)
-    runs.open(run, block, several)
+    assert runs.open(run, block, several)
+
+
+def phases(runs: Runs, run: str) -> dict[Block, Phase]:
+    return {block: told.phase for block, told in runs.blocks(run).items()}
+
+
+def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str = "") -> bool:
+    records = [Record.of_block(Level.FAILED, block, why)] if why else []
+    return runs.compacting(run, block, fence) and runs.close(run, block, fence, {"rows": 100}, records=records)
 
 
 @ON_REDIS
@@ -66,11 +81,12 @@ def test_a_latch_fires_its_compaction_exactly_once_whatever_the_order_and_the_co
     for window in deliveries:
         reason = "no answer" if several.index(window) in failing else ""
         told = {"windows_failed" if reason else "windows_done": 1, "calls_done": 1, "klines": 100}
-        fired.append(runs.finish(run, window, told, reason=reason))
+        records = [Record.of_window(Level.FAILED, window, reason)] if reason else []
+        fired.append(runs.finish(run, window, told, records=records).is_last)
         assert fired[-1] == (set(several) - seen == {window})
         seen.add(window)
-        assert runs.blocks(run) == {JANUARY: COMPACTING if len(seen) == number else FETCHING}
-        assert set(runs.pending(JANUARY)) == set(several) - seen
+        assert phases(runs, run) == {JANUARY: Phase.COMPACTING if len(seen) == number else Phase.FETCHING}
+        assert runs.under_way(run).windows.keys() == set(several) - seen
     assert sum(fired) == 1
     failed = {n for n in failing if n < number}
     wanted = {"windows": number, "windows_failed": len(failed), "windows_done": number - len(failed)}
@@ -89,7 +105,7 @@ def test_threads_that_finish_at_once_fire_one_compaction(redis: Redis, runs: Run
 
     def finish(part: list[Window]) -> None:
         mine = Runs(redis)
-        fired.extend(mine.finish(run, window, {"windows_done": 1}) for window in part)
+        fired.extend(mine.finish(run, window, {"windows_done": 1}).is_last for window in part)
 
     threads = [threading.Thread(target=finish, args=[several]) for _ in range(4)]
     for thread in threads:
@@ -102,8 +118,8 @@ def test_threads_that_finish_at_once_fire_one_compaction(redis: Redis, runs: Run
 
 def test_a_block_without_windows_goes_straight_to_compaction(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    assert runs.blocks(run) == {JANUARY: COMPACTING}
-    assert runs.pending(JANUARY) == []
+    assert phases(runs, run) == {JANUARY: Phase.COMPACTING}
+    assert runs.under_way(run).windows == {}
 
 
 def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run: str) -> None:
@@ -125,7 +141,7 @@ def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(r
     runs.end(run, State.CANCELLED)
     again = runs.create(request())
     begin(runs, again, several)
-    assert not runs.finish(run, several[0], {"calls_done": 1})
+    assert not runs.finish(run, several[0], {"calls_done": 1}).is_counted
     assert runs.wants(again, several[0])
     runs.finish(again, several[0], {"windows_done": 1})
     runs.finish(again, several[1], {"windows_done": 1})
@@ -145,16 +161,17 @@ def test_a_claimed_block_defers_every_other_living_run(runs: Runs, run: str) -> 
 @pytest.mark.parametrize("how", ["compacted", "held", "ended"])
 def test_a_block_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: str) -> None:
     other = runs.create(request())
-    begin(runs, run, windows(1))
+    assert runs.claim(run, JANUARY)
     assert not runs.claim(other, JANUARY)
     if how == "compacted":
-        runs.close(run, JANUARY, {"rows": 100})
+        runs.open(run, JANUARY, [])
+        assert close(runs, run)
     elif how == "held":
         runs.release(run, JANUARY)
     else:
         runs.end(run, State.INCOMPLETE)
+    assert runs.deferred(other) == [JANUARY]
     assert runs.claim(other, JANUARY)
-    runs.settle(other, JANUARY)
     assert runs.deferred(other) == []
 
 
@@ -188,17 +205,17 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(redis: 
     begin(runs, other, windows(1, FEBRUARY), FEBRUARY)
     assert not runs.claim(run, FEBRUARY)
     runs.finish(run, windows(3)[0], {"klines": 5})
-    runs.try_again(run, "x", 3)
-    runs.fail(run, "um X", "Refused: no such symbol")
-    runs.note(run, "BTCUSDT", "traded only then")
+    assert runs.try_again(run, "x", 3)
+    refused = Record(Level.FAILED, "Refused: no such symbol", replace(MINUTES, symbol="X"))
+    runs.record(run, refused, Record(Level.NOTE, "traded only then", MINUTES))
     runs.end(run, State.INCOMPLETE)
+    say_all_there_is(runs, run)
     left = {key.decode() for key in redis.scan_iter() if run in key.decode()}
-    assert left == {f"klines:run:{run}", f"klines:run:{run}:failed", f"klines:run:{run}:notes"}
+    assert left == {f"klines:run:{run}", f"klines:run:{run}:records"}
     assert all(0 < redis.pttl(key) <= KEEP_MS for key in left)
     assert run not in redis.hgetall("klines:claims").values()
     assert redis.hgetall("klines:claims") == {str(FEBRUARY).encode(): other.encode()}
-    assert runs.pending(JANUARY) == []
-    assert len(runs.pending(FEBRUARY)) == 1
+    assert len(runs.under_way(other).windows) == 1
     assert runs.active() == [other]
     progress = runs.progress(run)
     assert progress
@@ -211,9 +228,9 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(redis: 
 
 def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    runs.close(run, JANUARY, {"rows": 44_640})
-    runs.close(run, JANUARY, {"rows": 44_640})
-    assert runs.blocks(run) == {}
+    assert runs.compacting(run, JANUARY, 1)
+    closed = [runs.close(run, JANUARY, 1, {"rows": 44_640}) for _ in range(2)]
+    assert (closed, runs.blocks(run)) == ([True, False], {})
     assert {name: counts(runs, run)[name] for name in ("blocks", "blocks_done", "rows")} == {
         "blocks": 1,
         "blocks_done": 1,
@@ -223,23 +240,24 @@ def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> Non
 
 def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(redis: Redis, runs: Runs, run: str) -> None:
     begin(runs, run, [])
+    assert runs.compacting(run, JANUARY, 1)
     redis.hset("klines:claims", str(JANUARY), "another")
-    runs.close(run, JANUARY, {"rows": 1})
+    runs.close(run, JANUARY, 1, {"rows": 1})
     assert redis.hget("klines:claims", str(JANUARY)) == b"another"
 
 
 def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    runs.close(run, JANUARY, {"rows": 0}, reason="Unproved: not what was written")
+    assert close(runs, run, why="Unproved: not what was written")
     progress = runs.progress(run)
     assert progress
-    assert progress.failed == {str(JANUARY): "Unproved: not what was written"}
+    assert progress.failed == {f"um BTCUSDT 1m {JANUARY.span}": "Unproved: not what was written"}
 
 
 def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(redis: Redis, runs: Runs, run: str) -> None:
     assert runs.compacted_ms(JANUARY) == 0
     begin(runs, run, [])
-    runs.close(run, JANUARY, {"rows": 1})
+    assert close(runs, run)
     seconds, _ = redis.time()
     assert abs(runs.compacted_ms(JANUARY) - seconds * 1000) < 5_000
     assert runs.compacted_ms(FEBRUARY) == 0
@@ -248,12 +266,158 @@ def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(redis: Re
 def test_a_damaged_window_put_back_holds_the_compaction_up_until_it_is_in(runs: Runs, run: str) -> None:
     first, second = windows(2)
     begin(runs, run, [first, second])
-    assert [runs.finish(run, w, {}) for w in (first, second)] == [False, True]
-    runs.reopen(run, JANUARY, [first])
-    assert runs.blocks(run) == {JANUARY: FETCHING}
+    assert [runs.finish(run, w, {}).is_last for w in (first, second)] == [False, True]
+    assert runs.compacting(run, JANUARY, 1)
+    _, accepted = runs.reopen(run, JANUARY, 1, [Again(first, "first", 2)])
+    assert (accepted, phases(runs, run)) == ([True], {JANUARY: Phase.FETCHING})
     assert runs.wants(run, first)
-    assert not runs.finish(run, second, {})
-    assert runs.finish(run, first, {})
+    assert not runs.finish(run, second, {}).is_counted
+    assert runs.finish(run, first, {}).is_last
+
+
+def test_a_window_is_put_back_only_so_often_and_the_block_stays_to_be_compacted(runs: Runs, run: str) -> None:
+    first, second = windows(2)
+    begin(runs, run, [first])
+    accepted = []
+    for fence in (1, 2, 3):
+        runs.finish(run, first, {})
+        assert runs.compacting(run, JANUARY, fence)
+        accepted.append(runs.reopen(run, JANUARY, fence, [Again(first, "first", 3)])[1])
+    assert accepted == [[True], [True], [False]]
+    assert phases(runs, run) == {JANUARY: Phase.COMPACTING}
+    assert runs.reopen(run, JANUARY, 3, [Again(second, "second", 2)])[1] == [True]
+
+
+def test_a_compaction_that_begins_too_early_or_twice_changes_nothing(runs: Runs, run: str) -> None:
+    """A message sent twice, of which the second comes when the block has windows to come again."""
+    begin(runs, run, windows(1))
+    assert not runs.compacting(run, JANUARY, 1)
+    assert not runs.close(run, JANUARY, 1, {})
+    runs.finish(run, windows(1)[0], {})
+    assert close(runs, run)
+    assert not runs.compacting(run, JANUARY, 2)
+
+
+def test_a_compaction_whose_lease_was_lost_closes_and_reopens_nothing_any_more(runs: Runs, run: str) -> None:
+    begin(runs, run, [])
+    assert runs.compacting(run, JANUARY, 1)
+    assert runs.compacting(run, JANUARY, 2)
+    assert not runs.close(run, JANUARY, 1, {"rows": 1})
+    with pytest.raises(LeaseLost, match="somebody else compacts it"):
+        runs.reopen(run, JANUARY, 1, [Again(windows(1)[0], "w", 9)])
+    assert not runs.compacting(run, JANUARY, 1)
+    assert runs.close(run, JANUARY, 2, {"rows": 1})
+    begin(runs, run, [])
+    assert not runs.close(run, JANUARY, 2, {"rows": 1})
+
+
+def test_of_two_planners_the_earlier_changes_nothing_any_more(runs: Runs, run: str) -> None:
+    """The first stood still for longer than its lease held; both open the same block."""
+    first, second = runs.lead(run, 1), runs.lead(run, 2)
+    assert first
+    assert second
+    assert second.claim(run, JANUARY)
+    assert second.open(run, JANUARY, windows(3))
+    late: list[Callable[[], object]] = [
+        lambda: first.claim(run, JANUARY),
+        lambda: first.open(run, JANUARY, windows(3)),
+        lambda: first.release(run, JANUARY),
+        lambda: first.advance(run, 7, 7, 7),
+        lambda: first.record(run, Record(Level.NOTE, "x", MINUTES)),
+        lambda: first.try_again(run, "x", 9),
+        lambda: first.under_way(run),
+        lambda: first.sent(run, windows(3)),
+        lambda: first.end(run, State.COMPLETE),
+        lambda: runs.lead(run, 1),
+    ]
+    for write in late:
+        with pytest.raises(LeaseLost, match="another planner leads it"):
+            write()
+    assert second.cursor(run) == (0, 0)
+    assert counts(runs, run)["windows"] == 3
+    assert runs.in_flight(run) == (3, 1)
+    assert runs.state(run) is State.RUNNING
+    assert runs.end(run, State.CANCELLED)
+
+
+def test_a_block_that_is_opened_twice_is_counted_once(runs: Runs, run: str) -> None:
+    assert runs.claim(run, JANUARY)
+    assert [bool(runs.open(run, JANUARY, windows(3))) for _ in range(2)] == [True, False]
+    assert (counts(runs, run)["windows"], counts(runs, run)["blocks"]) == (3, 1)
+    assert not runs.claim(run, JANUARY)
+
+
+def test_a_block_that_was_not_claimed_is_not_opened(runs: Runs, run: str) -> None:
+    assert not runs.open(run, JANUARY, windows(1))
+    other = runs.create(request())
+    assert runs.claim(other, JANUARY)
+    assert not runs.open(run, JANUARY, windows(1))
+    assert runs.in_flight(run) == (0, 0)
+
+
+def say_all_there_is(runs: Runs, run: str) -> None:
+    """Do all that somebody may do who has not heard yet that the run has ended."""
+    window = windows(1)[0]
+    runs.record(run, Record.of_window(Level.FAILED, window, "late"), Record(Level.REPORT, "late", source="archive"))
+    runs.try_again(run, "late", 5)
+    runs.finish(run, window, {"klines": 1}, records=[Record.of_window(Level.FAILED, window, "late")], instead=[window])
+    runs.claim(run, JANUARY)
+    runs.open(run, JANUARY, [window])
+    runs.release(run, JANUARY)
+    runs.advance(run, 1, 1, 1)
+    runs.compacting(run, JANUARY, 9)
+    runs.close(run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")])
+    runs.sent(run, [window], [JANUARY])
+    runs.planned(run)
+    runs.under_way(run)
+    runs.end(run, State.COMPLETE)
+
+
+def test_what_becomes_of_a_run_that_redis_has_lost_leaves_nothing_behind(redis: Redis, runs: Runs, run: str) -> None:
+    begin(runs, run, windows(2))
+    runs.record(run, Record(Level.NOTE, "x", MINUTES))
+    redis.delete(f"klines:run:{run}")
+    say_all_there_is(runs, run)
+    assert runs.active() == []
+    assert redis.hgetall("klines:claims") == {}
+    left = [key for key in redis.scan_iter() if run in key.decode()]
+    assert all(redis.pttl(key) > 0 for key in left)
+
+
+@pytest.mark.parametrize("lost", ["blocks", "windows"])
+def test_parts_that_were_lost_with_a_redis_are_made_to_agree(redis: Redis, runs: Runs, run: str, lost: str) -> None:
+    begin(runs, run, windows(2))
+    begin(runs, run, windows(1, FEBRUARY), FEBRUARY)
+    redis.delete(f"klines:run:{run}:{lost}")
+    under_way = runs.under_way(run)
+    assert under_way.windows == {}
+    if lost == "blocks":
+        assert under_way.blocks == {}
+    else:
+        assert {told.phase for told in under_way.blocks.values()} == {Phase.COMPACTING}
+
+
+def test_a_block_whose_claim_another_run_has_taken_waits_for_it(redis: Redis, runs: Runs, run: str) -> None:
+    begin(runs, run, windows(2))
+    begin(runs, run, windows(1, FEBRUARY), FEBRUARY)
+    redis.delete("klines:claims")
+    other = runs.create(request())
+    assert runs.claim(other, JANUARY)
+    assert runs.under_way(run).blocks.keys() == {FEBRUARY}
+    assert runs.deferred(run) == [JANUARY]
+    assert runs.under_way(run).windows.keys() == set(windows(1, FEBRUARY))
+    assert redis.hget("klines:claims", str(FEBRUARY)) == run.encode()
+
+
+def test_the_symbols_of_which_blocks_were_claimed_are_known_or_told_to_be_lost(
+    redis: Redis, runs: Runs, run: str
+) -> None:
+    assert runs.touched(run) == set()
+    assert runs.claim(run, JANUARY)
+    assert runs.claim(run, FEBRUARY)
+    assert runs.touched(run) == {"BTCUSDT"}
+    redis.delete(f"klines:run:{run}:touched")
+    assert runs.touched(run) is None
 
 
 def test_tries_are_counted_by_name_and_bounded(runs: Runs, run: str) -> None:
@@ -270,9 +434,9 @@ def test_windows_in_flight_are_those_issued_and_not_done(runs: Runs, run: str) -
 
 def test_the_cursor_is_where_it_was_left(runs: Runs, run: str) -> None:
     assert runs.cursor(run) == (0, 0)
-    runs.move_cursor(run, 3, 1_704_067_200_000, 77)
+    runs.advance(run, 3, 1_704_067_200_000, 77, held=5)
     assert runs.cursor(run) == (3, 1_704_067_200_000)
-    assert counts(runs, run)["calls_ahead"] == 77
+    assert (counts(runs, run)["calls_ahead"], counts(runs, run)["blocks_held"]) == (77, 5)
 
 
 def test_a_new_run_tells_all_that_lies_ahead(runs: Runs) -> None:
@@ -318,8 +482,8 @@ def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
 
 
 def test_a_waiting_planner_hears_of_each_window_and_block(redis: Redis, runs: Runs, run: str) -> None:
-    begin(runs, run, windows(2))
-    for happens in (lambda: runs.finish(run, windows(2)[0], {}), lambda: runs.close(run, JANUARY, {"rows": 1})):
+    begin(runs, run, windows(1))
+    for happens in (lambda: runs.finish(run, windows(1)[0], {}), lambda: close(runs, run)):
         assert redis.llen(f"klines:run:{run}:wake") == 0
         happens()
         assert redis.llen(f"klines:run:{run}:wake") == 1
@@ -334,7 +498,24 @@ def test_wakes_that_nobody_hears_do_not_pile_up(redis: Redis, runs: Runs, run: s
     assert redis.llen(f"klines:run:{run}:wake") <= 10
 
 
-def test_pending_windows_are_those_on_the_latch_oldest_first(runs: Runs, run: str) -> None:
+def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(runs: Runs, run: str) -> None:
     several = [Window(JANUARY, Span(900, 1000)), Window(JANUARY, Span(1000, 1100)), Window(JANUARY, Span(99, 900))]
-    begin(runs, run, several)
-    assert runs.pending(JANUARY) == sorted(several)
+    assert runs.claim(run, JANUARY)
+    sent_ms = runs.open(run, JANUARY, several)
+    assert list(runs.under_way(run).windows.items()) == [(window, sent_ms) for window in sorted(several)]
+    again_ms = runs.sent(run, [several[0]], [JANUARY])
+    told = runs.under_way(run)
+    assert told.windows[several[0]] == told.blocks[JANUARY].sent_ms == again_ms
+    assert told.windows[several[1]] == sent_ms
+    runs.finish(run, several[0], {})
+    runs.sent(run, several[:1])
+    assert several[0] not in runs.under_way(run).windows
+
+
+def test_what_the_version_before_left_of_a_run_does_not_stop_this_one(redis: Redis, runs: Runs, run: str) -> None:
+    """A rolling upgrade under way: its blocks are told in words, its windows by block, its claims as now."""
+    redis.hset(f"klines:run:{run}:failed", "um BTCUSDT", "x")
+    redis.sadd(f"klines:latch:{JANUARY}", "0-1-rest")
+    redis.hset("klines:claims", str(JANUARY), run)
+    assert runs.claim(run, JANUARY)
+    assert runs.open(run, JANUARY, windows(1))

@@ -25,6 +25,7 @@ from tasks.survey import (
 from tasks.verify import Found, Piece, verify_piece
 from tests.unit.crew import crew
 from tests.unit.klines import MINUTES, minutes, opens
+from tests.unit.planning import look_at_once
 from tests.unit.sound import partition, rows_at
 from workers.lake import keys
 from workers.lake.check import Fault, What
@@ -71,15 +72,19 @@ def pieces(count: int) -> list[Piece]:
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
     checks = Checks(redis)
     one, other = checks.begin(), checks.begin()
-    checks.issue(one, ["a", "b"])
+    sent_ms = checks.issue(one, ["a", "b"])
     assert checks.wants(one, "a")
     assert not checks.wants(other, "a")
     assert checks.done(one, "a", "first")
     assert not checks.done(one, "a", "second")
     assert not checks.done(other, "a", "elsewhere")
-    assert checks.look(one) == ({"b"}, ["first"])
-    assert checks.look(one) == ({"b"}, [])
+    assert checks.look(one) == ({"b": sent_ms}, ["first"])
+    assert checks.look(one) == ({"b": sent_ms}, [])
+    redis.hset(f"klines:check:{one}:open", "b", 1)
+    checks.sent(one, "b")
+    assert checks.look(one)[0]["b"] >= sent_ms
     checks.end(one)
+    checks.sent(one, "b")
     assert not checks.done(one, "b", "too late")
     assert list(redis.scan_iter("klines:check:*")) == []
 
@@ -144,7 +149,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     """The first message of every third piece goes nowhere, every second is delivered twice."""
     sent, most, checks = list[str](), 0, Checks(tools.redis)
 
-    def send(check: str, batch: list[Piece]) -> None:
+    def send(check: str, batch: list[Piece], sent_ms: int, *, first: bool) -> None:
         nonlocal most
         for piece in batch:
             name, number = str(piece), int(piece.series.symbol[1:])
@@ -157,7 +162,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
         most = max(most, len(batch))
 
     monkeypatch.setattr(tasks.survey, "send_pieces", send)
-    monkeypatch.setattr(tasks.survey, "LOOK_S", 0.0)
+    look_at_once(monkeypatch)
     wanted = PIECES_IN_FLIGHT + 50
     found = check_by_fleet(tools, pieces(wanted), Silent())
     assert (found.partitions, found.rows) == (wanted, sum(range(wanted)))
@@ -168,7 +173,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
 def test_a_redis_that_forgot_everything_is_told_again(tools: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
     checks, times = Checks(tools.redis), 0
 
-    def send(check: str, batch: list[Piece]) -> None:
+    def send(check: str, batch: list[Piece], sent_ms: int, *, first: bool) -> None:
         nonlocal times
         times += 1
         if times == 1:
@@ -185,8 +190,8 @@ def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
     tools: Toolbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = list[str]()
-    monkeypatch.setattr(tasks.survey, "send_pieces", lambda _, batch: sent.extend(map(str, batch)))
-    monkeypatch.setattr(tasks.survey, "LOOK_S", 0.0)
+    monkeypatch.setattr(tasks.survey, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch)))
+    look_at_once(monkeypatch)
     found = check_by_fleet(tools, pieces(1), Silent())
     assert found.failed.keys() == set(sent)
     assert len(sent) == TRIES

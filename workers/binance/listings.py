@@ -1,4 +1,8 @@
-"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for every worker."""
+"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for every worker.
+
+What was told last stands until something newer is in, however old it is: a symbol that is not listed and a listing
+that nobody has loaded are two answers.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from typing import TYPE_CHECKING, cast
 from redis import Redis
 
 from workers.binance.markets import FUNDING_CALLS_A_MINUTE, RULES, Pool
+from workers.errors import ListingLost
+from workers.heart import now_ms
 from workers.limits import RedisBudget
 from workers.model import NEVER_MS, Kind, Market, Series, Span
 
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 #: The status of what trades, whether or not it is halted for the moment.
 ALIVE = ("TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", "")
 
-#: How long an exchangeInfo is believed, seconds.
+#: How long an exchangeInfo is fresh, seconds.
 FRESH_S = 3600
 
 
@@ -49,22 +55,40 @@ class Listings:
         self._budget = budget
 
     def refresh(self, market: Market) -> None:
-        """Make sure that the market's symbols and weight limit are known and not older than an hour."""
-        if not self._redis.exists(_key(market)):
-            info = self._client(market).exchange_info()
-            told = {listing.symbol: _packed(listing) for listing in info.listings}
-            pairs = _pairs(info.listings)
-            with self._redis.pipeline() as pipe:
-                pipe.delete(_key(market), _pairs_key(market))
-                if pairs:
-                    pipe.hset(_pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
-                    pipe.expire(_pairs_key(market), FRESH_S)
-                pipe.hset(_key(market), mapping=told or {"": "[]"})  # type: ignore[arg-type]
-                pipe.expire(_key(market), FRESH_S)
-                pipe.hset(_LIMITS, str(market), info.limit)
-                pipe.execute()
+        """Make sure that the market's symbols and weight limit are known and not older than an hour.
+
+        FleetError where the exchange does not tell them; what it told before stays.
+        """
+        age_ms = self.age_ms(market)
+        if age_ms is None or age_ms >= FRESH_S * 1000:
+            self._load(market)
         for pool in (RULES[market].pool, Pool.FUNDING):
             self.note_limit(pool)
+
+    def age_ms(self, market: Market) -> int | None:
+        """Return how long ago the exchange told the market's symbols; None where they are not loaded."""
+        with self._redis.pipeline() as pipe:
+            pipe.hget(_key(market), _TOLD_MS)
+            pipe.time()
+            told_ms, (seconds, micros) = pipe.execute()
+        return None if told_ms is None else max(0, seconds * 1000 + micros // 1000 - int(told_ms))
+
+    def are_loaded(self, market: Market) -> bool:
+        """Return whether the market's symbols are known, of whatever age."""
+        return self.age_ms(market) is not None
+
+    def _load(self, market: Market) -> None:
+        asked_ms = now_ms(self._redis)
+        info = self._client(market).exchange_info()
+        told = {listing.symbol: _packed(listing) for listing in info.listings}
+        pairs = _pairs(info.listings)
+        with self._redis.pipeline() as pipe:
+            pipe.delete(_key(market), _pairs_key(market))
+            pipe.hset(_key(market), mapping={_TOLD_MS: str(asked_ms), **told})  # type: ignore[dict-item]
+            if pairs:
+                pipe.hset(_pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
+            pipe.hset(_LIMITS, str(market), info.limit)
+            pipe.execute()
 
     def note_limit(self, pool: Pool) -> None:
         """Note in the budget of this process's address what any address may spend, as far as the exchange has told."""
@@ -80,23 +104,44 @@ class Listings:
         return min((int(limit) for limit in self._redis.hmget(_LIMITS, sharing) if limit), default=None)
 
     def get(self, market: Market, symbol: str) -> Listing | None:
-        """Return one symbol, None where the market has no such one."""
-        packed = cast("bytes | None", self._redis.hget(_key(market), symbol))
-        return _unpacked(symbol, packed) if packed else None
+        """Return one symbol, None where the market has no such one.
+
+        Where the market's symbols are not loaded they are asked for: FleetError where the exchange does not tell them.
+        """
+        return self._listed(market, _key(market), symbol)
 
     def of(self, series: Series) -> Listing | None:
-        """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such."""
-        if series.kind is not Kind.INDEX:
-            return self.get(series.market, series.symbol)
-        packed = cast("bytes | None", self._redis.hget(_pairs_key(series.market), series.symbol))
-        return _unpacked(series.symbol, packed) if packed else None
+        """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such.
+
+        As `get`.
+        """
+        key = _pairs_key if series.kind is Kind.INDEX else _key
+        return self._listed(series.market, key(series.market), series.symbol)
+
+    def _listed(self, market: Market, key: str, symbol: str) -> Listing | None:
+        is_loaded, packed = self._look(market, key, symbol)
+        if not is_loaded:
+            self._load(market)
+            is_loaded, packed = self._look(market, key, symbol)
+        if not is_loaded:
+            raise ListingLost(f"the symbols of {market} were lost from Redis as they were loaded")
+        return _unpacked(symbol, packed) if packed else None
+
+    def _look(self, market: Market, key: str, symbol: str) -> tuple[bool, bytes | None]:
+        """Return whether the market's symbols are loaded, and what is told of one, of the same moment."""
+        with self._redis.pipeline() as pipe:
+            pipe.hexists(_key(market), _TOLD_MS)
+            pipe.hget(key, symbol)
+            is_loaded, packed = pipe.execute()
+        return bool(is_loaded), packed
 
     def symbols(self, market: Market) -> list[str]:
-        """Return the names of all symbols, sorted."""
-        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_key(market))) if name)
+        """Return the names of all symbols that are loaded, sorted."""
+        names = cast("list[bytes]", self._redis.hkeys(_key(market)))
+        return sorted(name.decode() for name in names if name != _TOLD_MS.encode())
 
     def pairs(self, market: Market) -> list[str]:
-        """Return the names of all pairs, sorted."""
+        """Return the names of all pairs that are loaded, sorted."""
         return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_pairs_key(market))))
 
     def knows_life(self, series: Series) -> bool:
@@ -128,14 +173,17 @@ class Listings:
 
 
 _LIMITS = "klines:limits"
+#: Among a market's symbols, Redis ms when they were asked for; no symbol is spelled so.
+_TOLD_MS = "told@ms"
 
 
 def _key(market: Market) -> str:
-    return f"klines:listings:{market}"
+    # Not the key of earlier versions, whose entries lapse.
+    return f"klines:listed:{market}"
 
 
 def _pairs_key(market: Market) -> str:
-    return f"klines:pairs:{market}"
+    return f"klines:listed:{market}:pairs"
 
 
 def _pairs(listings: Iterable[Listing]) -> dict[str, str]:

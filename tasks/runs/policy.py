@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.progress import Runs
 from tasks.request import Request
+from tasks.runs.store import Runs
 from workers.binance.markets import page_count, pool_of
 from workers.errors import FleetError
 from workers.model import Series, Span
@@ -40,7 +40,6 @@ def policy_of(tools: Toolbox, run: str, series: Series) -> Policy:
 def _is_listed(tools: Toolbox, series: Series) -> bool:
     """Whether REST knows the symbol; where the exchange does not say, it is asked as if it did."""
     try:
-        tools.listings.refresh(series.market)
+        return tools.listings.of(series) is not None
     except FleetError:
         return True
-    return tools.listings.of(series) is not None

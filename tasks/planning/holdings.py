@@ -79,6 +79,11 @@ class Held:
         ]
 
     @property
+    def lake(self) -> list[Span]:
+        """The time that the lake holds, what only waits in the raw zone left out."""
+        return self._lake
+
+    @property
     def held_from_to(self) -> Span:
         """The time from the first to the last that the lake holds."""
         return Span(self._lake[0].start_ms, self._lake[-1].end_ms) if self._lake else Span(0, 0)

@@ -1,0 +1,208 @@
+"""One compaction: decode → doubts → settle → merge → publish → delete raw.
+
+Nothing of a block is merged while there is somebody to ask about it: a damaged raw object is fetched again, an archive
+file that cannot be used is answered for by another source, its gaps are asked of REST, and so are rows that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+import polars as pl
+
+from tasks import messages
+from tasks.ingest.raw_rows import Loaded, file_of, load, origins
+from tasks.runs.keys import compact_lease
+from tasks.runs.policy import policy_of
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Again, Runs
+from workers import metrics, spans
+from workers.errors import FleetError, LeaseLost, StoreFault
+from workers.heart import Lease
+from workers.lake import keys
+from workers.lake.raw import RawEntry
+from workers.model import Block, Span, Window, months_of
+from workers.schema import SCHEMAS, time_column
+from workers.sources import Policy, fallback
+from workers.toolbox import Toolbox
+from workers.verdict import believed, doubts, missing_in, settle
+
+logger = logging.getLogger(__name__)
+
+#: Times a block may be handed back because the store failed, and a window fetched again because its raw object was bad.
+HAND_BACKS, FETCHED_AGAIN = 5, 3
+
+
+def compact_block(tools: Toolbox, run: str, block: Block) -> str:
+    """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet.
+
+    Returns why it failed for good, which is noted, or ''. Does nothing where another is at it, or the block is not to
+    be compacted any more. StoreFault where the store may answer at a later try.
+    """
+    runs = Runs(tools.redis)
+    with tools.heart.lease(compact_lease(block)) as lease:
+        if lease is None or not runs.compacting(run, block, lease.fence):
+            return ""
+        try:
+            return _Compaction(tools, runs, run, block, lease).work()
+        except LeaseLost as error:
+            logger.warning("compact %s: %s", block, error)
+            return ""
+
+
+class _Compaction:
+    """One compaction of one block, by one lease."""
+
+    def __init__(self, tools: Toolbox, runs: Runs, run: str, block: Block, lease: Lease) -> None:
+        self._tools, self._runs, self._run, self._block, self._lease = tools, runs, run, block, lease
+        self._records: list[Record] = []
+
+    def work(self) -> str:
+        """Compact the block or have asked again what is not sure; returns why it failed for good, or ''."""
+        tools, runs, run, block = self._tools, self._runs, self._run, self._block
+        counts, reason = Counter[str](), ""
+        try:
+            policy = policy_of(tools, run, block.series)
+            loaded = load(tools, tools.raw.entries(block))
+            held = _held_against(tools, runs, run, loaded)
+            unfit = [*loaded.damaged, *(entry for entry, _ in loaded.unfit)]
+            sent_ms, first = self._reopen(loaded, held, policy)
+            if first:
+                runs.record(run, *self._records)
+                # Only once they are waited for, since a compaction killed in between must not hide them, and before
+                # they are sent for: what is fetched again may have the same name.
+                self._drop(unfit)
+                messages.send_fetch(run, first, sent_ms)
+                return ""
+            counts = self._publish(loaded, held, policy)
+            if not tools.settings.keep_raw:
+                self._drop(entry for entry, _ in loaded.frames)
+            self._drop(unfit)
+            logger.debug("compacted %s: %s", block, dict(counts))
+        except LeaseLost:
+            raise
+        except FleetError as error:
+            if isinstance(error, StoreFault) and runs.try_again(run, str(block), HAND_BACKS):
+                raise
+            logger.error("compact %s failed: %s", block, error.reason)
+            reason = error.reason
+            self._records.append(Record.of_block(Level.FAILED, block, reason))
+        if runs.close(run, block, self._lease.fence, counts, records=self._records):
+            metrics.BLOCKS.add(outcome="failed" if reason else "done")
+            metrics.ROWS_COMPACTED.add(counts["rows"], market=block.series.market)
+        return reason
+
+    def _reopen(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> tuple[int, list[Window]]:
+        """Have the block wait for what must be fetched first, in place of what is damaged, unfit or doubted.
+
+        Returns the Redis ms at which it counts as sent, and the windows. What was asked for too often is told as
+        failed; what is doubted is asked once.
+        """
+        block = self._block
+        damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
+        unusable = [Again(window, str(window), FETCHED_AGAIN) for window in (Window(block, s, of) for of, s in damaged)]
+        for window in self._instead_of_unfit(loaded, policy):
+            unusable.append(Again(window, f"instead {window}", FETCHED_AGAIN))
+        asked = list(unusable)
+        asked += [Again(window, f"doubt {window}", 2) for window in doubts(block, loaded.versions, held, policy)]
+        if not asked:
+            return 0, []
+        self._lease.check()
+        sent_ms, accepted = self._runs.reopen(self._run, block, self._lease.fence, asked)
+        for one, is_accepted in zip(unusable, accepted, strict=False):
+            if not is_accepted:
+                told = f"RawDamaged: what came of it could not be used {FETCHED_AGAIN} times"
+                self._records.append(Record.of_window(Level.FAILED, one.window, told))
+        return sent_ms, [one.window for one, is_accepted in zip(asked, accepted, strict=True) if is_accepted]
+
+    def _instead_of_unfit(self, loaded: Loaded, policy: Policy) -> list[Window]:
+        """Return what answers for archive files that cannot be used, and note them."""
+        instead = []
+        for entry, error in loaded.unfit:
+            window = Window(entry.block, entry.span, entry.source)
+            others = fallback(window, policy)
+            by = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
+            self._report(f"{error.reason}; {by} instead", entry.span, file_of(entry).key)
+            if not others:
+                self._records.append(Record.of_window(Level.FAILED, window, error.reason))
+            instead += others
+        return instead
+
+    def _publish(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> Counter[str]:
+        """Settle what the sources say and publish it month by month; returns what is to be counted."""
+        if not loaded.frames:
+            return Counter()
+        series, versions = self._block.series, loaded.versions
+        verdict, known = settle(series.kind, versions, held), believed(series, versions, policy)
+        self._report_disputes(verdict.disputed)
+        self._report_gaps(loaded, known, policy)
+        from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
+        counts = Counter(klines=from_files, file_klines=from_files)
+        opened = verdict.rows[time_column(series.kind)].dt.timestamp("ms")
+        for month, bounds in months_of(self._block.span):
+            if covered := spans.clip(known, bounds):
+                of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
+                self._lease.check()
+                merged = self._tools.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
+                counts += Counter(rows=merged.gained, changed=merged.changed)
+                if merged.changed:
+                    self._report(f"{merged.changed:,} rows that were held have other values now", bounds, "lake")
+        return counts
+
+    def _report_disputes(self, disputed: pl.DataFrame) -> None:
+        """Keep every version of the rows on which sources differ, and say how many there are and who was believed."""
+        if not disputed.height:
+            return
+        body, block, series = disputed.write_csv().encode(), self._block, self._block.series
+        name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{block.period}"
+        key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
+        self._tools.files.put(key, body)
+        by = " and ".join(sorted(set(disputed.filter("stands")["source"])))
+        rows = disputed[time_column(series.kind)].n_unique()
+        sources = ", ".join(sorted(set(disputed["source"])))
+        told = f"{rows:,} rows differ between {sources}: {by} stand; all versions in {key}"
+        self._report(told, block.span, "sources")
+
+    def _report_gaps(self, loaded: Loaded, known: list[Span], policy: Policy) -> None:
+        """Say what the files lack that nobody else could be asked for, or that nobody else tells."""
+        block, series = self._block, self._block.series
+        opens = series.interval.opens
+        if not policy.is_listed:
+            gaps = {gap for version in loaded.versions for gap in missing_in(series, version)}
+            if rows := sum(opens(gap.start_ms, gap.end_ms) for gap in gaps):
+                told = f"{rows:,} rows are not in the archive's files, and REST has forgotten the symbol"
+                self._report(f"{told}: believed as it is", block.span, "archive")
+        asked = spans.union(entry.span for entry, _ in loaded.frames)
+        for span in (gap for whole in asked for gap in spans.gaps(known, whole)):
+            lacks = f"{opens(span.start_ms, span.end_ms):,} rows are not in the archive's files"
+            if policy.may_rest:
+                self._report(f"{lacks}, and REST failed: they stay missing", span, "archive")
+            else:
+                told = f"{lacks}; REST was not to be asked, so they stay missing"
+                self._records.append(Record(Level.FAILED, told, series, span))
+
+    def _report(self, text: str, span: Span, source: str = "") -> None:
+        self._records.append(Record(Level.REPORT, text, self._block.series, span, source))
+
+    def _drop(self, entries: Iterable[RawEntry]) -> None:
+        """Delete raw objects, where they are still ours to delete."""
+        self._lease.check()
+        self._tools.raw.drop(entries)
+
+
+def _held_against(tools: Toolbox, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
+    """Return the held rows that archive files speak of again, where a run revises them; none otherwise."""
+    request = runs.request(run)
+    if not loaded.frames or request is None or not request.revise:
+        series = loaded.frames[0][0].block.series if loaded.frames else None
+        return SCHEMAS[series.kind].to_frame() if series else pl.DataFrame()
+    block = loaded.frames[0][0].block
+    months = {month for entry, _ in loaded.frames for month, _ in months_of(entry.span)}
+    held = pl.concat(tools.partitions.rows(block.series, month) for month in sorted(months))
+    times = held[time_column(block.series.kind)].dt.timestamp("ms")
+    spoken_of = spans.union(entry.span for entry, _ in loaded.frames)
+    within = [(times >= span.start_ms) & (times < span.end_ms) for span in spoken_of]
+    return held.filter(pl.any_horizontal(within))

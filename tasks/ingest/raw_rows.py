@@ -1,0 +1,96 @@
+"""A block's raw objects as rows: those that decode, and those that do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from workers import metrics, spans
+from workers.binance.archive_files import ArchiveFile, member
+from workers.binance.decode import decode_archive, decode_pages
+from workers.errors import BadAnswer, RawDamaged, Unfit
+from workers.lake.footer import Origin
+from workers.lake.raw import RawEntry
+from workers.model import Span
+from workers.schema import time_column
+from workers.toolbox import Toolbox
+from workers.verdict import Version
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Loaded:
+    """A block's raw objects: those that decode, and those that do not."""
+
+    frames: list[tuple[RawEntry, pl.DataFrame]] = field(default_factory=list)
+    damaged: list[RawEntry] = field(default_factory=list)
+    unfit: list[tuple[RawEntry, Unfit]] = field(default_factory=list)
+
+    @property
+    def versions(self) -> list[Version]:
+        return [Version(entry.source, entry.span, rows) for entry, rows in self.frames]
+
+
+def load(tools: Toolbox, entries: Iterable[RawEntry]) -> Loaded:
+    """Return the rows of raw objects; one that another compaction took is left out."""
+    loaded = Loaded()
+    for entry in entries:
+        try:
+            bodies = tools.raw.load(entry)
+            if bodies is not None:
+                loaded.frames.append((entry, _rows(entry, bodies)))
+                _count_file(entry, loaded.frames[-1][1].height)
+        except Unfit as error:
+            logger.warning("compact %s: %s", entry.block, error.reason)
+            metrics.RETRIES.add(source="archive", reason=type(error).__name__)
+            loaded.unfit.append((entry, error))
+        except (RawDamaged, BadAnswer) as error:
+            logger.error("compact %s: %s", entry.block, error.reason)
+            metrics.RETRIES.add(source="store", reason=type(error).__name__)
+            loaded.damaged.append(entry)
+    return loaded
+
+
+def _count_file(entry: RawEntry, rows: int) -> None:
+    """Count the rows of a file; those of REST were counted when they came."""
+    if entry.source.is_archive:
+        metrics.ROWS_FETCHED.add(rows, market=entry.block.series.market, source=entry.source)
+
+
+def _rows(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
+    kind = entry.block.series.kind
+    if entry.source.is_archive:
+        rows = decode_archive(kind, member(bodies[0], file_of(entry).stem))
+    else:
+        rows = decode_pages(kind, bodies)
+    return final(rows, entry)
+
+
+def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
+    """Return the rows of the entry's span; what lies outside was not asked for, or still forming when fetched.
+
+    BadAnswer where rows of REST stand before the window or out of order.
+    """
+    kind = entry.block.series.kind
+    opened = rows[time_column(kind)].dt.timestamp("ms")
+    is_page = not entry.source.is_archive and rows.height
+    if is_page and (opened[0] < entry.span.start_ms or not opened.is_sorted() or opened.n_unique() < rows.height):
+        raise BadAnswer(f"{entry.key}: rows out of order or before {entry.span}; it will be fetched again")
+    return rows.filter((opened >= entry.span.start_ms) & (opened < entry.span.end_ms))
+
+
+def origins(loaded: Loaded, covered: list[Span]) -> Iterator[Origin]:
+    """Yield where the rows of `covered` came from; REST last, it answers for the gaps of the files."""
+    for entry, _ in sorted(loaded.frames, key=lambda frame: not frame[0].source.is_archive):
+        for span in spans.clip(covered, entry.span):
+            content = entry.content if entry.source.is_archive else ""
+            yield Origin(span, entry.source, entry.etag, content)
+
+
+def file_of(entry: RawEntry) -> ArchiveFile:
+    """Return the archive file that a raw object is."""
+    return ArchiveFile.of(entry.block.series, entry.source, entry.span.start_ms)

@@ -1,0 +1,93 @@
+"""Before a run ends, what it should hold is compared with what the lake covers, as the planner's own store has it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tasks.planning.dispatch import Dispatch
+from tasks.planning.holdings import Held, Holdings
+from tasks.planning.led import Led
+from tasks.runs.records import Level, Record, failures_by_series
+from workers import spans
+from workers.model import Block, Series, Span
+from workers.windows import missing
+
+logger = logging.getLogger(__name__)
+
+#: Times that a block is put under way once more since the lake lacks time of it that is not told as failed.
+ONCE_MORE = 1
+
+
+class Ending:
+    """Holds one run's end to the lake."""
+
+    def __init__(self, led: Led, dispatch: Dispatch) -> None:
+        self._led = led
+        self._dispatch = dispatch
+
+    def is_held(self) -> bool:
+        """Return whether the lake holds all that was wanted, or it is told as failed.
+
+        What is neither is put under way once more; what still is neither after that is told as failed. Only series of
+        which the run put something under way are looked at: of the others all was held when it looked.
+        """
+        led = self._led
+        touched = led.runs.touched(led.run)
+        symbols = [symbol for symbol in led.request.symbols if touched is None or symbol in touched]
+        holdings = Holdings(led.tools, replace(led.request, symbols=tuple(symbols))) if symbols else None
+        failed, is_held = failures_by_series(led.runs.records(led.run)), True
+        for symbol in symbols:
+            series = Series(led.request.market, led.request.kind, led.request.interval, symbol)
+            held = led.held(holdings, series) if holdings else None
+            if held is None:
+                continue
+            wanted = led.wanted(held)
+            self._take_back(held, failed.get(series, []))
+            named = [record.span or led.request.span for record in failed.get(series, [])]
+            for block, parts in self._lacking(held, wanted, named):
+                is_held = self._is_given_up(block, parts, block.span.clip(wanted), held) and is_held
+        return is_held
+
+    def _lacking(self, held: Held, wanted: Span, named: list[Span]) -> Iterator[tuple[Block, list[Span]]]:
+        """Yield each block with the wanted time that the lake lacks, and that is not told as failed."""
+        series = held.series
+        if self._led.request.revise:
+            for block in series.blocks(wanted):
+                anew = [window.span for window in held.reissued(block, block.span.clip(wanted))]
+                if left := spans.without(anew, named):
+                    yield block, left
+            return
+        lacking = [gap for gap in spans.without(missing(series, held.lake, wanted), named) if _opens(series, gap)]
+        for block in dict.fromkeys(block for gap in lacking for block in series.blocks(gap)):
+            yield block, [part for part in spans.clip(lacking, block.span) if _opens(series, part)]
+
+    def _is_given_up(self, block: Block, parts: list[Span], wanted: Span, held: Held) -> bool:
+        """Put a block under way once more; return True, with its parts told as failed, where it was before."""
+        led, name = self._led, f"once more {block}"
+        if led.runs.tries(led.run, name) >= ONCE_MORE:
+            told = (
+                f"NotHeld: fetched and compacted twice, and not in the lake at {led.tools.settings.store_url}: the "
+                "exchange's answers end before it, or a worker's KLINES_STORE_URL names another store"
+            )
+            led.runs.record(led.run, *(Record(Level.FAILED, told, block.series, part) for part in parts))
+            return True
+        logger.warning("plan %s: %s lacks %s after all: once more", led.run, block, ", ".join(map(str, parts)))
+        if led.runs.claim(led.run, block):
+            self._dispatch.put_under_way(block, wanted, held, counted_as=name)
+        return False
+
+    def _take_back(self, held: Held, failed: list[Record]) -> None:
+        """Tell failures whose time the lake holds all the same as what they are: reports."""
+        moot = [
+            record
+            for record in failed
+            if record.span and not missing(held.series, held.lake, record.span) and not self._led.request.revise
+        ]
+        told = (replace(record, level=Level.REPORT, text=f"{record.text}; it is held all the same") for record in moot)
+        self._led.runs.record(self._led.run, *told, instead_of=moot)
+
+
+def _opens(series: Series, span: Span) -> bool:
+    return series.interval.opens(span.start_ms, span.end_ms) > 0

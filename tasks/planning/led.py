@@ -1,0 +1,69 @@
+"""A run and what its planner leads it with, and which time of its series it wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.planning.holdings import Held, Holdings
+from tasks.request import Request
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Runs
+from workers.errors import FleetError, Limited, Transient
+from workers.model import Series, Span
+from workers.toolbox import Toolbox
+from workers.windows import missing
+
+#: Times that what is held of a symbol, or when it was listed, is looked up before the symbol counts as failed.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Led:
+    """A run that is led; `runs` has the planner's fencing number, so that only its latest planner changes it."""
+
+    tools: Toolbox
+    run: str
+    request: Request
+    runs: Runs
+
+    def held(self, holdings: Holdings, series: Series, *, anew: bool = False) -> Held | None:
+        """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
+        try:
+            return holdings.of(series, anew=anew)
+        except FleetError as error:
+            self._give_up(series, error)
+            return None
+
+    def wanted(self, held: Held) -> Span:
+        """Return the part of the request in which the series can have candles; all of it where all is held."""
+        request, series = self.request, held.series
+        if request.revise:
+            return request.span.clip(held.held_from_to)
+        if not missing(series, held.spans, request.span):
+            return request.span
+        try:
+            span = request.span.clip(self.tools.lives.of(series))
+        except FleetError as error:
+            self._give_up(series, error)
+            return Span(request.end_ms, request.end_ms)
+        if span != request.span:
+            told = "did not trade then" if span.is_empty else f"traded only in {span}"
+            self.runs.record(self.run, Record(Level.NOTE, told, series))
+        return span
+
+    def has_to_ask(self, held: Held) -> bool:
+        """Return whether REST has to be asked since when there are rows of a series."""
+        if self.request.revise or not missing(held.series, held.spans, self.request.span):
+            return False
+        try:
+            return not self.tools.lives.knows(held.series)
+        except FleetError:
+            # `wanted` meets the same and deals with it.
+            return False
+
+    def _give_up(self, series: Series, error: FleetError) -> None:
+        """Note a symbol as failed; raise the error again while another try, or waiting, may mend it."""
+        is_wait = isinstance(error, Limited)
+        if is_wait or (isinstance(error, Transient) and self.runs.try_again(self.run, series.symbol, TRIES)):
+            raise error
+        self.runs.record(self.run, Record(Level.FAILED, error.reason, series))

@@ -1,0 +1,53 @@
+"""Lost work of a run is sent again, before all that waits: it has waited before."""
+
+from __future__ import annotations
+
+import logging
+
+from tasks import messages
+from tasks.planning.led import Led
+from tasks.runs.keys import compact_lease, fetch_lease
+from tasks.runs.lost import LostWork, Sent
+from tasks.runs.progress import Phase
+from workers.model import Block, Window
+from workers.queues import COMPACT, queue_of
+
+logger = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Looks now and then for what killed workers and lost messages have left of a run's work."""
+
+    def __init__(self, led: Led) -> None:
+        self._led = led
+        self._lost = LostWork(led.tools.redis)
+
+    def send_lost_again(self) -> None:
+        """Send again what no message and no living worker holds; does nothing where the last look was just now."""
+        if not self._lost.is_due:
+            return
+        led = self._led
+        under_way = led.runs.under_way(led.run)
+        sent: dict[Sent, Window | Block] = {
+            Sent(fetch_lease(window), queue_of(window), sent_ms): window
+            for window, sent_ms in under_way.windows.items()
+        }
+        for block, told in under_way.blocks.items():
+            if told.phase is Phase.COMPACTING:
+                sent[Sent(compact_lease(block), COMPACT, told.sent_ms)] = block
+        if lost := self._lost.among(sent):
+            self._send({sent[one]: one.sent_ms for one in lost})
+
+    def _send(self, lost: dict[Window | Block, int]) -> None:
+        """Send again what was first sent at these Redis ms: its messages keep their place among those that wait."""
+        led, since_ms = self._led, min(lost.values())
+        windows = sorted(what for what in lost if isinstance(what, Window))
+        blocks = sorted(what for what in lost if isinstance(what, Block))
+        logger.warning(
+            "plan %s: %d windows and %d compactions were lost with their worker: sent again",
+            led.run, len(windows), len(blocks),
+        )  # fmt: skip
+        led.runs.sent(led.run, windows, blocks)
+        messages.send_fetch(led.run, windows, since_ms, first=True)
+        for block in blocks:
+            messages.send_compact(led.run, block, since_ms, first=True)

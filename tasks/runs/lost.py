@@ -1,0 +1,73 @@
+"""Lost work: sent, and held by no message that waits and by no living worker, as when a worker was killed.
+
+A queue is first in, first out. Who was sent before the message that is taken next waits no more: it was taken, and is
+leased while somebody works on it. So lost work is found in a queue that is never empty, too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+
+from workers.heart import leased, now_ms
+from workers.queues import SENT_MS
+
+#: How often lost work is looked for; what is missed twice in a row is lost.
+LOOK_S = 3.0
+#: Two that send at once may put their messages in another order than they noted: so much later at most, ms.
+ORDER_MS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Work that was sent: what whoever does it holds, where its message went, and when, Redis ms."""
+
+    lease: str
+    queue: str
+    sent_ms: int
+
+
+class LostWork:
+    """Finds lost work by looking again and again; one for each who sends."""
+
+    def __init__(self, redis: Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._missed: set[Sent] = set()
+        self._looked_s = clock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last look was long enough ago."""
+        return self._clock() - self._looked_s >= LOOK_S
+
+    def among(self, sent: Iterable[Sent]) -> set[Sent]:
+        """Return what of this was missed at the last look and is missed now."""
+        self._looked_s = self._clock()
+        missed = missing(self._redis, list(sent))
+        lost = missed & self._missed
+        self._missed = missed - lost
+        return lost
+
+
+def missing(redis: Redis, sent: list[Sent]) -> set[Sent]:
+    """Return what no waiting message and no living worker holds now."""
+    waits_since = {queue: waiting_since_ms(redis, queue) for queue in {one.queue for one in sent}}
+    taken = [one for one in sent if one.sent_ms < waits_since[one.queue] - ORDER_MS]
+    return {one for one, is_held in zip(taken, leased(redis, [one.lease for one in taken]), strict=True) if not is_held}
+
+
+def waiting_since_ms(redis: Redis, queue: str) -> int:
+    """Return when the message that is taken next was sent, Redis ms: now where none waits, 0 where it does not say."""
+    message = cast("bytes | None", redis.lindex(queue, -1))
+    if message is None:
+        return now_ms(redis)
+    try:
+        return int(json.loads(message)["headers"].get(SENT_MS) or 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0

@@ -1,0 +1,152 @@
+"""What a run has to say: one record for failures, reports and notes, and the report in the store that outlives it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from workers.model import Block, Interval, Kind, Market, Series, Span, Window, of_iso
+
+
+class Level(StrEnum):
+    """How much a record weighs."""
+
+    FAILED = "failed"
+    """Wanted and not in the lake: the run is incomplete."""
+    REPORT = "report"
+    """Something was wrong, and what was done about it; nothing is missing by it."""
+    NOTE = "note"
+    """A user should know it of a symbol."""
+
+
+#: How a record's name says where it looked.
+_OF = {
+    "monthly": " (monthly archive)",
+    "daily": " (daily archive)",
+    "archive": " in the archive",
+    "lake": " in the lake",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that a run has to say."""
+
+    level: Level
+    text: str
+    series: Series | None = None
+    """None: of the run as a whole."""
+    span: Span | None = None
+    """None: of all that was asked for."""
+    source: str = ""
+    """A file's key, a Source, or what else it is about: `plan`, `archive`, `lake`, `sources` that differ."""
+
+    @classmethod
+    def of_window(cls, level: Level, window: Window, text: str) -> Self:
+        """Return a record of a window."""
+        return cls(level, text, window.block.series, window.span, str(window.source))
+
+    @classmethod
+    def of_block(cls, level: Level, block: Block, text: str) -> Self:
+        """Return a record of all of a block."""
+        return cls(level, text, block.series, block.span)
+
+    @property
+    def name(self) -> str:
+        """What it speaks of, for people."""
+        if "/" in self.source or self.series is None:
+            return self.source
+        series = self.series
+        if self.level is Level.NOTE:
+            return series.symbol
+        if self.span is None:
+            return f"{series.market} {series.symbol}"
+        kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
+        return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{_OF.get(self.source, '')}"
+
+    @property
+    def identity(self) -> str:
+        """What a later record of the same thing shares with it."""
+        span = [self.span.start_ms, self.span.end_ms] if self.span else None
+        return json.dumps([self.level, str(self.series) if self.series else None, span, self.source])
+
+    @classmethod
+    def of(cls, identity: str, text: str) -> Self:
+        """Return the record that has this identity; ValueError where there is none."""
+        level, series, span, source, *_ = json.loads(identity)
+        return cls(Level(level), text, Series.parse(series) if series else None, Span(*span) if span else None, source)
+
+
+def named(records: Iterable[Record], level: Level) -> dict[str, str]:
+    """Return what the records of a level say by what they speak of, sorted."""
+    return {record.name: record.text for record in sorted(_of_level(records, level), key=lambda record: record.name)}
+
+
+def failures_by_series(records: Iterable[Record]) -> dict[Series, list[Record]]:
+    """Return the failures of each series."""
+    found: dict[Series, list[Record]] = {}
+    for record in _of_level(records, Level.FAILED):
+        if record.series:
+            found.setdefault(record.series, []).append(record)
+    return found
+
+
+def _of_level(records: Iterable[Record], level: Level) -> Iterator[Record]:
+    return (record for record in records if record.level is level)
+
+
+#: A run's report in the store, and its columns; times UTC, ends exclusive. A row of the level `request` tells in `text`
+#: what was asked for, as JSON.
+REPORT, REQUEST = "report.csv", "request"
+_COLUMNS = ("level", "market", "kind", "interval", "symbol", "start", "end", "source", "text")
+
+
+def to_csv(records: Iterable[Record], request: str) -> bytes:
+    """Return the records as a report; what was asked for stands there too."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(_row(record))
+    writer.writerow({"level": REQUEST, "text": request})
+    return text.getvalue().encode()
+
+
+def of_csv(body: bytes) -> tuple[list[Record], str | None]:
+    """Return the records of a report and what was asked for; rows that say nothing are left out: people may edit it."""
+    records, request = list[Record](), None
+    for row in csv.DictReader(io.StringIO(body.decode(errors="replace"))):
+        if row.get("level") == REQUEST:
+            request = row["text"]
+            continue
+        try:
+            records.append(_of_row(row))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return records, request
+
+
+def _row(record: Record) -> dict[str, str]:
+    row = {"level": str(record.level), "source": record.source, "text": record.text}
+    if series := record.series:
+        row |= {"market": series.market, "kind": series.kind, "interval": series.interval, "symbol": series.symbol}
+    if span := record.span:
+        start, _, end = str(span).partition("..")
+        row |= {"start": start, "end": end}
+    return row
+
+
+def _of_row(row: dict[str, str]) -> Record:
+    if None in row.values():
+        raise ValueError("a row with too few columns")
+    series, span = None, None
+    if row["symbol"]:
+        series = Series(Market(row["market"]), Kind(row["kind"]), Interval(row["interval"]), row["symbol"])
+    if row["start"]:
+        span = Span(of_iso(row["start"]), of_iso(row["end"]))
+    return Record(Level(row["level"]), row["text"], series, span, row["source"])
