@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tasks.request import SETTLE_MS, Request
+from tasks.request import Request, closed_ms
 from tasks.symbols import Wish, choose_symbols
 from workers import words
 from workers.binance.markets import pool_of
@@ -67,8 +67,8 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
         raise RequestError(f"start {start} lies in the future (it is {iso(now_ms)} UTC); nothing was queued")
     if start_ms >= end_ms:
         raise RequestError(f"start {start} is not before end {end}; nothing was queued")
-    closed_ms = interval.floor(now_ms - SETTLE_MS)
-    first_ms, last_ms = interval.ceil(max(start_ms, FIRST_MS)), min(interval.ceil(min(end_ms, now_ms)), closed_ms)
+    first_ms = interval.ceil(max(start_ms, FIRST_MS))
+    last_ms = min(interval.ceil(min(end_ms, now_ms)), closed_ms(interval, now_ms))
     if first_ms >= last_ms:
         until = "now" if end is None else end
         raise RequestError(f"no {interval} candle opens and closes between {start} and {until}; nothing was queued")

@@ -11,7 +11,7 @@ from redis import RedisError
 
 from tasks.choose import FIRST_MS
 from tasks.failures import Noted, noted_by_runs
-from tasks.request import SETTLE_MS
+from tasks.request import closed_ms
 from tasks.runs.store import Runs
 from workers import spans
 from workers.errors import RequestError, UnknownSymbol
@@ -245,11 +245,11 @@ def _asked(group: Group, found: dict[Series, Surveyed], wish: Wish, noted: Noted
     # How much of its month a damaged partition held is not known: as much as the others, or all of it.
     damaged = (month_span(month) for of in found.values() for month in of.damaged)
     known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
-    closed_ms = group.interval.floor(now_ms - SETTLE_MS)
-    first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, closed_ms)
+    ends_ms = closed_ms(group.interval, now_ms)
+    first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, ends_ms)
     start_ms = first_ms if wish.start_ms is None else wish.start_ms
     end_ms = last_ms if wish.end_ms is None else wish.end_ms
-    asked = Span(group.interval.ceil(max(start_ms, FIRST_MS)), min(group.interval.ceil(end_ms), closed_ms))
+    asked = Span(group.interval.ceil(max(start_ms, FIRST_MS)), min(group.interval.ceil(end_ms), ends_ms))
     if asked.is_empty:
         raise RequestError(f"{group}: no time between {iso(start_ms)} and {iso(end_ms)} in which candles are closed")
     return asked

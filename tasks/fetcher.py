@@ -8,7 +8,7 @@ from itertools import chain
 
 from tasks import choose
 from tasks.crew import Crew
-from tasks.request import SETTLE_MS, Request
+from tasks.request import Request, closed_ms
 from tasks.runs.progress import Progress, State
 from tasks.runs.store import Runs
 from tasks.session import exchange_ms
@@ -46,8 +46,7 @@ class FleetFetcher:
         wish = Wish((series.symbol,))
         choose_symbols(self._tools, market, series.kind, series.interval, wish, Mode.AUTO, _say)
         life = self._tools.lives.of(series)
-        closed_ms = series.interval.floor(exchange_ms(self._tools, market) - SETTLE_MS)
-        return Span(life.start_ms, min(life.end_ms, closed_ms))
+        return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._tools, market))))
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
         """Return when the lake holds all of it; Failed names the windows that failed. Ctrl-C cancels the runs."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tasks import choose
-from tasks.request import SETTLE_MS, Request
+from tasks.request import Request, closed_ms
 from tasks.runs.progress import Progress, State
 from tasks.runs.store import Runs
 from tasks.session import exchange_ms
@@ -69,11 +69,12 @@ def repair(tools: Toolbox, faults: Iterable[Fault], tend: Callable[[], None]) ->
 
 def requests_of(tools: Toolbox, taken: dict[Series, list[Span]]) -> Iterator[Request]:
     """Yield what fetches the time that was taken out: one request for all symbols that lack the same."""
-    closed_ms: dict[Market, int] = {}
+    now_ms: dict[Market, int] = {}
     alike: dict[tuple[Series, Span], list[str]] = {}
     for series, parts in taken.items():
-        now_ms = closed_ms.setdefault(series.market, exchange_ms(tools, series.market) - SETTLE_MS)
-        possible = Span(choose.FIRST_MS, series.interval.floor(now_ms))
+        if series.market not in now_ms:
+            now_ms[series.market] = exchange_ms(tools, series.market)
+        possible = Span(choose.FIRST_MS, closed_ms(series.interval, now_ms[series.market]))
         for span in _joined(tools, series, spans.clip(parts, possible)):
             if series.interval.opens(span.start_ms, span.end_ms):
                 any_series = Series(series.market, series.kind, series.interval, "")

@@ -12,6 +12,13 @@ from workers.sources import SMALL_CALLS, Mode
 
 #: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
 SETTLE_MS = 10_000
+#: The same of events: an answer is believed up to a minute before the exchange's clock, which is known to some seconds.
+EVENT_SETTLE_MS = 75_000
+
+
+def closed_ms(interval: Interval, now_ms: int) -> int:
+    """Return the end of what may be asked for at `now_ms` by the exchange's clock, ms UTC, on an open time."""
+    return interval.floor(now_ms - (SETTLE_MS if interval.is_grid else EVENT_SETTLE_MS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,15 +235,6 @@ class Window:
         of = f" ({self.source} archive)" if self.source.is_archive else ""
         return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
 
-    @classmethod
-    def parse(cls, text: str) -> Window:
-        """Return the window that `str` spelled as `text`; ValueError where it is none."""
-        words, _, of = text.partition(" (")
-        market, *kind, symbol, interval, span = words.split(" ")
-        series = Series(Market(market), Kind(*kind or ["klines"]), Interval(interval), symbol)
-        source = Source(of.removesuffix(" archive)")) if of else Source.REST
-        return cls(series.block(Span.parse(span).start_ms), Span.parse(span), source)
-
 
 @dataclass(frozen=True, slots=True)
 class Candle:
