@@ -8,11 +8,12 @@
 if halted() or not is_mine(ARGV[3]) or redis.call('HDEL', WINDOWS, ARGV[4]) == 0 then return {0, now, 0} end
 local block = block_of(ARGV[3])
 if not block then return {0, now, 0} end
-local instead = tonumber(ARGV[5])
-for i = 6, 5 + instead do redis.call('HSET', WINDOWS, ARGV[i], now) end
+local instead, added = tonumber(ARGV[5]), 0
+for i = 6, 5 + instead do added = added + redis.call('HSET', WINDOWS, ARGV[i], now) end
+redis.call('HINCRBY', RUN, 'windows', added)
 count(record(6 + instead))
 wake()
-block.left = block.left - 1 + instead
+block.left = block.left - 1 + added
 local is_last = block.left == 0
 if is_last then block.phase, block.since_ms, block.sent_ms = 'compacting', now, now end
 keep(ARGV[3], block)

@@ -246,7 +246,7 @@ class Runs:
         instead: Sequence[Window] = (),
     ) -> Finished:
         """Count a window as in, or as failed for good, as `records` say; `instead` takes its place."""
-        counters = Counter(counts) + Counter(windows=len(instead), calls_issued=_calls(instead))
+        counters = Counter(counts) + Counter(calls_issued=_calls(instead))
         fields = list(map(window_field, instead))
         parts = (str(window.block), window_field(window), len(fields), *fields, *_told(records), *_flat(counters))
         answer = self._ask("finish", run, *parts)
