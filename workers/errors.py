@@ -176,7 +176,7 @@ class RangeNotHeld(Terminal):
 
 
 class SettingsError(Terminal):
-    """A setting is out of its range; nothing was started."""
+    """A setting is out of its range; nothing was started, or the call that it forbids was not sent."""
 
 
 class RequestError(Terminal):

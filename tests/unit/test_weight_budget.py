@@ -9,7 +9,8 @@ import pytest
 from redis import Redis
 
 from workers.clock import HandClock
-from workers.limits import Budget, Grant, MemoryBudget, RedisBudget, Wait
+from workers.errors import SettingsError
+from workers.limits import Budget, Grant, MemoryBudget, Patience, RedisBudget, Wait
 from workers.model import MINUTE_MS
 
 LIMIT = 2400
@@ -261,3 +262,38 @@ def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: H
     budget.learn(granted(budget.take(2)), used=None, date_ms=None, served=False)
     granted(budget.take(2))
     assert isinstance(budget.take(2), Wait)
+
+
+def shared(maker: Maker, clock: HandClock, share: float, *, limit: int = LIMIT) -> Budget:
+    """A budget that was told its limit first, as where another worker has asked for it."""
+    budget = maker(clock, share=share)
+    budget.set_limit(limit)
+    answer_one(budget, clock)
+    clock.advance(MINUTE_MS + 2_000)
+    return budget
+
+
+@pytest.mark.parametrize(("share", "ours"), [(0.0009, 2), (0.0005, 1), (0.0125, 30), (0.57, 1368)])
+def test_a_small_share_is_neither_cut_to_nothing_nor_by_a_weight(
+    maker: Maker, clock: HandClock, share: float, ours: int
+) -> None:
+    assert spend_all(shared(maker, clock, share), weight=1) == ours
+
+
+def test_a_call_that_no_minute_has_room_for_is_told_instead_of_waiting_for_ever(maker: Maker, clock: HandClock) -> None:
+    budget = shared(maker, clock, 0.0005)
+    with pytest.raises(SettingsError, match=r"KLINES_WEIGHT_SHARE .* 1 of the exchange's 2,400 .* weight 2"):
+        budget.take(2)
+    granted(budget.take(1))
+
+
+def test_a_share_below_one_weight_is_told_also_by_who_waits(maker: Maker, clock: HandClock) -> None:
+    budget = maker(clock, share=1e-9)
+    budget.set_limit(LIMIT)
+    with pytest.raises(SettingsError, match="KLINES_WEIGHT_SHARE"):
+        Patience().acquire(budget, 1)
+
+
+def test_a_call_that_the_exchange_never_has_room_for_is_told_too(maker: Maker, clock: HandClock) -> None:
+    with pytest.raises(SettingsError, match=r"9 of the exchange's 10 .* weight 10"):
+        shared(maker, clock, 1.0, limit=10).take(10)

@@ -9,12 +9,18 @@ from typing import Any, Protocol, cast
 
 from redis import Redis
 
+from workers.errors import SettingsError
 from workers.model import MINUTE_MS
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
     verb: (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text() for verb in ("take", "learn", "close")
 }
+
+#: Shares are counted in millionths: below one, no limit that an exchange could have leaves room for any call.
+MILLION = 1_000_000
+#: What take.lua returns first where the call fits in no minute.
+_NEVER = -1
 
 #: A probe whose answer never comes is given up after this long; longer than any request's timeout.
 PROBE_MS = 60_000
@@ -58,6 +64,14 @@ class PoolState:
     """Exchange clock minus Redis clock."""
 
 
+def never_fits(weight: int, share: float, most: int, limit: int) -> SettingsError:
+    """Return the error of a call that costs more than the `most` we may ever spend of the limit in a minute."""
+    return SettingsError(
+        f"KLINES_WEIGHT_SHARE was {share}, which leaves {most:,} of the exchange's {limit:,} weight a minute; "
+        f"a call of weight {weight} never fits and was not sent"
+    )
+
+
 def together(states: Collection[PoolState]) -> PoolState:
     """Return what several addresses have in all: it is closed while all of them are."""
     trips = [state.rtt_ms for state in states if state.rtt_ms is not None]
@@ -92,7 +106,8 @@ class Budget(Protocol):
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
         """Return at once: leave to send a call of this weight, or how long to wait before asking again.
 
-        A place that is shown in its minute, or to a pool that the exchange has closed, is given back.
+        A place that is shown in its minute, or to a pool that the exchange has closed, is given back. SettingsError
+        where the call costs more than our share of the exchange's limit: no minute will ever have room for it.
         """
         ...
 
@@ -119,13 +134,17 @@ class RedisBudget:
         self.pool, self.egress = pool, egress
         self._redis = redis
         self._keys = [f"{name}:pool", *(f"{name}:minute:{slot}" for slot in range(3))]
-        self._share = int(share * 1000)
+        self._share = share
         self._scripts = {verb: redis.register_script(script) for verb, script in _SCRIPTS.items()}
         self.now_ms = now_ms
         """Redis time as tests set it; None for the server's own."""
 
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        first, *rest = self._run("take", weight, self._share, -1 if place is None else place, PROBE_MS)
+        millionths = round(self._share * MILLION)
+        first, *rest = self._run("take", weight, millionths, -1 if place is None else place, PROBE_MS)
+        if first == _NEVER:
+            most, limit = rest
+            raise never_fits(weight, self._share, most, limit)
         if not first:
             ms, kept, closed = rest
             return Wait(ms, None if kept < 0 else kept, bool(closed))

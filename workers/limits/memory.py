@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from workers.clock import Clock
-from workers.limits.bucket import PROBE_MS, Grant, Wait
+from workers.limits.bucket import MILLION, PROBE_MS, Grant, Wait, never_fits
 from workers.model import MINUTE_MS
 
 BOOTSTRAP_LIMIT = 60
@@ -65,7 +65,7 @@ class MemoryBudget:
 
     def __init__(self, clock: Clock, *, share: float = 1.0) -> None:
         self._clock = clock
-        self._share = int(share * 1000)
+        self._share = share
         self._pool = _Pool()
         self._lock = threading.Lock()
 
@@ -95,6 +95,10 @@ class MemoryBudget:
     def _take(self, now: int, weight: int, place: int | None) -> Grant | Wait:
         pool, minute = self._pool, self._earliest(now) // MINUTE_MS
         limit, knows_clock = pool.limit or BOOTSTRAP_LIMIT, pool.bounds.seen is not None
+        ours = self._ours(limit)
+        most = math.floor(min(ours, limit * (1 - RESERVE)))
+        if pool.limit and weight > most:
+            raise never_fits(weight, self._share, most, limit)
         certain = minute == self._latest(now) // MINUTE_MS
         begins_in = math.ceil(((minute + 1) * MINUTE_MS - self._earliest(now)) * (1 + DRIFT))
         count = self._open(minute)
@@ -111,14 +115,14 @@ class MemoryBudget:
             return Wait(max(1, math.ceil(min(pool.rtt or 300, pool.probe - now))), None)
 
         places = 0 if place == minute or MINUTE_MS - begins_in > LATE_MS else count.reserved
-        full = math.floor(min(limit * (1 - RESERVE) - self._used(count), limit * self._share / 1000 - count.spent))
+        full = math.floor(min(limit * (1 - RESERVE) - self._used(count), ours - count.spent))
         seen, paced = _others_in(count)
         is_doubtful = paced > pool.foreign * DOUBTFUL + limit * FOREIGN_MARGIN
         looks_ahead = begins_in // LOOK_AGAIN_MS if is_doubtful else 0
         left = math.floor(full - self._others(seen, paced, limit) - weight * looks_ahead - places)
         spare = limit * EDGE_SPARE + weight
         following = self._count(minute + 1)
-        unspent = limit * self._share / 1000 - following.spent - following.reserved - count.flying
+        unspent = ours - following.spent - following.reserved - count.flying
         unseen = paced * (self._latest(now) - minute * MINUTE_MS - count.at) / MINUTE_MS + limit * FOREIGN_MARGIN
         is_kept = left < weight <= full - places - unseen and begins_in > LOOK_AGAIN_MS
         looks = is_kept and is_doubtful and now - pool.looked >= LOOK_AGAIN_MS
@@ -133,9 +137,12 @@ class MemoryBudget:
                 return Wait(LOOK_AGAIN_MS, None)
         return self._place(weight, limit, minute, begins_in)
 
+    def _ours(self, limit: int) -> float:
+        return limit * round(self._share * MILLION) / MILLION
+
     def _place(self, weight: int, limit: int, minute: int, begins_in: int) -> Wait:
         following = self._count(minute + 1)
-        room = min(limit * self._share / 1000, limit * (1 - RESERVE) - self._pool.foreign)
+        room = min(self._ours(limit), limit * (1 - RESERVE) - self._pool.foreign)
         if weight > room - following.spent - following.reserved:
             return Wait(begins_in, None)
         following.reserved += weight

@@ -1,12 +1,14 @@
 -- take.lua    may a call of this weight be sent now?
 -- KEYS        as in books.lua
--- ARGV[2] weight   ARGV[3] our share of the limit, in thousandths   ARGV[4] minute we hold a place in, or -1
+-- ARGV[2] weight   ARGV[3] our share of the limit, in millionths   ARGV[4] minute we hold a place in, or -1
 -- ARGV[5] how long a probe may be out, ms
 -- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}   granted, charged to that minute
 --             {0, ms to wait, minute in which a place is kept or -1, 1 closed} ask again then
+--             {-1, weight that fits in a minute, limit}                    the limit is known, and the call never fits
 -- Cost: O(1).
 
 local weight, share, place, probe_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local ours = limit * share / 1000000
 local rtt = pool.rtt or 300
 local DOUBTFUL = 1.25        -- a pace of others so many times the last minute's is doubted
 local LOOK_AGAIN_MS = 3000   -- how often one call looks whether others use the weight that is kept for them
@@ -15,6 +17,10 @@ local function wait_for(ms, kept, closed)
   save()
   return {0, math.max(1, math.ceil(ms)), kept or -1, closed or 0}
 end
+
+-- Whoever waited for room would wait for ever.
+local most = math.floor(math.min(ours, limit * (1 - RESERVE)))
+if pool.limit and weight > most then return {-1, most, limit} end
 
 -- The exchange's minute, certain while both ends of our uncertainty agree on it.
 local minute = math.floor(earliest() / 60000)
@@ -45,13 +51,13 @@ if is_doubtful then others = others + weight * math.floor(begins_in / LOOK_AGAIN
 local places = count.reserved
 if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
 local used = math.max(count.spent + count.others, count.header + count.flying + (before and before.flying or 0))
-local full = math.floor(math.min(limit * (1 - RESERVE) - used, limit * share / 1000 - count.spent))
+local full = math.floor(math.min(limit * (1 - RESERVE) - used, ours - count.spent))
 local left = math.floor(full - others - places)
 
 -- At a minute's uncertain edge a call is sent only where both minutes have room to spare; it is charged to both.
 local following = count_of(minute + 1)
 local spare = limit * EDGE_SPARE + weight
-local edge = left >= spare and limit * share / 1000 - following.spent - following.reserved - count.flying >= spare
+local edge = left >= spare and ours - following.spent - following.reserved - count.flying >= spare
 
 -- Where that keeps us from asking, nobody would ever know whether they use it: one call now and then finds out.
 local unseen = paced * (latest() - minute * 60000 - count.at) / 60000 + limit * FOREIGN_MARGIN
@@ -71,7 +77,7 @@ if certain or edge or not knows_clock then
 end
 
 -- A full minute, or its edge: a place in the next one, if that has any.
-local room = math.min(limit * share / 1000, limit * (1 - RESERVE) - (pool.foreign or 0)) - following.spent
+local room = math.min(ours, limit * (1 - RESERVE) - (pool.foreign or 0)) - following.spent
   - following.reserved
 if weight > room then return wait_for(begins_in) end
 following.reserved = following.reserved + weight
