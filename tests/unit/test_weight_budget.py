@@ -297,3 +297,14 @@ def test_a_share_below_one_weight_is_told_also_by_who_waits(maker: Maker, clock:
 def test_a_call_that_the_exchange_never_has_room_for_is_told_too(maker: Maker, clock: HandClock) -> None:
     with pytest.raises(SettingsError, match=r"9 of the exchange's 10 .* weight 10"):
         shared(maker, clock, 1.0, limit=10).take(10)
+
+
+def test_what_others_spend_is_taken_from_what_the_share_leaves_and_not_from_the_share(
+    maker: Maker, clock: HandClock
+) -> None:
+    budget = ready(maker, clock, share=0.25)
+    for _ in range(3):
+        clock.advance(30_000)
+        answer_one(budget, clock, used=700)
+        clock.advance(MINUTE_MS - clock.now_ms() % MINUTE_MS + 2_000)
+    assert spend_all(budget) == 600

@@ -115,11 +115,13 @@ class MemoryBudget:
             return Wait(max(1, math.ceil(min(pool.rtt or 300, pool.probe - now))), None)
 
         places = 0 if place == minute or MINUTE_MS - begins_in > LATE_MS else count.reserved
-        full = math.floor(min(limit * (1 - RESERVE) - self._used(count), ours - count.spent))
+        room = limit * (1 - RESERVE) - self._used(count)
+        full = math.floor(min(room, ours - count.spent))
         seen, paced = _others_in(count)
         is_doubtful = paced > pool.foreign * DOUBTFUL + limit * FOREIGN_MARGIN
         looks_ahead = begins_in // LOOK_AGAIN_MS if is_doubtful else 0
-        left = math.floor(full - self._others(seen, paced, limit) - weight * looks_ahead - places)
+        others = self._others(seen, paced, limit) + weight * looks_ahead
+        left = math.floor(min(room - others, ours - count.spent) - places)
         spare = limit * EDGE_SPARE + weight
         following = self._count(minute + 1)
         unspent = ours - following.spent - following.reserved - count.flying

@@ -52,7 +52,7 @@ local places = count.reserved
 if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
 local used = math.max(count.spent + count.others, count.header + count.flying + (before and before.flying or 0))
 local full = math.floor(math.min(limit * (1 - RESERVE) - used, ours - count.spent))
-local left = math.floor(full - others - places)
+local left = math.floor(math.min(limit * (1 - RESERVE) - used - others, ours - count.spent) - places)
 
 -- At a minute's uncertain edge a call is sent only where both minutes have room to spare; it is charged to both.
 local following = count_of(minute + 1)
