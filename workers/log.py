@@ -12,9 +12,9 @@ import sys
 import threading
 from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from workers.once import once
 from workers.secrets import mask, secrets_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return self._formatter.format(record)
 
-    @cached_property
+    @once
     def _formatter(self) -> ProcessorFormatter:
         import structlog
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from redis import Redis
@@ -15,6 +14,7 @@ from workers.heart import Heart, egresses
 from workers.limits import Patience, PoolState, RedisBudget
 from workers.limits.patience import LONGEST_S
 from workers.model import Market
+from workers.once import once
 from workers.queues import rest_queue
 from workers.settings import Settings
 from workers.stop import Stop
@@ -56,60 +56,60 @@ class Toolbox:
         self._budgets: dict[Pool, RedisBudget] = {}
         self._lock = threading.Lock()
 
-    @cached_property
+    @once
     def redis(self) -> Redis:
         return Redis.from_url(self.settings.redis_url or "", health_check_interval=30)
 
-    @cached_property
+    @once
     def heart(self) -> Heart:
         return Heart(self.redis, serves=f"{self.queue}@{self.settings.egress}" if self.pool else self.queue)
 
-    @cached_property
+    @once
     def files(self) -> Files:
         from workers.lake.files import open_files
 
         return open_files(self.settings.store_url)
 
-    @cached_property
+    @once
     def pages(self) -> Threads:
         """The threads that calls are made in: as many as there may be calls in flight."""
         return Threads(self.settings.slots, thread_name_prefix="page")
 
-    @cached_property
+    @once
     def raw(self) -> RawZone:
         from workers.lake.raw import RawZone
 
         return RawZone(self.files)
 
-    @cached_property
+    @once
     def partitions(self) -> Partitions:
         from workers.lake.parquet import Partitions
 
         return Partitions(self.files)
 
-    @cached_property
+    @once
     def coverage(self) -> Coverage:
         from workers.lake.coverage import Coverage, Memory, memory_path
 
         return Coverage(self.files, Memory(self.settings.store_url, memory_path()))
 
-    @cached_property
+    @once
     def catalogs(self) -> Catalogs:
         from workers.lake.catalog import Catalogs
 
         return Catalogs(self.files)
 
-    @cached_property
+    @once
     def listings(self) -> Listings:
         return Listings(self.redis, self.client, self.budget)
 
-    @cached_property
+    @once
     def session(self) -> Session:
         from workers.binance.rest import pooled_session
 
         return pooled_session(self.settings.slots, self.settings.source_address)
 
-    @cached_property
+    @once
     def archive(self) -> Archive:
         from workers.binance.archive import Archive
 
@@ -120,13 +120,13 @@ class Toolbox:
             timeout_s=self.settings.timeout_s,
         )
 
-    @cached_property
+    @once
     def shelves(self) -> Shelves:
         from workers.binance.shelf import Shelves
 
         return Shelves(lambda: self.archive)
 
-    @cached_property
+    @once
     def lives(self) -> Lives:
         from workers.binance.lives import Lives
 
@@ -134,11 +134,13 @@ class Toolbox:
 
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""
-        if pool not in self._budgets:
-            # Kept: making one hashes its scripts, which at every call would be a tenth of what a call costs.
-            share = self.settings.weight_share
-            self._budgets[pool] = RedisBudget(self.redis, pool, self.settings.egress, share=share)
-        return self._budgets[pool]
+        redis = self.redis
+        with self._lock:
+            if pool not in self._budgets:
+                # Kept: making one hashes its scripts, which at every call would be a tenth of what a call costs.
+                share = self.settings.weight_share
+                self._budgets[pool] = RedisBudget(redis, pool, self.settings.egress, share=share)
+            return self._budgets[pool]
 
     def note_closed(self, pool: Pool) -> None:
         """Note whether the exchange has closed the pool for long; then who waits for its next minute is woken."""
@@ -159,12 +161,13 @@ class Toolbox:
         """Return the client of one market."""
         from workers.binance.rest import RestClient
 
+        session = self.session
         with self._lock:
             if market not in self._clients:
                 self._clients[market] = RestClient(
                     market,
                     self.settings.base_url(market),
-                    session=self.session,
+                    session=session,
                     budget=self.budget,
                     patience=self.patience,
                     timeout_s=self.settings.timeout_s,

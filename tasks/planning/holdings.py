@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from tasks.request import Request
 from workers import spans
 from workers.binance.archive_files import ArchiveFile
@@ -12,6 +10,7 @@ from workers.heart import now_ms
 from workers.lake.footer import Origin
 from workers.lake.raw import RawEntry
 from workers.model import Block, Series, Source, Span, Window
+from workers.once import once
 from workers.sources import files_of
 from workers.toolbox import Toolbox
 
@@ -88,12 +87,12 @@ class Held:
         """The time from the first to the last that the lake holds."""
         return Span(self._lake[0].start_ms, self._lake[-1].end_ms) if self._lake else Span(0, 0)
 
-    @cached_property
+    @once
     def _shelf(self) -> Shelf:
         """What is published now: what was listed minutes ago does not tell what was published since."""
         return self._tools.shelves.of(self.series, anew=True)
 
-    @cached_property
+    @once
     def _origins(self) -> list[Origin]:
         return self._tools.coverage.origins(self.series)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -161,18 +162,20 @@ class Catalogs:
         self._files = files
         self._clock = clock or WallClock()
         self._seen: dict[Market, tuple[int, Catalog | None]] = {}
+        self._lock = threading.Lock()
 
     def fresh(self, market: Market) -> Catalog | None:
         """Return the newest catalog if it is at most a day old; looked up once in ten minutes."""
-        now_ms = self._clock.now_ms()
-        looked_ms, catalog = self._seen.get(market, (None, None))
-        if looked_ms is None or not looked_ms <= now_ms < looked_ms + _LOOK_MS:
-            try:
-                catalog = self.newest(market)
-            except FleetError as error:
-                logger.warning("the catalog of %s cannot be used: %s", market, error)
-                catalog = None
-            self._seen[market] = now_ms, catalog
+        with self._lock:
+            now_ms = self._clock.now_ms()
+            looked_ms, catalog = self._seen.get(market, (None, None))
+            if looked_ms is None or not looked_ms <= now_ms < looked_ms + _LOOK_MS:
+                try:
+                    catalog = self.newest(market)
+                except FleetError as error:
+                    logger.warning("the catalog of %s cannot be used: %s", market, error)
+                    catalog = None
+                self._seen[market] = now_ms, catalog
         return catalog if catalog and now_ms - catalog.made_ms < FRESH_MS else None
 
     def newest(self, market: Market) -> Catalog | None:
@@ -190,7 +193,9 @@ class Catalogs:
         day = f"{datetime.fromtimestamp(catalog.made_ms / 1000, UTC):%Y-%m-%d}"
         key = keys.catalog(catalog.market, day)
         self._files.put(key, catalog.to_parquet())
-        self._seen.pop(catalog.market, None)
+        with self._lock:
+            # Whoever was still reading the older one has noted it by now.
+            self._seen.pop(catalog.market, None)
         self._files.delete(self._listed(catalog.market)[:-KEPT])
         return key
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import polars as pl
 
@@ -22,6 +21,7 @@ from workers.lake.footer import Footer, footer_in
 from workers.lake.parquet import decode
 from workers.lake.proof import checksum, times_told
 from workers.model import Kind, Series, Span, month_span
+from workers.once import once
 from workers.schema import MOMENT, SCHEMAS, time_column
 from workers.threads import Threads
 
@@ -185,7 +185,7 @@ class MonthReader:
             raise PartitionDamaged(f"{entry.key}: its values are not those that were proved; it was left as it is")
         return rows
 
-    @cached_property
+    @once
     def _options(self) -> dict[str, str] | None:
         """What Polars has to know of the bucket's server, beside the AWS_* variables that it reads itself."""
         if not self._store.startswith("s3://"):
