@@ -175,7 +175,7 @@ def _first_candles(
         name: entry.first_ms for name in listed if held is not None and (entry := held.get(name)) and entry.in_rest
     }
     asked = [name for name in listed if known.get(name) is None and is_symbol(name)]
-    ask = lambda name: tools.client(market).first_open_ms(name, Interval.M1)  # noqa: E731
+    ask = lambda name: tools.client(market).first_open_ms(Series(market, Kind.KLINES, Interval.M1, name))  # noqa: E731
     return known | dict(zip(asked, _side_by_side(asked, ask, say, "first candles of spot"), strict=True))
 
 

@@ -85,7 +85,31 @@ def test_exchange_info_is_charged_what_the_market_asks_for_it(
 def test_the_first_candle_ever_is_told(
     exchange: Exchange, client: Maker, market: Market, symbol: str, interval: Interval, first_ms: int
 ) -> None:
-    assert client(exchange.url, market).first_open_ms(symbol, interval) == first_ms
+    assert client(exchange.url, market).first_open_ms(Series(market, Kind.KLINES, interval, symbol)) == first_ms
+
+
+@pytest.mark.parametrize(
+    ("market", "kind", "interval", "symbol", "route", "first_ms"),
+    [
+        (Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT", "klines", utc_ms(2019, 9, 8) + 18 * HOUR_MS),
+        (Market.USD_M, Kind.INDEX, Interval.M1, "BTCUSDT", "indexPriceKlines", utc_ms(2019, 9, 8)),
+        (Market.USD_M, Kind.MARK, Interval.H1, "BTCUSDT", "markPriceKlines", utc_ms(2019, 9, 8)),
+        (Market.COIN_M, Kind.KLINES, Interval.M1, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
+        (Market.COIN_M, Kind.INDEX, Interval.MO1, "BTCUSD", "indexPriceKlines", utc_ms(2020, 8, 10)),
+        (Market.COIN_M, Kind.PREMIUM, Interval.M1, "BTCUSD_PERP", "premiumIndexKlines", utc_ms(2020, 8, 10)),
+        (Market.COIN_M, Kind.FUNDING, Interval.EVENTS, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
+    ],
+)
+def test_the_first_candle_of_every_kind_is_told_to_the_day_and_never_too_late(
+    exchange: Exchange, client: Maker, market: Market, kind: Kind, interval: Interval, symbol: str, route: str,
+    first_ms: int,
+) -> None:  # fmt: skip
+    told = client(exchange.url, market).first_open_ms(Series(market, kind, interval, symbol))
+    assert told is not None
+    assert 0 <= first_ms - told < DAY_MS
+    calls = exchange.calls()
+    assert {(call["kind"], call["symbol"], call["status"]) for call in calls} == {(route, symbol, 200)}
+    assert len(calls) <= 12
 
 
 def rows_of(one: RestClient, asked: Series, span: Span) -> list[int]:

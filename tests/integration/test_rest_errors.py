@@ -261,7 +261,7 @@ NO_ROWS = [
 def test_a_first_candle_of_another_shape_is_a_bad_answer_and_none_is_none(client: Maker, told: bytes) -> None:
     with answering((200, dated(), told)) as (url, _):
         if told == b"[]":
-            assert client(url).first_open_ms("BTCUSDT", Interval.M1) is None
+            assert client(url).first_open_ms(series()) is None
         else:
             with pytest.raises(BadAnswer):
-                client(url).first_open_ms("BTCUSDT", Interval.M1)
+                client(url).first_open_ms(series())

@@ -54,11 +54,11 @@ class Exchange:
             raise self.faults.pop(0)
         return ExchangeInfo(2400, self.listings)
 
-    def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
-        self.asked.append(f"{symbol} {interval}")
+    def first_open_ms(self, series: Series) -> int | None:
+        self.asked.append(f"{series.symbol} {series.interval}")
         if self.faults:
             raise self.faults.pop(0)
-        told = self.first[symbol]
+        told = self.first[series.symbol]
         if isinstance(told, FleetError):
             raise told
         return told

@@ -50,12 +50,12 @@ class FakeClient:
         base = name.removesuffix("USDT")
         return Listing(name, "TRADING", self._date(name), None, base, "USDT", name, "PERPETUAL")
 
-    def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
-        self.asked.append(symbol)
-        began = self.began[symbol]
+    def first_open_ms(self, series: Series) -> int | None:
+        self.asked.append(series.symbol)
+        began = self.began[series.symbol]
         if isinstance(began, FleetError):
             raise began
-        return None if began is None else interval.ceil(began)
+        return None if began is None else series.interval.ceil(began)
 
     def _date(self, name: str) -> int | None:
         began = self.began[name]

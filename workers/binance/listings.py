@@ -152,7 +152,7 @@ class Listings:
     def life(self, series: Series) -> Span:
         """Return the time in which the series can have candles, as far as the exchange tells; [0, 2100) unclipped.
 
-        Futures say when they began and end; of a spot symbol the first candle is asked for, once.
+        Futures say when they began and end; of what does not, like spot, the first candle is asked for, once.
         """
         listing = self.of(series)
         begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
@@ -164,7 +164,7 @@ class Listings:
     def _first_ms(self, series: Series) -> int:
         known = cast("bytes | None", self._redis.hget(_first(series), series.symbol))
         if known is None:
-            first_ms = self._client(series.market).first_open_ms(series.symbol, series.interval)
+            first_ms = self._client(series.market).first_open_ms(series)
             if first_ms is None:
                 return NEVER_MS
             self._redis.hset(_first(series), series.symbol, first_ms)
@@ -198,7 +198,9 @@ def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
 
 
 def _first(series: Series) -> str:
-    return f"klines:first:{series.market}:{series.interval}"
+    # Of klines the name says no kind: so it was before other kinds were kept, and what it holds stays true.
+    kind = "" if series.kind is Kind.KLINES else f"{series.kind}:"
+    return f"klines:first:{series.market}:{kind}{series.interval}"
 
 
 def _packed(listing: Listing) -> str:

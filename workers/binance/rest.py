@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -33,7 +33,7 @@ from workers.errors import (
     Unreachable,
 )
 from workers.limits import Budget, Grant, Patience
-from workers.model import Interval, Kind, Market, Series
+from workers.model import DAY_MS, Interval, Kind, Market, Series, Span, utc_ms
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ logger = logging.getLogger(__name__)
 TOLD_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
+
+#: Nothing of the exchange is older: it opened in July 2017.
+_OLDEST_MS = utc_ms(2017)
+#: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one answer anywhere.
+_DAYS_ASKED = 199
 
 #: Names both the ban's form on spot and on futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
@@ -102,15 +107,35 @@ class RestClient:
         asked |= {"startTime": page.span.start_ms, "endTime": page.span.end_ms - 1, "limit": page.limit}
         return self._get(route.path, asked, page.weight, pool_of(series.market, series.kind))
 
-    def first_open_ms(self, symbol: str, interval: Interval) -> int | None:
-        """Return the open time of the first candle ever, None where there is none (spot and USD-M answer this)."""
-        asked: dict[str, str | int] = {"symbol": symbol, "interval": str(interval), "startTime": 0, "limit": 1}
-        answer = self._get(ROUTES[Kind.KLINES].path, asked, self._rules.weight(1), self._rules.pool)
-        rows = _json(answer.body, list)
-        try:
-            return int(rows[0][0]) if rows else None
-        except (TypeError, ValueError, IndexError) as error:
-            raise BadAnswer(f"{symbol}: no row of klines but {answer.body[:80]!r}; nothing was kept") from error
+    def first_open_ms(self, series: Series) -> int | None:
+        """Return the open time of the series' first candle ever, ms UTC; None where it has none.
+
+        Exact for klines of spot and USD-M, which answer a start of 0 with their oldest candle. COIN-M answers with its
+        newest, and of mark, index and premium prices nobody has measured it: of these the start (UTC) of the first day
+        that has a candle is told, which is never too late. Fundings are as old as the contract's first kline: asked
+        from a start of 0 they tell their newest.
+        """
+        if series.kind is Kind.FUNDING:
+            series = replace(series, kind=Kind.KLINES, interval=Interval.M1)
+        if series.kind is not Kind.KLINES or self._rules.longest_ms is not None:
+            return self._first_day_ms(series)
+        asked: dict[str, str | int] = {"symbol": series.symbol, "interval": str(series.interval)}
+        answer = self._get(
+            ROUTES[Kind.KLINES].path, asked | {"startTime": 0, "limit": 1}, self._rules.weight(1), self._rules.pool
+        )
+        return _first_open_ms(series, answer)
+
+    def _first_day_ms(self, series: Series) -> int | None:
+        """Return the start of the first day with a candle, asked in spans that hold whichever end is answered first."""
+        days, start_ms = replace(series, interval=Interval.D1), _OLDEST_MS
+        while True:
+            span = Span(start_ms, start_ms + _DAYS_ASKED * DAY_MS)
+            answer = self.rows(days, Page(span, _DAYS_ASKED, self._rules.weight(_DAYS_ASKED)))
+            first_ms = _first_open_ms(series, answer)
+            now_ms = answer.server_ms if answer.server_ms is not None else time.time_ns() // 1_000_000
+            if first_ms is not None or span.end_ms > now_ms:
+                return first_ms
+            start_ms = span.end_ms
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit; it is also noted in the budget."""
@@ -185,6 +210,15 @@ class RestClient:
         if time.monotonic() - self._told_s > TOLD_S:
             self._told_s = time.monotonic()
             logger.log(level, "nobody asks until the exchange allows it again: %s", error.reason)
+
+
+def _first_open_ms(series: Series, answer: Answer) -> int | None:
+    """Return the open time of the first row of an answer, None where it has none."""
+    rows = _json(answer.body, list)
+    try:
+        return int(rows[0][0]) if rows else None
+    except (TypeError, ValueError, IndexError) as error:
+        raise BadAnswer(f"{series}: no row but {answer.body[:80]!r}; nothing was kept") from error
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
