@@ -439,3 +439,53 @@ def test_a_listing_in_no_namespace_is_not_taken_for_an_empty_one(bucket: Bucket,
     bucket.pages = [Answer(body=b"<ListBucketResult><Contents><Key>p/1</Key></Contents></ListBucketResult>")]
     with pytest.raises(BadAnswer):
         list(archive.keys("p/"))
+
+
+ENTITY = '<!DOCTYPE ListBucketResult [<!ENTITY key "data/made/up.zip">]>'
+
+
+def with_entity(before: str = "", declared: str = "UTF-8") -> str:
+    """A listing whose one key is an entity, which is declared after `before`."""
+    told = listing("<Contents><Key>&key;</Key></Contents>").partition("\n")[2]
+    return f'<?xml version="1.0" encoding="{declared}"?>\n{before}{ENTITY}{told}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        with_entity().encode(),
+        with_entity(f"<!-- {'long ' * 400} -->").encode(),
+        with_entity(f"<?long {'long ' * 400}?>").encode(),
+        with_entity(" " * 2_000).encode(),
+        with_entity(declared="UTF-16").encode("utf-16"),
+        with_entity(declared="UTF-16").encode("utf-16-le"),
+        with_entity(declared="UTF-16").encode("utf-16-be"),
+        with_entity("<!-- \u00e9 -->", declared="ISO-8859-1").encode("latin-1"),
+        with_entity(declared="cp037").encode("cp037"),
+        listing("<Contents><Key>a</Key></Contents>").replace("UTF-8", "UTF-16").encode("utf-16"),
+    ],
+    ids=["at once", "comment", "instruction", "blanks", "utf-16", "little", "big", "latin-1", "ebcdic", "no entity"],
+)
+def test_a_listing_never_expands_an_entity_wherever_and_however_it_is_declared(
+    bucket: Bucket, archive: Archive, body: bytes
+) -> None:
+    bucket.pages = [Answer(body=body)]
+    with pytest.raises(BadAnswer):
+        list(archive.keys("p/"))
+
+
+def test_a_key_in_any_script_is_listed_as_it_is_whatever_mark_comes_first(bucket: Bucket, archive: Archive) -> None:
+    told = listing("<Contents><Key>data/币安人生USDT.zip</Key></Contents>")
+    for body in (told.encode(), told.encode("utf-8-sig")):
+        bucket.pages = [Answer(body=body)]
+        assert [found.key for found in archive.keys("p/")] == ["data/币安人生USDT.zip"]
+
+
+def test_no_more_is_read_of_a_listing_or_a_checksum_than_they_can_have(bucket: Bucket, archive: Archive) -> None:
+    endless = gzip.compress(b" " * (40 << 20))
+    bucket.pages = [Answer(body=endless, headers={"Content-Encoding": "gzip"})]
+    with pytest.raises(BadAnswer, match="more than"):
+        list(archive.keys("p/"))
+    bucket.answers[f"{DAY.key}.CHECKSUM"] = Answer(body=endless, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(BadAnswer, match="more than"):
+        archive.download(DAY)

@@ -40,6 +40,10 @@ _PIECE_BYTES = 1 << 18
 #: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have 100 MB.
 _PATIENCE = 30
 
+#: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts), of a CHECKSUM (a
+#: line), and of a file (months of 1s have 100 MB).
+_MOST_LISTING_BYTES, _MOST_CHECKSUM_BYTES, _MOST_FILE_BYTES = 16 << 20, 1 << 16, 2 << 30
+
 _NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
 _LISTING = f"{{{_NAMESPACE['s3']}}}ListBucketResult"
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
@@ -144,7 +148,7 @@ class Archive:
     def _checksum(self, file: ArchiveFile) -> str:
         key = f"{file.key}.CHECKSUM"
         try:
-            body, _, _ = self._get(f"{self._base_url}/{quote(key)}", key)
+            body, _, _ = self._get(f"{self._base_url}/{quote(key)}", key, _MOST_CHECKSUM_BYTES)
         except NotPublished:
             if self._exists(file.key):
                 raise ChecksumMissing(f"{key} does not exist, the file does; it was not asked for") from None
@@ -169,25 +173,31 @@ class Archive:
     def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         what = f"the archive's list of {asked['prefix']!r}"
         query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in asked.items() if value)
-        body, _, _ = self._get(f"{self._list_url}?{query}", what)
-        if b"<!DOCTYPE" in body[:1000].upper():
-            raise BadAnswer(f"{what}: no listing but {body[:120]!r}")
+        body, _, _ = self._get(f"{self._list_url}?{query}", what, _MOST_LISTING_BYTES)
         try:
-            page = ElementTree.fromstring(body)
-        except ElementTree.ParseError as error:
+            # What is searched must be what is parsed: the parser would take text with zero bytes for UTF-16.
+            told = body.decode("utf-8-sig")
+            if "\0" in told or "<!DOCTYPE" in told.upper():
+                raise BadAnswer(f"{what}: no listing but {body[:120]!r}")
+            page = ElementTree.fromstring(told)
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:
             raise BadAnswer(f"{what}: {error} in {body[:120]!r}") from error
         if page.tag != _LISTING:
             raise BadAnswer(f"{what}: a {page.tag} came instead of a listing")
         return page
 
-    def _get(self, url: str, what: str) -> tuple[bytes, Mapping[str, str], int]:
+    def _get(self, url: str, what: str, most_bytes: int = _MOST_FILE_BYTES) -> tuple[bytes, Mapping[str, str], int]:
         sent = time.monotonic()
-        ends, pieces = sent + self._timeout_s * _PATIENCE, list[bytes]()
+        ends, pieces, size = sent + self._timeout_s * _PATIENCE, list[bytes](), 0
         try:
             with self._session.get(url, timeout=self._timeout_s, stream=True, allow_redirects=False) as response:
                 rtt_ms = int((time.monotonic() - sent) * 1000)
                 while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
                     pieces.append(piece)
+                    size += len(piece)
+                    if size > most_bytes:
+                        metrics.ARCHIVE_REQUESTS.add(status=str(response.status_code))
+                        raise BadAnswer(f"{what}: more than {most_bytes:,} bytes came; nothing was kept")
                     if time.monotonic() > ends:
                         raise TimeoutError(f"not complete after {self._timeout_s * _PATIENCE:.0f} s")
                 status, headers = response.status_code, response.headers
