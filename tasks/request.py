@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from workers.binance.markets import Pool, page_count, pages, pool_of
 from workers.model import Interval, Kind, Market, Series, Span
 from workers.sources import SMALL_CALLS, Mode
+
+T = TypeVar("T")
 
 #: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
 SETTLE_MS = 10_000
@@ -71,14 +74,50 @@ class Request:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Request:
+        """Return the request that `to_json` wrote, by this version or another; ValueError names a key that is wrong.
+
+        Unknown keys are ignored, optional ones have their defaults. The interval is required: none is the usual one.
+        """
         told = json.loads(text)
+        if not isinstance(told, dict):
+            raise ValueError(f"a request is a JSON object, this is {told!r}")  # noqa: TRY004 - as of what is no JSON
         return cls(
-            Market(told["market"]),
-            Kind(told["kind"]),
-            Interval(told["interval"]),
-            tuple(told["symbols"]),
-            told["start_ms"],
-            told["end_ms"],
-            Mode(told["source"]),
-            told["revise"],
+            market=_read(told, "market", Market),
+            kind=_read(told, "kind", Kind, Kind.KLINES),
+            interval=_read(told, "interval", Interval),
+            symbols=_read(told, "symbols", _names),
+            start_ms=_read(told, "start_ms", _ms),
+            end_ms=_read(told, "end_ms", _ms),
+            source=_read(told, "source", Mode, Mode.AUTO),
+            revise=_read(told, "revise", _flag, False),
         )
+
+
+def _read(told: dict[str, Any], key: str, read: Callable[[Any], T], default: T | None = None) -> T:
+    """Return a key's value, or its default where there is one and the key is missing."""
+    if key not in told:
+        if default is None:
+            raise ValueError(f"a request without {key!r}: it has {', '.join(told) or 'nothing'}")
+        return default
+    try:
+        return read(told[key])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a request's {key!r} was {told[key]!r}: {error}") from error
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError("a list of symbols is needed")
+    return tuple(value)
+
+
+def _ms(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number of milliseconds is needed")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("true or false is needed")
+    return value

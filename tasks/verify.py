@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from celery.exceptions import Reject
@@ -47,8 +47,17 @@ class Piece:
         return [str(self.series), list(self.months), str(sample.against), sample.share, sample.seed, self.sure]
 
     @classmethod
-    def of(cls, series: str, months: list[str], against: str, share: float, seed: int, sure: str) -> Piece:
-        """Return the piece that `arguments` told."""
+    def of(
+        cls,
+        series: str,
+        months: list[str],
+        against: str = Against.NOTHING,
+        share: float = 0.0,
+        seed: int = 0,
+        sure: str = "",
+        *_later: Any,
+    ) -> Piece:
+        """Return the piece that `arguments` told; what a later version adds at their end is ignored."""
         return cls(Series.parse(series), tuple(months), Sample(Against(against), share, seed), sure)
 
 
@@ -82,13 +91,14 @@ class Found:
 
     @classmethod
     def of_json(cls, text: str) -> tuple[str, Found]:
-        """Return the piece and what came of it, as `to_json` told them."""
+        """Return the piece and what came of it, as `to_json` of this version or another told them."""
         told = json.loads(text)
         faults = [
-            Fault(f["key"], What(f["what"]), f["span"] and Span(*f["span"]), f["rows"], f["told"])
-            for f in told.pop("faults")
+            Fault(f["key"], What(f["what"]), Span(*f["span"]) if f.get("span") else None, f.get("rows", 0), f["told"])
+            for f in told.get("faults", [])
         ]
-        return told.pop("piece"), cls(**told, faults=faults)
+        known = {name: told[name] for name in (f.name for f in fields(cls)) if name in told}
+        return told["piece"], cls(**{**known, "faults": faults})
 
 
 @app.task(name="klines.verify", bind=True)  # type: ignore[untyped-decorator]

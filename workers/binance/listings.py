@@ -208,5 +208,6 @@ def _packed(listing: Listing) -> str:
 
 
 def _unpacked(symbol: str, packed: bytes) -> Listing:
-    status, onboard_ms, delivery_ms = json.loads(packed)
+    # A worker of a later version may have kept more.
+    status, onboard_ms, delivery_ms, *_ = json.loads(packed)
     return Listing(symbol, status, onboard_ms, delivery_ms)

@@ -6,7 +6,7 @@ import io
 import logging
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 
 import polars as pl
@@ -82,6 +82,8 @@ _SCHEMA = pl.Schema(
     }
 )
 _FIELDS = [field.name for field in fields(Entry)]
+#: What a catalog of a version before these columns says by saying nothing.
+_DEFAULTS = {field.name: field.default for field in fields(Entry) if field.default is not MISSING}
 _MOMENTS = [name for name, dtype in _SCHEMA.items() if dtype == MOMENT]
 _MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = "klinefleet.made_ms", "klinefleet.has_archive", "klinefleet.market"
 
@@ -146,6 +148,8 @@ class Catalog:
         try:
             told = pl.read_parquet_metadata(io.BytesIO(body))
             frame = pl.read_parquet(body)
+            lacking = {name: value for name, value in _DEFAULTS.items() if name not in frame.columns}
+            frame = frame.with_columns(pl.lit(value, _SCHEMA[name]).alias(name) for name, value in lacking.items())
             numbers = frame.with_columns(pl.col(name).dt.timestamp("ms") for name in _MOMENTS)
             rows = (dict(zip(_FIELDS, row, strict=True)) for row in numbers.select(_SCHEMA.names()).rows())
             entries = [Entry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows]

@@ -60,11 +60,14 @@ class Footer:
 
     @classmethod
     def of(cls, metadata: dict[str, str]) -> Footer:
-        """Return what `metadata` told; ValueError or TypeError where it is not ours."""
-        covered = (Span(*pair) for pair in json.loads(metadata.get(COVERAGE_KEY, "[]")))
+        """Return what `metadata` told; ValueError or TypeError where it is not ours.
+
+        What a later version adds at the end of a list, or under a key of its own, is ignored.
+        """
+        covered = (_span(told) for told in json.loads(metadata.get(COVERAGE_KEY, "[]")))
         origins = (
-            Origin(Span(start_ms, end_ms), Source(source), etag, content)
-            for source, start_ms, end_ms, etag, content in json.loads(metadata.get(SOURCES_KEY, "[]"))
+            Origin(_span(rest), Source(source), *rest[2:4])
+            for source, *rest in json.loads(metadata.get(SOURCES_KEY, "[]"))
         )
         return cls(tuple(covered), tuple(origins), _proof(json.loads(metadata.get(PROOF_KEY, "null"))))
 
@@ -96,10 +99,15 @@ def _plain(proof: Proof) -> dict[str, Any]:
     return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps, "even": proof.is_even}
 
 
+def _span(told: list[Any]) -> Span:
+    start_ms, end_ms, *_ = told
+    return Span(start_ms, end_ms)
+
+
 def _proof(told: Any) -> Proof | None:
     if told is None:
         return None
-    gaps = None if told["gaps"] is None else tuple(Span(*pair) for pair in told["gaps"])
+    gaps = None if told.get("gaps") is None else tuple(_span(gap) for gap in told["gaps"])
     return Proof(int(told["rows"]), str(told["checksum"]), gaps, bool(told.get("even")))
 
 
