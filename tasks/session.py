@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workers.binance.markets import RULES
-from workers.errors import RequestError
+from workers.errors import FleetError, RequestError
 from workers.heart import now_ms
 from workers.log import AUTO, TEXT, log_to_stderr
 from workers.model import Market
@@ -93,5 +93,18 @@ def hear_sigterm() -> None:
 
 
 def exchange_ms(tools: Toolbox, market: Market) -> int:
-    """Return the exchange's time as far as it is known, ms UTC."""
-    return now_ms(tools.redis) + (tools.budget(RULES[market].pool).state().offset_ms or 0)
+    """Return the exchange's time, ms UTC, as its latest answer to any public address tells it.
+
+    Where there was none, the exchange is asked; where it does not answer, Redis's time, with a warning.
+    """
+    pool = RULES[market].pool
+    budgets = {tools.settings.egress: tools.budget(pool), **tools.budgets(pool)}
+    states = (budget.state() for budget in budgets.values())
+    known = [(state.offset_at_ms or 0, state.offset_ms) for state in states if state.offset_ms is not None]
+    if known:
+        return now_ms(tools.redis) + max(known)[1]
+    try:
+        return tools.client(market).time_ms()
+    except FleetError as error:
+        logger.warning("%s does not tell the time (%s): that of Redis is used, and must be right", market, error.reason)
+        return now_ms(tools.redis)

@@ -15,7 +15,9 @@ from workers.binance.decode import decode_pages
 from workers.binance.markets import Page, pages
 from workers.binance.pages import inspect
 from workers.binance.rest import RestClient, pooled_session
+from workers.clock import WallClock
 from workers.errors import (
+    BadAnswer,
     Refused,
     ServerFault,
     Transient,
@@ -72,6 +74,23 @@ def test_exchange_info_is_charged_what_the_market_asks_for_it(
     for market, weight in ((Market.SPOT, 20), (Market.USD_M, 1)):
         client(exchange.url, market).exchange_info()
         assert state(budgets, market).used == weight
+
+
+@pytest.mark.parametrize("market", Market)
+def test_the_exchanges_clock_is_told_and_noted_for_a_weight_of_one(
+    exchange: Exchange, client: Maker, budgets: Callable[[Market], RedisBudget], market: Market
+) -> None:
+    watch = Stopwatch()
+    told_ms = client(exchange.url, market).time_ms()
+    assert abs(told_ms - WallClock().now_ms()) <= CLOCK_MS + watch.ms
+    assert state(budgets, market).used == 1
+    assert state(budgets, market).offset_at_ms is not None
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"serverTime":null}', b'{"serverTime":"soon"}', b"[]"])
+def test_an_answer_without_a_time_is_no_time(client: Maker, body: bytes) -> None:
+    with answering((200, dated(), body)) as (url, _), pytest.raises(BadAnswer):
+        client(url).time_ms()
 
 
 @pytest.mark.parametrize(

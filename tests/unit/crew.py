@@ -41,6 +41,7 @@ class FakeClient:
     def __init__(self, began: dict[str, int | FleetError | None], *, tells_dates: bool) -> None:
         self.began = began
         self.asked: list[str] = []
+        self.told_ms: int | FleetError = 1_700_000_000_000
         self._tells_dates = tells_dates
 
     def exchange_info(self) -> ExchangeInfo:
@@ -49,6 +50,12 @@ class FakeClient:
     def _listing(self, name: str) -> Listing:
         base = name.removesuffix("USDT")
         return Listing(name, "TRADING", self._date(name), None, base, "USDT", name, "PERPETUAL")
+
+    def time_ms(self) -> int:
+        self.asked.append("time")
+        if isinstance(self.told_ms, FleetError):
+            raise self.told_ms
+        return self.told_ms
 
     def first_open_ms(self, series: Series) -> int | None:
         self.asked.append(series.symbol)

@@ -42,6 +42,8 @@ TOLD_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
 
+#: What every market asks for its clock.
+_TIME_WEIGHT = 1
 #: Nothing of the exchange is older: it opened in July 2017.
 _OLDEST_MS = utc_ms(2017)
 #: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one answer anywhere.
@@ -136,6 +138,14 @@ class RestClient:
             if first_ms is not None or span.end_ms > now_ms:
                 return first_ms
             start_ms = span.end_ms
+
+    def time_ms(self) -> int:
+        """Return the exchange's clock, ms UTC; the budget learns it too."""
+        told = _json(self._get("/time", {}, _TIME_WEIGHT, self._rules.pool).body, dict)
+        try:
+            return int(told["serverTime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAnswer(f"{self._market} time was {told}; it was not believed") from error
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit; it is also noted in the budget."""

@@ -62,6 +62,8 @@ class PoolState:
     rtt_ms: int | None
     offset_ms: int | None
     """Exchange clock minus Redis clock."""
+    offset_at_ms: int | None = None
+    """Redis ms at which the offset was last learned."""
 
 
 def never_fits(weight: int, share: float, most: int, limit: int) -> SettingsError:
@@ -170,7 +172,15 @@ class RedisBudget:
         count = counts.get((now_ms + (offset_ms or 0)) // MINUTE_MS, {})
         used = max(count.get("spent", 0), count.get("header", 0))
         closed_ms = max(0, pool.get("closed", 0) - now_ms)
-        return PoolState(pool.get("limit"), used, count.get("reserved", 0), closed_ms, pool.get("rtt"), offset_ms)
+        return PoolState(
+            pool.get("limit"),
+            used,
+            count.get("reserved", 0),
+            closed_ms,
+            pool.get("rtt"),
+            offset_ms,
+            None if offset_ms is None else pool.get("seen"),
+        )
 
     def last_minute(self) -> Minute | None:
         """Return how the last full minute of the exchange stood at its end, None where nothing was spent in it."""

@@ -1,0 +1,65 @@
+"""What time a command takes it to be at the exchange."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from redis import Redis
+
+from tasks.session import exchange_ms
+from tests.unit.crew import Crew
+from workers.binance.markets import Pool
+from workers.errors import Unreachable
+from workers.heart import WORKERS, now_ms
+from workers.limits import Grant, RedisBudget
+from workers.model import Market
+
+UM = Market.USD_M
+HOUR_MS = 3_600_000
+#: A Date tells the second, and a command takes a moment.
+ABOUT_MS = 10_000
+
+
+def learn(redis: Redis, egress: str, ahead_ms: int, *, ago_ms: int = 0) -> None:
+    """Have an address learn the exchange's clock from an answer of some time ago."""
+    budget = RedisBudget(redis, Pool.FUTURES, egress)
+    at_ms = now_ms(redis)
+    budget.now_ms = at_ms - ago_ms
+    grant = budget.take(1)
+    assert isinstance(grant, Grant)
+    budget.learn(grant, used=1, date_ms=(budget.now_ms + ahead_ms) // 1000 * 1000, served=True, rtt_ms=1)
+
+
+def serve(redis: Redis, *egresses: str) -> None:
+    lapses = now_ms(redis) + 60_000
+    redis.zadd(WORKERS, {f"rest.futures@{egress}|host|1": lapses for egress in egresses})
+
+
+def test_what_workers_at_another_address_have_learned_is_believed_before_redis(redis: Redis, one: Crew) -> None:
+    serve(redis, "elsewhere")
+    learn(redis, "elsewhere", HOUR_MS)
+    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + HOUR_MS, abs=ABOUT_MS)
+    assert "time" not in one.client.asked
+
+
+@pytest.mark.parametrize("fresh", ["default", "near", "far"])
+def test_of_several_addresses_the_one_that_heard_last_is_believed(redis: Redis, one: Crew, fresh: str) -> None:
+    serve(redis, "near", "far")
+    for egress in ("default", "near", "far"):
+        learn(redis, egress, HOUR_MS if egress == fresh else 0, ago_ms=0 if egress == fresh else 600_000)
+    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + HOUR_MS, abs=ABOUT_MS)
+
+
+def test_where_nobody_has_heard_the_exchange_is_asked(redis: Redis, one: Crew) -> None:
+    assert exchange_ms(one.tools, UM) == one.client.told_ms
+    assert one.client.asked == ["time"]
+
+
+def test_only_where_it_does_not_answer_redis_is_believed_and_that_is_said(
+    redis: Redis, one: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    one.client.told_ms = Unreachable("um /time: refused; nothing was kept")
+    with caplog.at_level(logging.WARNING):
+        assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis), abs=ABOUT_MS)
+    assert "um /time: refused" in caplog.text
