@@ -24,7 +24,7 @@ from redis import Redis, RedisError
 
 from deploy.simulator import truth
 from tasks.lanes import LANES
-from tests.processes import ROOT, Process, ask, tree, until
+from tests.processes import ROOT, WITHIN_S, Process, ask, tree, until
 from tests.warm_klines import WarmKlines
 from workers.lake import keys
 from workers.model import Interval, Kind, Market, Series
@@ -117,6 +117,14 @@ class Exchange(Process):
     def hold_back(self, ms: float) -> None:
         """Hold every answer back for so long from now on: a test sees a run at work however late it looks."""
         self.ask("PUT", "latency", {"ms": ms})
+
+    def lag_date(self, days: float, answers: int | None = None) -> None:
+        """Have the Date header of so many answers with rows, or of all from now on, lie so many days behind."""
+        self.ask("PUT", "date", {"behind_ms": int(days * 86_400_000), "answers": answers})
+
+    def hide_symbols(self, status: int | None = 500) -> None:
+        """Answer exchangeInfo with an error from now on; None ends it."""
+        self.ask("PUT", "info", {"status": status})
 
     def files(self) -> list[dict[str, Any]]:
         """Return the calls for files of the archive, not those for its lists."""
@@ -244,6 +252,23 @@ class Fleet:
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 
+    def detach(self, *arguments: str) -> str:
+        """Queue a download and return its run."""
+        done = self.klines("download", "--detach", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def status(self, run: str) -> dict[str, Any]:
+        """Return what `klines status --json` tells of a run: the summary as far as it has come."""
+        done = self.klines("status", run, "--json")
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def ended(self, run: str, within_s: float = WITHIN_S) -> dict[str, Any]:
+        """Return the summary of a run, waiting for its end."""
+        return until(f"run {run} ends", lambda: _if_ended(self.status(run)), within_s)
+
     def empty(self) -> None:
         """Have the lake hold nothing, and the exchange fail in nothing and remember no call."""
         shutil.rmtree(self.store_url, ignore_errors=True)
@@ -335,6 +360,10 @@ class Wanted:
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:
         """The same request again asks the exchange for no row, and the archive for no file."""
         fleet.assert_fetches_nothing(*self.arguments)
+
+
+def _if_ended(summary: dict[str, Any]) -> dict[str, Any] | None:
+    return None if summary["state"] == "running" else summary
 
 
 def ms_of(day: str) -> int:

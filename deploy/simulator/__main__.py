@@ -26,6 +26,8 @@ control (JSON, never counted as weight):
   GET    /sim/calls     the calls for rows in order of arrival           DELETE empties the log
   PUT    /sim/faults    {"rates": {"reset": 0.01}, "seed": 1, "retry_after_s": 1, "ban_s": 3, "hang_s": 30}
   PUT    /sim/latency   {"ms": 280, "jitter_ms": 0}
+  PUT    /sim/date      {"behind_ms": 864000000, "answers": 3}: the Date of so many answers with rows; null, of all
+  PUT    /sim/info      {"status": 500}: what exchangeInfo is answered with; null ends it
   POST   /sim/ban       {"address": "127.0.0.1", "pool": "spot", "seconds": 5}
   PUT    /sim/foreign   {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": 600}
   PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly", "latency_ms": 50}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from deploy.simulator.checked import checked
-from deploy.simulator.exchange import Exchange
+from deploy.simulator.exchange import DateShift, Exchange
 from deploy.simulator.faults import Fault, Plan
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import SECOND_MS
@@ -25,6 +25,8 @@ class Control:
         app.router.add_delete("/sim/calls", self.forget_calls)
         app.router.add_put("/sim/faults", checked(self.set_faults))
         app.router.add_put("/sim/latency", checked(self.set_latency))
+        app.router.add_put("/sim/date", checked(self.set_date))
+        app.router.add_put("/sim/info", checked(self.set_info))
         app.router.add_post("/sim/ban", checked(self.ban))
         app.router.add_put("/sim/foreign", checked(self.set_foreign))
 
@@ -58,6 +60,19 @@ class Control:
         wanted = await request.json()
         self._exchange.latency.ms = float(wanted["ms"])
         self._exchange.latency.jitter_ms = float(wanted.get("jitter_ms", 0))
+        return _done()
+
+    async def set_date(self, request: web.Request) -> web.Response:
+        """Have the Date header of the next answers with rows, or of all from now on, lie behind; 0 ends it."""
+        wanted = await request.json()
+        answers = wanted.get("answers")
+        self._exchange.date_shift = DateShift(int(wanted["behind_ms"]), None if answers is None else int(answers))
+        return _done()
+
+    async def set_info(self, request: web.Request) -> web.Response:
+        """Answer exchangeInfo with an error's status from now on; null ends it."""
+        status = (await request.json())["status"]
+        self._exchange.info_status = None if status is None else int(status)
         return _done()
 
     async def ban(self, request: web.Request) -> web.Response:

@@ -56,6 +56,22 @@ class Latency:
             await asyncio.sleep(delay_ms / SECOND_MS)
 
 
+@dataclass(slots=True)
+class DateShift:
+    """How far the Date header of answers with rows lies behind the exchange's clock, and for how many more answers."""
+
+    behind_ms: int = 0
+    answers: int | None = None
+    """None: all of them."""
+
+    def due_ms(self) -> int:
+        """Return how far the next answer's Date lies behind."""
+        if self.answers is None:
+            return self.behind_ms
+        self.answers -= 1
+        return self.behind_ms if self.answers >= 0 else 0
+
+
 class Exchange:
     """Everything the route handlers share."""
 
@@ -78,6 +94,9 @@ class Exchange:
         self.funding = FundingBooks()
         self.faults = Faults()
         self.latency = latency or Latency()
+        self.date_shift = DateShift()
+        self.info_status: int | None = None
+        """What exchangeInfo is answered with in place of the symbols; None: with the symbols."""
         self._calls: deque[Call] = deque(maxlen=KEPT_CALLS)
         self._counted: Counter[str] = Counter()
         self._date = (-1, "")

@@ -63,9 +63,12 @@ class MarketRoutes:
         return await self._light(request, LIGHT_WEIGHT, lambda now_ms: b'{"serverTime":%d}' % now_ms)
 
     async def info(self, request: web.Request) -> web.Response:
-        """Answer what trades here and how much weight a minute holds."""
-        weight = self._rules.exchange_info_weight
-        return await self._light(request, weight, self._info)
+        """Answer what trades here and how much weight a minute holds, or with the error that is set for it."""
+        answer = await self._light(request, self._rules.exchange_info_weight, self._info)
+        status = self._exchange.info_status
+        if status is None or answer.status != HTTPStatus.OK:
+            return answer
+        return _json(fault_answers.ANSWERS[Fault.INTERNAL][2], dict(answer.headers), status)
 
     async def rows(self, kind: Kind, request: web.Request) -> web.StreamResponse:
         """Answer a call for rows: counted as it arrives, then held back, then answered or made to fail."""
@@ -106,7 +109,7 @@ class MarketRoutes:
     async def _answer(self, request: web.Request, call: Call, admission: Admission) -> web.StreamResponse:
         verdict, fault = admission
         now_ms = self._exchange.clock()
-        headers = self._headers(verdict.used, now_ms)
+        headers = self._headers(verdict.used, now_ms - self._exchange.date_shift.due_ms())
         if self._has_own_limit(call.kind):
             del headers[WEIGHT_HEADER]
         if verdict.status is not HTTPStatus.OK:
