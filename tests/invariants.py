@@ -1,0 +1,78 @@
+"""What must hold after every run, whatever happened during it: asked of Redis and of `klines coverage`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+
+from tasks.request import SETTLE_MS
+from tests.harness import Fleet
+from workers import spans
+from workers.lake.holes import Reason
+from workers.model import NEVER_MS, Interval, Span, of_iso
+from workers.queues import QUEUES
+
+#: Keys that belong to the fleet, not to a run: they may stay without an expiry.
+FLEET_WIDE = re.compile(
+    r"klines:(runs|limits|workers|widths|leases(:owners)?|(listings|pairs|first|budget):.+)"
+    r"|_kombu\.binding.+|unacked(_index|_mutex)?"
+    rf"|({'|'.join(map(re.escape, QUEUES))})(\x06\x16\d)?"
+)
+#: The options of a download that name series and time; `klines coverage` has the same.
+SERIES, TIME = ("--market", "--kind", "--interval", "--symbols"), ("--start", "--end")
+DEFAULTS = {"--kind": "klines", "--interval": "1m"}
+#: How a run notes that it asked only for a part of the requested range, or for none of it.
+TRADED_ONLY, DID_NOT_TRADE = "traded only in ", "did not trade then"
+
+
+def assert_nothing_left(redis: Redis) -> None:
+    """No key is left without an expiry but those that belong to the fleet; to be called when no run is under way."""
+    lasting = [key.decode() for key in redis.scan_iter(count=1000) if redis.pttl(key) == -1]
+    left = sorted(key for key in lasting if not FLEET_WIDE.fullmatch(key))
+    assert not left, f"{len(left)} keys without an expiry were left in Redis: {left[:10]}"
+
+
+def assert_complete_means_held(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any]) -> None:
+    """Everything that a complete run was asked for is held: `klines coverage` finds no hole that could be fetched.
+
+    `arguments` are those of `klines download`, `summary` what its `--json` told. A range that the run's notes clip is
+    looked at within the clipped part only. Without `--symbols` only series that the lake has are looked at, without
+    `--end` only the time until the last row that any of the kind has.
+    """
+    assert summary["state"] == "complete", f"the run is {summary['state']}: {summary['failed']}"
+    lacking = lacking_parts(fleet, arguments, summary)
+    assert not lacking, f"run {summary['run']} is complete, but {lacking[:5]}; its notes: {summary['notes']}"
+
+
+def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any]) -> list[str]:
+    """Return what `klines coverage` says could be fetched of a request, within the range that its notes clip it to."""
+    given = DEFAULTS | {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name in SERIES + TIME}
+    if given.get("--kind") == "fundingRate":
+        given.pop("--interval", None)
+    asked = [word for pair in given.items() for word in pair]
+    done = fleet.klines("coverage", "--json", *asked)
+    assert done.returncode in (0, 1), done.stderr
+    # A run is named by the time it began at. What closes later, or just then by another clock, it was not asked for.
+    began_ms, interval = int(summary["run"].partition("-")[0], 16), Interval(summary["interval"])
+    closed_ms = interval.floor(began_ms - SETTLE_MS) - interval.step_ms
+    found = []
+    for series in json.loads(done.stdout)["series"]:
+        within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, closed_ms))
+        for hole in series["holes"]:
+            span = Span(of_iso(hole["start"]), of_iso(hole["end"]))
+            if Reason(hole["reason"]).is_lack and spans.clip([span], within):
+                found.append(f"{series['symbol']} {span} is {hole['reason']}")
+    return found
+
+
+def _clipped(note: str) -> Span:
+    """Return the time that a run asked for, as far as its note of a symbol clips it."""
+    if note == DID_NOT_TRADE:
+        return Span(0, 0)
+    if note.startswith(TRADED_ONLY):
+        return Span.parse(note.removeprefix(TRADED_ONLY))
+    return Span(0, NEVER_MS)
