@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from redis import Redis
@@ -50,7 +51,7 @@ def assert_complete_means_held(fleet: Fleet, arguments: Sequence[str], summary: 
 
 def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any]) -> list[str]:
     """Return what `klines coverage` says could be fetched of a request, within the range that its notes clip it to."""
-    given = DEFAULTS | {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name in SERIES + TIME}
+    given = DEFAULTS | {name: value for name, value in pairwise(arguments) if name in SERIES + TIME}
     if given.get("--kind") == "fundingRate":
         given.pop("--interval", None)
     asked = [word for pair in given.items() for word in pair]
