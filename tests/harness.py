@@ -241,9 +241,9 @@ class Fleet:
         self.commands.append(command)
         return command
 
-    def klines(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end."""
-        return WARM.run(list(arguments), folder=self.folder, env=self.env, timeout_s=timeout_s)
+    def klines(self, *arguments: str, timeout_s: float = 240.0, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end, with settings of its own."""
+        return WARM.run(list(arguments), folder=self.folder, env=self.env | settings, timeout_s=timeout_s)
 
     def download(self, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
         """Run `klines download --json …`, which must succeed, and return its summary."""

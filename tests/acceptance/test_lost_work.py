@@ -1,0 +1,146 @@
+"""Work of processes that are killed or stand still: others do it soon, and nothing is done or counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import AMPLE, Fleet, Wanted
+from tests.invariants import assert_complete_means_held, assert_nothing_left
+from tests.processes import until
+
+FUTURES = (*AMPLE, "--symbols", "40")
+MANY = tuple(f"SIM{number:03d}USDT" for number in range(1, 25))
+#: More windows than are issued at once; of a month of hours each, a month is a block.
+YEAR = Wanted("um", MANY, "2023-01-01", "2024-01-01", "1h")
+BLOCKS = len(MANY) * 12
+#: Longer than a lease holds after the last sign of life of who has it.
+LONGER_THAN_A_LEASE_S = 11.0
+SLOTS, SLOW_MS, SOON_MS = "10", 600, 5
+
+#: So many pages that one worker needs minutes for them at a second each, and a request of one page.
+BIG = Wanted("um", MANY[:20], "2024-01-01", "2024-04-01")
+SMALL = Wanted("um", ("BTCUSDT",), "2024-01-02", "2024-01-04", "1h")
+#: The small page is out until its worker is killed; then a page takes a second.
+HELD_BACK_MS, PAGE_MS = 15_000, 1_000
+SOON_S = 45.0
+
+
+@pytest.fixture
+def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
+    return fleet_of(*FUTURES, KLINES_SLOTS=SLOTS)
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """Stop a process for the block's time, and have it go on then."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def await_lapsed_leases(what: str, has_happened: Callable[[], Any]) -> None:
+    """Return once so much time has passed that what stood still from now on holds no lease, and `what` has happened."""
+    began_s = time.monotonic()
+    until(what, lambda: time.monotonic() - began_s > LONGER_THAN_A_LEASE_S and has_happened())
+
+
+def served(fleet: Fleet, symbol: str) -> bool:
+    return any(call["symbol"] == symbol for call in fleet.exchange.calls())
+
+
+def assert_done_once(fleet: Fleet, wanted: Wanted, blocks: int, summary: dict[str, Any]) -> None:
+    """The run is complete, rightly so, and counts every row and block once."""
+    assert_complete_means_held(fleet, wanted.arguments, summary)
+    wanted.assert_held(fleet)
+    counted = {name: summary[name] for name in ("klines", "rows_gained", "blocks_compacted", "blocks_held")}
+    once = {"klines": wanted.klines, "rows_gained": wanted.klines, "blocks_compacted": blocks, "blocks_held": 0}
+    assert counted == once
+    with fleet.redis.client() as client:
+        assert_nothing_left(client)
+
+
+def test_a_small_run_whose_worker_is_killed_ends_long_before_a_big_one_that_fills_the_queue(
+    fleet_of: Callable[..., Fleet],
+) -> None:
+    fleet = fleet_of(*FUTURES, KLINES_SLOTS="4")
+    fleet.exchange.hold_back(HELD_BACK_MS)
+    fleet.start_worker("--queues", "plan,rest.futures,compact")
+    # The listing is asked for without being held back.
+    fleet.exchange.hold_back(0)
+    fleet.klines("download", "--dry-run", *SMALL.arguments)
+    fleet.exchange.hold_back(HELD_BACK_MS)
+    small = fleet.detach(*SMALL.arguments)
+    until("the small run is at work", lambda: served(fleet, SMALL.symbols[0]))
+    big = fleet.detach(*BIG.arguments)
+    fleet.start_worker("--queues", "plan,rest.futures,compact")
+    until("both workers are busy with the big run", lambda: len(fleet.exchange.calls()) >= 8)
+    fleet.workers.pop(0).kill_tree()
+    killed_s = time.monotonic()
+    fleet.exchange.hold_back(PAGE_MS)
+    while fleet.status(small)["state"] == "running" and time.monotonic() - killed_s < SOON_S:
+        time.sleep(0.2)
+    took_s = time.monotonic() - killed_s
+    states = fleet.status(small)["state"], fleet.status(big)["state"]
+    fleet.klines("cancel", big)
+    assert states == ("complete", "running"), f"small and big run are {states} {took_s:.0f} s after the kill"
+    SMALL.assert_held(fleet)
+
+
+def test_a_planner_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(fleet: Fleet) -> None:
+    stopped = fleet.start_worker()
+    fleet.exchange.hold_back(SLOW_MS)
+    run = fleet.detach(*YEAR.arguments)
+    until("windows come in", lambda: len(fleet.exchange.calls()) > 30)
+    with standing_still(fleet.lanes_of(stopped)["plan"]):
+        fleet.start_worker()
+        # Of the last symbols nothing had been issued: so many windows are not under way at once.
+        await_lapsed_leases("its successor plans the last symbols", lambda: served(fleet, MANY[-4]))
+        fleet.exchange.hold_back(SLOW_MS / 4)
+    assert fleet.status(run)["state"] == "running", "the run ended before the planner went on: make it longer"
+    until("the last symbol is asked for", lambda: served(fleet, MANY[-1]))
+    fleet.exchange.hold_back(SOON_MS)
+    assert_done_once(fleet, YEAR, BLOCKS, fleet.ended(run))
+    assert max(fleet.exchange.pages().values()) == 1, "a page was served twice"
+
+
+def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(fleet: Fleet) -> None:
+    wanted = Wanted("um", MANY[:8], "2023-01-01", "2024-01-01", "1h")
+    stopped = fleet.start_worker()
+    fleet.start_worker()
+    fleet.exchange.hold_back(SLOW_MS)
+    run = fleet.detach(*wanted.arguments)
+    until("windows come in", lambda: len(fleet.exchange.calls()) > 30)
+    with standing_still(fleet.lanes_of(stopped)["rest.futures"]):
+        fleet.exchange.hold_back(SOON_MS)
+        await_lapsed_leases("its successor has fetched all", lambda: fleet.status(run)["klines"] == wanted.klines)
+    assert_done_once(fleet, wanted, len(wanted.symbols) * 12, fleet.ended(run))
+    # What it had in hand, four windows of two pages, is served again; its answers of then come late.
+    twice = sum(times - 1 for times in fleet.exchange.pages().values())
+    assert twice <= 4 * 2, f"{twice} pages were served twice"
+
+
+def test_a_compactor_that_stood_still_and_goes_on_beside_its_successor_loses_and_counts_nothing_twice(
+    fleet: Fleet,
+) -> None:
+    wanted = Wanted("um", MANY[:10], "2024-01-01", "2024-02-01")
+    fleet.start_worker("--queues", "plan,rest.futures")
+    run = fleet.detach(*wanted.arguments)
+    until("all is fetched", lambda: fleet.status(run)["klines"] == wanted.klines)
+    stopped = fleet.start_worker("--queues", "compact")
+    until("it compacts", lambda: list(Path(fleet.store_url, "lake").rglob("*.parquet")))
+    with standing_still(fleet.lanes_of(stopped)["compact"]):
+        fleet.start_worker("--queues", "compact")
+        await_lapsed_leases(
+            "its leases lapse", lambda: fleet.status(run)["blocks_compacted"] >= len(wanted.symbols) - 4
+        )
+    assert_done_once(fleet, wanted, len(wanted.symbols), fleet.ended(run))
