@@ -269,6 +269,11 @@ class Fleet:
         """Return the summary of a run, waiting for its end."""
         return until(f"run {run} ends", lambda: _if_ended(self.status(run)), within_s)
 
+    def messages(self) -> int:
+        """Return how many tasks wait in the fleet's queues or are under way."""
+        with self.redis.client() as client:
+            return sum(client.llen(lane.queue) for lane in LANES) + client.hlen("unacked")
+
     def empty(self) -> None:
         """Have the lake hold nothing, and the exchange fail in nothing and remember no call."""
         shutil.rmtree(self.store_url, ignore_errors=True)
