@@ -27,7 +27,7 @@ FLEET_WIDE = re.compile(
 SERIES, TIME = ("--market", "--kind", "--interval", "--symbols"), ("--start", "--end")
 DEFAULTS = {"--kind": "klines", "--interval": "1m"}
 #: How a run notes that it asked only for a part of the requested range, or for none of it.
-TRADED_ONLY, DID_NOT_TRADE = "traded only in ", "did not trade then"
+TRADED_ONLY, DID_NOT_TRADE, LEFT_OUT = "traded only in ", "did not trade then", "left out"
 
 
 def assert_nothing_left(redis: Redis) -> None:
@@ -72,7 +72,7 @@ def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any
 
 def _clipped(note: str) -> Span:
     """Return the time that a run asked for, as far as its note of a symbol clips it."""
-    if note == DID_NOT_TRADE:
+    if note == DID_NOT_TRADE or LEFT_OUT in note:
         return Span(0, 0)
     if note.startswith(TRADED_ONLY):
         return Span.parse(note.removeprefix(TRADED_ONLY))
