@@ -52,9 +52,9 @@ def catalog(self: Any, market: str) -> None:
         raise Failed(error.reason) from error
 
 
-def send_catalog(market: Market, sent_ms: int) -> None:
-    """Have a market's catalog made anew by the fleet; it counts as sent at `sent_ms`, Redis ms."""
-    send("klines.catalog", [str(market)], PLAN, f"catalog of {market}", sent_ms)
+def send_catalog(market: Market, sent_us: int) -> None:
+    """Have a market's catalog made anew by the fleet; it counts as sent at `sent_us`, Redis µs."""
+    send("klines.catalog", [str(market)], PLAN, f"catalog of {market}", sent_us)
 
 
 def fresh_catalog(tools: Toolbox, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:

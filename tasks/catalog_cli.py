@@ -15,7 +15,7 @@ import click
 from tasks import choose
 from tasks.session import fleet
 from workers.errors import RequestError
-from workers.heart import now_ms
+from workers.heart import now_us
 from workers.model import Market, iso
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def update(market: str, detach: bool, local: bool) -> None:
         tools = _tools(stack, local)
         for one in _markets(market):
             if detach:
-                send_catalog(one, now_ms(tools.redis))
+                send_catalog(one, now_us(tools.redis))
             else:
                 update_catalog(tools, one, _say)
 

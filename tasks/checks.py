@@ -1,6 +1,6 @@
 """What the fleet has under way of a verification, in Redis; the command that waits for it leads it.
 
-    klines:check:<id>:open   hash   pieces that are sent and not done -> Redis ms when it was last sent
+    klines:check:<id>:open   hash   pieces that are sent and not done -> Redis µs when it was last sent
     klines:check:<id>:found  list   what came of those that are, as JSON; the command takes it off
 
 Both end with the command, or lapse soon after it was killed: what is still queued then is not done.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from workers.heart import now_ms
+from workers.heart import now_ms, now_us
 
 #: A verification whose command has not looked for so long is forgotten.
 KEEP_MS = 600_000
@@ -34,13 +34,13 @@ class Checks:
         return f"{now_ms(self._redis):x}-{secrets.token_hex(2)}"
 
     def issue(self, check: str, pieces: Iterable[str]) -> int:
-        """Note pieces as sent, and return the Redis ms."""
-        sent_ms = now_ms(self._redis)
+        """Note pieces as sent, each a microsecond after the one before; returns when the first was, Redis µs."""
+        sent_us = now_us(self._redis)
         with self._redis.pipeline() as pipe:
-            pipe.hset(_open(check), mapping=dict.fromkeys(pieces, sent_ms))
+            pipe.hset(_open(check), mapping={piece: sent_us + number for number, piece in enumerate(pieces)})
             pipe.pexpire(_open(check), KEEP_MS)
             pipe.execute()
-        return sent_ms
+        return sent_us
 
     def sent(self, check: str, piece: str) -> None:
         """Note that the message of a piece went to the end of its queue."""
@@ -55,14 +55,14 @@ class Checks:
         return bool(self._checked([_open(check), _found(check)], [piece, found, KEEP_MS]))
 
     def look(self, check: str) -> tuple[dict[str, int], list[str]]:
-        """Return the pieces that are sent and not done, each with its Redis ms, and what came of others since."""
+        """Return the pieces that are sent and not done, each with its Redis µs, and what came of others since."""
         with self._redis.pipeline() as pipe:
             pipe.hgetall(_open(check))
             pipe.lrange(_found(check), 0, -1)
             pipe.delete(_found(check))
             pipe.pexpire(_open(check), KEEP_MS)
             still, found, *_ = pipe.execute()
-        return {piece.decode(): int(sent_ms) for piece, sent_ms in still.items()}, [told.decode() for told in found]
+        return {piece.decode(): int(sent_us) for piece, sent_us in still.items()}, [told.decode() for told in found]
 
     def end(self, check: str) -> None:
         """Forget a verification."""

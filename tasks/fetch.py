@@ -140,9 +140,9 @@ class _Fetch:
         if told.is_counted:
             logger.debug("fetched %s: %s", window, dict(tally.counts))
             metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
-            messages.send_fetch(self._run, instead, told.sent_ms)
+            messages.send_fetch(self._run, instead, told.sent_us)
         if told.is_last:
-            messages.send_compact(self._run, window.block, told.sent_ms)
+            messages.send_compact(self._run, window.block, told.sent_us)
         return failed
 
     def _keep_files(self) -> list[Window]:

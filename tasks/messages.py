@@ -1,6 +1,6 @@
 """How tasks are sent: their queues, their arguments, and how Flower shows them.
 
-Each message says when it counts as sent, Redis ms: by that lost work is told from work that waits (`runs/lost.py`).
+Each message says when it counts as sent, Redis µs: by that lost work is told from work that waits (`runs/lost.py`).
 """
 
 from __future__ import annotations
@@ -11,34 +11,38 @@ from typing import Any
 
 from workers.app import app
 from workers.model import DAY_MS, Block, Kind, Span, Window
-from workers.queues import COMPACT, FIRST, PLAN, SENT_MS, queue_of
+from workers.queues import COMPACT, FIRST, PLAN, SENT_US, queue_of
 
 
-def send_plan(run: str, sent_ms: int, *, first: bool = False) -> None:
+def send_plan(run: str, sent_us: int, *, first: bool = False) -> None:
     """Have somebody go on planning a run; `first`: before all that waits."""
-    send("klines.plan", [run], PLAN, f"run {run}", sent_ms, first=first)
+    send("klines.plan", [run], PLAN, f"run {run}", sent_us, first=first)
 
 
-def send_fetch(run: str, windows: Iterable[Window], sent_ms: int, *, first: bool = False) -> None:
-    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all that waits."""
+def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False) -> None:
+    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all that waits.
+
+    The first counts as sent at `sent_us`, Redis µs, each of the others a microsecond later.
+    """
     with app.producer_or_acquire() as producer, producer.batch():
-        for window in windows:
+        for number, window in enumerate(windows):
             span = window.span
             args = [run, str(window.block), span.start_ms, span.end_ms, str(window.source)]
             shows = f"{shown(window)}, {window.source}, run {run}"
-            send("klines.fetch", args, queue_of(window), shows, sent_ms, first=first, producer=producer)
+            at_us = sent_us if first else sent_us + number
+            send("klines.fetch", args, queue_of(window), shows, at_us, first=first, producer=producer)
 
 
-def send_compact(run: str, block: Block, sent_ms: int, *, first: bool = False) -> None:
+def send_compact(run: str, block: Block, sent_us: int, *, first: bool = False) -> None:
     """Have a block compacted; `first`: before all that waits."""
-    send("klines.compact", [run, str(block)], COMPACT, f"{shown(block)}, run {run}", sent_ms, first=first)
+    send("klines.compact", [run, str(block)], COMPACT, f"{shown(block)}, run {run}", sent_us, first=first)
 
 
 def send(
-    task: str, args: list[Any], queue: str, shows: str, sent_ms: int, *, first: bool = False, producer: Any = None
+    task: str, args: list[Any], queue: str, shows: str, sent_us: int, *, first: bool = False, producer: Any = None
 ) -> None:
-    """Send a task that counts as sent at `sent_ms`, Redis ms. Flower shows its arguments as `shows`."""
-    headers = {SENT_MS: sent_ms, **({FIRST: True} if first else {})}
+    """Send a task that counts as sent at `sent_us`, Redis µs. Flower shows its arguments as `shows`."""
+    headers = {SENT_US: sent_us, **({FIRST: True} if first else {})}
     app.send_task(task, args=args, queue=queue, argsrepr=shows, kwargsrepr="", headers=headers, producer=producer)
 
 

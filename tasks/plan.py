@@ -42,8 +42,8 @@ def plan(self: Any, run: str) -> None:
     tools: Toolbox = self.app.toolbox
     about(run)
     try:
-        if sent_ms := lead(tools, run):
-            messages.send_plan(run, sent_ms)
+        if sent_us := lead(tools, run):
+            messages.send_plan(run, sent_us)
     except (RedisError, Transient) as error:
         logger.warning("plan %s: handed back: %s", run, error)
         tools.stop.wait(HAND_BACK_S)
@@ -60,7 +60,7 @@ def plan(self: Any, run: str) -> None:
 
 
 def lead(tools: Toolbox, run: str) -> int:
-    """Lead a run for one turn; returns the Redis ms at which the next turn counts as sent, 0 where there is none."""
+    """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where there is none."""
     with tools.heart.lease(plan_lease(run)) as lease:
         planner = planner_of(tools, run, lease) if lease else None
         # Noted before the lease ends: nobody is to miss a planner in between.
@@ -84,7 +84,7 @@ def wake_leaderless(tools: Toolbox) -> None:
     """Send a planner to every run that none leads and for which none is waiting."""
     runs = Runs(tools.redis)
     active = runs.active()
-    sent = {Sent(plan_lease(run), PLAN, ms): run for run, ms in zip(active, runs.planned_ms(active), strict=True)}
+    sent = {Sent(plan_lease(run), PLAN, us): run for run, us in zip(active, runs.planned_us(active), strict=True)}
     for one in missing(tools.redis, list(sent)):
         runs.planned(sent[one])
-        messages.send_plan(sent[one], one.sent_ms, first=True)
+        messages.send_plan(sent[one], one.sent_us, first=True)

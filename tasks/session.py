@@ -92,19 +92,27 @@ def hear_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+#: An exchange's clock that is known to differ from Redis's by more is asked again before it is believed.
+DOUBTFUL_MS = 600_000
+
+
 def exchange_ms(tools: Toolbox, market: Market) -> int:
     """Return the exchange's time, ms UTC, as its latest answer to any public address tells it.
 
-    Where there was none, the exchange is asked; where it does not answer, Redis's time, with a warning.
+    Where there was none, or a doubtful one, the exchange is asked; where it does not answer, what is known stands, or
+    Redis's time with a warning.
     """
     pool = RULES[market].pool
     budgets = {tools.settings.egress: tools.budget(pool), **tools.budgets(pool)}
     states = (budget.state() for budget in budgets.values())
     known = [(state.offset_at_ms or 0, state.offset_ms) for state in states if state.offset_ms is not None]
-    if known:
-        return now_ms(tools.redis) + max(known)[1]
+    offset_ms = max(known)[1] if known else None
+    if offset_ms is not None and abs(offset_ms) <= DOUBTFUL_MS:
+        return now_ms(tools.redis) + offset_ms
     try:
         return tools.client(market).time_ms()
     except FleetError as error:
+        if offset_ms is not None:
+            return now_ms(tools.redis) + offset_ms
         logger.warning("%s does not tell the time (%s): that of Redis is used, and must be right", market, error.reason)
         return now_ms(tools.redis)

@@ -148,27 +148,27 @@ class _Led:
                 self.found.add(found)
         lost = self._lost_of(still)
         again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
-        since_ms = min((still[name] for name in lost), default=0)
+        since_us = min((still[name] for name in lost), default=0)
         for piece in again:
             if self._tries[str(piece)] == TRIES:
                 del self._sent[str(piece)]
                 self.found.failed[str(piece)] = f"lost {TRIES} times with whoever checked it, and given up"
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
-        self._send([piece for piece in again if str(piece) in self._sent], since_ms)
+        self._send([piece for piece in again if str(piece) in self._sent], since_us)
         self._send([self._waiting.popleft() for _ in range(room)])
 
     def end(self) -> None:
         self._checks.end(self._check)
 
-    def _send(self, ready: list[Piece], since_ms: int | None = None) -> None:
-        """Send pieces; those that were sent before, at `since_ms`, go before all that waits."""
+    def _send(self, ready: list[Piece], since_us: int | None = None) -> None:
+        """Send pieces; those that were sent before, at `since_us`, Redis µs, go before all that waits."""
         if not ready:
             return
         self._sent |= {str(piece): piece for piece in ready}
         self._tries.update(map(str, ready))
-        sent_ms = self._checks.issue(self._check, map(str, ready))
-        is_again = since_ms is not None
-        send_pieces(self._check, ready, since_ms if since_ms is not None else sent_ms, first=is_again)
+        sent_us = self._checks.issue(self._check, map(str, ready))
+        is_again = since_us is not None
+        send_pieces(self._check, ready, since_us if since_us is not None else sent_us, first=is_again)
 
     def _lost_of(self, still: dict[str, int]) -> set[str]:
         """Return the pieces that no message and no living worker holds, twice in a row."""

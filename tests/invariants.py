@@ -19,7 +19,7 @@ from workers.queues import QUEUES
 
 #: Keys that belong to the fleet, not to a run: they may stay without an expiry.
 FLEET_WIDE = re.compile(
-    r"klines:(runs|limits|workers|widths|leases(:owners)?|(listings|pairs|first|budget):.+)"
+    r"klines:(runs|limits|workers|widths|leases(:owners|:fence)?|(listed|first|budget):.+)"
     r"|_kombu\.binding.+|unacked(_index|_mutex)?"
     rf"|({'|'.join(map(re.escape, QUEUES))})(\x06\x16\d)?"
 )

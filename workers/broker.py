@@ -8,7 +8,7 @@ from kombu.transport import redis as library
 from kombu.utils.json import dumps
 from redis import ConnectionError
 
-from workers.queues import FIRST, SENT_MS
+from workers.queues import FIRST, SENT_US
 
 
 class Channel(library.Channel):
@@ -30,10 +30,10 @@ class Channel(library.Channel):
     def _do_restore_message(
         self, payload: dict[str, Any], exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
     ) -> None:
-        if leftmost and SENT_MS in payload.get("headers", {}):
+        if leftmost and SENT_US in payload.get("headers", {}):
             with self.conn_or_acquire() as client:
                 seconds, micros = client.time()
-            payload["headers"][SENT_MS] = seconds * 1000 + micros // 1000
+            payload["headers"][SENT_US] = seconds * 1_000_000 + micros
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)  # type: ignore[no-untyped-call]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:

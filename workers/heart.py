@@ -196,5 +196,10 @@ def leased(redis: Redis, names: list[str]) -> list[bool]:
 
 def now_ms(redis: Redis) -> int:
     """Return Redis's time, which all processes share."""
+    return now_us(redis) // 1000
+
+
+def now_us(redis: Redis) -> int:
+    """Return the same in microseconds."""
     seconds, micros = redis.time()
-    return seconds * 1000 + micros // 1000
+    return int(seconds * 1_000_000 + micros)

@@ -7,8 +7,8 @@ from workers.model import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 
-#: Headers of a message: the Redis ms at which it counts as sent, and whether it goes before all that waits.
-SENT_MS, FIRST = "sent_ms", "is_first"
+#: Headers of a message: the Redis µs at which it counts as sent, and whether it goes before all that waits.
+SENT_US, FIRST = "sent_us", "is_first"
 
 
 def rest_queue(pool: Pool) -> str:

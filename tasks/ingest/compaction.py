@@ -69,13 +69,13 @@ class _Compaction:
             loaded = load(tools, tools.raw.entries(block))
             held = _held_against(tools, runs, run, loaded)
             unfit = [*loaded.damaged, *(entry for entry, _ in loaded.unfit)]
-            sent_ms, first = self._reopen(loaded, held, policy)
+            sent_us, first = self._reopen(loaded, held, policy)
             if first:
                 runs.record(run, *self._records)
                 # Only once they are waited for, since a compaction killed in between must not hide them, and before
                 # they are sent for: what is fetched again may have the same name.
                 self._drop(unfit)
-                messages.send_fetch(run, first, sent_ms)
+                messages.send_fetch(run, first, sent_us)
                 return ""
             counts = self._publish(loaded, held, policy)
             if not tools.settings.keep_raw:
@@ -98,7 +98,7 @@ class _Compaction:
     def _reopen(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> tuple[int, list[Window]]:
         """Have the block wait for what must be fetched first, in place of what is damaged, unfit or doubted.
 
-        Returns the Redis ms at which it counts as sent, and the windows. What was asked for too often is told as
+        Returns the Redis µs at which the first counts as sent, and the windows. What was asked for too often is told as
         failed; what is doubted is asked once.
         """
         block = self._block
@@ -111,12 +111,12 @@ class _Compaction:
         if not asked:
             return 0, []
         self._lease.check()
-        sent_ms, accepted = self._runs.reopen(self._run, block, self._lease.fence, asked)
+        sent_us, accepted = self._runs.reopen(self._run, block, self._lease.fence, asked)
         for one, is_accepted in zip(unusable, accepted, strict=False):
             if not is_accepted:
                 told = f"RawDamaged: what came of it could not be used {FETCHED_AGAIN} times"
                 self._records.append(Record.of_window(Level.FAILED, one.window, told))
-        return sent_ms, [one.window for one, is_accepted in zip(asked, accepted, strict=True) if is_accepted]
+        return sent_us, [one.window for one, is_accepted in zip(asked, accepted, strict=True) if is_accepted]
 
     def _instead_of_unfit(self, loaded: Loaded, policy: Policy) -> list[Window]:
         """Return what answers for archive files that cannot be used, and note them."""

@@ -35,11 +35,11 @@ class Dispatch:
             made = []
         if not made and not held.is_raw_in(block):
             led.runs.release(led.run, block, counted_as)
-        elif sent_ms := led.runs.open(led.run, block, made, counted_as):
+        elif sent_us := led.runs.open(led.run, block, made, counted_as):
             if made:
-                messages.send_fetch(led.run, made, sent_ms)
+                messages.send_fetch(led.run, made, sent_us)
             else:
-                messages.send_compact(led.run, block, sent_ms)
+                messages.send_compact(led.run, block, sent_us)
 
     def _windows(self, block: Block, wanted: Span, held: Held) -> list[Window]:
         """Return what fetches the rest of a block, or what was published anew of it."""

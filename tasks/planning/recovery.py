@@ -29,18 +29,18 @@ class Recovery:
         led = self._led
         under_way = led.runs.under_way(led.run)
         sent: dict[Sent, Window | Block] = {
-            Sent(fetch_lease(window), queue_of(window), sent_ms): window
-            for window, sent_ms in under_way.windows.items()
+            Sent(fetch_lease(window), queue_of(window), sent_us): window
+            for window, sent_us in under_way.windows.items()
         }
         for block, told in under_way.blocks.items():
             if told.phase is Phase.COMPACTING:
-                sent[Sent(compact_lease(block), COMPACT, told.sent_ms)] = block
+                sent[Sent(compact_lease(block), COMPACT, told.sent_us)] = block
         if lost := self._lost.among(sent):
-            self._send({sent[one]: one.sent_ms for one in lost})
+            self._send({sent[one]: one.sent_us for one in lost})
 
     def _send(self, lost: dict[Window | Block, int]) -> None:
-        """Send again what was first sent at these Redis ms: its messages keep their place among those that wait."""
-        led, since_ms = self._led, min(lost.values())
+        """Send again what was last sent at these Redis µs; the messages keep that, and so hide nothing behind them."""
+        led, since_us = self._led, min(lost.values())
         windows = sorted(what for what in lost if isinstance(what, Window))
         blocks = sorted(what for what in lost if isinstance(what, Block))
         logger.warning(
@@ -48,6 +48,6 @@ class Recovery:
             led.run, len(windows), len(blocks),
         )  # fmt: skip
         led.runs.sent(led.run, windows, blocks)
-        messages.send_fetch(led.run, windows, since_ms, first=True)
+        messages.send_fetch(led.run, windows, since_us, first=True)
         for block in blocks:
-            messages.send_compact(led.run, block, since_ms, first=True)
+            messages.send_compact(led.run, block, since_us, first=True)

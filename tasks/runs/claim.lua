@@ -13,5 +13,5 @@ redis.call('HSET', CLAIMS, ARGV[3], run)
 redis.call('SREM', DEFERRED, ARGV[3])
 redis.call('HINCRBY', RUN, 'touched', redis.call('SADD', TOUCHED, ARGV[4]))
 local block = block_of(ARGV[3])
-if not block then keep(ARGV[3], {phase = 'claimed', since_ms = now, sent_ms = now, left = 0}) end
+if not block then keep(ARGV[3], {phase = 'claimed', since_ms = now, sent_us = sent_us, left = 0}) end
 return (not block or block.phase == 'claimed') and 1 or 0

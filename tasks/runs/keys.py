@@ -1,8 +1,8 @@
 """The Redis keys of runs: every one is named here.
 
     klines:run:<id>            hash    request, state, lead, cursor, times and counters
-    klines:run:<id>:blocks     hash    block -> {phase, since_ms, sent_ms, left, fence} of those under way, JSON
-    klines:run:<id>:windows    hash    block|start ms-end ms-source -> Redis ms when it was last sent
+    klines:run:<id>:blocks     hash    block -> {phase, since_ms, sent_us, left, fence} of those under way, JSON
+    klines:run:<id>:windows    hash    block|start ms-end ms-source -> Redis µs when it was last sent
     klines:run:<id>:deferred   set     blocks that another run has
     klines:run:<id>:records    hash    what it has to say: identity -> text (`records.py`)
     klines:run:<id>:tries      hash    name -> tries

@@ -1,7 +1,8 @@
 """Lost work: sent, and held by no message that waits and by no living worker, as when a worker was killed.
 
-A queue is first in, first out. Who was sent before the message that is taken next waits no more: it was taken, and is
-leased while somebody works on it. So lost work is found in a queue that is never empty, too.
+A queue is first in, first out. What was sent before the message that is taken next waits no more: it was taken, and
+is leased while somebody works on it. So lost work is found in a queue that is never empty, too. Where two send at once,
+their messages may stand in another order than they were noted in; then a copy may be sent, which changes nothing.
 """
 
 from __future__ import annotations
@@ -14,22 +15,20 @@ from typing import cast
 
 from redis import Redis
 
-from workers.heart import leased, now_ms
-from workers.queues import SENT_MS
+from workers.heart import leased, now_us
+from workers.queues import SENT_US
 
 #: How often lost work is looked for; what is missed twice in a row is lost.
 LOOK_S = 3.0
-#: Two that send at once may put their messages in another order than they noted: so much later at most, ms.
-ORDER_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Work that was sent: what whoever does it holds, where its message went, and when, Redis ms."""
+    """Work that was sent: what whoever does it holds, where its message went, and when, Redis µs."""
 
     lease: str
     queue: str
-    sent_ms: int
+    sent_us: int
 
 
 class LostWork:
@@ -57,17 +56,17 @@ class LostWork:
 
 def missing(redis: Redis, sent: list[Sent]) -> set[Sent]:
     """Return what no waiting message and no living worker holds now."""
-    waits_since = {queue: waiting_since_ms(redis, queue) for queue in {one.queue for one in sent}}
-    taken = [one for one in sent if one.sent_ms < waits_since[one.queue] - ORDER_MS]
+    waits_since = {queue: waiting_since_us(redis, queue) for queue in {one.queue for one in sent}}
+    taken = [one for one in sent if one.sent_us < waits_since[one.queue]]
     return {one for one, is_held in zip(taken, leased(redis, [one.lease for one in taken]), strict=True) if not is_held}
 
 
-def waiting_since_ms(redis: Redis, queue: str) -> int:
-    """Return when the message that is taken next was sent, Redis ms: now where none waits, 0 where it does not say."""
+def waiting_since_us(redis: Redis, queue: str) -> int:
+    """Return when the message that is taken next was sent, Redis µs: now where none waits, 0 where it does not say."""
     message = cast("bytes | None", redis.lindex(queue, -1))
     if message is None:
-        return now_ms(redis)
+        return now_us(redis)
     try:
-        return int(json.loads(message)["headers"].get(SENT_MS) or 0)
+        return int(json.loads(message)["headers"].get(SENT_US) or 0)
     except (ValueError, KeyError, TypeError, AttributeError):
         return 0

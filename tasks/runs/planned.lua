@@ -1,6 +1,6 @@
 -- planned.lua   a planner is sent for
--- Returns the ms at which it counts as sent, 0 where the run has ended. Cost: O(1).
+-- Returns the µs at which it counts as sent, 0 where the run has ended. Cost: O(1).
 
 if state ~= 'running' then return 0 end
-redis.call('HSET', RUN, 'planned_ms', now)
-return now
+redis.call('HSET', RUN, 'planned_us', sent_us)
+return sent_us

@@ -86,18 +86,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BlockState:
-    """A block that is under way; times are Redis ms."""
+    """A block that is under way, since when, and when its messages were last sent; Redis ms and µs."""
 
     phase: Phase
     since_ms: int
-    sent_ms: int
+    sent_us: int
     """When its compaction was last sent for, where it is COMPACTING."""
 
     @classmethod
     def of_json(cls, told: bytes | str) -> Self:
         """Return the record that the scripts keep of a block."""
         block = json.loads(told)
-        return cls(Phase(block["phase"]), int(block["since_ms"]), int(block["sent_ms"]))
+        return cls(Phase(block["phase"]), int(block["since_ms"]), int(block["sent_us"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ for name, number in pairs(left) do
   local block = block_of(name)
   if block.phase ~= 'claimed' and (block.left ~= number or (number > 0) ~= (block.phase == 'fetching')) then
     local phase = number > 0 and 'fetching' or 'compacting'
-    keep(name, {phase = phase, since_ms = block.since_ms, sent_ms = block.sent_ms, left = number})
+    keep(name, {phase = phase, since_ms = block.since_ms, sent_us = block.sent_us, left = number})
   end
 end
 return {redis.call('HGETALL', BLOCKS), redis.call('HGETALL', WINDOWS)}

@@ -1,6 +1,6 @@
 -- run.lua   begins every script that moves a run; a script changes all that it names, or nothing
 -- KEYS[1] hash  the run                            KEYS[2] hash  block -> its record, JSON
--- KEYS[3] hash  window -> ms when it was sent      KEYS[4] set   blocks that wait for another run
+-- KEYS[3] hash  window -> µs when it was sent      KEYS[4] set   blocks that wait for another run
 -- KEYS[5] hash  what the run has to say            KEYS[6] hash  name -> tries
 -- KEYS[7] list  wakes the run's planner            KEYS[8] set   symbols of which a block was claimed
 -- KEYS[9] hash  block -> run, of all runs          KEYS[10] set  runs that have not ended
@@ -12,6 +12,8 @@ local WAKE, TOUCHED, CLAIMS, ACTIVE, RUNS = KEYS[7], KEYS[8], KEYS[9], KEYS[10],
 local run, fence = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- When messages count as sent, microseconds: each of one step a microsecond later than the one before it.
+local sent_us = time[1] * 1000000 + time[2]
 local state = redis.call('HGET', RUN, 'state')
 
 -- What a script returns that may change nothing: 0 for a run that has ended, -1 to a planner that another succeeded.
@@ -28,7 +30,11 @@ local function block_of(name)
   return told and cjson.decode(told)
 end
 
-local function keep(name, block) redis.call('HSET', BLOCKS, name, cjson.encode(block)) end
+-- Microseconds have more digits than JSON keeps of a number.
+local function keep(name, block)
+  if type(block.sent_us) == 'number' then block.sent_us = string.format('%.0f', block.sent_us) end
+  redis.call('HSET', BLOCKS, name, cjson.encode(block))
+end
 
 -- ARGV[at] is how many records follow, each as identity and text; returns the index behind them.
 local function record(at)

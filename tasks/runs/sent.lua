@@ -1,18 +1,18 @@
 -- sent.lua   messages are sent again, or go to the end of their queue: what they speak of counts as sent now
 -- ARGV[3] how many windows   ARGV[4...] windows, then blocks that are to be compacted
--- Returns the ms at which they count as sent. What is no longer under way stays so. Cost: O(1) for each.
+-- Returns the µs at which the first counts as sent. What is no longer under way stays so. Cost: O(1) for each.
 
 local halt = halted()
 if halt then return halt end
 local windows = tonumber(ARGV[3])
 for i = 4, 3 + windows do
-  if redis.call('HEXISTS', WINDOWS, ARGV[i]) == 1 then redis.call('HSET', WINDOWS, ARGV[i], now) end
+  if redis.call('HEXISTS', WINDOWS, ARGV[i]) == 1 then redis.call('HSET', WINDOWS, ARGV[i], sent_us + i - 4) end
 end
 for i = 4 + windows, #ARGV do
   local block = block_of(ARGV[i])
   if block then
-    block.sent_ms = now
+    block.sent_us = sent_us
     keep(ARGV[i], block)
   end
 end
-return now
+return sent_us

@@ -42,15 +42,15 @@ class Finished:
 
     is_counted: bool
     """False for a second copy, and for a window that nobody waits for any more."""
-    sent_ms: int
-    """The Redis ms at which what follows from it counts as sent."""
+    sent_us: int
+    """The Redis µs at which the first of what follows from it counts as sent."""
     is_last: bool
     """Whether its block is to be compacted now."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """What a run has under way; `windows` are those not in yet, oldest first, with the Redis ms of their sending."""
+    """What a run has under way; `windows` are those not in yet, oldest first, with the Redis µs of their sending."""
 
     blocks: Mapping[Block, BlockState]
     windows: Mapping[Window, int]
@@ -82,7 +82,7 @@ class Runs:
         run = f"{now:x}-{secrets.token_hex(2)}"
         calls = request.calls_of_one() * len(request.symbols)
         told = {"request": request.to_json(), "state": State.RUNNING, "began_ms": now, "calls_ahead": calls}
-        told |= {"planned_ms": now, "pool": str(request.pool), "weight_of_call": request.weight_of_call()}
+        told |= {"planned_us": now * 1000, "pool": str(request.pool), "weight_of_call": request.weight_of_call()}
         with self._redis.pipeline() as pipe:
             pipe.hset(run_key(run), mapping=told)  # type: ignore[arg-type]
             pipe.zadd(RUNS, {run: now})
@@ -149,14 +149,14 @@ class Runs:
             self._ask("record", run, *_told(records), *(one.identity for one in instead_of))
 
     def planned(self, run: str) -> int:
-        """Note that a planner is sent for, and return the Redis ms; 0 where the run has ended."""
+        """Note that a planner is sent for, and return the Redis µs; 0 where the run has ended."""
         return int(self._ask("planned", run))
 
-    def planned_ms(self, runs: Sequence[str]) -> list[int]:
-        """Return for each run when a planner was last sent for, Redis ms; 0 where nothing is known of it."""
+    def planned_us(self, runs: Sequence[str]) -> list[int]:
+        """Return for each run when a planner was last sent for, Redis µs; 0 where nothing is known of it."""
         with self._redis.pipeline(transaction=False) as pipe:
             for run in runs:
-                pipe.hget(run_key(run), "planned_ms")
+                pipe.hget(run_key(run), "planned_us")
             return [int(told or 0) for told in pipe.execute()]
 
     def lead(self, run: str, fence: int) -> Runs | None:
@@ -199,7 +199,7 @@ class Runs:
     def open(self, run: str, block: Block, windows: Sequence[Window], counted_as: str = "") -> int:
         """Put a claimed block under way: its windows are to come, or it goes straight to compaction without any.
 
-        Returns the Redis ms at which they count as sent, 0 where it is not claimed. `counted_as` counts one try.
+        Returns the Redis µs at which the first counts as sent, 0 where it is not claimed. `counted_as` counts one try.
         """
         return int(self._ask("open", run, str(block), _calls(windows), counted_as, *map(window_field, windows)))
 
@@ -220,7 +220,7 @@ class Runs:
         blocks, windows = self._ask("reconcile", run) or ((), ())
         return UnderWay(
             {Block.parse(name.decode()): BlockState.of_json(told) for name, told in _pairs(blocks)},
-            dict(sorted((window_of(field.decode()), int(sent_ms)) for field, sent_ms in _pairs(windows))),
+            dict(sorted((window_of(field.decode()), int(sent_us)) for field, sent_us in _pairs(windows))),
         )
 
     def blocks(self, run: str) -> dict[Block, BlockState]:
@@ -259,7 +259,7 @@ class Runs:
     def reopen(self, run: str, block: Block, fence: int, again: Sequence[Again]) -> tuple[int, list[bool]]:
         """Have windows fetched before the block is compacted; of those tried too often nothing more is asked.
 
-        Returns the Redis ms at which they count as sent, and for each whether it is; LeaseLost where the block is
+        Returns the Redis µs at which the first counts as sent, and for each whether it is; LeaseLost where the block is
         another's by now.
         """
         parts = [
@@ -281,7 +281,7 @@ class Runs:
         return bool(self._ask("close", run, *parts, keys=[done_key(block)]))
 
     def sent(self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = ()) -> int:
-        """Note that messages are sent again, or went to the end of their queue; returns the Redis ms."""
+        """Note that messages are sent again, or went to the end of their queue; returns the Redis µs."""
         return int(self._ask("sent", run, len(windows), *map(window_field, windows), *map(str, blocks)))
 
     def tries(self, run: str, name: str) -> int:

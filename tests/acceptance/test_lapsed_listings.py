@@ -35,7 +35,7 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 def lapse(fleet: Fleet) -> None:
     """Have Redis know no symbol of any market, as an hour after it was told."""
     with fleet.redis.client() as client:
-        keys = [key for pattern in ("klines:listings:*", "klines:pairs:*") for key in client.scan_iter(pattern)]
+        keys = [key for pattern in ("klines:listed:*",) for key in client.scan_iter(pattern)]
         assert keys, "no listing was remembered"
         client.delete(*keys)
 

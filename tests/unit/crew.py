@@ -191,16 +191,16 @@ class Crew:
         while self.fetches or self.compactions:
             self.fetch_one() if self.fetches else self.compact_one()
 
-    def send_fetch(self, run: str, windows: Iterable[Window], sent_ms: int, *, first: bool = False) -> None:
+    def send_fetch(self, run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False) -> None:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
         self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run)[0])
 
-    def send_compact(self, run: str, block: Block, sent_ms: int = 0, *, first: bool = False) -> None:
+    def send_compact(self, run: str, block: Block, sent_us: int = 0, *, first: bool = False) -> None:
         self.compactions.append((run, block))
 
-    def send_plan(self, run: str, sent_ms: int, *, first: bool = False) -> None:
+    def send_plan(self, run: str, sent_us: int, *, first: bool = False) -> None:
         self.planners.append(run)
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:

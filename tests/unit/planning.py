@@ -65,9 +65,8 @@ def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
 
 
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what is lost be looked for all the time, among what was sent just now too."""
+    """Have what is lost be looked for all the time."""
     monkeypatch.setattr(tasks.runs.lost, "LOOK_S", 0.0)
-    monkeypatch.setattr(tasks.runs.lost, "ORDER_MS", -1)
 
 
 class CrashError(Exception):

@@ -501,12 +501,13 @@ def test_wakes_that_nobody_hears_do_not_pile_up(redis: Redis, runs: Runs, run: s
 def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(runs: Runs, run: str) -> None:
     several = [Window(JANUARY, Span(900, 1000)), Window(JANUARY, Span(1000, 1100)), Window(JANUARY, Span(99, 900))]
     assert runs.claim(run, JANUARY)
-    sent_ms = runs.open(run, JANUARY, several)
-    assert list(runs.under_way(run).windows.items()) == [(window, sent_ms) for window in sorted(several)]
+    sent_us = runs.open(run, JANUARY, several)
+    sent = {window: sent_us + number for number, window in enumerate(several)}
+    assert list(runs.under_way(run).windows.items()) == sorted(sent.items())
     again_ms = runs.sent(run, [several[0]], [JANUARY])
     told = runs.under_way(run)
-    assert told.windows[several[0]] == told.blocks[JANUARY].sent_ms == again_ms
-    assert told.windows[several[1]] == sent_ms
+    assert told.windows[several[0]] == told.blocks[JANUARY].sent_us == again_ms
+    assert told.windows[several[1]] == sent_us + 1
     runs.finish(run, several[0], {})
     runs.sent(run, several[:1])
     assert several[0] not in runs.under_way(run).windows

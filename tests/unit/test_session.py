@@ -16,7 +16,7 @@ from workers.limits import Grant, RedisBudget
 from workers.model import Market
 
 UM = Market.USD_M
-HOUR_MS = 3_600_000
+AHEAD_MS = 300_000
 #: A Date tells the second, and a command takes a moment.
 ABOUT_MS = 10_000
 
@@ -38,8 +38,8 @@ def serve(redis: Redis, *egresses: str) -> None:
 
 def test_what_workers_at_another_address_have_learned_is_believed_before_redis(redis: Redis, one: Crew) -> None:
     serve(redis, "elsewhere")
-    learn(redis, "elsewhere", HOUR_MS)
-    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + HOUR_MS, abs=ABOUT_MS)
+    learn(redis, "elsewhere", AHEAD_MS)
+    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
     assert "time" not in one.client.asked
 
 
@@ -47,8 +47,14 @@ def test_what_workers_at_another_address_have_learned_is_believed_before_redis(r
 def test_of_several_addresses_the_one_that_heard_last_is_believed(redis: Redis, one: Crew, fresh: str) -> None:
     serve(redis, "near", "far")
     for egress in ("default", "near", "far"):
-        learn(redis, egress, HOUR_MS if egress == fresh else 0, ago_ms=0 if egress == fresh else 600_000)
-    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + HOUR_MS, abs=ABOUT_MS)
+        learn(redis, egress, AHEAD_MS if egress == fresh else 0, ago_ms=0 if egress == fresh else 600_000)
+    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
+
+
+def test_a_clock_that_is_days_off_is_asked_again_before_it_is_believed(redis: Redis, one: Crew) -> None:
+    """An answer of a proxy that keeps old ones, for instance."""
+    learn(redis, "default", -10 * 86_400_000)
+    assert exchange_ms(one.tools, UM) == one.client.told_ms
 
 
 def test_where_nobody_has_heard_the_exchange_is_asked(redis: Redis, one: Crew) -> None:

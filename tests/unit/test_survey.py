@@ -72,17 +72,17 @@ def pieces(count: int) -> list[Piece]:
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
     checks = Checks(redis)
     one, other = checks.begin(), checks.begin()
-    sent_ms = checks.issue(one, ["a", "b"])
+    sent_us = checks.issue(one, ["a", "b"])
     assert checks.wants(one, "a")
     assert not checks.wants(other, "a")
     assert checks.done(one, "a", "first")
     assert not checks.done(one, "a", "second")
     assert not checks.done(other, "a", "elsewhere")
-    assert checks.look(one) == ({"b": sent_ms}, ["first"])
-    assert checks.look(one) == ({"b": sent_ms}, [])
+    assert checks.look(one) == ({"b": sent_us + 1}, ["first"])
+    assert checks.look(one) == ({"b": sent_us + 1}, [])
     redis.hset(f"klines:check:{one}:open", "b", 1)
     checks.sent(one, "b")
-    assert checks.look(one)[0]["b"] >= sent_ms
+    assert checks.look(one)[0]["b"] > sent_us
     checks.end(one)
     checks.sent(one, "b")
     assert not checks.done(one, "b", "too late")
@@ -149,7 +149,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     """The first message of every third piece goes nowhere, every second is delivered twice."""
     sent, most, checks = list[str](), 0, Checks(tools.redis)
 
-    def send(check: str, batch: list[Piece], sent_ms: int, *, first: bool) -> None:
+    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal most
         for piece in batch:
             name, number = str(piece), int(piece.series.symbol[1:])
@@ -173,7 +173,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
 def test_a_redis_that_forgot_everything_is_told_again(tools: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
     checks, times = Checks(tools.redis), 0
 
-    def send(check: str, batch: list[Piece], sent_ms: int, *, first: bool) -> None:
+    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal times
         times += 1
         if times == 1:
