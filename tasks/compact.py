@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 @app.task(name="klines.compact", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
-def compact(self: Any, run: str, block: str) -> None:
-    """Move a block's raw objects into its partitions; twice equals once."""
+def compact(self: Any, run: str, block: str, *_: Any) -> None:
+    """Move a block's raw objects into its partitions; twice equals once.
+
+    What a later version tells besides is passed over.
+    """
     tools: Toolbox = self.app.toolbox
     parsed = Block.parse(block)
     about(run, parsed)

@@ -5,20 +5,24 @@ From Redis where one answers, and from the reports in the store, which outlive i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from tasks.request import Request
-from tasks.runs.progress import State
+from tasks.runs.progress import Progress, State
 from tasks.runs.records import REPORT, Level, Record, of_csv
 from tasks.runs.store import Runs
 from workers import spans
+from workers.errors import Unreadable
 from workers.lake import keys
 from workers.lake.files import Files
 from workers.lake.holes import Hole, Reason
 from workers.lake.raw import RawEntry
 from workers.model import Series, Span, months_of
 from workers.sources import LATE_MS, NO_FILE
+
+logger = logging.getLogger(__name__)
 
 #: Runs of which failures are looked up, the newest, in Redis and as many in the store.
 NEWEST_RUNS = 50
@@ -71,7 +75,7 @@ def noted_by_runs(runs: Runs | None, files: Files) -> Noted:
     wanted: dict[Series, list[tuple[str, list[Span]]]] = {}
     told: dict[str, tuple[Iterable[Record], Request | None]] = {}
     for run in runs.recent(NEWEST_RUNS) if runs else []:
-        progress = runs.progress(run) if runs else None
+        progress = _progress(runs, run) if runs else None
         if runs and progress:
             told[run] = progress.records, progress.request
             if progress.state is State.RUNNING:
@@ -83,6 +87,14 @@ def noted_by_runs(runs: Runs | None, files: Files) -> Noted:
         for failure in failures_of(run, *told[run]):
             failures.setdefault(failure.series, []).append(failure)
     return Noted(failures, wanted)
+
+
+def _progress(runs: Runs, run: str) -> Progress | None:
+    try:
+        return runs.progress(run)
+    except Unreadable as error:
+        logger.warning("%s", error)
+        return None
 
 
 def failures_of(run: str, records: Iterable[Record], request: Request | None) -> Iterator[Failure]:

@@ -46,6 +46,7 @@ from workers.errors import (
     OverWeight,
     Refused,
     Restricted,
+    SettingsError,
     StoreFault,
     Transient,
 )
@@ -73,8 +74,11 @@ _OUR_FAULT = range(-1199, -1099)
 
 
 @app.task(name="klines.fetch", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
-def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST) -> None:
-    """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long."""
+def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST, *_: Any) -> None:
+    """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long.
+
+    What a later version tells besides is passed over.
+    """
     tools: Toolbox = self.app.toolbox
     window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
     about(run, window)
@@ -307,4 +311,6 @@ def _may_be_mended(error: BaseException) -> bool:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, Refused):
         return error.code not in _OUR_FAULT
+    if isinstance(error, SettingsError):
+        return False
     return isinstance(error, FleetError) and not isinstance(error, Limited)

@@ -37,8 +37,11 @@ BELL_S = 2.0
 
 
 @app.task(name="klines.plan", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
-def plan(self: Any, run: str) -> None:
-    """Lead a run for one turn; does nothing while another planner leads it, or once it has ended."""
+def plan(self: Any, run: str, *_: Any) -> None:
+    """Lead a run for one turn; does nothing while another planner leads it, or once it has ended.
+
+    What a later version tells besides is passed over.
+    """
     tools: Toolbox = self.app.toolbox
     about(run)
     try:

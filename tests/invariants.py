@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from redis import Redis
 
-from tasks.request import SETTLE_MS
-from tests.harness import Fleet
+from tasks.request import closed_ms
+from tests.harness import Command, Fleet
 from workers import spans
 from workers.lake.holes import Reason
 from workers.model import NEVER_MS, Interval, Span, of_iso
 from workers.queues import QUEUES
 
+Done = subprocess.CompletedProcess[str]
 #: Keys that belong to the fleet, not to a run: they may stay without an expiry.
 FLEET_WIDE = re.compile(
     r"klines:(runs|limits|workers|widths|leases(:owners|:fence)?|(listed|first|budget):.+)"
@@ -30,6 +34,47 @@ DEFAULTS = {"--kind": "klines", "--interval": "1m"}
 TRADED_ONLY, DID_NOT_TRADE, LEFT_OUT = "traded only in ", "did not trade then", "left out"
 
 
+@contextmanager
+def checked_after_every_download() -> Iterator[None]:
+    """Hold every `klines download` of every fleet that ends with 0 to what that means, as soon as it has ended."""
+    run, start, result = Fleet.klines, Fleet.start, Command.result
+    begun: dict[int, tuple[Fleet, tuple[str, ...]]] = {}
+
+    def klines(fleet: Fleet, *arguments: str, timeout_s: float = 240.0, **settings: str) -> Done:
+        done = run(fleet, *arguments, timeout_s=timeout_s, **settings)
+        _check(fleet, arguments, done, settings)
+        return done
+
+    def started(fleet: Fleet, *arguments: str) -> Command:
+        command = start(fleet, *arguments)
+        begun[id(command)] = fleet, arguments
+        return command
+
+    def ended(command: Command, within_s: float = 240.0) -> Done:
+        done = result(command, within_s)
+        fleet, arguments = begun[id(command)]
+        _check(fleet, arguments, done, {})
+        return done
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Fleet, "klines", klines)
+        patched.setattr(Fleet, "start", started)
+        patched.setattr(Command, "result", ended)
+        yield
+
+
+def _check(fleet: Fleet, arguments: Sequence[str], done: Done, settings: dict[str, str]) -> None:
+    if arguments[0] != "download" or done.returncode != 0 or {"--detach", "--dry-run"} & set(arguments):
+        return
+    if "--json" in arguments:
+        assert_complete_means_held(fleet, arguments, json.loads(done.stdout), **settings)
+    if "--local" in arguments:
+        return
+    with fleet.redis.client() as client:
+        if not client.exists("klines:active"):
+            assert_nothing_left(client)
+
+
 def assert_nothing_left(redis: Redis) -> None:
     """No key is left without an expiry but those that belong to the fleet; to be called when no run is under way."""
     lasting = [key.decode() for key in redis.scan_iter(count=1000) if redis.pttl(key) == -1]
@@ -37,7 +82,9 @@ def assert_nothing_left(redis: Redis) -> None:
     assert not left, f"{len(left)} keys without an expiry were left in Redis: {left[:10]}"
 
 
-def assert_complete_means_held(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any]) -> None:
+def assert_complete_means_held(
+    fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str
+) -> None:
     """Everything that a complete run was asked for is held: `klines coverage` finds no hole that could be fetched.
 
     `arguments` are those of `klines download`, `summary` what its `--json` told. A range that the run's notes clip is
@@ -45,24 +92,24 @@ def assert_complete_means_held(fleet: Fleet, arguments: Sequence[str], summary: 
     `--end` only the time until the last row that any of the kind has.
     """
     assert summary["state"] == "complete", f"the run is {summary['state']}: {summary['failed']}"
-    lacking = lacking_parts(fleet, arguments, summary)
+    lacking = lacking_parts(fleet, arguments, summary, **settings)
     assert not lacking, f"run {summary['run']} is complete, but {lacking[:5]}; its notes: {summary['notes']}"
 
 
-def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any]) -> list[str]:
+def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str) -> list[str]:
     """Return what `klines coverage` says could be fetched of a request, within the range that its notes clip it to."""
     given = DEFAULTS | {name: value for name, value in pairwise(arguments) if name in SERIES + TIME}
     if given.get("--kind") == "fundingRate":
         given.pop("--interval", None)
     asked = [word for pair in given.items() for word in pair]
-    done = fleet.klines("coverage", "--json", *asked)
+    done = fleet.klines("coverage", "--json", *asked, **settings)
     assert done.returncode in (0, 1), done.stderr
     # A run is named by the time it began at. What closes later, or just then by another clock, it was not asked for.
     began_ms, interval = int(summary["run"].partition("-")[0], 16), Interval(summary["interval"])
-    closed_ms = interval.floor(began_ms - SETTLE_MS) - interval.step_ms
+    ends_ms = closed_ms(interval, began_ms) - (interval.step_ms if interval.is_grid else 0)
     found = []
     for series in json.loads(done.stdout)["series"]:
-        within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, closed_ms))
+        within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, ends_ms))
         for hole in series["holes"]:
             span = Span(of_iso(hole["start"]), of_iso(hole["end"]))
             if Reason(hole["reason"]).is_lack and spans.clip([span], within):

@@ -8,6 +8,7 @@ FleetError
 │   ├── Firewalled           HTTP 403, the exchange's firewall page
 │   ├── StoreFault           the object store or folder failed
 │   ├── ListingLost          what the exchange told of its symbols is in Redis no more
+│   ├── Unreadable           a later version wrote it; a worker of that version can read it
 │   └── Limited              we were told to wait; costs no attempt
 │       ├── OverWeight           our own budget has no room within the time allowed
 │       ├── TooManyRequests      HTTP 429
@@ -80,6 +81,10 @@ class StoreFault(Transient):
 
 class ListingLost(Transient):
     """What the exchange told of a market's symbols is in Redis no more: nothing follows from that for any symbol."""
+
+
+class Unreadable(Transient):
+    """A later version of this program wrote it: a worker of that version can read it."""
 
 
 class Limited(Transient):

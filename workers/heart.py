@@ -104,7 +104,7 @@ class Heart:
         told = cast("dict[bytes, bytes]", self._redis.hgetall(WIDTHS))
         fresh_ms, width, most = now_ms(self._redis) - 2 * HOLDS_MS, 0, 0
         for name, values in told.items():
-            now, limit, at_ms = map(int, values.split(b"/"))
+            now, limit, at_ms, *_ = map(int, values.split(b"/"))
             if at_ms < fresh_ms:
                 self._redis.hdel(WIDTHS, name)
             elif name.startswith(f"rest.{pool}@".encode()):

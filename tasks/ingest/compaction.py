@@ -23,6 +23,8 @@ from workers import metrics, spans
 from workers.errors import FleetError, LeaseLost, StoreFault
 from workers.heart import Lease
 from workers.lake import keys
+from workers.lake.files import Entry
+from workers.lake.footer import Footer
 from workers.lake.raw import RawEntry
 from workers.model import Block, Span, Window, months_of
 from workers.schema import SCHEMAS, time_column
@@ -141,15 +143,17 @@ class _Compaction:
         self._report_gaps(loaded, known, policy)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         counts = Counter(klines=from_files, file_klines=from_files)
-        opened = verdict.rows[time_column(series.kind)].dt.timestamp("ms")
+        opened, published = verdict.rows[time_column(series.kind)].dt.timestamp("ms"), list[tuple[Entry, Footer]]()
         for month, bounds in months_of(self._block.span):
             if covered := spans.clip(known, bounds):
                 of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
                 self._lease.check()
                 merged = self._tools.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
                 counts += Counter(rows=merged.gained, changed=merged.changed)
+                published += [merged.published] if merged.published else []
                 if merged.changed:
                     self._report(f"{merged.changed:,} rows that were held have other values now", bounds, "lake")
+        self._tools.coverage.remember(published)
         return counts
 
     def _report_disputes(self, disputed: pl.DataFrame) -> None:

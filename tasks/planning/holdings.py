@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tasks.request import Request
 from workers import spans
 from workers.binance.archive_files import ArchiveFile
@@ -32,34 +34,46 @@ class Holdings:
             return Held(self._tools, series)
         if self._group is None:
             self._group = _Group(self._tools, self._request)
-        return self._group.of(series)
+        return Held(self._tools, series, self._group)
 
 
 class Held:
-    """What of a series is in the lake or waits in the raw zone, as read at `read_ms` (Redis time)."""
+    """What of a series is in the lake, as read at `read_ms` (Redis time), or waits in the raw zone.
 
-    def __init__(
-        self, tools: Toolbox, series: Series, known: tuple[int, list[Span], list[RawEntry]] | None = None
-    ) -> None:
+    The raw zone is listed when it is asked about.
+    """
+
+    def __init__(self, tools: Toolbox, series: Series, group: _Group | None = None) -> None:
         self._tools = tools
         self.series = series
-        if known:
-            self._take(*known)
+        self._look_for_raw: Callable[[], list[RawEntry]]
+        if group:
+            self.read_ms, self.lake = group.read_ms, group.lake.get(series.symbol, [])
+            self._look_for_raw = lambda: group.raw.get(series.symbol, [])
         else:
             self.read()
 
     def read(self) -> None:
         """Read it, again."""
-        read_ms = now_ms(self._tools.redis)
-        self._take(read_ms, self._tools.coverage.covered(self.series), self._tools.raw.entries(self.series))
+        self.read_ms = now_ms(self._tools.redis)
+        self.lake = self._tools.coverage.covered(self.series)
+        """The time that the lake holds, oldest first."""
+        self._look_for_raw = lambda: self._tools.raw.entries(self.series)
+        for name in ("_raw", "spans", "_origins"):
+            self.__dict__.pop(name, None)
+
+    @once
+    def spans(self) -> list[Span]:
+        """The time that is in the lake or in the raw zone."""
+        return spans.union([*self.lake, *(entry.span for entry in self._raw)])
 
     def is_raw_in(self, block: Block) -> bool:
         """Whether raw objects of the block hold time that the lake does not."""
-        return any(spans.gaps(self._lake, entry.span) for entry in self._raw if entry.block == block)
+        return any(spans.gaps(self.lake, entry.span) for entry in self._raw if entry.block == block)
 
     def is_whole(self, block: Block, wanted: Span) -> bool:
         """Whether nothing of `wanted` is left to do."""
-        return not spans.gaps(self._lake, wanted) and not self.is_raw_in(block)
+        return not spans.gaps(self.lake, wanted) and not self.is_raw_in(block)
 
     def reissued(self, block: Block, wanted: Span) -> list[Window]:
         """Return windows for the archive files of `wanted` that were published anew since their rows were taken."""
@@ -78,14 +92,9 @@ class Held:
         ]
 
     @property
-    def lake(self) -> list[Span]:
-        """The time that the lake holds, what only waits in the raw zone left out."""
-        return self._lake
-
-    @property
     def held_from_to(self) -> Span:
         """The time from the first to the last that the lake holds."""
-        return Span(self._lake[0].start_ms, self._lake[-1].end_ms) if self._lake else Span(0, 0)
+        return Span(self.lake[0].start_ms, self.lake[-1].end_ms) if self.lake else Span(0, 0)
 
     @once
     def _shelf(self) -> Shelf:
@@ -96,9 +105,9 @@ class Held:
     def _origins(self) -> list[Origin]:
         return self._tools.coverage.origins(self.series)
 
-    def _take(self, read_ms: int, lake: list[Span], raw: list[RawEntry]) -> None:
-        self.read_ms, self._lake, self._raw = read_ms, lake, raw
-        self.spans = spans.union([*lake, *(entry.span for entry in raw)])
+    @once
+    def _raw(self) -> list[RawEntry]:
+        return self._look_for_raw()
 
 
 class _Group:
@@ -106,11 +115,11 @@ class _Group:
 
     def __init__(self, tools: Toolbox, request: Request) -> None:
         self._tools = tools
-        group = request.market, request.kind, request.interval
-        self._read_ms = now_ms(tools.redis)
-        self._lake = tools.coverage.covered_group(*group)
-        self._raw = tools.raw.entries_of_group(*group)
+        self._group = request.market, request.kind, request.interval
+        self.read_ms = now_ms(tools.redis)
+        self.lake = tools.coverage.covered_group(*self._group)
 
-    def of(self, series: Series) -> Held:
-        lake, raw = self._lake.get(series.symbol, []), self._raw.get(series.symbol, [])
-        return Held(self._tools, series, (self._read_ms, lake, raw))
+    @once
+    def raw(self) -> dict[str, list[RawEntry]]:
+        """The raw objects by symbol."""
+        return self._tools.raw.entries_of_group(*self._group)

@@ -39,7 +39,7 @@ class Led:
         request, series = self.request, held.series
         if request.revise:
             return request.span.clip(held.held_from_to)
-        if not missing(series, held.spans, request.span):
+        if not missing(series, held.lake, request.span):
             return request.span
         try:
             span = request.span.clip(self.tools.lives.of(series))

@@ -15,7 +15,7 @@ from tasks.runs.progress import Phase, State
 from tasks.runs.store import Runs
 from tasks.summary import keep_report
 from workers.binance.markets import page_count
-from workers.errors import Failed, FleetError, Limited, Transient
+from workers.errors import Failed, FleetError, Limited, Transient, Unreadable
 from workers.heart import Lease
 from workers.model import Block, Span
 from workers.toolbox import Toolbox
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 WINDOWS_IN_FLIGHT = 200
 #: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at once, at most.
 BLOCKS_UNDER_WAY = 500
+#: Times that a run is handed back whose request this version cannot read, two seconds apart.
+UNREADABLE_TRIES = 30
 #: How long the planner listens for what has happened to its run, seconds.
 LISTEN_S = 0.25
 
@@ -33,10 +35,16 @@ LISTEN_S = 0.25
 def planner_of(tools: Toolbox, run: str, lease: Lease) -> Planner | None:
     """Return the run's planner, which leads it from now on; None where the run has ended or is not known.
 
-    LeaseLost where another leads it by now.
+    LeaseLost where another leads it by now; Unreadable, and some time later Failed, where a later version made it.
     """
     everybodys = Runs(tools.redis)
-    request = everybodys.request(run)
+    try:
+        request = everybodys.request(run)
+    except Unreadable as error:
+        # Workers of that version may be there too: they find it when it is handed back.
+        if everybodys.try_again(run, "request", UNREADABLE_TRIES):
+            raise
+        raise Failed(error.reason) from error
     if request is None:
         # Redis has lost it: what is left of its state goes.
         everybodys.end(run, State.CANCELLED)

@@ -29,7 +29,7 @@ from tasks.runs.keys import (
 from tasks.runs.progress import COUNTERS, Backlog, BlockState, Progress, State
 from tasks.runs.records import Level, Record
 from workers.binance.markets import Pool, page_count
-from workers.errors import LeaseLost
+from workers.errors import LeaseLost, Unreadable
 from workers.heart import now_ms
 from workers.model import Block, Window
 
@@ -110,7 +110,7 @@ class Runs:
         return [run.decode() for run in found]
 
     def progress(self, run: str) -> Progress | None:
-        """Return how a run stands, None where nothing is known of it."""
+        """Return how a run stands, None where nothing is known of it; Unreadable of a later version's."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(run_key(run))
             pipe.hgetall(run_key(run, "records"))
@@ -120,7 +120,7 @@ class Runs:
         return Progress(
             run,
             State(told["state"]),
-            Request.from_json(told["request"]),
+            _request(run, told["request"]),
             int(told["began_ms"]),
             int(told["ended_ms"]) if "ended_ms" in told else None,
             now_ms(self._redis),
@@ -129,9 +129,9 @@ class Runs:
         )
 
     def request(self, run: str) -> Request | None:
-        """Return what the run asked for, None where nothing is known of it."""
+        """Return what the run asked for, None where nothing is known of it; Unreadable of a later version's."""
         told = cast("bytes | None", self._redis.hget(run_key(run), "request"))
-        return Request.from_json(told) if told else None
+        return _request(run, told) if told else None
 
     def state(self, run: str) -> State | None:
         """Return where the run stands, None where nothing is known of it."""
@@ -341,6 +341,13 @@ class Runs:
 @cache
 def _script(verb: str) -> str:
     return "".join((_HERE / f"{part}.lua").read_text() for part in ("run", verb))
+
+
+def _request(run: str, told: str | bytes) -> Request:
+    try:
+        return Request.from_json(told)
+    except ValueError as error:
+        raise Unreadable(f"what run {run} asked for is of another version: {error}") from error
 
 
 def _failed(identities: Iterable[bytes]) -> int:

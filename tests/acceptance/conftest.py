@@ -7,9 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness import AMPLE, RECORDED, Fleet, running_fleet
+from tests.invariants import checked_after_every_download
 
 #: Weight that lets REST answer eight years in one minute, and leaves it slower than files.
 REPLAYED_SPOT_LIMIT = "12000"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _complete_means_held() -> Iterator[None]:
+    """Whatever a test is about: a download that ends with 0 left nothing out, and nothing behind in Redis."""
+    with checked_after_every_download():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,10 @@ class Coverage:
         """Return the footers of the partitions below a folder, by key."""
         return self.footers_of(self.partitions(folder), lambda: self.partitions(folder))
 
+    def remember(self, published: Iterable[tuple[Entry, Footer]]) -> None:
+        """Keep the footers of partitions that were just written here, so that nobody here has to read them."""
+        self._memory.keep(published)
+
     def partitions(self, folder: str) -> list[Entry]:
         """Return the partitions below a folder, sorted by key."""
         return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]

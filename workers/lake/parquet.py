@@ -13,7 +13,7 @@ import polars as pl
 from workers import spans
 from workers.errors import PartitionDamaged, Unproved
 from workers.lake import keys
-from workers.lake.files import Changed, Files
+from workers.lake.files import Changed, Entry, Files
 from workers.lake.footer import Footer, Origin, footer_in
 from workers.lake.proof import checksum, prove
 from workers.model import Kind, Series, Span, month_span
@@ -37,6 +37,8 @@ class Merged:
     """Rows it has more than before."""
     changed: int = 0
     """Rows it held with other values."""
+    published: tuple[Entry, Footer] | None = None
+    """The version that was written, and its footer; None where nothing had to be."""
 
 
 class Partitions:
@@ -71,7 +73,8 @@ class Partitions:
             held, footer = proved(series.kind, body, key) if body else (SCHEMAS[series.kind].to_frame(), Footer())
             merged = merge(series.kind, held, rows)
             footer = footer.joined(covered, origins)
-            encoded = encode(merged, replace(footer, proof=prove(series, merged, footer.covered)))
+            footer = replace(footer, proof=prove(series, merged, footer.covered))
+            encoded = encode(merged, footer)
             if encoded == body:
                 done = unsure.get(encoded, Merged())
                 return Merged(gained + done.gained, changed + done.changed)
@@ -86,8 +89,10 @@ class Partitions:
                 done = unsure.pop(encoded)
                 gained, changed = gained + done.gained, changed + done.changed
                 # Read back from the store. Where it differs, another has published on top of it: look again.
+                # The version is asked for before: it is ours where what is read afterwards is.
+                version = self._files.etag(key)
                 if self._files.read(key) == encoded:
-                    return Merged(gained, changed)
+                    return Merged(gained, changed, (Entry(key, version or "", len(encoded)), footer))
         raise Unproved(f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept")
 
     def forget(self, series: Series, month: str, parts: Sequence[Span] | None = None) -> list[Span]:
