@@ -253,6 +253,25 @@ def test_a_footer_that_was_spoiled_in_the_memory_is_read_from_the_store_and_mend
         assert files.reads == [KEY]
 
 
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_spoiled_memory_is_closed_again(path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.parent.mkdir(parents=True)
+    SPOILED[how](path)
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(file: Path, timeout: float) -> sqlite3.Connection:
+        opened.append(connect(file, timeout=timeout))
+        return opened[-1]
+
+    monkeypatch.setattr("workers.lake.coverage.sqlite3.connect", noted)
+    memory(path).keep([(entry(), footer())])
+    memory(path).recall([entry()])
+    for one in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            one.execute("SELECT 1")
+
+
 def test_a_memory_whose_folder_cannot_be_made_stops_nothing(files: WatchedFiles, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     hold(files, minutes(0, 60))

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -194,7 +194,7 @@ class Memory:
             return
         name = table[0]
         try:
-            with self._lock, closing(self._open(self._path)) as memory, memory:
+            with self._lock, self._opened(self._path) as memory, memory:
                 memory.executemany(f"REPLACE INTO {name} VALUES (?, ?, ?, ?)", rows)
                 memory.execute(f"DELETE FROM {name} WHERE rowid <= (SELECT max(rowid) FROM {name}) - ?", [_MOST_KEPT])
         except (sqlite3.Error, OSError, ValueError) as error:
@@ -203,20 +203,22 @@ class Memory:
     def _run(self, statement: str, values: list[str]) -> list[tuple[str, str, str]]:
         if not self._path or not self._path.exists():
             return []
-        with self._lock, closing(self._open(self._path)) as memory:
+        with self._lock, self._opened(self._path) as memory:
             return memory.execute(statement, values).fetchall()
 
-    def _open(self, path: Path) -> sqlite3.Connection:
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[sqlite3.Connection]:
+        """Yield the file with its tables; it is closed after, also where it turns out to be no such file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        memory = sqlite3.connect(path, timeout=10)
-        # Changing to it fails while others are at work, whatever the timeout; once changed, it stays.
-        if memory.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            memory.execute("PRAGMA journal_mode = WAL")
-        memory.execute("PRAGMA synchronous = OFF")
-        for table, told in (_FOOTERS, _LOOKS):
-            columns = f"store TEXT, key TEXT, etag TEXT, {told} TEXT, UNIQUE (store, key)"
-            memory.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-        return memory
+        with closing(sqlite3.connect(path, timeout=10)) as memory:
+            # Changing to it fails while others are at work, whatever the timeout; once changed, it stays.
+            if memory.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                memory.execute("PRAGMA journal_mode = WAL")
+            memory.execute("PRAGMA synchronous = OFF")
+            for table, told in (_FOOTERS, _LOOKS):
+                columns = f"store TEXT, key TEXT, etag TEXT, {told} TEXT, UNIQUE (store, key)"
+                memory.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+            yield memory
 
 
 def memory_path() -> Path:
