@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +23,6 @@ from typing import Any, Self
 from workers.private_redis import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
-
 
 #: Free ports are looked for here: below those that the kernel gives to calls that go out.
 PORTS = (10_000, 32_000)
@@ -43,12 +45,47 @@ def await_young_minute(left_s: float) -> None:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now, and that no call which goes out will take."""
+    """Return a port of loopback that nobody listens on, that no call which goes out will take, and no other test."""
     while True:
-        with socket.socket() as probe, suppress(OSError):
-            port = random.randrange(*PORTS)
-            probe.bind(("127.0.0.1", port))
-            return port
+        port = random.randrange(*PORTS)
+        if _reservations().reserve(port):
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+
+
+class PortReservations:
+    """Ports given out by all test processes of this user: each once, for as long as the process lives that asked.
+
+    Between the look whether a port is free and the bind by the program under test, another test could get it too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self._lock = threading.Lock()
+        self._ours: set[int] = set()
+
+    def reserve(self, port: int) -> bool:
+        """Return whether the port was nobody's; it is this process's then."""
+        with self._lock:
+            if port in self._ours:
+                return False
+            try:
+                # One byte of the file for each port. The kernel lets go of it when the process ends, however it does.
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except (BlockingIOError, PermissionError):
+                return False
+            self._ours.add(port)
+            return True
+
+    def close(self) -> None:
+        """Let go of all."""
+        os.close(self._file)
+
+
+@cache
+def _reservations() -> PortReservations:
+    return PortReservations(Path(tempfile.gettempdir(), f"klinefleet-test-ports-{os.getuid()}"))
 
 
 def ask(url: str, method: str = "GET", body: Any = None) -> Any:

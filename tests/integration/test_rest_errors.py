@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.harness import Exchange
 from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import PAGE, Maker, Stopwatch, ask, series, state
+from tests.processes import free_port
 from workers.binance.markets import Page
 from workers.binance.pages import inspect
 from workers.errors import (
@@ -154,11 +154,8 @@ def test_an_exchange_that_does_not_answer_is_given_up_after_the_timeout(
 
 
 def test_an_exchange_that_is_not_there_is_unreachable(client: Maker) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(Unreachable):
-        ask(client(url))
+        ask(client(f"http://127.0.0.1:{free_port()}"))
 
 
 @pytest.mark.parametrize("used", [None, "-1", "", "many", "1.5", "²"])
