@@ -157,8 +157,10 @@ class Process:
             self.process.kill()
             self.process.wait(WITHIN_S)
         for pipe in (self.process.stdin, self.process.stdout):
-            if pipe:
-                pipe.close()
+            # What it was still to be told before it ended is in the pipe.
+            with suppress(BrokenPipeError):
+                if pipe:
+                    pipe.close()
         self.process = None
 
     @property
@@ -170,7 +172,8 @@ class Process:
         """Kill it and all its descendants at once, as a machine that loses its power would."""
         if self.process is None:
             return
-        for pid in tree(self.pid):
+        # The number of one that has ended may be another program's by now.
+        for pid in tree(self.pid) if self.process.poll() is None else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.stop(signal.SIGKILL)

@@ -11,9 +11,11 @@ import importlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ IMPORTED = ("tasks.cli", "tasks.crew", "tasks.summary", "tasks.watch", "polars",
 
 
 class WarmKlines(Process):
-    """Runs `klines` commands one after the other; starts with the first."""
+    """Runs `klines` commands one after the other; starts with the first, and again where it has died."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="klines-tests-")
@@ -33,7 +35,10 @@ class WarmKlines(Process):
     def run(
         self, arguments: list[str], *, folder: Path, env: dict[str, str], timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes too long."""
+        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes too long.
+
+        RuntimeError where the process that runs commands died under it: whether the command had begun is not known.
+        """
         self._start()
         out, err = (Path(self._folder.name, name) for name in ("out", "err"))
         code = self._ask([arguments, str(folder), env, str(out), str(err)], timeout_s)
@@ -46,22 +51,31 @@ class WarmKlines(Process):
         self.stop()
         self._folder.cleanup()
 
+    @property
+    def _log(self) -> Path:
+        return Path(self._folder.name, "log")
+
     def _start(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            self.stop()
         if self.process is None:
-            log = Path(self._folder.name, "log")
-            self.spawn(
-                [sys.executable, "-m", "tests.warm_klines"], dict(os.environ), log, subprocess.PIPE, subprocess.PIPE
-            )
+            command = [sys.executable, "-m", "tests.warm_klines"]
+            self.spawn(command, dict(os.environ), self._log, subprocess.PIPE, subprocess.PIPE)
 
     def _ask(self, wanted: list[Any], timeout_s: float) -> int | None:
         assert self.process
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
-        self.process.stdin.flush()
+        # Where nobody reads it, nobody answers either.
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
+            self.process.stdin.flush()
         if not select.select([self.process.stdout], [], [], timeout_s)[0]:
             return None
-        return int(self.process.stdout.readline())
+        if not (answer := self.process.stdout.readline()):
+            self.stop(signal.SIGKILL)
+            raise RuntimeError(f"the process that runs commands died; it wrote: {self._log.read_text()[-2000:]}")
+        return int(answer)
 
 
 def serve() -> None:
