@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tasks.lanes import LANES
+from tests.acceptance.beats import await_beats
 from tests.harness import Command, Fleet, Wanted
 from tests.processes import alive, tree, until
 
@@ -72,8 +72,8 @@ def test_a_run_cancelled_by_its_id_ends_at_once_and_can_be_repeated(fleet: Fleet
     until("what was under way comes in", lambda: not messages(fleet))
     calls = fleet.exchange.books()["calls"]
     fleet.exchange.hold_back(SOON_MS)
-    # That nobody asks any more only time can show: fifty round trips.
-    time.sleep(1)
+    # Whoever would ask again does so at its lane's chores: two beats begin and end them once.
+    await_beats(fleet, 2)
     assert fleet.exchange.books()["calls"] == calls
     assert_the_rest_is_fetched(fleet)
 

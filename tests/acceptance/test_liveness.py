@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -44,8 +45,7 @@ def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fl
 
 def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
     fleet.redis.stop()
-    # Away for longer than the lanes' loops need to notice: only real time is that long.
-    time.sleep(1)
+    until("every lane has noticed", lambda: _without_redis(fleet) == {lane.queue for lane in LANES})
     fleet.redis.start()
     until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
     for file in alive_folder().glob("*"):
@@ -57,6 +57,12 @@ def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
     fleet.workers[0].stop()
     assert list(alive_folder().glob("*")) == []
     assert _health().returncode == 1
+
+
+def _without_redis(fleet: Fleet) -> set[str]:
+    """Return the lanes that have tried in vain to connect again."""
+    lines = [json.loads(line) for line in fleet.log(1_000_000).splitlines() if "Cannot connect to" in line]
+    return {line["lane"].partition("@")[0] for line in lines}
 
 
 def _age(file: Path) -> None:

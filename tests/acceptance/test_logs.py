@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.beats import await_beats
 from tests.harness import KLINES, Fleet
 from tests.processes import ROOT, Process, until
 from workers.private_redis import die_with_parent
 
 DAY = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", "2024-01-01", "--end", "2024-01-02")
-#: Longer than a heartbeat, a look for lost work, and a turn of the bell.
-REST_S = 4.0
+#: Between three of them each lane has looked for lost work twice, and for new runs at least once.
+BEATS = 3
 
 
 def lines_of(fleet: Fleet) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
     fleet.start_worker()
     until("all lanes are connected", lambda: [line["event"][:9] for line in lines_of(fleet)].count("Connected") == 6)
     started = lines_of(fleet)
-    time.sleep(REST_S)
+    await_beats(fleet, BEATS)
     assert lines_of(fleet) == started
     run = fleet.download(*DAY)["run"]
     # The command may be told sooner than the log.

@@ -30,7 +30,8 @@ def test_a_redis_that_is_stopped_twice_and_killed_once_costs_no_kline(fleet: Fle
         served += 12_000
         until("klines arrive", lambda enough=served: fleet.exchange.books()["klines"] > enough)
         fleet.redis.stop(number)
-        # Away for longer than a client tries by itself, and for less: only real time is that long.
+        # Away for longer than a client tries by itself, and for less. Only real time is that long: nothing tells from
+        # outside how often a client has tried. However long it really takes, the same must hold.
         time.sleep(away_s)
         assert command.runs, "the command gave up"
         fleet.redis.start()
