@@ -265,5 +265,7 @@ def test_ctrl_c_ends_a_long_query_and_leaves_no_file(tmp_path: Path) -> None:
         until("the query is under way", lambda pid=command.pid: cpu_seconds(pid) > 6)
         command.interrupt()
         done = command.result()
-        assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", "")
+        assert (done.returncode, done.stdout) == (1, "")
+        # A thread of Polars that was just writing may say in its own words, past us, that it was interrupted.
+        assert not done.stderr.strip() or "__POLARS_ABORT_KEYBOARD_INTERRUPT" in done.stderr
     assert not list(tmp_path.glob("*rows*"))
