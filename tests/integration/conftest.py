@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,26 +33,32 @@ def exchange(running: Exchange) -> Iterator[Exchange]:
     running.faults({})
 
 
+def budget_of(redis: Redis, market: Market) -> RedisBudget:
+    """Return the budget of a market's pool, which knows its limit."""
+    budget = RedisBudget(redis, RULES[market].pool, "test")
+    budget.set_limit(2400)
+    return budget
+
+
 @pytest.fixture
 def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
-    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute before."""
+    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute before.
+
+    Only real time leads away from it: the minute is the exchange's, which tells it by the clock of the machine.
+    """
     await_young_minute(left_s=15)
-
-    def make(market: Market) -> RedisBudget:
-        budget = RedisBudget(redis, RULES[market].pool, "test")
-        budget.set_limit(2400)
-        return budget
-
-    return make
+    return partial(budget_of, redis)
 
 
 @pytest.fixture
-def client(budgets: Callable[[Market], RedisBudget]) -> Iterator[Maker]:
-    """Make a client that waits a minute at most for weight."""
+def client(redis: Redis) -> Iterator[Maker]:
+    """Make a client that waits a minute at most for weight; tests that look at what it costs take `budgets` too."""
     with pooled_session(4) as session:
 
         def make(url: str, market: Market = Market.USD_M, **how: Any) -> RestClient:
             how = {"session": session, "timeout_s": 30.0} | how
-            return RestClient(market, url, budget=lambda _: budgets(market), patience=Patience(longest_s=60), **how)
+            return RestClient(
+                market, url, budget=lambda _: budget_of(redis, market), patience=Patience(longest_s=60), **how
+            )
 
         yield make

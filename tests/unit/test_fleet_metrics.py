@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from tasks.fleet_metrics import FleetCollector
 from tasks.request import Request
 from tasks.runs.records import Level, Record
 from tasks.runs.store import Again, Runs
-from tests.processes import await_young_minute
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from workers.heart import WORKERS, now_ms
 from workers.limits import Grant, RedisBudget
@@ -91,16 +91,20 @@ def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> Non
     assert [told(redis, "klines_address_twins", pool=pool) for pool in ("spot", "futures")] == [1, 0]
 
 
-def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(redis: Redis) -> None:
-    await_young_minute(left_s=10)
+def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One moment for all budgets: what is used is told of the running minute.
+    at_ms = now_ms(redis)
+    monkeypatch.setattr("tasks.fleet_metrics.RedisBudget", partial(RedisBudget, now_ms=at_ms))
     serve(redis, "rest.spot@home")
-    budget = RedisBudget(redis, "spot", "home")
+    budget = RedisBudget(redis, "spot", "home", now_ms=at_ms)
     grant = budget.take(5)
     assert isinstance(grant, Grant)
-    budget.learn(grant, used=17, date_ms=now_ms(redis) + 120_000, served=True, rtt_ms=10)
+    budget.learn(grant, used=17, date_ms=at_ms + 120_000, served=True, rtt_ms=10)
     assert told(redis, "klines_weight_used", pool="spot", egress="home") == 17
     assert told(redis, "klines_exchange_clock_offset_seconds", pool="spot", egress="home") == pytest.approx(
-        120.5, abs=10
+        120.5, abs=0.01
     )
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pytest
 from redis import Redis
 
 from tasks.fleet_view import lines, served
-from tests.processes import await_young_minute
 from workers.binance.markets import Pool
 from workers.heart import Heart
 from workers.limits import RedisBudget
 from workers.limits.twins import KEY
+from workers.model import MINUTE_MS
 from workers.settings import Settings
 from workers.toolbox import Toolbox
 
+NOW_MS = 1_700_000_000_000
+
 
 @pytest.fixture
-def tools(redis: Redis, redis_url: str) -> Toolbox:
-    # Before the beats: they hold for eight seconds, and a young minute may be longer in coming.
-    await_young_minute(left_s=10)
+def tools(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Toolbox:
+    # One moment for all budgets: what is spent is told of the running minute.
+    monkeypatch.setattr("workers.toolbox.RedisBudget", partial(RedisBudget, now_ms=NOW_MS))
     for serves in ("plan", "rest.spot@home", "rest.spot@office"):
         Heart(redis, serves=serves)._beat()
     return Toolbox(Settings(redis_url=redis_url))
@@ -36,7 +38,7 @@ def test_a_queue_without_a_worker_is_seen_at_once(tools: Toolbox) -> None:
 
 
 def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbox) -> None:
-    home, office = (RedisBudget(tools.redis, Pool.SPOT, name) for name in ("home", "office"))
+    home, office = (RedisBudget(tools.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office"))
     home.set_limit(6000)
     home.take(20)
     office.close_until(after_ms=120_000)
@@ -47,5 +49,5 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbo
 
 
 def test_two_names_of_one_address_are_told_to_the_operator(tools: Toolbox) -> None:
-    tools.redis.hset(KEY, "spot home office", f"{int(time.time() // 60)} 2")
+    tools.redis.hset(KEY, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
     assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(tools)
