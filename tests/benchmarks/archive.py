@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import requests
 
+from tasks.planning.dispatch import Dispatch
+from tasks.planning.ending import Ending
+from tasks.planning.led import Led
+from tasks.request import Request
+from tasks.runs.progress import State
+from tasks.runs.store import Runs
 from tests.benchmarks.measure import ROUNDS, YEAR, YEAR_KLINES, ColdFleet, fleet_at, median, show, timed
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
 from workers.lake import keys
@@ -24,6 +31,8 @@ from workers.lake.parquet import encode
 from workers.lake.proof import Proof
 from workers.model import Interval, Kind, Market, Series, Source, Span, months_of, utc_ms
 from workers.schema import SCHEMAS
+from workers.settings import Settings
+from workers.toolbox import Toolbox
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
 SYMBOLS = [f"SIM{n:03}USDT" for n in range(1, 501)]
@@ -94,6 +103,31 @@ def planning_held() -> None:
             fleet.start_worker()
             for time in ("first", "second"):
                 _plan_held(fleet, store, f"500 symbols × 60 months held in {kind}, planned for the {time} time")
+            fleet.workers.pop().stop()
+            _end_held(fleet, store, f"500 symbols × 60 months held in {kind}, looked at before a run ends")
+
+
+def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
+    """What it costs at most to hold an end to the lake: all series were touched, all footers are remembered."""
+    with pytest.MonkeyPatch.context() as patched:
+        for variable, value in fleet.settings.items():
+            patched.setenv(variable, value)
+        tools = Toolbox(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
+        asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026))
+        runs = Runs(tools.redis)
+        run = runs.create(asked)
+        leads = runs.lead(run, 2**62)
+        assert leads
+        for series in asked.series():
+            leads.claim(run, series.block(asked.start_ms))
+        if store:
+            ask(f"{store.url}/-/requests", "DELETE")
+        led = Led(tools, run, asked, leads)
+        seconds, is_held = timed(lambda: Ending(led, Dispatch(led)).is_held())
+        assert is_held
+        runs.end(run, State.CANCELLED)
+        asked_for = store.requests() if store else {}
+        show(name, seconds=seconds, **asked_for, requests=sum(asked_for.values()))
 
 
 def _plan_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:

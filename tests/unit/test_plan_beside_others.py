@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from celery.exceptions import Reject
 from redis import Redis
 
 import tasks.plan
 import tasks.planning.planner
 from tasks.plan import wake_leaderless
-from tasks.planning.planner import Planner
+from tasks.planning.planner import UNREADABLE_TRIES, Planner
 from tasks.request import Request
 from tasks.runs.progress import State
 from tasks.runs.store import Runs
@@ -27,6 +28,7 @@ from tests.unit.planning import (
     whole,
 )
 from workers import spans
+from workers.errors import Failed
 from workers.heart import Heart
 from workers.model import Block, Interval, Kind, Market
 
@@ -191,3 +193,20 @@ def test_a_planner_whose_turn_is_over_sends_for_the_next(one: Crew, monkeypatch:
     monkeypatch.setattr(Planner, "lead", lambda *_: False)
     tasks.plan.plan.run(run)
     assert one.planners == [run]
+
+
+def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last(
+    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rolling upgrade: an old worker takes the run that a new command has begun."""
+    run = one.begin(request())
+    redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
+    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
+    monkeypatch.setattr(tasks.plan, "HAND_BACK_S", 0.0)
+    for _ in range(UNREADABLE_TRIES - 1):
+        with pytest.raises(Reject):
+            tasks.plan.plan.run(run, "what a later version tells besides")
+        assert state(one, run) is State.RUNNING
+    with pytest.raises(Failed, match="of another version"):
+        tasks.plan.plan.run(run)
+    assert state(one, run) is State.INCOMPLETE
