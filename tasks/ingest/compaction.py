@@ -94,7 +94,6 @@ class _Compaction:
             self._records.append(Record.of_block(Level.FAILED, block, reason))
         if runs.close(run, block, self._lease.fence, counts, records=self._records):
             metrics.BLOCKS.add(outcome="failed" if reason else "done")
-            metrics.ROWS_COMPACTED.add(counts["rows"], market=block.series.market)
         return reason
 
     def _reopen(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> tuple[int, list[Window]]:
@@ -149,7 +148,8 @@ class _Compaction:
                 of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
                 self._lease.check()
                 merged = self._tools.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
-                counts += Counter(rows=merged.gained, changed=merged.changed)
+                self._runs.count(self._run, {"rows": merged.gained, "changed": merged.changed})
+                metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
                 published += [merged.published] if merged.published else []
                 if merged.changed:
                     self._report(f"{merged.changed:,} rows that were held have other values now", bounds, "lake")

@@ -280,6 +280,10 @@ class Runs:
         parts = (str(block), fence, DONE_MS, *_told(records), *_flat(counts))
         return bool(self._ask("close", run, *parts, keys=[done_key(block)]))
 
+    def count(self, run: str, counts: Mapping[str, int]) -> None:
+        """Count what no other move counts: a compaction that stands still after a merge never closes its block."""
+        self._ask("count", run, *_flat(counts))
+
     def sent(self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = ()) -> int:
         """Note that messages are sent again, or went to the end of their queue; returns the Redis µs."""
         return int(self._ask("sent", run, len(windows), *map(window_field, windows), *map(str, blocks)))

@@ -103,24 +103,6 @@ def test_a_small_run_whose_worker_is_killed_ends_long_before_a_big_one_that_fill
     assert lake_frame(fleet.store_url, SMALL.market, SMALL.symbols[0], SMALL.interval).height == SMALL.klines
 
 
-def test_a_planner_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(fleet: Fleet) -> None:
-    stopped = fleet.start_worker()
-    fleet.exchange.hold_back(SLOW_MS)
-    run = fleet.detach(*YEAR.arguments)
-    until("windows come in", lambda: len(fleet.exchange.calls()) > 30)
-    with standing_still(fleet.lanes_of(stopped)["plan"]):
-        fleet.start_worker()
-        # Of the last symbols nothing had been issued: so many windows are not under way at once.
-        await_lapsed_leases("its successor plans the last symbols", lambda: served(fleet, MANY[-4]))
-        fleet.exchange.hold_back(SLOW_MS / 4)
-    assert fleet.status(run)["state"] == "running", "the run ended before the planner went on: make it longer"
-    until("the last symbol is asked for", lambda: served(fleet, MANY[-1]))
-    fleet.exchange.hold_back(SOON_MS)
-    assert_done_once(fleet, YEAR, BLOCKS, fleet.ended(run))
-    assert max(fleet.exchange.pages().values()) == 1, "a page was served twice"
-    assert_redis_is_clean(fleet)
-
-
 def test_planners_stopped_as_they_issue_blocks_and_going_on_beside_their_successors_count_nothing_twice(
     fleet: Fleet,
 ) -> None:

@@ -14,7 +14,7 @@ SYMBOLS = tuple(f"SIM{number:03d}USDT" for number in range(1, 21))
 #: Both want parts of the same blocks; the longer one goes on where the shorter one is done with a block.
 SHORTER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-10", "5m")
 LONGER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-25", "5m")
-ROUNDS = 6
+ROUNDS = 3
 SLOW_MS, SOON_MS = 400, 5
 #: Calls of the shorter run that have come when it is cancelled, and how long its link takes each way, seconds.
 MOST_CALLS, LINK_S = 30, (0.05, 0.25)
