@@ -57,17 +57,29 @@ def plan(self: Any, run: str, *_: Any) -> None:
         logger.warning("plan %s: %s", run, error)
     except FleetError as error:
         logger.error("plan %s: %s", run, error.reason)
-        Runs(tools.redis).record(run, Record(Level.FAILED, error.reason, source="plan"))
-        Runs(tools.redis).end(run, State.INCOMPLETE)
         raise Failed(error.reason) from error
 
 
 def lead(tools: Toolbox, run: str) -> int:
-    """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where there is none."""
+    """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where there is none.
+
+    What cannot pass ends the run incomplete, unless another planner leads it by then (LeaseLost).
+    """
+    runs = Runs(tools.redis)
     with tools.heart.lease(plan_lease(run)) as lease:
-        planner = planner_of(tools, run, lease) if lease else None
-        # Noted before the lease ends: nobody is to miss a planner in between.
-        return Runs(tools.redis).planned(run) if planner and planner.lead(TURN_S) else 0
+        try:
+            planner = planner_of(tools, run, lease) if lease else None
+            if planner is None:
+                return 0
+            runs = planner.runs
+            # Noted before the lease ends: nobody is to miss a planner in between.
+            return runs.planned(run) if planner.lead(TURN_S) else 0
+        except (Transient, LeaseLost):
+            raise
+        except FleetError as error:
+            runs.record(run, Record(Level.FAILED, error.reason, source="plan"))
+            runs.end(run, State.INCOMPLETE)
+            raise
 
 
 def answer_bell(tools: Toolbox) -> None:

@@ -58,6 +58,8 @@ class Planner:
 
     def __init__(self, led: Led) -> None:
         self._led = led
+        self.runs = led.runs
+        """The run's moves, with this planner's fencing number."""
         self._run, self._runs, self._request = led.run, led.runs, led.request
         self._holdings = Holdings(led.tools, led.request)
         self._dispatch = Dispatch(led)

@@ -210,3 +210,21 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
     with pytest.raises(Failed, match="of another version"):
         tasks.plan.plan.run(run)
     assert state(one, run) is State.INCOMPLETE
+
+
+def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_run(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = one.begin(request())
+    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
+
+    def fails(planner: Planner, seconds: float) -> bool:
+        assert one.runs.lead(run, 2**62)
+        raise Failed("something that cannot pass")
+
+    monkeypatch.setattr(Planner, "lead", fails)
+    tasks.plan.plan.run(run)
+    assert state(one, run) is State.RUNNING
+    progress = one.runs.progress(run)
+    assert progress
+    assert progress.failed == {}

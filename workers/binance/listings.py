@@ -103,35 +103,25 @@ class Listings:
         sharing = [str(market) for market in Market if RULES[market].pool is pool]
         return min((int(limit) for limit in self._redis.hmget(_LIMITS, sharing) if limit), default=None)
 
-    def get(self, market: Market, symbol: str) -> Listing | None:
-        """Return one symbol, None where the market has no such one.
-
-        Where the market's symbols are not loaded they are asked for: FleetError where the exchange does not tell them.
-        """
-        return self._listed(market, _key(market), symbol)
-
     def of(self, series: Series) -> Listing | None:
         """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such.
 
-        As `get`.
+        Where the market's symbols are not loaded they are asked for: FleetError where the exchange does not tell them.
         """
-        key = _pairs_key if series.kind is Kind.INDEX else _key
-        return self._listed(series.market, key(series.market), series.symbol)
-
-    def _listed(self, market: Market, key: str, symbol: str) -> Listing | None:
-        is_loaded, packed = self._look(market, key, symbol)
+        is_loaded, packed = self._look(series)
         if not is_loaded:
-            self._load(market)
-            is_loaded, packed = self._look(market, key, symbol)
+            self._load(series.market)
+            is_loaded, packed = self._look(series)
         if not is_loaded:
-            raise ListingLost(f"the symbols of {market} were lost from Redis as they were loaded")
-        return _unpacked(symbol, packed) if packed else None
+            raise ListingLost(f"the symbols of {series.market} were lost from Redis as they were loaded")
+        return _unpacked(series.symbol, packed) if packed else None
 
-    def _look(self, market: Market, key: str, symbol: str) -> tuple[bool, bytes | None]:
+    def _look(self, series: Series) -> tuple[bool, bytes | None]:
         """Return whether the market's symbols are loaded, and what is told of one, of the same moment."""
+        key = _pairs_key if series.kind is Kind.INDEX else _key
         with self._redis.pipeline() as pipe:
-            pipe.hexists(_key(market), _TOLD_MS)
-            pipe.hget(key, symbol)
+            pipe.hexists(_key(series.market), _TOLD_MS)
+            pipe.hget(key(series.market), series.symbol)
             is_loaded, packed = pipe.execute()
         return bool(is_loaded), packed
 
