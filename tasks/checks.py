@@ -14,6 +14,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from tasks.runs.lost import HANDED_BACK_US
 from workers.heart import now_ms, now_us
 
 #: A verification whose command has not looked for so long is forgotten.
@@ -43,8 +44,8 @@ class Checks:
         return sent_us
 
     def sent(self, check: str, piece: str) -> None:
-        """Note that the message of a piece went to the end of its queue."""
-        self._sent([_open(check)], [piece])
+        """Note that the message of a piece is handed back, to the end of its queue."""
+        self._sent([_open(check)], [piece, HANDED_BACK_US])
 
     def wants(self, check: str, piece: str) -> bool:
         """Return whether somebody waits for the piece."""

@@ -11,6 +11,7 @@ from redis import RedisError
 
 from tasks.context import about
 from tasks.ingest.compaction import compact_block
+from tasks.runs.lost import HANDED_BACK_US
 from tasks.runs.store import Runs
 from workers.app import app
 from workers.errors import Failed, StoreFault
@@ -35,7 +36,7 @@ def compact(self: Any, run: str, block: str, *_: Any) -> None:
         logger.warning("compact %s: handed back: %s", block, error)
         tools.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).sent(run, [], [parsed])
+            Runs(tools.redis).sent(run, [], [parsed], later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise Failed(failed)

@@ -28,6 +28,7 @@ from tenacity import (
 from tasks import messages
 from tasks.context import about
 from tasks.runs.keys import fetch_lease
+from tasks.runs.lost import HANDED_BACK_US
 from tasks.runs.policy import policy_of
 from tasks.runs.records import Level, Record
 from tasks.runs.store import Runs
@@ -88,7 +89,7 @@ def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: s
         logger.warning("fetch %s: handed back: %s", window, error)
         tools.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).sent(run, [window])
+            Runs(tools.redis).sent(run, [window], later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise Failed(failed)

@@ -17,7 +17,7 @@ from tasks import messages
 from tasks.context import about
 from tasks.planning.planner import planner_of
 from tasks.runs.keys import plan_lease
-from tasks.runs.lost import Sent, missing
+from tasks.runs.lost import HANDED_BACK_US, Sent, missing
 from tasks.runs.progress import State
 from tasks.runs.records import Level, Record
 from tasks.runs.store import Runs
@@ -51,7 +51,7 @@ def plan(self: Any, run: str, *_: Any) -> None:
         logger.warning("plan %s: handed back: %s", run, error)
         tools.stop.wait(HAND_BACK_S)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).planned(run)
+            Runs(tools.redis).planned(run, later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     except LeaseLost as error:
         logger.warning("plan %s: %s", run, error)

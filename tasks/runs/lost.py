@@ -20,6 +20,8 @@ from workers.queues import SENT_US
 
 #: How often lost work is looked for; what is missed twice in a row is lost.
 LOOK_S = 3.0
+#: The broker hands a message back a moment after it is noted as sent anew: so much later at most, or it looks lost.
+HANDED_BACK_US = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,9 @@ class Runs:
         if records:
             self._ask("record", run, *_told(records), *(one.identity for one in instead_of))
 
-    def planned(self, run: str) -> int:
-        """Note that a planner is sent for, and return the Redis µs; 0 where the run has ended."""
-        return int(self._ask("planned", run))
+    def planned(self, run: str, later_us: int = 0) -> int:
+        """Note that a planner is sent for, or will be so much later; returns the Redis µs, 0 where the run ended."""
+        return int(self._ask("planned", run, later_us))
 
     def planned_us(self, runs: Sequence[str]) -> list[int]:
         """Return for each run when a planner was last sent for, Redis µs; 0 where nothing is known of it."""
@@ -284,9 +284,9 @@ class Runs:
         """Count what no other move counts: a compaction that stands still after a merge never closes its block."""
         self._ask("count", run, *_flat(counts))
 
-    def sent(self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = ()) -> int:
-        """Note that messages are sent again, or went to the end of their queue; returns the Redis µs."""
-        return int(self._ask("sent", run, len(windows), *map(window_field, windows), *map(str, blocks)))
+    def sent(self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = (), later_us: int = 0) -> int:
+        """Note that messages are sent again, or will be so much later; returns the Redis µs."""
+        return int(self._ask("sent", run, later_us, len(windows), *map(window_field, windows), *map(str, blocks)))
 
     def tries(self, run: str, name: str) -> int:
         """Return how often something was tried again."""

@@ -11,7 +11,9 @@ from kombu import Connection
 from redis import Redis
 
 from tasks import messages
-from tasks.runs.lost import LOOK_S, LostWork, Sent, missing, waiting_since_us
+from tasks.request import Request
+from tasks.runs.lost import HANDED_BACK_US, LOOK_S, LostWork, Sent, missing, waiting_since_us
+from tasks.runs.store import Runs
 from tests.unit.klines import JANUARY, minutes
 from workers.app import app, broker_url
 from workers.broker import Transport
@@ -109,3 +111,22 @@ def test_what_was_found_in_between_is_missed_anew(redis: Redis) -> None:
     with Heart(redis).lease("lease"):
         lost.among([one])
     assert lost.among([one]) == set()
+
+
+def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> None:
+    """It is noted as sent anew a moment before the broker puts it back."""
+    window = windows(1)[0]
+    series = window.block.series
+    runs = Runs(broker)
+    run = runs.create(Request(series.market, series.kind, series.interval, (series.symbol,), 0, 60_000))
+    assert runs.claim(run, JANUARY)
+    messages.send_fetch(run, [window], runs.open(run, JANUARY, [window]))
+    runs.sent(run, [window], later_us=HANDED_BACK_US)
+    with Connection(address(broker), transport=Transport) as connection:
+        queue = connection.SimpleQueue(QUEUE)
+        queue.get(block=False).reject(requeue=True)
+        queue.close()
+    ((_, at_us),) = waiting(broker)
+    noted_us = runs.under_way(run).windows[window]
+    assert at_us <= noted_us
+    assert missing(broker, [Sent("lease", QUEUE, noted_us)]) == set()
