@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
 import threading
@@ -424,3 +425,21 @@ def test_a_bucket_that_fails_otherwise_is_tried_again_with_the_same_condition() 
 
 def test_tags_of_a_bucket_are_read_without_their_quotes() -> None:
     assert ObjectFiles(Bucket(), "bucket").etag("a/1") == "abc"
+
+
+def test_a_store_whose_empty_folder_goes_just_as_it_is_tried_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the last raw object away takes its folder as well, between its making and its use."""
+    files, real = open_files(str(tmp_path / "store")), Path.replace
+    gone: list[Path] = []
+
+    def replace(self: Path, target: str) -> Path:
+        if not gone:
+            gone.append(self)
+            shutil.rmtree(self.parent)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    files.check_writable()
+    assert gone

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from workers import metrics
 from workers.errors import FleetError, StoreFault
@@ -101,9 +108,11 @@ class Files:
         return self._path(key)
 
     def check_writable(self) -> None:
-        """Raise StoreFault where nothing can be written."""
+        """Raise StoreFault or OSError where nothing can be written."""
         key = f"raw/.writable-{uuid.uuid4().hex}"
-        self._put(self._path(key), b"")
+        # Another process may take the folder away just now, as it has become empty.
+        tries = Retrying(retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(TRIES), reraise=True)
+        tries(self._put, self._path(key), b"")
         self.delete([key])
 
     def _path(self, key: str) -> str:
