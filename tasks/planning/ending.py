@@ -16,7 +16,7 @@ from workers.windows import missing
 
 logger = logging.getLogger(__name__)
 
-#: Times that a block is put under way once more since the lake lacks time of it that is not told as failed.
+#: Times that a block is put under way once more since the lake lacks time of it that is not recorded as failed.
 ONCE_MORE = 1
 
 
@@ -27,31 +27,31 @@ class Ending:
         self._led = led
         self._dispatch = dispatch
 
-    def is_held(self) -> bool:
-        """Return whether the lake holds all that was wanted, or it is told as failed.
+    def settle(self) -> bool:
+        """Return whether the lake holds all that was wanted, or what it lacks is recorded as failed.
 
-        What is neither is put under way once more; what still is neither after that is told as failed. Only series of
-        which the run put something under way are looked at: of the others all was held when it looked.
+        What is neither is put under way once more; what is neither after that is recorded as failed. Only series of
+        which the run put something under way are compared: of the others all was held when they were planned.
         """
         led = self._led
         touched = led.runs.touched(led.run)
         symbols = [symbol for symbol in led.request.symbols if touched is None or symbol in touched]
-        holdings = Holdings(led.tools, replace(led.request, symbols=tuple(symbols))) if symbols else None
-        failed, is_held = failures_by_series(led.runs.records(led.run)), True
+        holdings = Holdings(led.tools, replace(led.request, symbols=tuple(symbols)))
+        failed, is_settled = failures_by_series(led.runs.records(led.run)), True
         for symbol in symbols:
             series = Series(led.request.market, led.request.kind, led.request.interval, symbol)
-            held = led.held(holdings, series) if holdings else None
+            held = led.held(holdings, series)
             if held is None:
                 continue
             wanted = led.wanted(held)
             self._take_back(held, failed.get(series, []))
             named = [record.span or led.request.span for record in failed.get(series, [])]
             for block, parts in self._lacking(held, wanted, named):
-                is_held = self._is_given_up(block, parts, block.span.clip(wanted), held) and is_held
-        return is_held
+                is_settled = self._settle_block(block, parts, block.span.clip(wanted), held) and is_settled
+        return is_settled
 
     def _lacking(self, held: Held, wanted: Span, named: list[Span]) -> Iterator[tuple[Block, list[Span]]]:
-        """Yield each block with the wanted time that the lake lacks, and that is not told as failed."""
+        """Yield each block with the wanted time that the lake lacks, and that is not recorded as failed."""
         series = held.series
         if self._led.request.revise:
             for block in series.blocks(wanted):
@@ -63,8 +63,8 @@ class Ending:
         for block in dict.fromkeys(block for gap in lacking for block in series.blocks(gap)):
             yield block, [part for part in spans.clip(lacking, block.span) if _opens(series, part)]
 
-    def _is_given_up(self, block: Block, parts: list[Span], wanted: Span, held: Held) -> bool:
-        """Put a block under way once more; return True, with its parts told as failed, where it was before."""
+    def _settle_block(self, block: Block, parts: list[Span], wanted: Span, held: Held) -> bool:
+        """Put a block under way once more; return True, with its parts recorded as failed, where it was before."""
         led, name = self._led, f"once more {block}"
         if led.runs.tries(led.run, name) >= ONCE_MORE:
             told = (
@@ -79,7 +79,7 @@ class Ending:
         return False
 
     def _take_back(self, held: Held, failed: list[Record]) -> None:
-        """Tell failures whose time the lake holds all the same as what they are: reports."""
+        """Turn failures whose time the lake holds all the same into reports."""
         moot = [
             record
             for record in failed

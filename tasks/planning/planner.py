@@ -149,7 +149,7 @@ class Planner:
     def _is_over(self) -> bool:
         """Return whether nothing is under way any more and all is held or told; the run's end is noted then."""
         self._take_up()
-        if self._runs.blocks(self._run) or self._runs.deferred(self._run) or not self._ending.is_held():
+        if self._runs.blocks(self._run) or self._runs.deferred(self._run) or not self._ending.settle():
             return False
         progress = self._runs.progress(self._run)
         # A run that was cancelled meanwhile has nothing under way either.

@@ -123,8 +123,8 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
         led = Led(tools, run, asked, leads)
-        seconds, is_held = timed(lambda: Ending(led, Dispatch(led)).is_held())
-        assert is_held
+        seconds, is_settled = timed(lambda: Ending(led, Dispatch(led)).settle())
+        assert is_settled
         runs.end(run, State.CANCELLED)
         asked_for = store.requests() if store else {}
         show(name, seconds=seconds, **asked_for, requests=sum(asked_for.values()))
