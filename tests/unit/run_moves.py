@@ -1,0 +1,59 @@
+"""What tests of a run's moves share: a request, windows of January, and a block's way to its end."""
+
+from __future__ import annotations
+
+from tasks.request import Request
+from tasks.runs.progress import Phase, State
+from tasks.runs.records import Level, Record
+from tasks.runs.store import Runs
+from tests.unit.klines import JANUARY, MINUTES, minutes
+from workers.model import Block, Interval, Kind, Market, Window, utc_ms
+
+FEBRUARY = Block(MINUTES, "2024-02")
+
+
+def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Request:
+    chosen = symbols or ("BTCUSDT",)
+    return Request(market, Kind.KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months))
+
+
+def windows(number: int, block: Block = JANUARY) -> list[Window]:
+    return [Window(block, minutes(n * 100, n * 100 + 100)) for n in range(number)]
+
+
+def counts(runs: Runs, run: str) -> dict[str, int]:
+    progress = runs.progress(run)
+    assert progress
+    return {name: count for name, count in progress.counts.items() if count}
+
+
+def begin(runs: Runs, run: str, several: list[Window], block: Block = JANUARY) -> None:
+    assert runs.claim(run, block)
+    assert runs.open(run, block, several)
+
+
+def phases(runs: Runs, run: str) -> dict[Block, Phase]:
+    return {block: told.phase for block, told in runs.blocks(run).items()}
+
+
+def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str = "") -> bool:
+    records = [Record.of_block(Level.FAILED, block, why)] if why else []
+    return runs.compacting(run, block, fence) and runs.close(run, block, fence, {"rows": 100}, records=records)
+
+
+def say_all_there_is(runs: Runs, run: str) -> None:
+    """Do all that somebody may do who has not heard yet that the run has ended."""
+    window = windows(1)[0]
+    runs.record(run, Record.of_window(Level.FAILED, window, "late"), Record(Level.REPORT, "late", source="archive"))
+    runs.try_again(run, "late", 5)
+    runs.finish(run, window, {"klines": 1}, records=[Record.of_window(Level.FAILED, window, "late")], instead=[window])
+    runs.claim(run, JANUARY)
+    runs.open(run, JANUARY, [window])
+    runs.release(run, JANUARY)
+    runs.advance(run, 1, 1, 1)
+    runs.compacting(run, JANUARY, 9)
+    runs.close(run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")])
+    runs.sent(run, [window], [JANUARY])
+    runs.planned(run)
+    runs.under_way(run)
+    runs.end(run, State.COMPLETE)
