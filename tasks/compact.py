@@ -9,34 +9,34 @@ from typing import Any
 from celery.exceptions import Reject
 from redis import RedisError
 
-from tasks.context import about
-from tasks.ingest.compaction import compact_block
-from tasks.runs.lost import HANDED_BACK_US
-from tasks.runs.store import Runs
-from workers.app import app
-from workers.errors import Failed, StoreFault
-from workers.model import Block
-from workers.toolbox import Toolbox
+from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.runs.log_context import bind_log_context
+from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.app import app
+from klinefleet.workers.domain.errors import StoreFault, TaskFailed
+from klinefleet.workers.domain.series import Block
+from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
 
-@app.task(name="klines.compact", bind=True, throws=(Failed,))  # type: ignore[untyped-decorator]
+@app.task(name="klines.compact", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def compact(self: Any, run: str, block: str, *_: Any) -> None:
     """Move a block's raw objects into its partitions; twice equals once.
 
     What a later version tells besides is passed over.
     """
-    tools: Toolbox = self.app.toolbox
+    tools: Services = self.app.toolbox
     parsed = Block.parse(block)
-    about(run, parsed)
+    bind_log_context(run, parsed)
     try:
         failed = compact_block(tools, run, parsed)
     except (RedisError, StoreFault) as error:
         logger.warning("compact %s: handed back: %s", block, error)
         tools.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).sent(run, [], [parsed], later_us=HANDED_BACK_US)
+            Runs(tools.redis).blocks.note_sent(run, [], [parsed], later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     if failed:
-        raise Failed(failed)
+        raise TaskFailed(failed)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tasks.fetcher import FleetFetcher
-from workers.lake.read import Reader
-from workers.private_redis import shared_url
-from workers.settings import Settings
-from workers.toolbox import Toolbox
+from klinefleet.tasks.client.fetcher import FleetFetcher
+from klinefleet.workers.coordination.private_redis import shared_url
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
 
 
 def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader:
@@ -26,4 +26,4 @@ def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader
         store_url=store_url or settings.store_url,
         redis_url=redis_url or settings.redis_url or shared_url(),
     )
-    return Reader(settings.store_url, fetcher=FleetFetcher(Toolbox(settings)))
+    return Reader(settings.store_url, fetcher=FleetFetcher(Services(settings)))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
+from klinefleet.workers.coordination.private_redis import private_redis
 from tests.harness import WARM, Exchange, Fleet, RedisServer
-from workers.private_redis import private_redis
 
 #: The same examples on every machine, however slow. `--hypothesis-profile=default` looks for others.
 settings.register_profile(

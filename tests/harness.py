@@ -23,13 +23,14 @@ import polars as pl
 from redis import Redis, RedisError
 
 from deploy.simulator import truth
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
+from klinefleet.workers.coordination.private_redis import answers, die_with_parent, server_binary
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.lake import keys
 from tests.processes import ROOT, WITHIN_S, Process, ask, tree, until
 from tests.warm_klines import WarmKlines
-from workers.lake import keys
-from workers.model import Interval, Kind, Market, Series
-from workers.private_redis import answers, die_with_parent, server_binary
-from workers.schema import SCHEMAS
 
 KLINES = Path(sys.executable).with_name("klines")
 #: Real recorded exchange data; tests that need it skip where it is absent.

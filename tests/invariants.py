@@ -14,16 +14,19 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks import choose
-from tasks.coverage import Wish, coverage_report
-from tasks.request import closed_ms
+from klinefleet.tasks.coverage.holes import Reason
+from klinefleet.tasks.coverage.report import CoverageQuery, coverage_report
+from klinefleet.tasks.requests import build
+from klinefleet.tasks.requests.request import closed_ms
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.queues import QUEUES
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import NEVER_MS, parse_iso
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
 from tests.harness import Command, Fleet
-from workers import spans
-from workers.lake.holes import Reason
-from workers.model import NEVER_MS, Interval, Kind, Market, Span, of_iso
-from workers.queues import QUEUES
-from workers.settings import Settings
-from workers.toolbox import Toolbox
 
 Done = subprocess.CompletedProcess[str]
 #: Keys that belong to the fleet, not to a run: they may stay without an expiry.
@@ -118,7 +121,7 @@ def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any
     for series in told["series"]:
         within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, ends_ms))
         for hole in series["holes"]:
-            span = Span(of_iso(hole["start"]), of_iso(hole["end"]))
+            span = Span(parse_iso(hole["start"]), parse_iso(hole["end"]))
             if Reason(hole["reason"]).is_lack and spans.clip([span], within):
                 found.append(f"{series['symbol']} {span} is {hole['reason']}")
     return found
@@ -134,9 +137,11 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
         return told
     market, kind = Market(given["--market"]), Kind(given["--kind"])
     symbols = tuple(given["--symbols"].split(",")) if "--symbols" in given else ()
-    start_ms, end_ms = (choose.moment_of(name, given[name]) if name in given else None for name in TIME)
-    wish = Wish(market, kind, choose.interval_of(market, kind, given.get("--interval")), symbols, start_ms, end_ms)
-    tools = Toolbox(Settings(redis_url=fleet.redis.url, store_url=store_url))
+    start_ms, end_ms = (build.moment_of(name, given[name]) if name in given else None for name in TIME)
+    wish = CoverageQuery(
+        market, kind, build.interval_of(market, kind, given.get("--interval")), symbols, start_ms, end_ms
+    )
+    tools = Services(Settings(redis_url=fleet.redis.url, store_url=store_url))
     return coverage_report(tools, wish, now_ms=time.time_ns() // 1_000_000).facts()
 
 

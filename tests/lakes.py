@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.schema import time_column
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.storage.open import open_store
 from tests.harness import WARM, Wanted, ms_of
-from workers.lake.files import open_files
-from workers.lake.parquet import Partitions
-from workers.model import Interval, Kind, Market, Series, Span, months_of
-from workers.schema import time_column
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Lake:
 
 def lake_of(store_url: str, folder: Path, held: Iterable[Wanted], **env: str) -> Lake:
     """Make a lake that holds all of what is wanted; the environment is for this process as well where S3 needs it."""
-    partitions = Partitions(open_files(store_url))
+    partitions = Partitions(open_store(store_url))
     for wanted in held:
         market, kind, interval = Market(wanted.market), Kind(wanted.kind), Interval(wanted.interval)
         whole = Span(ms_of(wanted.start), ms_of(wanted.end))

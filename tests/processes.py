@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from workers.private_redis import die_with_parent
+from klinefleet.workers.coordination.private_redis import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -19,11 +19,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from klinefleet.workers.coordination.private_redis import die_with_parent
 from tests.processes import Process
-from workers.private_redis import die_with_parent
 
 #: All that a command imports, now or when it comes to it.
-IMPORTED = ("tasks.cli", "tasks.crew", "tasks.summary", "tasks.watch", "polars", "fsspec.implementations.local")
+IMPORTED = (
+    "klinefleet.tasks.cli.main",
+    "klinefleet.tasks.fleet.supervisor",
+    "klinefleet.tasks.runs.summary",
+    "klinefleet.tasks.client.follow",
+    "polars",
+    "fsspec.implementations.local",
+)
 
 
 class WarmKlines(Process):
@@ -94,7 +101,7 @@ def serve() -> None:
 
 def become(arguments: list[str], folder: str, env: dict[str, str], out: str, err: str) -> None:
     """Be the command, as a shell would have started it."""
-    from tasks.cli import main
+    from klinefleet.tasks.cli.main import main
 
     for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         os.dup2(os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600), number)

@@ -7,16 +7,16 @@ from typing import Any
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
-from workers.settings import Settings
+from klinefleet.workers.support.settings import Settings
 
 #: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its lease; this only
 #: clears what is left, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
-
 # Named as a string: it is imported where a connection is made, and many commands make none.
-TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "workers.broker:Transport"))
-
-app = Celery("klines", include=["tasks.plan", "tasks.fetch", "tasks.compact", "tasks.catalog", "tasks.verify"])
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "klinefleet.workers.patches.redis_transport:Transport"))
+app = Celery(
+    "klines", include=[f"klinefleet.tasks.{name}" for name in ("plan", "fetch", "compact", "catalog", "verify")]
+)
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,

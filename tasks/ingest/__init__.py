@@ -1,4 +1,5 @@
-"""From raw objects to partitions: what a compaction decodes, asks again, settles and publishes.
+"""From a window to a partition: what a fetch downloads and keeps, and what a compaction decodes, settles and publishes.
 
-Begin with `compaction.py`. It may import `tasks.runs`, the messages and `workers`, and no task.
+May import: `runs`, `requests`.
+Begin with `fetch_window.py`, then `compaction.py`.
 """

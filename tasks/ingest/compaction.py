@@ -13,40 +13,44 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from tasks import messages
-from tasks.ingest.raw_rows import Loaded, file_of, load, origins
-from tasks.runs.keys import compact_lease
-from tasks.runs.policy import policy_of
-from tasks.runs.records import Level, Record
-from tasks.runs.store import Again, Runs
-from workers import metrics, spans
-from workers.errors import FleetError, LeaseLost, StoreFault
-from workers.heart import Lease
-from workers.lake import keys
-from workers.lake.files import Entry
-from workers.lake.footer import Footer
-from workers.lake.raw import RawEntry
-from workers.model import Block, Span, Window, months_of
-from workers.schema import SCHEMAS, time_column
-from workers.sources import Policy, fallback
-from workers.toolbox import Toolbox
-from workers.verdict import believed, doubts, missing_in, settle
+from klinefleet.tasks.ingest.raw_rows import Loaded, file_of, load, origins
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.keys import compact_lease
+from klinefleet.tasks.runs.policy import policy_of
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.leases import Lease
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault
+from klinefleet.workers.domain.intervals import months_of
+from klinefleet.workers.domain.schema import SCHEMAS, time_column
+from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.choice import fallback
+from klinefleet.workers.sources.consensus import missing_in, resolve_conflicts, trusted_spans, windows_to_recheck
+from klinefleet.workers.sources.policy import Policy
+from klinefleet.workers.storage.objects import StoredObject
+from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
-
 #: Times a block may be handed back because the store failed, and a window fetched again because its raw object was bad.
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 
 
-def compact_block(tools: Toolbox, run: str, block: Block) -> str:
+def compact_block(tools: Services, run: str, block: Block) -> str:
     """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet.
 
     Returns why it failed for good, which is noted, or ''. Does nothing where another is at it, or the block is not to
     be compacted any more. StoreFault where the store may answer at a later try.
     """
     runs = Runs(tools.redis)
-    with tools.heart.lease(compact_lease(block)) as lease:
-        if lease is None or not runs.compacting(run, block, lease.fence):
+    with tools.leases.hold(compact_lease(block)) as lease:
+        if lease is None or not runs.blocks.compacting(run, block, lease.fence):
             return ""
         try:
             return _Compaction(tools, runs, run, block, lease).work()
@@ -58,7 +62,7 @@ def compact_block(tools: Toolbox, run: str, block: Block) -> str:
 class _Compaction:
     """One compaction of one block, by one lease."""
 
-    def __init__(self, tools: Toolbox, runs: Runs, run: str, block: Block, lease: Lease) -> None:
+    def __init__(self, tools: Services, runs: Runs, run: str, block: Block, lease: Lease) -> None:
         self._tools, self._runs, self._run, self._block, self._lease = tools, runs, run, block, lease
         self._records: list[Record] = []
 
@@ -77,7 +81,7 @@ class _Compaction:
                 # Only once they are waited for, since a compaction killed in between must not hide them, and before
                 # they are sent for: what is fetched again may have the same name.
                 self._drop(unfit)
-                messages.send_fetch(run, first, sent_us)
+                enqueue.send_fetch(run, first, sent_us)
                 return ""
             counts = self._publish(loaded, held, policy)
             if not tools.settings.keep_raw:
@@ -87,12 +91,12 @@ class _Compaction:
         except LeaseLost:
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and runs.try_again(run, str(block), HAND_BACKS):
+            if isinstance(error, StoreFault) and runs.blocks.record_attempt(run, str(block), HAND_BACKS):
                 raise
             logger.error("compact %s failed: %s", block, error.reason)
             reason = error.reason
             self._records.append(Record.of_block(Level.FAILED, block, reason))
-        if runs.close(run, block, self._lease.fence, counts, records=self._records):
+        if runs.blocks.close(run, block, self._lease.fence, counts, records=self._records):
             metrics.BLOCKS.add(outcome="failed" if reason else "done")
         return reason
 
@@ -108,11 +112,13 @@ class _Compaction:
         for window in self._instead_of_unfit(loaded, policy):
             unusable.append(Again(window, f"instead {window}", FETCHED_AGAIN))
         asked = list(unusable)
-        asked += [Again(window, f"doubt {window}", 2) for window in doubts(block, loaded.versions, held, policy)]
+        asked += [
+            Again(window, f"doubt {window}", 2) for window in windows_to_recheck(block, loaded.versions, held, policy)
+        ]
         if not asked:
             return 0, []
         self._lease.check()
-        sent_us, accepted = self._runs.reopen(self._run, block, self._lease.fence, asked)
+        sent_us, accepted = self._runs.blocks.reopen(self._run, block, self._lease.fence, asked)
         for one, is_accepted in zip(unusable, accepted, strict=False):
             if not is_accepted:
                 told = f"RawDamaged: what came of it could not be used {FETCHED_AGAIN} times"
@@ -137,12 +143,15 @@ class _Compaction:
         if not loaded.frames:
             return Counter()
         series, versions = self._block.series, loaded.versions
-        verdict, known = settle(series.kind, versions, held), believed(series, versions, policy)
+        verdict, known = resolve_conflicts(series.kind, versions, held), trusted_spans(series, versions, policy)
         self._report_disputes(verdict.disputed)
         self._report_gaps(loaded, known, policy)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         counts = Counter(klines=from_files, file_klines=from_files)
-        opened, published = verdict.rows[time_column(series.kind)].dt.timestamp("ms"), list[tuple[Entry, Footer]]()
+        opened, published = (
+            verdict.rows[time_column(series.kind)].dt.timestamp("ms"),
+            list[tuple[StoredObject, Footer]](),
+        )
         for month, bounds in months_of(self._block.span):
             if covered := spans.clip(known, bounds):
                 of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
@@ -197,7 +206,7 @@ class _Compaction:
         self._tools.raw.drop(entries)
 
 
-def _held_against(tools: Toolbox, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
+def _held_against(tools: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
     """Return the held rows that archive files speak of again, where a run revises them; none otherwise."""
     request = runs.request(run)
     if not loaded.frames or request is None or not request.revise:

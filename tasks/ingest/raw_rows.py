@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from workers import metrics, spans
-from workers.binance.archive_files import ArchiveFile, member
-from workers.binance.decode import decode_archive, decode_pages
-from workers.errors import BadAnswer, RawDamaged, Unfit
-from workers.lake.footer import Origin
-from workers.lake.raw import RawEntry
-from workers.model import Span
-from workers.schema import time_column
-from workers.toolbox import Toolbox
-from workers.verdict import Version
+from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.binance.archive_zip import member
+from klinefleet.workers.binance.decode import decode_archive, decode_pages
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import ArchiveFileUnusable, BadAnswer, RawDamaged
+from klinefleet.workers.domain.schema import time_column
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.footer import Origin
+from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.consensus import SourceRows
+from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,14 @@ class Loaded:
 
     frames: list[tuple[RawEntry, pl.DataFrame]] = field(default_factory=list)
     damaged: list[RawEntry] = field(default_factory=list)
-    unfit: list[tuple[RawEntry, Unfit]] = field(default_factory=list)
+    unfit: list[tuple[RawEntry, ArchiveFileUnusable]] = field(default_factory=list)
 
     @property
-    def versions(self) -> list[Version]:
-        return [Version(entry.source, entry.span, rows) for entry, rows in self.frames]
+    def versions(self) -> list[SourceRows]:
+        return [SourceRows(entry.source, entry.span, rows) for entry, rows in self.frames]
 
 
-def load(tools: Toolbox, entries: Iterable[RawEntry]) -> Loaded:
+def load(tools: Services, entries: Iterable[RawEntry]) -> Loaded:
     """Return the rows of raw objects; one that another compaction took is left out."""
     loaded = Loaded()
     for entry in entries:
@@ -44,7 +46,7 @@ def load(tools: Toolbox, entries: Iterable[RawEntry]) -> Loaded:
             if bodies is not None:
                 loaded.frames.append((entry, _rows(entry, bodies)))
                 _count_file(entry, loaded.frames[-1][1].height)
-        except Unfit as error:
+        except ArchiveFileUnusable as error:
             logger.warning("compact %s: %s", entry.block, error.reason)
             metrics.RETRIES.add(source="archive", reason=type(error).__name__)
             loaded.unfit.append((entry, error))

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from tasks import messages
-from tasks.planning.holdings import Held
-from tasks.planning.led import Led
-from tasks.runs.policy import policy_for
-from tasks.runs.records import Level, Record
-from workers.errors import FleetError
-from workers.heart import now_ms
-from workers.model import Block, Series, Span, Window
-from workers.sources import NO_FILE, Cut, Policy, cut
-from workers.windows import missing
+from klinefleet.tasks.planning.holdings import SeriesHoldings
+from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.policy import policy_for
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.series import Block, Series, Window, missing
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.sources.choice import NO_FILE, Assignment, assign_sources
+from klinefleet.workers.sources.policy import Policy
 
 
 class Dispatch:
     """Puts the blocks of one run under way."""
 
-    def __init__(self, led: Led) -> None:
+    def __init__(self, led: LedRun) -> None:
         self._led = led
         self._archive_fault: FleetError | None = None
         self._policy_of: tuple[Series, Policy] | None = None
 
-    def put_under_way(self, block: Block, wanted: Span, held: Held, counted_as: str = "") -> None:
+    def put_under_way(self, block: Block, wanted: Span, held: SeriesHoldings, counted_as: str = "") -> None:
         """Send what is missing of a claimed block; straight to compaction where only that is missing.
 
         `counted_as` counts one try, in the same step.
@@ -34,14 +35,14 @@ class Dispatch:
             led.runs.record(led.run, Record.of_block(Level.FAILED, block, error.reason))
             made = []
         if not made and not held.is_raw_in(block):
-            led.runs.release(led.run, block, counted_as)
-        elif sent_us := led.runs.open(led.run, block, made, counted_as):
+            led.runs.blocks.release(led.run, block, counted_as)
+        elif sent_us := led.runs.blocks.open(led.run, block, made, counted_as):
             if made:
-                messages.send_fetch(led.run, made, sent_us)
+                enqueue.send_fetch(led.run, made, sent_us)
             else:
-                messages.send_compact(led.run, block, sent_us)
+                enqueue.send_compact(led.run, block, sent_us)
 
-    def _windows(self, block: Block, wanted: Span, held: Held) -> list[Window]:
+    def _windows(self, block: Block, wanted: Span, held: SeriesHoldings) -> list[Window]:
         """Return what fetches the rest of a block, or what was published anew of it."""
         led = self._led
         if led.request.revise:
@@ -52,22 +53,22 @@ class Dispatch:
         led.runs.record(led.run, *told)
         return found.windows
 
-    def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Cut:
+    def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
         """Return who is asked for `parts`; REST alone where the archive does not even tell what it has."""
         led = self._led
         clock_ms = now_ms(led.tools.redis)
         if self._archive_fault is None:
             try:
-                return cut(block, parts, led.tools.shelves.of(block.series), policy, now_ms=clock_ms)
+                return assign_sources(block, parts, led.tools.shelves.of(block.series), policy, now_ms=clock_ms)
             except FleetError as error:
                 self._archive_fault = error
         if not policy.may_rest:
             raise self._archive_fault
         told = f"{self._archive_fault.reason}; REST instead"
         led.runs.record(led.run, Record(Level.REPORT, told, source="archive"))
-        return cut(block, parts, _NOTHING, policy, now_ms=clock_ms)
+        return assign_sources(block, parts, _NOTHING, policy, now_ms=clock_ms)
 
-    def _policy(self, held: Held) -> Policy:
+    def _policy(self, held: SeriesHoldings) -> Policy:
         if self._policy_of is None or self._policy_of[0] != held.series:
             parts = missing(held.series, held.spans, self._led.request.span)
             self._policy_of = held.series, policy_for(self._led.tools, self._led.request, held.series, parts)

@@ -6,16 +6,15 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tasks.planning.dispatch import Dispatch
-from tasks.planning.holdings import Held, Holdings
-from tasks.planning.led import Led
-from tasks.runs.records import Level, Record, failures_by_series
-from workers import spans
-from workers.model import Block, Series, Span
-from workers.windows import missing
+from klinefleet.tasks.planning.dispatch import Dispatch
+from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
+from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.runs.records import Level, Record, failures_by_series
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.series import Block, Series, missing
+from klinefleet.workers.domain.spans import Span
 
 logger = logging.getLogger(__name__)
-
 #: Times that a block is put under way once more since the lake lacks time of it that is not recorded as failed.
 ONCE_MORE = 1
 
@@ -23,7 +22,7 @@ ONCE_MORE = 1
 class Ending:
     """Holds one run's end to the lake."""
 
-    def __init__(self, led: Led, dispatch: Dispatch) -> None:
+    def __init__(self, led: LedRun, dispatch: Dispatch) -> None:
         self._led = led
         self._dispatch = dispatch
 
@@ -34,7 +33,7 @@ class Ending:
         which the run put something under way are compared: of the others all was held when they were planned.
         """
         led = self._led
-        touched = led.runs.touched(led.run)
+        touched = led.runs.blocks.touched(led.run)
         symbols = [symbol for symbol in led.request.symbols if touched is None or symbol in touched]
         holdings = Holdings(led.tools, replace(led.request, symbols=tuple(symbols)))
         failed, is_settled = failures_by_series(led.runs.records(led.run)), True
@@ -50,7 +49,7 @@ class Ending:
                 is_settled = self._settle_block(block, parts, block.span.clip(wanted), held) and is_settled
         return is_settled
 
-    def _lacking(self, held: Held, wanted: Span, named: list[Span]) -> Iterator[tuple[Block, list[Span]]]:
+    def _lacking(self, held: SeriesHoldings, wanted: Span, named: list[Span]) -> Iterator[tuple[Block, list[Span]]]:
         """Yield each block with the wanted time that the lake lacks, and that is not recorded as failed."""
         series = held.series
         if self._led.request.revise:
@@ -63,10 +62,10 @@ class Ending:
         for block in dict.fromkeys(block for gap in lacking for block in series.blocks(gap)):
             yield block, [part for part in spans.clip(lacking, block.span) if _opens(series, part)]
 
-    def _settle_block(self, block: Block, parts: list[Span], wanted: Span, held: Held) -> bool:
+    def _settle_block(self, block: Block, parts: list[Span], wanted: Span, held: SeriesHoldings) -> bool:
         """Put a block under way once more; return True, with its parts recorded as failed, where it was before."""
         led, name = self._led, f"once more {block}"
-        if led.runs.tries(led.run, name) >= ONCE_MORE:
+        if led.runs.blocks.attempts(led.run, name) >= ONCE_MORE:
             told = (
                 f"NotHeld: fetched and compacted twice, and not in the lake at {led.tools.settings.store_url}: the "
                 "exchange's answers end before it, or a worker's KLINES_STORE_URL names another store"
@@ -74,11 +73,11 @@ class Ending:
             led.runs.record(led.run, *(Record(Level.FAILED, told, block.series, part) for part in parts))
             return True
         logger.warning("plan %s: %s lacks %s after all: once more", led.run, block, ", ".join(map(str, parts)))
-        if led.runs.claim(led.run, block):
+        if led.runs.blocks.claim(led.run, block):
             self._dispatch.put_under_way(block, wanted, held, counted_as=name)
         return False
 
-    def _take_back(self, held: Held, failed: list[Record]) -> None:
+    def _take_back(self, held: SeriesHoldings, failed: list[Record]) -> None:
         """Turn failures whose time the lake holds all the same into reports."""
         moot = [
             record

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks.request import Request
-from workers import spans
-from workers.binance.archive_files import ArchiveFile
-from workers.binance.shelf import Shelf
-from workers.heart import now_ms
-from workers.lake.footer import Origin
-from workers.lake.raw import RawEntry
-from workers.model import Block, Series, Source, Span, Window
-from workers.once import once
-from workers.sources import files_of
-from workers.toolbox import Toolbox
+from klinefleet.tasks.requests.request import Request
+from klinefleet.workers.binance.archive_index import ArchiveIndex
+from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.footer import Origin
+from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.choice import files_of
+from klinefleet.workers.support.once import once
 
 #: Requests of so many symbols are looked up in one listing of all that the lake holds of their kind and interval.
 _MANY = 8
@@ -23,27 +24,27 @@ _MANY = 8
 class Holdings:
     """What is held of a request's series. StoreFault where the store does not tell."""
 
-    def __init__(self, tools: Toolbox, request: Request) -> None:
+    def __init__(self, tools: Services, request: Request) -> None:
         self._tools = tools
         self._request = request
         self._group: _Group | None = None
 
-    def of(self, series: Series, *, anew: bool = False) -> Held:
+    def of(self, series: Series, *, anew: bool = False) -> SeriesHoldings:
         """Return what is held of a series; `anew` where what was looked up before must not do."""
         if anew or len(self._request.symbols) < _MANY:
-            return Held(self._tools, series)
+            return SeriesHoldings(self._tools, series)
         if self._group is None:
             self._group = _Group(self._tools, self._request)
-        return Held(self._tools, series, self._group)
+        return SeriesHoldings(self._tools, series, self._group)
 
 
-class Held:
+class SeriesHoldings:
     """What of a series is in the lake, as read at `read_ms` (Redis time), or waits in the raw zone.
 
     The raw zone is listed when it is asked about.
     """
 
-    def __init__(self, tools: Toolbox, series: Series, group: _Group | None = None) -> None:
+    def __init__(self, tools: Services, series: Series, group: _Group | None = None) -> None:
         self._tools = tools
         self.series = series
         self._look_for_raw: Callable[[], list[RawEntry]]
@@ -97,7 +98,7 @@ class Held:
         return Span(self.lake[0].start_ms, self.lake[-1].end_ms) if self.lake else Span(0, 0)
 
     @once
-    def _shelf(self) -> Shelf:
+    def _shelf(self) -> ArchiveIndex:
         """What is published now: what was listed minutes ago does not tell what was published since."""
         return self._tools.shelves.of(self.series, anew=True)
 
@@ -113,7 +114,7 @@ class Held:
 class _Group:
     """All that is held of one market, kind and interval."""
 
-    def __init__(self, tools: Toolbox, request: Request) -> None:
+    def __init__(self, tools: Services, request: Request) -> None:
         self._tools = tools
         self._group = request.market, request.kind, request.interval
         self.read_ms = now_ms(tools.redis)

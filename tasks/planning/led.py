@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.planning.holdings import Held, Holdings
-from tasks.request import Request
-from tasks.runs.records import Level, Record
-from tasks.runs.store import Runs
-from workers.errors import FleetError, Limited, Transient
-from workers.model import Series, Span
-from workers.toolbox import Toolbox
-from workers.windows import missing
+from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.errors import FleetError, MustWait, Transient
+from klinefleet.workers.domain.series import Series, missing
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.services import Services
 
 #: Times that what is held of a symbol, or when it was listed, is looked up before the symbol counts as failed.
 TRIES = 5
 
 
 @dataclass(frozen=True)
-class Led:
+class LedRun:
     """A run that is led; `runs` has the planner's fencing number, so that only its latest planner changes it."""
 
-    tools: Toolbox
+    tools: Services
     run: str
     request: Request
     runs: Runs
 
-    def held(self, holdings: Holdings, series: Series, *, anew: bool = False) -> Held | None:
+    def held(self, holdings: Holdings, series: Series, *, anew: bool = False) -> SeriesHoldings | None:
         """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
         try:
             return holdings.of(series, anew=anew)
@@ -34,7 +34,7 @@ class Led:
             self._give_up(series, error)
             return None
 
-    def wanted(self, held: Held) -> Span:
+    def wanted(self, held: SeriesHoldings) -> Span:
         """Return the part of the request in which the series can have candles; all of it where all is held."""
         request, series = self.request, held.series
         if request.revise:
@@ -51,7 +51,7 @@ class Led:
             self.runs.record(self.run, Record(Level.NOTE, told, series))
         return span
 
-    def has_to_ask(self, held: Held) -> bool:
+    def has_to_ask(self, held: SeriesHoldings) -> bool:
         """Return whether REST has to be asked since when there are rows of a series."""
         if self.request.revise or not missing(held.series, held.spans, self.request.span):
             return False
@@ -63,7 +63,9 @@ class Led:
 
     def _give_up(self, series: Series, error: FleetError) -> None:
         """Note a symbol as failed; raise the error again while another try, or waiting, may mend it."""
-        is_wait = isinstance(error, Limited)
-        if is_wait or (isinstance(error, Transient) and self.runs.try_again(self.run, series.symbol, TRIES)):
+        is_wait = isinstance(error, MustWait)
+        if is_wait or (
+            isinstance(error, Transient) and self.runs.blocks.record_attempt(self.run, series.symbol, TRIES)
+        ):
             raise error
         self.runs.record(self.run, Record(Level.FAILED, error.reason, series))

@@ -6,22 +6,22 @@ import logging
 import time
 from collections.abc import Iterator
 
-from tasks.planning.dispatch import Dispatch
-from tasks.planning.ending import Ending
-from tasks.planning.holdings import Held, Holdings
-from tasks.planning.led import TRIES, Led
-from tasks.planning.recovery import Recovery
-from tasks.runs.progress import Phase, State
-from tasks.runs.store import Runs
-from tasks.summary import keep_report
-from workers.binance.markets import page_count
-from workers.errors import Failed, FleetError, Limited, Transient, Unreadable
-from workers.heart import Lease
-from workers.model import Block, Span
-from workers.toolbox import Toolbox
+from klinefleet.tasks.planning.dispatch import Dispatch
+from klinefleet.tasks.planning.ending import Ending
+from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
+from klinefleet.tasks.planning.led import TRIES, LedRun
+from klinefleet.tasks.planning.recovery import Recovery
+from klinefleet.tasks.runs.progress import Phase, State
+from klinefleet.tasks.runs.report_file import keep_report
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.leases import Lease
+from klinefleet.workers.domain.errors import FleetError, MustWait, TaskFailed, Transient, Unreadable
+from klinefleet.workers.domain.paging import page_count
+from klinefleet.workers.domain.series import Block
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
-
 #: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
 WINDOWS_IN_FLIGHT = 200
 #: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at once, at most.
@@ -32,7 +32,7 @@ UNREADABLE_TRIES = 30
 LISTEN_S = 0.25
 
 
-def planner_of(tools: Toolbox, run: str, lease: Lease) -> Planner | None:
+def planner_of(tools: Services, run: str, lease: Lease) -> Planner | None:
     """Return the run's planner, which leads it from now on; None where the run has ended or is not known.
 
     LeaseLost where another leads it by now; Unreadable, and some time later Failed, where a later version made it.
@@ -42,21 +42,21 @@ def planner_of(tools: Toolbox, run: str, lease: Lease) -> Planner | None:
         request = everybodys.request(run)
     except Unreadable as error:
         # Workers of that version may be there too: they find it when it is handed back.
-        if everybodys.try_again(run, "request", UNREADABLE_TRIES):
+        if everybodys.blocks.record_attempt(run, "request", UNREADABLE_TRIES):
             raise
-        raise Failed(error.reason) from error
+        raise TaskFailed(error.reason) from error
     if request is None:
         # Redis has lost it: what is left of its state goes.
         everybodys.end(run, State.CANCELLED)
         return None
     runs = everybodys.lead(run, lease.fence)
-    return Planner(Led(tools, run, request, runs)) if runs else None
+    return Planner(LedRun(tools, run, request, runs)) if runs else None
 
 
 class Planner:
     """Leads one run: issues its blocks, sends lost work again, and says how it has ended."""
 
-    def __init__(self, led: Led) -> None:
+    def __init__(self, led: LedRun) -> None:
         self._led = led
         self.runs = led.runs
         """The run's moves, with this planner's fencing number."""
@@ -93,30 +93,30 @@ class Planner:
             if listings.are_loaded(market):
                 logger.warning("plan %s: the symbols of %s are not the newest: %s", self._run, market, error.reason)
                 return
-            may_pass = isinstance(error, Transient) and self._runs.try_again(self._run, "listings", TRIES)
-            if isinstance(error, Limited) or may_pass:
+            may_pass = isinstance(error, Transient) and self._runs.blocks.record_attempt(self._run, "listings", TRIES)
+            if isinstance(error, MustWait) or may_pass:
                 raise
-            raise Failed(f"the exchange does not tell its symbols: {error.reason}") from error
+            raise TaskFailed(f"the exchange does not tell its symbols: {error.reason}") from error
 
-    def _issue(self, blocks: Iterator[tuple[Block, Span, Held]]) -> bool:
+    def _issue(self, blocks: Iterator[tuple[Block, Span, SeriesHoldings]]) -> bool:
         """Put blocks under way while there is room; returns whether there are no more."""
         while self._has_room():
             wanted = next(blocks, None)
             if wanted is None:
                 return True
             block, span, held = wanted
-            if self._runs.claim(self._run, block):
-                if self._runs.compacted_ms(block) >= held.read_ms:
+            if self._runs.blocks.claim(self._run, block):
+                if self._runs.blocks.compacted_ms(block) >= held.read_ms:
                     held.read()
                 self._dispatch.put_under_way(block, span, held)
         return False
 
     def _has_room(self) -> bool:
         """Return whether more may be issued: workers that fetch faster than they compact wait for themselves."""
-        windows, blocks = self._runs.in_flight(self._run)
+        windows, blocks = self._runs.blocks.in_flight(self._run)
         return windows < WINDOWS_IN_FLIGHT and blocks < BLOCKS_UNDER_WAY
 
-    def _wanted(self) -> Iterator[tuple[Block, Span, Held]]:
+    def _wanted(self) -> Iterator[tuple[Block, Span, SeriesHoldings]]:
         """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the cursor behind each."""
         request = self._request
         index, from_ms = self._runs.cursor(self._run)
@@ -149,7 +149,7 @@ class Planner:
     def _is_over(self) -> bool:
         """Return whether nothing is under way any more and all is held or told; the run's end is noted then."""
         self._take_up()
-        if self._runs.blocks(self._run) or self._runs.deferred(self._run) or not self._ending.settle():
+        if self._runs.blocks.states(self._run) or self._runs.blocks.deferred(self._run) or not self._ending.settle():
             return False
         progress = self._runs.progress(self._run)
         # A run that was cancelled meanwhile has nothing under way either.
@@ -162,11 +162,11 @@ class Planner:
 
     def _take_up(self) -> None:
         """Put under way what had to wait for another run, and what a planner had claimed that was killed."""
-        claimed = [block for block, told in self._runs.blocks(self._run).items() if told.phase is Phase.CLAIMED]
-        for block in [*claimed, *self._runs.deferred(self._run)]:
-            if not self._runs.claim(self._run, block):
+        claimed = [block for block, told in self._runs.blocks.states(self._run).items() if told.phase is Phase.CLAIMED]
+        for block in [*claimed, *self._runs.blocks.deferred(self._run)]:
+            if not self._runs.blocks.claim(self._run, block):
                 continue
             if held := self._led.held(self._holdings, block.series, anew=True):
                 self._dispatch.put_under_way(block, block.span.clip(self._led.wanted(held)), held)
             else:
-                self._runs.release(self._run, block)
+                self._runs.blocks.release(self._run, block)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from tasks import messages
-from tasks.planning.led import Led
-from tasks.runs.keys import compact_lease, fetch_lease
-from tasks.runs.lost import LostWork, Sent
-from tasks.runs.progress import Phase
-from workers.model import Block, Window
-from workers.queues import COMPACT, queue_of
+from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.keys import compact_lease, fetch_lease
+from klinefleet.tasks.runs.lost_work import LostWork, Sent
+from klinefleet.tasks.runs.progress import Phase
+from klinefleet.workers.domain.queues import COMPACT, queue_of
+from klinefleet.workers.domain.series import Block, Window
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """Looks now and then for what killed workers and lost messages have left of a run's work."""
 
-    def __init__(self, led: Led) -> None:
+    def __init__(self, led: LedRun) -> None:
         self._led = led
         self._lost = LostWork(led.tools.redis)
 
@@ -27,7 +27,7 @@ class Recovery:
         if not self._lost.is_due:
             return
         led = self._led
-        under_way = led.runs.under_way(led.run)
+        under_way = led.runs.blocks.under_way(led.run)
         sent: dict[Sent, Window | Block] = {
             Sent(fetch_lease(window), queue_of(window), sent_us): window
             for window, sent_us in under_way.windows.items()
@@ -47,7 +47,7 @@ class Recovery:
             "plan %s: %d windows and %d compactions were lost with their worker: sent again",
             led.run, len(windows), len(blocks),
         )  # fmt: skip
-        led.runs.sent(led.run, windows, blocks)
-        messages.send_fetch(led.run, windows, since_us, first=True)
+        led.runs.blocks.note_sent(led.run, windows, blocks)
+        enqueue.send_fetch(led.run, windows, since_us, first=True)
         for block in blocks:
-            messages.send_compact(led.run, block, since_us, first=True)
+            enqueue.send_compact(led.run, block, since_us, first=True)

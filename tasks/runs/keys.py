@@ -19,13 +19,13 @@ Of a run that has ended the hash and its records are left, and lapse after `KEEP
 
 from __future__ import annotations
 
-from workers.model import Block, Source, Span, Window
+from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.spans import Span
 
 #: What is known of a run that ended is kept this long.
 KEEP_MS = 7 * 86_400_000
 #: A planner that has read a block's coverage within this time can tell that the block was compacted since.
 DONE_MS = 3_600_000
-
 CLAIMS, ACTIVE, RUNS, BELL = "klines:claims", "klines:active", "klines:runs", "klines:bell"
 _PARTS = ("blocks", "windows", "deferred", "records", "tries", "wake", "touched")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tasks.request import Request
-from tasks.runs.store import Runs
-from workers.binance.markets import page_count, pool_of
-from workers.errors import FleetError
-from workers.model import Series, Span
-from workers.sources import Mode, Policy
-from workers.toolbox import Toolbox
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.markets import pool_of
+from klinefleet.workers.domain.paging import page_count
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode, Policy
 
 #: Until an exchange has told its limit, this is reckoned with, weight a minute.
 _UNTOLD_LIMIT = 1000
@@ -16,7 +18,7 @@ _UNTOLD_LIMIT = 1000
 _LISTS_S = 0.5
 
 
-def policy_for(tools: Toolbox, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
+def policy_for(tools: Services, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
     """Return the policy for one series of a request, of which these parts are missing.
 
     Where REST has them in less time than the archive tells what it has, it is not asked: a lake that is kept
@@ -31,13 +33,13 @@ def policy_for(tools: Toolbox, request: Request, series: Series, parts: list[Spa
     return Policy(request.source, weight_per_s, request.is_small or is_brief, _is_listed(tools, series))
 
 
-def policy_of(tools: Toolbox, run: str, series: Series) -> Policy:
+def policy_of(tools: Services, run: str, series: Series) -> Policy:
     """Return the policy for one series of a run; of a run that is forgotten nothing more is asked of REST."""
     request = Runs(tools.redis).request(run)
     return policy_for(tools, request, series) if request else Policy(Mode.ARCHIVE, 1.0)
 
 
-def _is_listed(tools: Toolbox, series: Series) -> bool:
+def _is_listed(tools: Services, series: Series) -> bool:
     """Whether REST knows the symbol; where the exchange does not say, it is asked as if it did."""
     try:
         return tools.listings.of(series) is not None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from tasks.request import Request
-from tasks.runs.records import Level, Record, named
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.records import Level, Record, named
 
 
 class State(StrEnum):

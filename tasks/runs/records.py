@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from workers.model import Block, Interval, Kind, Market, Series, Span, Window, of_iso
+from klinefleet.workers.domain.series import Block, Kind, Series, Window
+from klinefleet.workers.domain.spans import Span
 
 
 class Level(StrEnum):
@@ -98,55 +97,3 @@ def failures_by_series(records: Iterable[Record]) -> dict[Series, list[Record]]:
 
 def _of_level(records: Iterable[Record], level: Level) -> Iterator[Record]:
     return (record for record in records if record.level is level)
-
-
-#: A run's report in the store, and its columns; times UTC, ends exclusive. A row of the level `request` tells in `text`
-#: what was asked for, as JSON.
-REPORT, REQUEST = "report.csv", "request"
-_COLUMNS = ("level", "market", "kind", "interval", "symbol", "start", "end", "source", "text")
-
-
-def to_csv(records: Iterable[Record], request: str) -> bytes:
-    """Return the records as a report; what was asked for stands there too."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow(_row(record))
-    writer.writerow({"level": REQUEST, "text": request})
-    return text.getvalue().encode()
-
-
-def of_csv(body: bytes) -> tuple[list[Record], str | None]:
-    """Return the records of a report and what was asked for; rows that say nothing are left out: people may edit it."""
-    records, request = list[Record](), None
-    for row in csv.DictReader(io.StringIO(body.decode(errors="replace"))):
-        if row.get("level") == REQUEST:
-            request = row["text"]
-            continue
-        try:
-            records.append(_of_row(row))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return records, request
-
-
-def _row(record: Record) -> dict[str, str]:
-    row = {"level": str(record.level), "source": record.source, "text": record.text}
-    if series := record.series:
-        row |= {"market": series.market, "kind": series.kind, "interval": series.interval, "symbol": series.symbol}
-    if span := record.span:
-        start, _, end = str(span).partition("..")
-        row |= {"start": start, "end": end}
-    return row
-
-
-def _of_row(row: dict[str, str]) -> Record:
-    if None in row.values():
-        raise ValueError("a row with too few columns")
-    series, span = None, None
-    if row["symbol"]:
-        series = Series(Market(row["market"]), Kind(row["kind"]), Interval(row["interval"]), row["symbol"])
-    if row["start"]:
-        span = Span(of_iso(row["start"]), of_iso(row["end"]))
-    return Record(Level(row["level"]), row["text"], series, span, row["source"])

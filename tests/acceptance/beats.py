@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from klinefleet.workers.coordination.heartbeat import WORKERS
 from tests.harness import Fleet
 from tests.processes import until
-from workers.heart import WORKERS
 
 
 def await_beats(fleet: Fleet, times: int) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from klinefleet.workers.domain.timestamps import DAY_MS, iso
 from tests.harness import AMPLE, Fleet, Wanted
 from tests.invariants import assert_complete_means_held, assert_nothing_left, lacking_parts
 from tests.processes import until
-from workers.model import DAY_MS, iso
 
 TODAY_MS = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS
 #: The newest days, of which an exchange whose clock is ten days behind tells a third.

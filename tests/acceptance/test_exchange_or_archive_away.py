@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.timestamps import DAY_MS
+from klinefleet.workers.lake.catalog import Catalogs
+from klinefleet.workers.storage.open import open_store
 from tests.harness import Exchange, Fleet, RedisServer, Wanted
-from workers.heart import now_ms
-from workers.lake.catalog import Catalogs
-from workers.lake.files import open_files
-from workers.model import DAY_MS, Market
 
 #: Enough calls that `auto` asks the archive.
 LARGE = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-03-01", source="auto")
@@ -136,7 +137,7 @@ def test_with_the_exchange_down_the_catalog_that_is_held_stays_as_it_is(
 
 def age(fleet: Fleet, ms: int) -> None:
     """Have the catalog of USD-M be as old as that."""
-    catalogs = Catalogs(open_files(fleet.store_url))
+    catalogs = Catalogs(open_store(fleet.store_url))
     held = catalogs.newest(Market.USD_M)
     assert held
     for path in kept(fleet):

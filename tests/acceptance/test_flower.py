@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tasks.runs.store import Runs
+from klinefleet.tasks.runs.store import Runs
 from tests.harness import KLINES, Exchange, Fleet, RedisServer
 from tests.processes import WITHIN_S, Process, free_port, until
 

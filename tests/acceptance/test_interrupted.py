@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
 from tests.acceptance.beats import await_beats
 from tests.harness import Command, Fleet, Wanted
 from tests.processes import alive, tree, until

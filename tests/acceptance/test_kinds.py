@@ -17,10 +17,10 @@ import pytest
 from deploy.simulator.funding import is_four_hourly
 from deploy.simulator.markets import Market
 from deploy.simulator.symbols import find
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind
 from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet, truth_frame
 from tests.processes import until
-from workers.model import Kind
-from workers.schema import SCHEMAS
 
 #: What one address may ask for fundings: so many calls in five minutes, of which the fleet takes a fifth a minute.
 CALLS_OF_FIVE_MINUTES, CALLS_OF_A_MINUTE = 500, 100

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from tasks.notebook import reader
+from klinefleet.tasks.notebook import reader
+from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, iso
 from tests.harness import AMPLE, Fleet, Wanted
 from tests.invariants import assert_complete_means_held, assert_nothing_left
 from tests.processes import until
-from workers.model import DAY_MS, HOUR_MS, iso
 
 #: The last full hour, and so long before it that the archive has no file of any of the time until then.
 NOW_MS = time.time_ns() // 1_000_000

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
+from klinefleet.workers.coordination.liveness import SILENT_S, alive_folder
 from tests.harness import ROOT, Fleet, until
-from workers.liveness import SILENT_S, alive_folder
 
 LONG_AGO_S = SILENT_S + 60
 
@@ -76,5 +76,5 @@ def _silent() -> set[str]:
 
 
 def _health() -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "workers.liveness"]
+    command = [sys.executable, "-m", "klinefleet.workers.coordination.liveness"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from klinefleet.workers.coordination.private_redis import die_with_parent
 from tests.acceptance.beats import await_beats
 from tests.harness import KLINES, Fleet
 from tests.processes import ROOT, Process, until
-from workers.private_redis import die_with_parent
 
 DAY = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", "2024-01-01", "--end", "2024-01-02")
 #: Between three of them each lane has looked for lost work twice, and for new runs at least once.

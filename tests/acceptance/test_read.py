@@ -62,9 +62,9 @@ def from_text(text: str | Path, form: str) -> pl.DataFrame:
 
 def stored(lake: Lake) -> list[tuple[str, str]]:
     """Everything that the store holds, with its version."""
-    from workers.lake.files import open_files
+    from klinefleet.workers.storage.open import open_store
 
-    return [(entry.key, entry.etag) for entry in open_files(lake.store_url).list("")]
+    return [(entry.key, entry.etag) for entry in open_store(lake.store_url).list("")]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "arrow", "feather", "json"])

@@ -8,9 +8,9 @@ import time
 import polars as pl
 import pytest
 
-from tasks.notebook import reader
+from klinefleet.tasks.notebook import reader
+from klinefleet.workers.domain.errors import RangeNotHeld, UnknownSymbol
 from tests.harness import Fleet, Wanted, ms_of
-from workers.errors import RangeNotHeld, UnknownSymbol
 
 DAYS = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-10", "2024-02-10")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind
 from tests.harness import RECORDED, Fleet, lake_frame, ms_of
-from workers.model import Kind
-from workers.schema import SCHEMAS
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
 from tests.harness import Fleet, Wanted
 from tests.processes import until
 

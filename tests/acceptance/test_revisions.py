@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tasks.plan import TURN_S
+from klinefleet.tasks.planning.turn import TURN_S
 from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from klinefleet.workers.coordination.private_redis import answers, server_binary
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, Wanted
 from tests.processes import Process, until
-from workers.private_redis import answers, server_binary
 
 #: The address at which the third host serves, and the links to it: name of the host -> the network's first three parts.
 SERVES = "10.93.0.1"

@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import footer_in
+from klinefleet.workers.lake.partition_codec import decode, encode
+from klinefleet.workers.lake.proof import prove
+from klinefleet.workers.storage.open import open_store
 from tests.harness import AMPLE, Fleet, ObjectStore, Wanted, ms_of, running_fleet
-from workers.lake import keys
-from workers.lake.files import open_files
-from workers.lake.footer import footer_in
-from workers.lake.parquet import decode, encode
-from workers.lake.proof import prove
-from workers.model import Series
 
 MINUTE_MS = 60_000
 
@@ -71,7 +71,7 @@ def key_of(wanted: Wanted, symbol: str, month: str) -> str:
 
 def spoil(fleet: Fleet, key: str, change: Callable[[bytes], bytes]) -> None:
     """Change a partition's bytes where they lie."""
-    files = open_files(fleet.store_url)
+    files = open_store(fleet.store_url)
     body = files.read(key)
     assert body is not None
     files.put(key, change(body))

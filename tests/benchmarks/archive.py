@@ -17,22 +17,25 @@ import polars as pl
 import pytest
 import requests
 
-from tasks.planning.dispatch import Dispatch
-from tasks.planning.ending import Ending
-from tasks.planning.led import Led
-from tasks.request import Request
-from tasks.runs.progress import State
-from tasks.runs.store import Runs
+from klinefleet.tasks.planning.dispatch import Dispatch
+from klinefleet.tasks.planning.ending import Ending
+from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import Footer, Origin
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.proof import Proof
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
 from tests.benchmarks.measure import ROUNDS, YEAR, YEAR_KLINES, ColdFleet, fleet_at, median, show, timed
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
-from workers.lake import keys
-from workers.lake.footer import Footer, Origin
-from workers.lake.parquet import encode
-from workers.lake.proof import Proof
-from workers.model import Interval, Kind, Market, Series, Source, Span, months_of, utc_ms
-from workers.schema import SCHEMAS
-from workers.settings import Settings
-from workers.toolbox import Toolbox
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
 SYMBOLS = [f"SIM{n:03}USDT" for n in range(1, 501)]
@@ -112,7 +115,7 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         for variable, value in fleet.settings.items():
             patched.setenv(variable, value)
-        tools = Toolbox(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
+        tools = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
         asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026))
         runs = Runs(tools.redis)
         run = runs.create(asked)
@@ -122,7 +125,7 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
             leads.claim(run, series.block(asked.start_ms))
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
-        led = Led(tools, run, asked, leads)
+        led = LedRun(tools, run, asked, leads)
         seconds, is_settled = timed(lambda: Ending(led, Dispatch(led)).settle())
         assert is_settled
         runs.end(run, State.CANCELLED)

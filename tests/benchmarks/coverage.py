@@ -8,11 +8,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.storage.open import open_store
 from tests.benchmarks.archive import everything, keep
 from tests.benchmarks.measure import show, timed
 from tests.harness import KLINES
-from workers.lake.coverage import Coverage, Memory
-from workers.lake.files import open_files
 
 
 def coverage() -> None:
@@ -33,12 +34,12 @@ def coverage() -> None:
 
 
 def _parts(folder: Path) -> None:
-    files, memory = open_files(str(folder / "s")), folder / "parts.sqlite"
-    lake = Coverage(files, Memory("bench", memory))
+    files, memory = open_store(str(folder / "s")), folder / "parts.sqlite"
+    lake = Coverage(files, FooterCache("bench", memory))
     listing_s, entries = timed(lambda: lake.partitions("lake"))
-    read_s, footers = timed(lambda: Coverage(files, Memory("bench", None)).footers_of(entries, lambda: entries))
-    keep_s, _ = timed(lambda: Memory("bench", memory).keep((entry, footers[entry.key]) for entry in entries))
-    recall_s, _ = timed(lambda: Memory("bench", memory).recall(entries))
+    read_s, footers = timed(lambda: Coverage(files, FooterCache("bench", None)).footers_of(entries, lambda: entries))
+    keep_s, _ = timed(lambda: FooterCache("bench", memory).keep((entry, footers[entry.key]) for entry in entries))
+    recall_s, _ = timed(lambda: FooterCache("bench", memory).recall(entries))
     show("of that", listing_s=listing_s, footers_read_s=read_s, footers_kept_s=keep_s, footers_recalled_s=recall_s)
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from klinefleet.workers.domain.timestamps import utc_ms
 from tests.harness import KLINES, Exchange, Fleet, RedisServer
-from workers.model import utc_ms
 
 YEAR = ("--interval", "1m", "--start", "2024-01-01", "--end", "2025-01-01")
 YEAR_MS = (utc_ms(2024), utc_ms(2025))

@@ -17,16 +17,20 @@ import fsspec
 import polars as pl
 import pytest
 
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.proof import prove
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.storage.objects import ObjectStore as Objects
+from klinefleet.workers.storage.open import open_store
 from tests.benchmarks.measure import YEAR_KLINES, YEAR_MS, show, timed
 from tests.harness import ObjectStore, ask, s3_options
 from tests.unit.small_lakes import rows_at
-from workers.lake import keys
-from workers.lake.files import Files, open_files
-from workers.lake.footer import Footer
-from workers.lake.parquet import encode
-from workers.lake.proof import prove
-from workers.lake.read import Reader
-from workers.model import Interval, Kind, Market, Series, Span, months_of, utc_ms
 
 YEAR = Span(*YEAR_MS)
 SYMBOLS = [Series(Market.SPOT, Kind.KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]
@@ -35,7 +39,7 @@ ROUNDS = 25
 #: What grows in a process that reads a year a second time by way of the cache, after it has read another symbol so.
 _MAPPED = """
 import json, sys
-from workers.lake.read import Reader
+from klinefleet import Reader
 
 def resident():
     told = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("VmRSS", "Rss")))
@@ -55,18 +59,18 @@ def reading() -> None:
     """A symbol-year: lazily from a folder and from a bucket, then whole by way of the cache."""
     with _own_cache() as folder:
         lake = str(folder / "lake")
-        files = open_files(lake)
+        files = open_store(lake)
         for month, span in months_of(YEAR):
             for series in SYMBOLS:
                 files.put(keys.partition(series, month), _body(span))
         _from_a_folder(lake, folder / "one.parquet")
         with ObjectStore(folder) as store, _reaching(store):
-            _copy(files, open_files("s3://bench/lake"))
+            _copy(files, open_store("s3://bench/lake"))
             _from_a_bucket("s3://bench/lake", store)
             _by_way_of_the_cache("s3://bench/lake")
         if real := os.environ.get("KLINES_BENCH_BUCKET"):
             # A real server, by the AWS_* variables of whoever runs this.
-            _copy(files, open_files(f"s3://{real}/bench"))
+            _copy(files, open_store(f"s3://{real}/bench"))
             _from_a_bucket(f"s3://{real}/bench", None)
             _by_way_of_the_cache(f"s3://{real}/bench")
 
@@ -75,7 +79,7 @@ def fifty_days() -> None:
     """One day of each of fifty symbol-years in a bucket, by a reader that knows nothing yet."""
     bodies = {month: _body(span) for month, span in months_of(YEAR)}
     with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
-        files, symbols = open_files("s3://bench/fifty"), [f"SIM{n:02}USDT" for n in range(50)]
+        files, symbols = open_store("s3://bench/fifty"), [f"SIM{n:02}USDT" for n in range(50)]
         for symbol in symbols:
             for month, body in bodies.items():
                 files.put(keys.partition(Series(Market.SPOT, Kind.KLINES, Interval.M1, symbol), month), body)
@@ -95,7 +99,7 @@ def fifty_days() -> None:
 def eight_years() -> None:
     """One symbol's eight years of 1m in 96 monthly objects, against the same rows in eight yearly ones."""
     with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
-        files, series = open_files("s3://bench/years"), SYMBOLS[0]
+        files, series = open_store("s3://bench/years"), SYMBOLS[0]
         yearly = []
         for year in range(2017, 2025):
             span = Span(utc_ms(year), utc_ms(year + 1))
@@ -132,7 +136,7 @@ def _from_a_folder(store: str, one: Path) -> None:
 
 
 def _from_a_bucket(store_url: str, store: ObjectStore | None) -> None:
-    files = open_files(store_url)
+    files = open_store(store_url)
     objects = [files.address(entry.key) for entry in files.list("lake") if "BTCUSDT" in entry.key]
     lake = Reader(store_url)
     _compared(
@@ -186,7 +190,7 @@ def _body(span: Span) -> bytes:
     return encode(rows, Footer((span,), proof=prove(SYMBOLS[0], rows, (span,))))
 
 
-def _copy(source: Files, target: Files) -> None:
+def _copy(source: Objects, target: Objects) -> None:
     for entry in source.list("lake"):
         target.put(entry.key, source.read(entry.key) or b"")
 

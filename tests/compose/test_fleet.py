@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from klinefleet.workers.coordination.liveness import SILENT_S
 from tests.compose.project import Project, docker, missing
 from tests.harness import Wanted, ask, until
-from workers.liveness import SILENT_S
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=f"needs containers: {missing()}"),

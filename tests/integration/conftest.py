@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from klinefleet.workers.binance.http import pooled_session
+from klinefleet.workers.binance.rest import RestClient
+from klinefleet.workers.domain.markets import RULES
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from tests.harness import Exchange
 from tests.integration.rest_client import Maker
 from tests.processes import await_young_minute
-from workers.binance.markets import RULES
-from workers.binance.rest import RestClient, pooled_session
-from workers.limits import Patience, RedisBudget
-from workers.model import Market
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def client(redis: Redis) -> Iterator[Maker]:
         def make(url: str, market: Market = Market.USD_M, **how: Any) -> RestClient:
             how = {"session": session, "timeout_s": 30.0} | how
             return RestClient(
-                market, url, budget=lambda _: budget_of(redis, market), patience=Patience(longest_s=60), **how
+                market, url, budget=lambda _: budget_of(redis, market), patience=WeightWaiter(longest_s=60), **how
             )
 
         yield make

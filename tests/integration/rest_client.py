@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from klinefleet.workers.binance.rest import RestClient
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.paging import Page
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.limits.budget import PoolState
+from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.klines import minutes
-from workers.binance.markets import Page
-from workers.binance.rest import RestClient
-from workers.limits import PoolState, RedisBudget
-from workers.model import Interval, Kind, Market, Series
 
 SYMBOLS = {Market.SPOT: "BTCUSDT", Market.USD_M: "BTCUSDT", Market.COIN_M: "BTCUSD_PERP"}
 PAGE = Page(minutes(0, 60), 60, 1)

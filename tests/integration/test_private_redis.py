@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from klinefleet.workers.coordination import private_redis as product
+from klinefleet.workers.coordination.heartbeat import live_workers
+from klinefleet.workers.coordination.leases import Leases, are_leased
+from klinefleet.workers.coordination.private_redis import answers, private_redis, shared_redis, shared_url
+from klinefleet.workers.domain.errors import SettingsError
 from tests.processes import ROOT, until
 from tests.unit.test_heart import let_pass
-from workers import private_redis as product
-from workers.errors import SettingsError
-from workers.heart import Heart, leased, living
-from workers.private_redis import answers, private_redis, shared_redis, shared_url
 
 
 def folder_of(url: str) -> Path:
@@ -58,7 +59,9 @@ def test_two_private_servers_know_nothing_of_each_other() -> None:
 
 def test_a_child_whose_parent_went_before_the_kernel_was_told_ends_as_well() -> None:
     script = (
-        "import os, time; from workers.private_redis import die_with_parent; parent = os.getpid()\n"
+        "import os, time\n"
+        "from klinefleet.workers.coordination.private_redis import die_with_parent\n"
+        "parent = os.getpid()\n"
         "if not os.fork():\n"
         "    while os.getppid() == parent: time.sleep(0.01)\n"
         "    print('orphan', flush=True); die_with_parent(parent); print('goes on', flush=True)\n"
@@ -71,7 +74,7 @@ def test_a_private_server_is_gone_with_a_command_that_is_killed(tmp_path: Path) 
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from workers.private_redis import private_redis\n"
+        "from klinefleet.workers.coordination.private_redis import private_redis\n"
         "with private_redis(Path(sys.argv[1])) as url:\n"
         "    print(url, flush=True)\n"
         "    time.sleep(60)\n"
@@ -140,11 +143,12 @@ def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(redis_url
     script = (
         "import sys\n"
         "from redis import Redis\n"
-        "from workers import heart\n"
-        "heart.HOLDS_MS, heart.BEAT_S = 60_000, 0.1\n"
-        "mine = heart.Heart(Redis.from_url(sys.argv[1]), serves='plan')\n"
-        "mine.start()\n"
-        "with mine.lease('work') as got:\n"
+        "from klinefleet.workers.coordination.heartbeat import Heartbeat\n"
+        "from klinefleet.workers.coordination.leases import Leases\n"
+        "redis = Redis.from_url(sys.argv[1])\n"
+        "leases = Leases(redis, ttl_ms=60_000)\n"
+        "Heartbeat(redis, leases, serves='plan', interval_s=0.1).start()\n"
+        "with leases.hold('work') as got:\n"
         "    print(got is not None, flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -153,13 +157,13 @@ def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(redis_url
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout
         assert process.stdout.readline() == "True\n"
-        until("it lives", lambda: living(redis) == ["plan"])
-        with Heart(redis).lease("work") as mine:
+        until("it lives", lambda: live_workers(redis) == ["plan"])
+        with Leases(redis).hold("work") as mine:
             assert not mine
         process.kill()
         process.wait()
-    assert (leased(redis, ["work"]), living(redis)) == ([True], ["plan"])
+    assert (are_leased(redis, ["work"]), live_workers(redis)) == ([True], ["plan"])
     let_pass(redis, 60_000)
-    assert (leased(redis, ["work"]), living(redis)) == ([False], [])
-    with Heart(redis).lease("work") as mine:
+    assert (are_leased(redis, ["work"]), live_workers(redis)) == ([False], [])
+    with Leases(redis).hold("work") as mine:
         assert mine

@@ -13,16 +13,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from klinefleet.workers.domain.intervals import months_of
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.reader.arrow_cache import ArrowCache
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.clock import HandClock
 from tests.harness import ObjectStore
 from tests.unit.small_lakes import reader, rows_at, series
-from workers.clock import HandClock
-from workers.lake import keys
-from workers.lake.cache import ArrowCache
-from workers.lake.files import open_files
-from workers.lake.footer import Footer
-from workers.lake.parquet import encode
-from workers.lake.read import Reader
-from workers.model import Span, months_of, utc_ms
 
 ROOT = Path(__file__).parents[2]
 MINUTES = series()
@@ -58,7 +60,7 @@ def bodies(generation: int) -> dict[str, bytes]:
 
 def replace_for_ever(store: str) -> None:
     """Replace the months in turn, as compactions do, but as fast as the store allows."""
-    files, several = open_files(store), [bodies(generation) for generation in range(GENERATIONS)]
+    files, several = open_store(store), [bodies(generation) for generation in range(GENERATIONS)]
     etags: dict[str, str | None] = {}
     for generation in itertools.cycle(range(GENERATIONS)):
         for key, body in several[generation].items():

@@ -7,23 +7,22 @@ from collections.abc import Callable
 
 import pytest
 
+from klinefleet.workers.binance.decode import decode_pages
+from klinefleet.workers.binance.http import pooled_session
+from klinefleet.workers.binance.page_check import inspect
+from klinefleet.workers.binance.rest import RestClient
+from klinefleet.workers.domain.errors import BadAnswer, Refused, ServerFault, Transient
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.paging import Page, pages
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, utc_ms
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.support.clock import WallClock
 from tests.harness import Exchange, truth_frame
 from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import CLOCK_MS, PAGE, SYMBOLS, Maker, Stopwatch, ask, series, state
 from tests.unit.klines import JANUARY_MS, opens
-from workers.binance.decode import decode_pages
-from workers.binance.markets import Page, pages
-from workers.binance.pages import inspect
-from workers.binance.rest import RestClient, pooled_session
-from workers.clock import WallClock
-from workers.errors import (
-    BadAnswer,
-    Refused,
-    ServerFault,
-    Transient,
-)
-from workers.limits import RedisBudget
-from workers.model import DAY_MS, HOUR_MS, Interval, Kind, Market, Series, Span, utc_ms
 
 
 @pytest.mark.parametrize("market", Market)

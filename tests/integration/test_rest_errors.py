@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Exchange
-from tests.integration.odd_answers import GOOD, answering, dated
-from tests.integration.rest_client import PAGE, Maker, Stopwatch, ask, series, state
-from tests.processes import free_port
-from workers.binance.markets import Page
-from workers.binance.pages import inspect
-from workers.errors import (
+from klinefleet.workers.binance.page_check import inspect
+from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
     Firewalled,
@@ -25,8 +20,14 @@ from workers.errors import (
     Transient,
     Unreachable,
 )
-from workers.limits import RedisBudget
-from workers.model import Interval, Kind, Market, Series
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.paging import Page
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from tests.harness import Exchange
+from tests.integration.odd_answers import GOOD, answering, dated
+from tests.integration.rest_client import PAGE, Maker, Stopwatch, ask, series, state
+from tests.processes import free_port
 
 FAULTS: list[tuple[str, type[FleetError], bool]] = [
     ("400", Refused, False),

@@ -9,21 +9,21 @@ from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 
-import tasks.catalog  # noqa: F401 - so that its tasks are known
-from tasks.schedule import AT, Clock, schedule
+import klinefleet.tasks.catalog  # noqa: F401 - so that its tasks are known
+from klinefleet.tasks.fleet.scheduler import AT, ScheduleClock, schedule
+from klinefleet.workers.app import app, connect
+from klinefleet.workers.coordination.liveness import Alive, alive_folder
+from klinefleet.workers.domain.queues import PLAN
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.support.settings import Settings
 from tests.harness import KLINES, Fleet, Process, until
 from tests.processes import WITHIN_S
-from workers.app import app, connect
-from workers.liveness import Alive, alive_folder
-from workers.model import Market
-from workers.queues import PLAN
-from workers.settings import Settings
 
 
 def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url: str) -> None:
     connect(Settings(redis_url=redis_url))
     app.conf.update(timezone="UTC", beat_schedule=schedule())
-    clock = Clock(app, alive=Alive("beat"))
+    clock = ScheduleClock(app, alive=Alive("beat"))
     while clock.tick() == 0:
         pass
     assert redis.llen(PLAN) == 0, "nothing is due when it starts"
@@ -55,7 +55,7 @@ def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: C
     assert " info    the clock runs: catalog of spot, " in log.read_text(), "the form that was asked for, and no other"
 
 
-def _let_a_day_pass(clock: Clock) -> None:
+def _let_a_day_pass(clock: ScheduleClock) -> None:
     for entry in clock.schedule.values():
         entry.last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
     clock.populate_heap()

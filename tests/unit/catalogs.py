@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks.catalog import update_catalog
+from klinefleet.tasks.catalog_update.build import update_catalog
+from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
+from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.catalog import Catalog, CatalogEntry, Catalogs
 from tests.unit.crew import Crew
-from workers.binance.listings import Listing
-from workers.binance.rest import ExchangeInfo
-from workers.errors import FleetError
-from workers.lake.catalog import Catalog, Catalogs, Entry
-from workers.model import Interval, Kind, Market, Series, utc_ms
 
 MADE_MS = utc_ms(2024, 6, 15) + 1
 UM = Market.USD_M
 M1, S1, D1, MO1 = Interval.M1, Interval.S1, Interval.D1, Interval.MO1
 
 
-def entry(symbol: str, quote: str = "USDT", status: str = "TRADING") -> Entry:
+def entry(symbol: str, quote: str = "USDT", status: str = "TRADING") -> CatalogEntry:
     base = symbol.removesuffix(quote)
     began = utc_ms(2020)
-    return Entry(symbol, status, base, quote, symbol, "PERPETUAL", began, None, began, began, None, ("1m",), True, True)
+    return CatalogEntry(
+        symbol, status, base, quote, symbol, "PERPETUAL", began, None, began, began, None, ("1m",), True, True
+    )
 
 
-def catalog(*entries: Entry, made_ms: int = MADE_MS, market: Market = UM) -> Catalog:
+def catalog(*entries: CatalogEntry, made_ms: int = MADE_MS, market: Market = UM) -> Catalog:
     return Catalog(market, made_ms, entries)
 
 
@@ -72,7 +75,7 @@ def publish(one: Crew, symbol: str, *periods: str, interval: Interval = M1, mark
         one.archive.publish(Series(market, Kind.KLINES, interval, symbol), period)
 
 
-def updated(one: Crew, market: Market = UM) -> dict[str, Entry]:
+def updated(one: Crew, market: Market = UM) -> dict[str, CatalogEntry]:
     made = update_catalog(one.tools, market, lambda _: None)
     held = one.tools.catalogs.newest(market)
     assert held

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.series import Market
 from tests.unit.crew import Crew, crew
 from tests.unit.planning import BEGAN, Maker
-from workers.errors import FleetError
-from workers.model import Market
 
 
 @pytest.fixture

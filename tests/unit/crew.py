@@ -14,25 +14,28 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks import messages
-from tasks.fetch import fetch_window
-from tasks.ingest.compaction import compact_block
-from tasks.planning.planner import planner_of
-from tasks.request import Request
-from tasks.runs.keys import plan_lease
-from tasks.runs.store import Runs
+from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.ingest.fetch_window import fetch_window
+from klinefleet.tasks.planning.planner import planner_of
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.keys import plan_lease
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.binance.archive import Downloaded
+from klinefleet.workers.binance.archive_listing import ListedKey, Published
+from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
+from klinefleet.workers.binance.symbol_cache import SymbolCache
+from klinefleet.workers.coordination.leases import Lease
+from klinefleet.workers.domain.errors import FleetError, NotPublished
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.paging import page_count, pages
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
 from tests.unit.klines import body
-from workers.binance.archive import Downloaded, ListedKey, Published
-from workers.binance.archive_files import ArchiveFile
-from workers.binance.listings import Listing, Listings
-from workers.binance.markets import page_count, pages
-from workers.binance.rest import ExchangeInfo
-from workers.errors import FleetError, NotPublished
-from workers.heart import Lease
-from workers.lake.coverage import Coverage, Memory
-from workers.model import Block, Interval, Kind, Market, Series, Source, Window
-from workers.settings import Settings
-from workers.toolbox import Toolbox
 
 
 class FakeClient:
@@ -125,7 +128,7 @@ def zipped(file: ArchiveFile, csv: bytes) -> bytes:
 class OnePlanner:
     """The latest planner of a run, which can be told to do one thing alone."""
 
-    def __init__(self, tools: Toolbox, run: str) -> None:
+    def __init__(self, tools: Services, run: str) -> None:
         self.fence = next(_FENCES)
         self._planner = planner_of(tools, run, Lease(plan_lease(run), self.fence, math.inf))
 
@@ -149,7 +152,7 @@ _FENCES = itertools.count(1)
 class Crew:
     """What was sent, and the hands that do it when told."""
 
-    tools: Toolbox
+    tools: Services
     runs: Runs
     client: FakeClient
     archive: FakeArchive
@@ -168,9 +171,9 @@ class Crew:
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""
         run, window = self.fetches.pop(0)
-        if self.runs.wants(run, window) and window.source.is_archive:
+        if self.runs.blocks.is_pending(run, window) and window.source.is_archive:
             fetch_window(self.tools, run, window)
-        elif self.runs.wants(run, window):
+        elif self.runs.blocks.is_pending(run, window):
             series = window.block.series
             calls = list(pages(series, window.span))
             step_ms = series.interval.step_ms
@@ -179,7 +182,7 @@ class Crew:
             ]
             self.tools.raw.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
-            if self.runs.finish(run, window, told).is_last:
+            if self.runs.blocks.finish(run, window, told).is_last:
                 self.send_compact(run, window.block)
 
     def compact_one(self) -> None:
@@ -195,7 +198,7 @@ class Crew:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
-        self.most_in_flight = max(self.most_in_flight, self.runs.in_flight(run)[0])
+        self.most_in_flight = max(self.most_in_flight, self.runs.blocks.in_flight(run)[0])
 
     def send_compact(self, run: str, block: Block, sent_us: int = 0, *, first: bool = False) -> None:
         self.compactions.append((run, block))
@@ -205,9 +208,9 @@ class Crew:
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:
         """Have the tasks send their messages here; a planner that waits lets the crew work instead."""
-        monkeypatch.setattr(messages, "send_fetch", self.send_fetch)
-        monkeypatch.setattr(messages, "send_compact", self.send_compact)
-        monkeypatch.setattr(messages, "send_plan", self.send_plan)
+        monkeypatch.setattr(enqueue, "send_fetch", self.send_fetch)
+        monkeypatch.setattr(enqueue, "send_compact", self.send_compact)
+        monkeypatch.setattr(enqueue, "send_plan", self.send_plan)
         return self
 
 
@@ -221,12 +224,12 @@ def crew(
 ) -> Crew:
     """Make a crew whose exchange has these symbols, each with the ms it began at."""
     url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
-    tools = Toolbox(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
+    tools = Services(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
     tools.__dict__["redis"] = redis
-    tools.__dict__["coverage"] = Coverage(tools.files, Memory("", None))
+    tools.__dict__["coverage"] = Coverage(tools.files, FooterCache("", None))
     client = FakeClient(began, tells_dates=market is not Market.SPOT)
     tools.__dict__["client"] = lambda _: client
-    tools.__dict__["listings"] = Listings(redis, lambda _: client, tools.budget)  # type: ignore[arg-type,return-value]
+    tools.__dict__["listings"] = SymbolCache(redis, lambda _: client, tools.budget)  # type: ignore[arg-type,return-value]
     if began:
         tools.listings.refresh(market)
     archive = FakeArchive()

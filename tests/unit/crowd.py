@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from workers.autoscale import Gate, Slots
+from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 
 
 class Crowd:
     """Threads that stand at a gate, and go through and out one by one when told."""
 
-    def __init__(self, gate: Gate | Slots, size: int) -> None:
+    def __init__(self, gate: AdaptiveLimit | RestSlots, size: int) -> None:
         self.inside = self.highest = self.served = 0
         self._gate = gate
         self._changed = threading.Condition()

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from workers.clock import HandClock
-from workers.limits import Budget, Grant
-from workers.model import MINUTE_MS
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.budget import Budget, Grant
+from klinefleet.workers.support.clock import HandClock
 
 
 @dataclass

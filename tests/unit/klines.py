@@ -6,11 +6,15 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from workers.binance.decode import decode_pages
-from workers.lake.coverage import Coverage, Memory
-from workers.lake.files import Files
-from workers.model import MINUTE_MS, Block, Interval, Kind, Market, Series, Span, utc_ms
-from workers.schema import SCHEMAS
+from klinefleet.workers.binance.decode import decode_pages
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Block, Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.storage.objects import ObjectStore
 
 MINUTES = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT")
 DAYS = Series(Market.COIN_M, Kind.KLINES, Interval.D1, "BTCUSD_PERP")
@@ -50,6 +54,6 @@ def times_of(rows: pl.DataFrame) -> list[int]:
     return rows["open_time"].dt.timestamp("ms").to_list()
 
 
-def covered(files: Files, series: Series) -> list[Span]:
+def covered(files: ObjectStore, series: Series) -> list[Span]:
     """What the lake holds of a series, as its partitions' footers tell it."""
-    return Coverage(files, Memory("", None)).covered(series)
+    return Coverage(files, FooterCache("", None)).covered(series)

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-import tasks.runs.lost
-from tasks.request import Request
-from tasks.runs.progress import State
-from tasks.runs.store import Runs
+import klinefleet.tasks.runs.lost_work
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.crew import Crew, series_of
 from tests.unit.klines import frame
-from workers.model import Interval, Kind, Market, Span, utc_ms
 
 BEGAN = utc_ms(2019)
 MONTHS = [utc_ms(2024, month) for month in range(1, 13)]
@@ -66,7 +69,7 @@ def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
 
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what is lost be looked for all the time."""
-    monkeypatch.setattr(tasks.runs.lost, "LOOK_S", 0.0)
+    monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", 0.0)
 
 
 class CrashError(Exception):

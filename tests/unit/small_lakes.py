@@ -7,13 +7,16 @@ from pathlib import Path
 
 import polars as pl
 
-from workers.clock import HandClock
-from workers.lake.files import open_files
-from workers.lake.footer import Origin
-from workers.lake.parquet import Partitions
-from workers.lake.read import Reader
-from workers.model import Interval, Kind, Market, Series, Source, Span, months_of, utc_ms
-from workers.schema import MOMENT, SCHEMAS, time_column
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.schema import MOMENT, SCHEMAS, time_column
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.footer import Origin
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.clock import HandClock
 
 #: The readers of tests live in March 2024.
 NOW_MS = utc_ms(2024, 3, 15)
@@ -39,7 +42,7 @@ def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -
 
 def hold(store: Path | str, of: Series, rows: pl.DataFrame, covered: Sequence[Span]) -> None:
     """Put rows and the time that they cover into a lake."""
-    partitions, times = Partitions(open_files(str(store))), rows[time_column(of.kind)].dt.timestamp("ms")
+    partitions, times = Partitions(open_store(str(store))), rows[time_column(of.kind)].dt.timestamp("ms")
     for span in covered:
         for month, bounds in months_of(span):
             part = bounds.clip(span)

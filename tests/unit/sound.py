@@ -8,12 +8,13 @@ from datetime import timedelta
 
 import polars as pl
 
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.proof import prove
 from tests.unit.klines import MINUTES
-from workers.lake.footer import Footer
-from workers.lake.parquet import encode
-from workers.lake.proof import prove
-from workers.model import Kind, Series, Span
-from workers.schema import SCHEMAS
 
 FUNDING_HOURS = 8
 

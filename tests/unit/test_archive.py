@@ -11,12 +11,12 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from tests.unit.bucket import LIST, MODIFIED_MS, Answer, Bucket, listing
-from tests.unit.crew import zipped
-from workers.binance import archive as archive_module
-from workers.binance.archive import PAGE_KEYS, Archive, ListedKey
-from workers.binance.archive_files import ArchiveFile, folder, member
-from workers.errors import (
+from klinefleet.workers.binance import archive as archive_module
+from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive_listing import PAGE_KEYS, ListedKey
+from klinefleet.workers.binance.archive_names import ArchiveFile, folder
+from klinefleet.workers.binance.archive_zip import member
+from klinefleet.workers.domain.errors import (
     ArchiveDamaged,
     BadAnswer,
     ChecksumMismatch,
@@ -28,7 +28,10 @@ from workers.errors import (
     ServerFault,
     Unreachable,
 )
-from workers.model import Interval, Kind, Market, Series, Source
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from tests.unit.bucket import LIST, MODIFIED_MS, Answer, Bucket, listing
+from tests.unit.crew import zipped
 
 MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
 DAY = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05")
@@ -212,7 +215,7 @@ def test_what_is_no_listing_is_not_taken_for_an_empty_one(
 def test_a_listing_without_an_end_is_given_up(
     bucket: Bucket, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "_MOST_PAGES", 3)
+    monkeypatch.setattr(archive_module, "MOST_PAGES", 3)
     both = "<Contents><Key>p/1</Key></Contents><CommonPrefixes><Prefix>p/a/</Prefix></CommonPrefixes>"
     bucket.pages = [Answer(body=listing(both, is_truncated=True).encode())] * 6
     with pytest.raises(BadAnswer, match="more than 3 pages"):

@@ -12,11 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klinefleet.workers.binance import archive_zip
+from klinefleet.workers.binance.archive_names import ArchiveFile, folder, has_daily, symbols_folder
+from klinefleet.workers.binance.archive_zip import member
+from klinefleet.workers.domain.errors import ArchiveDamaged
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from tests.unit.crew import zipped
-from workers.binance import archive_files
-from workers.binance.archive_files import ArchiveFile, folder, has_daily, member, symbols_folder
-from workers.errors import ArchiveDamaged
-from workers.model import CANDLE_INTERVALS, DAY_MS, Interval, Kind, Market, Series, Source, Span, utc_ms
 
 RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded files are not here")
@@ -234,10 +238,10 @@ def test_an_encrypted_or_oddly_packed_zip_is_damaged() -> None:
 
 
 def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_files, "_MOST_CSV_BYTES", len(CSV) - 1)
+    monkeypatch.setattr(archive_zip, "_MOST_CSV_BYTES", len(CSV) - 1)
     with pytest.raises(ArchiveDamaged, match="unpacks to 880 bytes"):
         unpacked(zipped(DAY, CSV), DAY.stem)
-    monkeypatch.setattr(archive_files, "_MOST_CSV_BYTES", len(CSV))
+    monkeypatch.setattr(archive_zip, "_MOST_CSV_BYTES", len(CSV))
     assert unpacked(zipped(DAY, CSV), DAY.stem) == CSV
 
 

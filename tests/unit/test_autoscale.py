@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.limits.concurrency import HEADROOM, RestSlots, useful_concurrency
 from tests.unit.crowd import Crowd
-from workers.autoscale import HEADROOM, Slots, paying
 
 BUSY = 10**9
 
@@ -15,7 +15,7 @@ BUSY = 10**9
 def wanted(**changed: float) -> int:
     """Calls that pay at the futures' full budget, 280 ms a round trip, one process, a minute ahead of it."""
     known = {"rtt_ms": 280, "weight": 2, "left": 2400, "minute_left_ms": 60_000, "backlog": BUSY, "sharers": 1}
-    return paying(**(known | {"most": 1000} | changed))  # type: ignore[arg-type]
+    return useful_concurrency(**(known | {"most": 1000} | changed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_last_moments_of_a_minute_do_not_make_the_number_infinite() -> None:
     most=st.integers(1, 1000),
 )
 def test_no_measurement_asks_for_none_or_for_more_than_the_most(**known: float) -> None:
-    assert 1 <= paying(**known) <= known["most"]  # type: ignore[arg-type]
+    assert 1 <= useful_concurrency(**known) <= known["most"]  # type: ignore[arg-type]
 
 
 @settings(max_examples=200)
@@ -75,12 +75,12 @@ def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never
     assert wanted(sharers=max(one, more)) <= wanted(sharers=min(one, more))
 
 
-def answer(slots: Slots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000) -> None:
+def answer(slots: RestSlots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000) -> None:
     slots.answered(rtt_ms=rtt_ms, weight=2, left=left, minute_left_ms=minute_left_ms)
 
 
 def test_the_first_answer_is_the_average_and_later_ones_move_it_slowly() -> None:
-    slots = Slots(50)
+    slots = RestSlots(50)
     assert slots.rtt_ms is None
     answer(slots, rtt_ms=100)
     assert slots.rtt_ms == 100
@@ -89,7 +89,7 @@ def test_the_first_answer_is_the_average_and_later_ones_move_it_slowly() -> None
 
 
 def test_what_waits_here_counts_even_where_no_plan_tells_of_it() -> None:
-    slots = Slots(50)
+    slots = RestSlots(50)
     with slots.queued(1500), slots.queued(1500):
         answer(slots)
         assert slots.width == wanted(most=50)
@@ -98,14 +98,14 @@ def test_what_waits_here_counts_even_where_no_plan_tells_of_it() -> None:
 
 
 def test_what_waits_elsewhere_and_how_many_share_it_narrows_the_gate() -> None:
-    slots = Slots(50)
+    slots = RestSlots(50)
     slots.demand(BUSY, 4)
     answer(slots)
     assert slots.width == wanted(sharers=4)
 
 
 def test_weight_stops_waiting_even_where_its_task_fails() -> None:
-    slots = Slots(50)
+    slots = RestSlots(50)
     with pytest.raises(RuntimeError), slots.queued(BUSY):
         raise RuntimeError
     answer(slots)
@@ -125,7 +125,7 @@ events = st.lists(
 @settings(max_examples=150)
 @given(most=st.integers(1, 100), told=events)
 def test_errors_never_widen_the_gate_whatever_came_before(most: int, told: list[tuple[object, ...]]) -> None:
-    slots = Slots(most)
+    slots = RestSlots(most)
     for what, *how in told:
         before = slots.width
         if what == "failed":
@@ -140,13 +140,13 @@ def test_errors_never_widen_the_gate_whatever_came_before(most: int, told: list[
         assert 1 <= slots.width <= most
 
 
-def narrow(slots: Slots, width: int) -> None:
+def narrow(slots: RestSlots, width: int) -> None:
     while slots.width > width:
         slots.failed()
 
 
 def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
-    slots = Slots(8)
+    slots = RestSlots(8)
     narrow(slots, 3)
     crowd = Crowd(slots, 20)
     for gone in range(1, 21):
@@ -159,7 +159,7 @@ def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> N
 
 
 def test_a_gate_that_widens_wakes_those_who_wait() -> None:
-    slots = Slots(10)
+    slots = RestSlots(10)
     narrow(slots, 1)
     crowd = Crowd(slots, 10)
     crowd.until(inside=1)

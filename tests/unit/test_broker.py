@@ -6,8 +6,8 @@ import pytest
 from kombu import Connection
 from redis import ConnectionError
 
-from workers.app import app, broker_url
-from workers.broker import Transport
+from klinefleet.workers.app import app, broker_url
+from klinefleet.workers.patches.redis_transport import Transport
 
 
 @pytest.mark.parametrize("url", ["redis://localhost", "rediss://localhost", "unix:///run/redis.sock"])

@@ -15,10 +15,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from klinefleet.workers.reader.arrow_cache import ArrowCache, default_folder
+from klinefleet.workers.storage.objects import StoredObject
 from tests.processes import until
 from tests.unit.klines import frame, minutes, opens
-from workers.lake.cache import ArrowCache, default_folder
-from workers.lake.files import Entry
 
 STORE = "s3://lake"
 ROWS = frame(opens(minutes(0, 500)))
@@ -27,8 +27,8 @@ FILE_BYTES = 60_000
 ROOT = Path(__file__).parents[2]
 
 
-def entry(etag: str = "e1", key: str = "lake/a/2024-01.parquet") -> Entry:
-    return Entry(key, etag, 1)
+def entry(etag: str = "e1", key: str = "lake/a/2024-01.parquet") -> StoredObject:
+    return StoredObject(key, etag, 1)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from tests.unit.test_cache import ROWS, STORE, entry
-from workers.lake.cache import ArrowCache
+from klinefleet.workers.reader.arrow_cache import ArrowCache
 cache = ArrowCache(Path(sys.argv[1]))
 print("ready", flush=True)
 n = 0

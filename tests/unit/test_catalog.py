@@ -11,6 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.catalog import KEPT, Catalog, CatalogEntry, Catalogs
+from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.storage.open import open_store
 from tests.unit.catalogs import (
     MADE_MS,
     UM,
@@ -19,21 +27,16 @@ from tests.unit.catalogs import (
     names,
 )
 from tests.unit.test_model import intervals, moments
-from workers.errors import PartitionDamaged
-from workers.lake import keys
-from workers.lake.catalog import KEPT, Catalog, Catalogs, Entry
-from workers.lake.files import Files, open_files
-from workers.model import DAY_MS, Market, Span, utc_ms
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return open_files(str(tmp_path / "store"), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
+def files(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
 
 
 maybe = st.none() | moments
 some_entry = st.builds(
-    Entry,
+    CatalogEntry,
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     st.sampled_from(["", "TRADING", "SETTLING", "BREAK"]),
     *[st.sampled_from(["", "BTC", "币安人生"])] * 3,
@@ -52,7 +55,7 @@ some_entry = st.builds(
     st.booleans(),
 )
 def test_a_catalog_survives_the_way_through_parquet(
-    entries: list[Entry], market: Market, made_ms: int, has_archive: bool
+    entries: list[CatalogEntry], market: Market, made_ms: int, has_archive: bool
 ) -> None:
     made = Catalog(market, made_ms, entries, has_archive)
     read = Catalog.of_parquet(made.to_parquet())
@@ -61,7 +64,7 @@ def test_a_catalog_survives_the_way_through_parquet(
     assert read.to_parquet() == made.to_parquet()
 
 
-def test_a_catalog_is_what_any_reader_of_parquet_expects(files: Files) -> None:
+def test_a_catalog_is_what_any_reader_of_parquet_expects(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
     body = files.read(catalogs.store(catalog(entry("BTCUSDT")))) or b""
     row = pl.read_parquet(io.BytesIO(body)).row(0, named=True)
@@ -122,7 +125,7 @@ def test_a_life_is_never_shorter_than_what_is_known_of_it(
     assert replace(entry("X"), onboard_ms=onboard_ms, first_ms=first_ms, last_ms=last_ms).life == life
 
 
-def test_there_is_no_catalog_before_one_is_made_and_none_of_another_market(files: Files) -> None:
+def test_there_is_no_catalog_before_one_is_made_and_none_of_another_market(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
     assert catalogs.newest(UM) is None
     assert catalogs.store(catalog(market=Market.SPOT)) == "catalog/market=spot/2024-06-15.parquet"
@@ -130,21 +133,21 @@ def test_there_is_no_catalog_before_one_is_made_and_none_of_another_market(files
     assert names(catalogs, Market.SPOT) == []
 
 
-def test_the_newest_catalog_wins_whatever_order_they_were_stored_in(files: Files) -> None:
+def test_the_newest_catalog_wins_whatever_order_they_were_stored_in(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
     for day in (2, -1, 1, 0):
         catalogs.store(catalog(entry(f"X{day}USDT"), made_ms=MADE_MS + day * DAY_MS))
     assert names(catalogs) == ["X2USDT"]
 
 
-def test_a_later_catalog_of_a_day_takes_the_earlier_ones_place(files: Files) -> None:
+def test_a_later_catalog_of_a_day_takes_the_earlier_ones_place(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
     stored = {catalogs.store(catalog(entry(name), made_ms=MADE_MS + n)) for n, name in enumerate(("A", "B"))}
     assert stored == {keys.catalog(UM, "2024-06-15")}
     assert names(catalogs) == ["B"]
 
 
-def test_a_week_of_catalogs_is_kept_of_each_market(files: Files) -> None:
+def test_a_week_of_catalogs_is_kept_of_each_market(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
     spot = catalogs.store(catalog(market=Market.SPOT, made_ms=utc_ms(2020)))
     stored = [catalogs.store(catalog(made_ms=MADE_MS + day * DAY_MS)) for day in range(20)]

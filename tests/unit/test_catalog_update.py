@@ -8,8 +8,16 @@ import pytest
 from celery.exceptions import Reject
 from redis import Redis, RedisError
 
-import tasks.catalog
-from tasks.catalog import fresh_catalog, update_catalog
+import klinefleet.tasks.catalog
+import klinefleet.tasks.catalog_update.archive_scan
+from klinefleet.tasks.catalog_update.build import fresh_catalog, update_catalog
+from klinefleet.workers.binance.exchange_info import Listing
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import FleetError, Refused, TaskFailed, Unreachable
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.catalog import FRESH_MS
 from tests.unit.catalogs import (
     D1,
     MO1,
@@ -25,16 +33,11 @@ from tests.unit.catalogs import (
     updated,
 )
 from tests.unit.crew import Crew, crew
-from workers.binance.listings import Listing
-from workers.errors import Failed, FleetError, Refused, Unreachable
-from workers.heart import now_ms
-from workers.lake.catalog import FRESH_MS
-from workers.model import Market, Span, utc_ms
 
 
 @pytest.fixture
 def maker(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    monkeypatch.setattr(tasks.catalog, "LONGEST_PAUSE_S", 0)
+    monkeypatch.setattr(klinefleet.tasks.catalog_update.archive_scan, "LONGEST_PAUSE_S", 0)
 
     def make(*listings: Listing, first: dict[str, int | FleetError | None] | None = None) -> tuple[Crew, Exchange]:
         one, exchange = crew(redis, tmp_path, {}), Exchange(*listings, first=first)
@@ -196,7 +199,7 @@ def test_a_catalog_is_believed_for_a_day_and_no_longer(maker: Maker, age_ms: int
 def test_an_exchange_that_does_not_answer_leaves_the_catalog_that_there_is(maker: Maker) -> None:
     one, exchange = maker(listing("BTCUSDT"))
     updated(one)
-    exchange.faults = [Unreachable("no route")] * tasks.catalog.TRIES
+    exchange.faults = [Unreachable("no route")] * klinefleet.tasks.catalog_update.archive_scan.TRIES
     with pytest.raises(Unreachable):
         update_catalog(one.tools, UM)
     assert exchange.faults == []
@@ -276,12 +279,12 @@ class Task:
 
 
 def run_task(one: Crew) -> None:
-    tasks.catalog.catalog.run.__func__(Task(one), "um")
+    klinefleet.tasks.catalog.catalog.run.__func__(Task(one), "um")
 
 
 def test_of_two_workers_only_one_makes_the_catalog(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    with one.tools.heart.lease("catalog|um"):
+    with one.tools.leases.hold("catalog|um"):
         run_task(one)
     assert one.tools.catalogs.newest(UM) is None
     run_task(one)
@@ -291,7 +294,7 @@ def test_of_two_workers_only_one_makes_the_catalog(maker: Maker) -> None:
 def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCaptureFixture) -> None:
     one, exchange = maker(listing("BTCUSDT"))
     exchange.faults = [Refused("not you", code=-1)]
-    with pytest.raises(Failed, match="Refused: not you"):
+    with pytest.raises(TaskFailed, match="Refused: not you"):
         run_task(one)
     assert "catalog um: Refused: not you; the one in the lake stays" in caplog.text
 
@@ -303,7 +306,7 @@ def test_a_task_without_redis_goes_back_to_its_queue(maker: Maker, monkeypatch: 
     def gone(*_: object) -> None:
         raise RedisError("gone")
 
-    monkeypatch.setattr(tasks.catalog, "update_catalog", gone)
+    monkeypatch.setattr(klinefleet.tasks.catalog, "update_catalog", gone)
     with pytest.raises(Reject) as rejected:
         run_task(one)
     assert rejected.value.requeue

@@ -6,11 +6,11 @@ import pytest
 
 from deploy.k8s import ceiling
 from deploy.k8s.ceiling import POOLS, Fleet, explain, main
+from klinefleet.workers.domain.markets import RULES
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.limits import concurrency
+from klinefleet.workers.support.settings import Settings
 from tests.unit.manifests import ROOT, documents, lines, of_kind
-from workers import autoscale
-from workers.binance.markets import RULES
-from workers.model import Market
-from workers.settings import Settings
 
 SPOT, FUTURES = POOLS
 
@@ -27,14 +27,14 @@ def test_one_worker_spends_the_budget_of_both_pools() -> None:
 
 
 def test_the_ceiling_reckons_with_what_the_workers_do() -> None:
-    assert ceiling.HEADROOM == autoscale.HEADROOM
+    assert ceiling.HEADROOM == concurrency.HEADROOM
     assert Fleet().slots == Settings().slots
     assert Fleet().share == Settings().weight_share
     for pool, market in ((SPOT, Market.SPOT), (FUTURES, Market.USD_M)):
         rules = RULES[market]
         assert (pool.name, pool.page_rows) == (rules.pool, rules.page_rows)
         assert pool.page_weight == rules.weight(rules.page_rows)
-        widest = autoscale.paying(
+        widest = concurrency.useful_concurrency(
             rtt_ms=Fleet().rtt_ms,
             weight=pool.page_weight,
             left=pool.weight_a_minute,

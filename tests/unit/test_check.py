@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS, MINUTE_MS
+from klinefleet.workers.lake import integrity as checks
+from klinefleet.workers.lake.faults import Fault, What
+from klinefleet.workers.lake.footer import COVERAGE_KEY, PROOF_KEY, Footer
+from klinefleet.workers.lake.integrity import check
+from klinefleet.workers.lake.partition_codec import encode
 from tests.unit.klines import JANUARY_MS, MINUTES, minutes, opens
 from tests.unit.sound import partition, proved_footer, rows_at
-from workers.lake import check as checks
-from workers.lake.check import Fault, What, check
-from workers.lake.footer import COVERAGE_KEY, PROOF_KEY, Footer
-from workers.lake.parquet import encode
-from workers.model import HOUR_MS, MINUTE_MS, Interval, Kind, Market, Series, Span, month_span
 
 MONTH = "2024-01"
 HOUR = minutes(0, 60)

@@ -7,29 +7,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from tasks import choose
-from tasks.request import SETTLE_MS, Request
-from tasks.symbols import Chosen, Wish, choose_symbols, wish_of
+from klinefleet.tasks.client import preflight
+from klinefleet.tasks.requests import build
+from klinefleet.tasks.requests.request import SETTLE_MS, Request
+from klinefleet.tasks.requests.symbols import ChosenSymbols, SymbolSelection, choose_symbols, parse_selection
+from klinefleet.workers.coordination.heartbeat import Heartbeat
+from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, iso, utc_ms
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode
+from klinefleet.workers.support import masking
 from tests.unit.crew import crew, series_of
 from tests.unit.test_model import intervals, moments, symbols
-from workers.errors import RequestError
-from workers.heart import Heart
-from workers.model import DAY_MS, MINUTE_MS, Interval, Kind, Market, iso, utc_ms
-from workers.sources import Mode
-from workers.toolbox import Toolbox
 
 NOW_MS = utc_ms(2024, 6, 15) + 10 * 3_600_000 + 30_500
 D = Interval.D1
 
 
 def listed(symbols: str | None, file: Path | None, top: int | None) -> list[str]:
-    return list(wish_of(symbols, file, top, every=False).names or ())
+    return list(parse_selection(symbols, file, top, every=False).names or ())
 
 
 def range_of(
     start: str, end: str | None = None, *, interval: Interval = Interval.M1, now_ms: int = NOW_MS
 ) -> list[str]:
-    return [iso(ms) for ms in choose.range_of(interval, start, end, now_ms=now_ms)]
+    return [iso(ms) for ms in build.range_of(interval, start, end, now_ms=now_ms)]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(past_ms:
 @settings(max_examples=70, deadline=None)
 @given(
     interval=intervals,
-    start_ms=moments.filter(lambda ms: ms >= choose.FIRST_MS),
+    start_ms=moments.filter(lambda ms: ms >= build.FIRST_MS),
     length=st.integers(0, 60 * DAY_MS),
     ago=st.integers(-DAY_MS, 90 * DAY_MS),
 )
@@ -77,7 +82,7 @@ def test_every_candle_of_a_range_opens_in_it_and_is_closed(
         and interval.advance(at, 1) <= now_ms - SETTLE_MS
     ]
     try:
-        first_ms, last_ms = choose.range_of(interval, *texts, now_ms=now_ms)
+        first_ms, last_ms = build.range_of(interval, *texts, now_ms=now_ms)
     except RequestError:
         assert closed == []
         return
@@ -191,31 +196,31 @@ def test_symbols_named_in_two_ways_or_in_none_are_refused(
 
 
 def test_markets_and_intervals_are_told_by_name() -> None:
-    assert choose.market_of("UM") is Market.USD_M
-    assert choose.interval_of(Market.SPOT, Kind.KLINES, "1M") is Interval.MO1
-    assert choose.interval_of(Market.SPOT, Kind.KLINES, "1m") is Interval.M1
+    assert build.market_of("UM") is Market.USD_M
+    assert build.interval_of(Market.SPOT, Kind.KLINES, "1M") is Interval.MO1
+    assert build.interval_of(Market.SPOT, Kind.KLINES, "1m") is Interval.M1
     with pytest.raises(RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"):
-        choose.market_of("futures")
+        build.market_of("futures")
     with pytest.raises(RequestError, match="no interval '1H'; there are 1s, 1m"):
-        choose.interval_of(Market.SPOT, Kind.KLINES, "1H")
+        build.interval_of(Market.SPOT, Kind.KLINES, "1H")
     with pytest.raises(RequestError, match="market um has no interval 1s"):
-        choose.interval_of(Market.USD_M, Kind.KLINES, "1s")
+        build.interval_of(Market.USD_M, Kind.KLINES, "1s")
 
 
-def chosen(tools: Toolbox, *names: str, **how: bool) -> Chosen:
-    asked = Market.USD_M, Kind.KLINES, Interval.M1, Wish(names or None, **how), Mode.AUTO
+def chosen(tools: Services, *names: str, **how: bool) -> ChosenSymbols:
+    asked = Market.USD_M, Kind.KLINES, Interval.M1, SymbolSelection(names or None, **how), Mode.AUTO
     return choose_symbols(tools, *asked, lambda _: None)
 
 
 @pytest.fixture
-def tools(redis: Redis, tmp_path: Path) -> Toolbox:
+def tools(redis: Redis, tmp_path: Path) -> Services:
     """A market of three symbols, and an archive that has files of a fourth."""
     one = crew(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0})
     one.archive.publish(series_of("SRMUSDT"), "2022-01")
     return one.tools
 
 
-def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(tools: Toolbox) -> None:
+def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(tools: Services) -> None:
     assert chosen(tools, "ETHUSDT", "币安人生USDT").symbols == ("ETHUSDT", "币安人生USDT")
     with pytest.raises(RequestError) as refused:
         chosen(tools, "BTCUSD", "ETHUSDT", "NOPE")
@@ -224,11 +229,11 @@ def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(tools: Toolbox) 
         chosen(tools, "ETHUSD")
 
 
-def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(tools: Toolbox) -> None:
+def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(tools: Services) -> None:
     assert chosen(tools, "SRMUSDT", "ETHUSDT").symbols == ("SRMUSDT", "ETHUSDT")
 
 
-def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(tools: Toolbox) -> None:
+def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(tools: Services) -> None:
     told = chosen(tools, "ETHUSDT", "ETHUSD", skip_unknown=True)
     assert told.symbols == ("ETHUSDT",)
     assert "did you mean ETHUSDT" in told.notes["ETHUSD"]
@@ -236,10 +241,16 @@ def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(too
         chosen(tools, "NOPE", skip_unknown=True)
 
 
-def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(tools: Toolbox) -> None:
+def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(tools: Services) -> None:
     assert chosen(tools).symbols == ("BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
     trading = choose_symbols(
-        tools, Market.USD_M, Kind.KLINES, Interval.M1, Wish(None, "USDT", "trading"), Mode.AUTO, lambda _: None
+        tools,
+        Market.USD_M,
+        Kind.KLINES,
+        Interval.M1,
+        SymbolSelection(None, "USDT", "trading"),
+        Mode.AUTO,
+        lambda _: None,
     )
     assert trading.symbols == ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
@@ -255,33 +266,33 @@ def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told
 
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
     tools = crew(redis, tmp_path, {}).tools
-    queues = choose.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
+    queues = preflight.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
     waited: list[float] = []
     with pytest.raises(RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"):
-        choose.check_workers(tools, queues, pause=waited.append)
+        preflight.check_workers(tools, queues, pause=waited.append)
     assert waited == [], "where nobody ever was, nobody is waited for"
     for serves in ("plan", "rest.spot@home", "compact"):
-        Heart(redis, serves=serves)._beat()
+        Heartbeat(redis, Leases(redis), serves=serves).beat()
     with pytest.raises(RequestError, match=r"no worker serves rest\.futures: start one"):
-        choose.check_workers(tools, queues, pause=waited.append)
-    assert sum(waited) == choose.RETURNS_S
-    Heart(redis, serves="rest.futures@home")._beat()
-    choose.check_workers(tools, queues)
+        preflight.check_workers(tools, queues, pause=waited.append)
+    assert sum(waited) == preflight.RETURNS_S
+    Heartbeat(redis, Leases(redis), serves="rest.futures@home").beat()
+    preflight.check_workers(tools, queues)
 
 
 def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing(
     redis: Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tools = crew(redis, tmp_path, {}).tools
-    Heart(redis, serves="compact")._beat()
+    Heartbeat(redis, Leases(redis), serves="compact").beat()
     waited: list[float] = []
 
     def pause(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 3:
-            Heart(redis, serves="plan")._beat()
+            Heartbeat(redis, Leases(redis), serves="plan").beat()
 
-    choose.check_workers(tools, ["plan", "compact"], pause=pause)
+    preflight.check_workers(tools, ["plan", "compact"], pause=pause)
     assert len(waited) == 3
     assert capsys.readouterr().err == "no worker serves plan now; waiting up to 12 s for one to start again\n"
 
@@ -289,7 +300,7 @@ def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing
 def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis: Redis, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"store .* cannot be written.*nothing was queued"):
-        choose.check_store(crew(redis, tmp_path, {}).tools)
+        preflight.check_store(crew(redis, tmp_path, {}).tools)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +313,7 @@ def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert choose.shown(url) == shown
+    assert masking.mask_url(url) == shown
 
 
 some_request = st.builds(
@@ -326,7 +337,7 @@ def test_a_request_survives_the_way_through_redis(request: Request) -> None:
 @settings(max_examples=50, deadline=None)
 @given(some_request)
 def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
-    from workers.binance.markets import pages
+    from klinefleet.workers.domain.paging import pages
 
     series = next(request.series())
     calls = [page for block in series.blocks(request.span) for page in pages(series, block.span.clip(request.span))]

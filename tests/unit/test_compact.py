@@ -9,20 +9,23 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks.ingest.compaction import FETCHED_AGAIN, HAND_BACKS, compact_block
-from tasks.ingest.raw_rows import final, load
-from tasks.request import Request
-from tasks.runs.progress import Phase
-from tasks.runs.store import Runs
+from klinefleet.tasks.ingest.compaction import FETCHED_AGAIN, HAND_BACKS, compact_block
+from klinefleet.tasks.ingest.raw_rows import final, load
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Blocks
+from klinefleet.tasks.runs.progress import Phase
+from klinefleet.workers.coordination.leases import LEASES
+from klinefleet.workers.domain.errors import BadAnswer, ReadBackMismatch, StoreFault
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.partition_codec import decode
+from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.storage.open import open_store
 from tests.unit.crew import Crew, crew
 from tests.unit.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
-from workers.errors import BadAnswer, StoreFault, Unproved
-from workers.heart import LEASES
-from workers.lake import keys
-from workers.lake.files import open_files
-from workers.lake.parquet import decode
-from workers.lake.raw import RawEntry
-from workers.model import Block, Interval, Kind, Market, Series, Span, Window, utc_ms
 
 KEY = keys.partition(MINUTES, "2024-01")
 MONTH = JANUARY.span
@@ -39,8 +42,8 @@ def run(one: Crew) -> str:
 def ready(one: Crew, block: Block) -> str:
     series, span = block.series, block.span
     run = one.begin(Request(series.market, series.kind, series.interval, ("BTCUSDT",), span.start_ms, span.end_ms))
-    assert one.runs.claim(run, block)
-    assert one.runs.open(run, block, [])
+    assert one.runs.blocks.claim(run, block)
+    assert one.runs.blocks.open(run, block, [])
     return run
 
 
@@ -58,11 +61,11 @@ def lake(one: Crew, key: str = KEY) -> list[int]:
 
 
 def phases(one: Crew, run: str) -> dict[Block, Phase]:
-    return {block: told.phase for block, told in one.runs.blocks(run).items()}
+    return {block: told.phase for block, told in one.runs.blocks.states(run).items()}
 
 
 def pending(one: Crew, run: str) -> list[Window]:
-    return list(one.runs.under_way(run).windows)
+    return list(one.runs.blocks.under_way(run).windows)
 
 
 def failed(one: Crew, run: str) -> dict[str, str]:
@@ -110,7 +113,7 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
     progress = one.runs.progress(run)
     assert progress
     assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (1500, 1, {})
-    assert one.runs.blocks(run) == {}
+    assert one.runs.blocks.states(run) == {}
 
 
 def test_compacting_twice_is_compacting_once(one: Crew, run: str) -> None:
@@ -144,7 +147,7 @@ def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -
 
 def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, run: str) -> None:
     compact_block(one.tools, run, JANUARY)
-    assert one.runs.blocks(run) == {}
+    assert one.runs.blocks.states(run) == {}
     assert one.tools.files.list("lake") == []
 
 
@@ -183,7 +186,7 @@ def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: C
     assert [entry.span for entry in one.tools.raw.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
-    assert (one.runs.blocks(run), failed(one, run)) == ({}, {})
+    assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
 
 
 def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) -> None:
@@ -203,10 +206,10 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
         assert tried < 20
         one.fetches.clear()
         spoil(one, minutes(0, 500))
-        one.runs.finish(run, Window(JANUARY, minutes(0, 500)), {})
+        one.runs.blocks.finish(run, Window(JANUARY, minutes(0, 500)), {})
         compact_block(one.tools, run, JANUARY)
     assert tried == FETCHED_AGAIN - 1
-    assert one.runs.blocks(run) == {}
+    assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
     assert one.tools.coverage.covered(MINUTES) == []
 
@@ -214,7 +217,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
 def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(one: Crew, run: str) -> None:
     hopeless, once = minutes(0, 500), minutes(1000, 1500)
     for _ in range(FETCHED_AGAIN - 1):
-        one.runs.try_again(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
+        one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
     spoil(one, hopeless)
     spoil(one, once)
     compact_block(one.tools, run, JANUARY)
@@ -244,7 +247,7 @@ STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
     "before the first publish": lambda one: (one.tools.files, "publish", 1),
     "before raw objects go": lambda one: (one.tools.raw, "drop", 1),
     "while raw objects go": lambda one: (one.tools.files, "_remove", 2),
-    "before it is told": lambda one: (Runs, "close", 1),
+    "before it is told": lambda one: (Blocks, "close", 1),
 }
 
 
@@ -263,7 +266,7 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
     compact_block(one.tools, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert (one.tools.raw.entries(JANUARY), one.runs.blocks(run)) == ([], {})
+    assert (one.tools.raw.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
 
 
 def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
@@ -271,7 +274,7 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
 ) -> None:
     damage(one, store(one, minutes(0, 500)))
     with monkeypatch.context() as patched:
-        killed_at(patched, Runs, "reopen")
+        killed_at(patched, Blocks, "reopen")
         with pytest.raises(KilledError):
             compact_block(one.tools, run, JANUARY)
     compact_block(one.tools, run, JANUARY)
@@ -285,13 +288,13 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
     kept = store(one, minutes(0, 500))
 
     def unproved(*_: Any) -> int:
-        raise Unproved("not read back as written")
+        raise ReadBackMismatch("not read back as written")
 
     monkeypatch.setattr(one.tools.partitions, "merge", unproved)
     compact_block(one.tools, run, JANUARY)
     assert one.tools.raw.entries(JANUARY) == [kept]
-    assert failed(one, run) == {WHOLE: "Unproved: not read back as written"}
-    assert one.runs.blocks(run) == {}
+    assert failed(one, run) == {WHOLE: "ReadBackMismatch: not read back as written"}
+    assert one.runs.blocks.states(run) == {}
 
 
 def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
@@ -316,7 +319,7 @@ def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -
     store(one, minutes(0, 500))
     one.tools.files.put(KEY, b"PAR1 this is no Parquet file PAR1")
     compact_block(one.tools, run, JANUARY)
-    assert one.runs.blocks(run) == {}
+    assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [WHOLE]
     assert len(one.tools.raw.entries(JANUARY)) == 1
 
@@ -359,6 +362,6 @@ def test_nothing_but_the_store_is_needed_to_tell_what_is_held(one: Crew, run: st
     store(one, minutes(0, 500))
     compact_block(one.tools, run, JANUARY)
     redis.flushall()
-    files = open_files(one.tools.settings.store_url)
+    files = open_store(one.tools.settings.store_url)
     assert [e.key for e in files.list("")] == [KEY]
     assert one.tools.coverage.covered(MINUTES) == [minutes(0, 500)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
 from tests.harness import ROOT
 
 #: The lanes of a worker are given so long to end (Crew.stop), and the container longer.

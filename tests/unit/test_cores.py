@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.cores import cores
+from klinefleet.workers.support.cpus import available_cpus
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -19,8 +19,8 @@ MINE = len(os.sched_getaffinity(0))
 def test_a_quota_counts_where_there_is_one(tmp_path: Path, told: str, wanted: int) -> None:
     quota = tmp_path / "cpu.max"
     quota.write_text(told)
-    assert cores(quota) == wanted
+    assert available_cpus(quota) == wanted
 
 
 def test_a_machine_without_quotas_gives_all_its_cores(tmp_path: Path) -> None:
-    assert cores(tmp_path / "none") == MINE
+    assert available_cpus(tmp_path / "none") == MINE

@@ -11,20 +11,27 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.lake import footer_cache, keys
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer import Footer, Origin
+from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.storage.folder import FolderStore
+from klinefleet.workers.storage.objects import StoredObject
+from klinefleet.workers.storage.open import open_store
 from tests.unit.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes, opens
-from workers.errors import PartitionDamaged
-from workers.lake import coverage, keys
-from workers.lake.coverage import Coverage, Memory, memory_path
-from workers.lake.files import Entry, FolderFiles, open_files
-from workers.lake.footer import Footer, Origin
-from workers.lake.parquet import Partitions, encode
-from workers.model import MINUTE_MS, Interval, Kind, Market, Series, Source, Span
 
 KEY = keys.partition(MINUTES, "2024-01")
 ETHER = Series(Market.USD_M, Kind.KLINES, Interval.M1, "ETHUSDT")
 
 
-class WatchedFiles(FolderFiles):
+class WatchedFiles(FolderStore):
     """A folder that tells which ends of objects were read."""
 
     def __init__(self, root: Path) -> None:
@@ -50,24 +57,24 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "coverage.sqlite"
 
 
-def memory(path: Path | None, store: str = "s3://bucket") -> Memory:
-    return Memory(store, path)
+def memory(path: Path | None, store: str = "s3://bucket") -> FooterCache:
+    return FooterCache(store, path)
 
 
-def hold(files: FolderFiles, span: Span, series: Series = MINUTES, month: str = "2024-01") -> None:
+def hold(files: FolderStore, span: Span, series: Series = MINUTES, month: str = "2024-01") -> None:
     origin = Origin(span, Source.MONTHLY, "etag", "0123456789abcdef")
     Partitions(files).merge(series, month, frame(opens(span)), [span], [origin])
 
 
-def entry(n: int = 0, etag: str = "1") -> Entry:
-    return Entry(keys.partition(MINUTES, f"{2000 + n // 12}-{n % 12 + 1:02}"), etag, 1)
+def entry(n: int = 0, etag: str = "1") -> StoredObject:
+    return StoredObject(keys.partition(MINUTES, f"{2000 + n // 12}-{n % 12 + 1:02}"), etag, 1)
 
 
 def footer(n: int = 1) -> Footer:
     return Footer((minutes(0, n),), (Origin(minutes(0, n), Source.DAILY, "etag", "content"),))
 
 
-def told(path: Path, entries: Iterable[Entry]) -> dict[str, Footer]:
+def told(path: Path, entries: Iterable[StoredObject]) -> dict[str, Footer]:
     return memory(path).recall(list(entries))
 
 
@@ -198,7 +205,7 @@ def test_more_footers_than_a_statement_takes_are_all_recalled(path: Path, count:
 def test_the_memory_does_not_grow_without_bound_and_the_oldest_go_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coverage, "_MOST_KEPT", 10)
+    monkeypatch.setattr(footer_cache, "_MOST_KEPT", 10)
     entries = [entry(n) for n in range(30)]
     for one in entries:
         memory(path).keep([(one, footer())])
@@ -264,7 +271,7 @@ def test_a_spoiled_memory_is_closed_again(path: Path, how: str, monkeypatch: pyt
         opened.append(connect(file, timeout=timeout))
         return opened[-1]
 
-    monkeypatch.setattr("workers.lake.coverage.sqlite3.connect", noted)
+    monkeypatch.setattr("klinefleet.workers.lake.footer_cache.sqlite3.connect", noted)
     memory(path).keep([(entry(), footer())])
     memory(path).recall([entry()])
     for one in opened:
@@ -341,16 +348,16 @@ def test_two_processes_at_once_neither_stop_nor_spoil_each_other(path: Path) -> 
 
 
 def test_the_memory_lies_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert memory_path() == tmp_path / "klinefleet" / "coverage.sqlite"
+    assert footer_cache_path() == tmp_path / "klinefleet" / "coverage.sqlite"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert memory_path() == tmp_path / "home" / ".cache" / "klinefleet" / "coverage.sqlite"
+    assert footer_cache_path() == tmp_path / "home" / ".cache" / "klinefleet" / "coverage.sqlite"
 
 
 def test_a_real_store_opened_by_its_path_is_covered_the_same(files: WatchedFiles, tmp_path: Path, path: Path) -> None:
     hold(files, Span(JANUARY_MS, JANUARY_MS + MINUTE_MS))
     store = str(tmp_path / "store")
-    assert Coverage(open_files(store), Memory(store, path)).covered(MINUTES) == [minutes(0, 1)]
+    assert Coverage(open_store(store), FooterCache(store, path)).covered(MINUTES) == [minutes(0, 1)]
 
 
 def test_a_partition_replaced_while_it_was_read_is_not_remembered_as_what_it_was(
@@ -373,4 +380,4 @@ def test_a_remembered_text_that_is_no_footer_is_read_again(files: WatchedFiles, 
 
 
 def test_a_key_that_is_no_text_stops_nothing(path: Path) -> None:
-    memory(path).keep([(Entry("lake/symbol=\udcff/2024-01.parquet", "1", 1), Footer())])
+    memory(path).keep([(StoredObject("lake/symbol=\udcff/2024-01.parquet", "1", 1), Footer())])

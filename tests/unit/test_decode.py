@@ -8,11 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.binance.decode import decode_pages
+from klinefleet.workers.domain.errors import BadAnswer
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.timestamps import MINUTE_MS
 from tests.unit.klines import JANUARY_MS, body, minutes, opens, row, times_of
-from workers.binance.decode import decode_pages
-from workers.errors import BadAnswer
-from workers.model import MINUTE_MS, Kind
-from workers.schema import SCHEMAS
 
 FLOATS = {1: "open", 2: "high", 3: "low", 4: "close", 5: "volume", 7: "quote_volume", 9: "taker_buy_volume"}
 FLOATS[10] = "taker_buy_quote_volume"

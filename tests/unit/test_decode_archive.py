@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from klinefleet.workers.binance.decode import decode_archive
+from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from tests.unit.klines import JANUARY_MS, times_of
-from workers.binance.decode import decode_archive
-from workers.errors import ArchiveConflict, ArchiveDamaged
-from workers.model import MINUTE_MS, Kind, utc_ms
-from workers.schema import SCHEMAS
 
 RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded files are not here")

@@ -10,8 +10,8 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.up import make_env
+from klinefleet.workers.support.settings import PREFIX, Settings
 from tests.harness import ROOT
-from workers.settings import PREFIX, Settings
 
 EXAMPLE = ROOT / ".env.example"
 SECRETS = {"REDIS_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}

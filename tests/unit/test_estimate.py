@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.estimate import estimate
-from tasks.request import Request
+from klinefleet.tasks.planning.estimate import estimate
+from klinefleet.tasks.requests.request import Request
+from klinefleet.workers.domain.errors import Restricted
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.crew import Crew, crew, series_of
 from tests.unit.klines import frame, opens
-from workers.errors import Restricted
-from workers.model import Interval, Kind, Market, Span, utc_ms
 
 BEGAN = utc_ms(2019)
 YEAR = Span(utc_ms(2024), utc_ms(2025))

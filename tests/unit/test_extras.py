@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from workers.errors import RequestError
-from workers.extras import needed
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.support.optional import require_extra
 
 
 def test_a_module_that_is_there_is_given() -> None:
-    assert needed("json", "this test") is json
+    assert require_extra("json", "this test") is json
 
 
 def test_what_needs_a_module_that_is_not_there_says_how_to_get_it() -> None:
     with pytest.raises(RequestError, match=r"^--sql needs `pip install 'klinefleet\[read\]'` \(No module named"):
-        needed("no_such_module_at_all", "--sql")
+        require_extra("no_such_module_at_all", "--sql")

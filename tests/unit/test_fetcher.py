@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from tasks import fetcher
-from tasks.fetcher import FleetFetcher, requests_of
-from tasks.runs.progress import Progress, State
-from tasks.runs.records import Level, Record
-from tasks.runs.store import Runs
+from klinefleet.tasks.client import fetcher
+from klinefleet.tasks.client.fetcher import FleetFetcher, requests_of
+from klinefleet.tasks.runs.progress import Progress, State
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.errors import RequestError, TaskFailed, UnknownSymbol
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from tests.unit.crew import Crew, series_of
 from tests.unit.planning import BEGAN, MONTHS, Maker
-from workers.errors import Failed, RequestError, UnknownSymbol
-from workers.model import HOUR_MS, Interval, Kind, Market, Series, Span, utc_ms
 
 JANUARY, MARCH = Span(MONTHS[0], MONTHS[1]), Span(MONTHS[2], MONTHS[3])
 
@@ -96,10 +99,10 @@ def test_a_run_that_ends_incomplete_names_what_failed(
     one: Crew, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_with(monkeypatch, one, State.INCOMPLETE, {f"window {number}": "the exchange is away" for number in range(5)})
-    with pytest.raises(Failed, match=r"is incomplete: window 0: the exchange is away; .* and 2 more\."):
+    with pytest.raises(TaskFailed, match=r"is incomplete: window 0: the exchange is away; .* and 2 more\."):
         fetcher_of(one, hands).fetch({series_of(): [JANUARY]})
     end_with(monkeypatch, one, State.CANCELLED)
-    with pytest.raises(Failed, match="is cancelled"):
+    with pytest.raises(TaskFailed, match="is cancelled"):
         fetcher_of(one, hands).fetch({series_of(): [JANUARY]})
 
 

@@ -9,17 +9,21 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from redis import Redis
 
-from tasks.exposition import registry_of
-from tasks.fleet_metrics import FleetCollector
-from tasks.request import Request
-from tasks.runs.records import Level, Record
-from tasks.runs.store import Again, Runs
+from klinefleet.tasks.fleet.metrics_collector import FleetCollector
+from klinefleet.tasks.fleet.metrics_server import registry_of
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.heartbeat import WORKERS
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.queues import QUEUES
+from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.limits.budget import Grant
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.limits.shared_egress import KEY, MINUTES_IN_A_ROW
 from tests.unit.klines import JANUARY, MINUTES, minutes
-from workers.heart import WORKERS, now_ms
-from workers.limits import Grant, RedisBudget
-from workers.limits.twins import KEY, MINUTES_IN_A_ROW
-from workers.model import Block, Span, Window
-from workers.queues import QUEUES
 
 FEBRUARY = Block(MINUTES, "2024-02")
 
@@ -54,8 +58,8 @@ def windows(number: int, block: Block = JANUARY) -> list[Window]:
 
 
 def put_under_way(runs: Runs, run: str, block: Block, several: list[Window]) -> None:
-    assert runs.claim(run, block)
-    runs.open(run, block, several)
+    assert runs.blocks.claim(run, block)
+    runs.blocks.open(run, block, several)
 
 
 def test_every_queue_tells_who_serves_it_and_what_waits_and_none_is_a_number_too(redis: Redis) -> None:
@@ -96,7 +100,7 @@ def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_th
 ) -> None:
     # One moment for all budgets: what is used is told of the running minute.
     at_ms = now_ms(redis)
-    monkeypatch.setattr("tasks.fleet_metrics.RedisBudget", partial(RedisBudget, now_ms=at_ms))
+    monkeypatch.setattr("klinefleet.tasks.fleet.metrics_collector.RedisBudget", partial(RedisBudget, now_ms=at_ms))
     serve(redis, "rest.spot@home")
     budget = RedisBudget(redis, "spot", "home", now_ms=at_ms)
     grant = budget.take(5)
@@ -111,7 +115,9 @@ def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_th
 def test_what_runs_have_under_way_is_told_until_they_end(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, windows(3))
     put_under_way(runs, run, FEBRUARY, [])
-    runs.finish(run, windows(3)[0], {"windows_failed": 1}, records=[Record(Level.FAILED, "Refused: no", MINUTES)])
+    runs.blocks.finish(
+        run, windows(3)[0], {"windows_failed": 1}, records=[Record(Level.FAILED, "Refused: no", MINUTES)]
+    )
     assert told(redis, "klines_runs_active") == 1
     assert told(redis, "klines_windows_in_flight") == 2
     assert told(redis, "klines_failures") == 1
@@ -126,21 +132,21 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     redis: Redis, runs: Runs, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_under_way(runs, run, JANUARY, windows(1))
-    monkeypatch.setattr("tasks.fleet_metrics.now_ms", lambda redis: now_ms(redis) + 300_000)
+    monkeypatch.setattr("klinefleet.tasks.fleet.metrics_collector.now_ms", lambda redis: now_ms(redis) + 300_000)
     assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert told(redis, "klines_oldest_compaction_seconds") is None
-    assert runs.finish(run, windows(1)[0], {"windows_done": 1}).is_last
+    assert runs.blocks.finish(run, windows(1)[0], {"windows_done": 1}).is_last
     assert told(redis, "klines_oldest_window_seconds") is None
     assert told(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
-    assert runs.compacting(run, JANUARY, 1)
-    assert runs.close(run, JANUARY, 1, {})
+    assert runs.blocks.compacting(run, JANUARY, 1)
+    assert runs.blocks.close(run, JANUARY, 1, {})
     assert told(redis, "klines_oldest_compaction_seconds") is None
 
 
 def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, [])
-    assert runs.compacting(run, JANUARY, 1)
-    runs.reopen(run, JANUARY, 1, [Again(windows(1)[0], "again", 9)])
+    assert runs.blocks.compacting(run, JANUARY, 1)
+    runs.blocks.reopen(run, JANUARY, 1, [Again(windows(1)[0], "again", 9)])
     assert told(redis, "klines_oldest_compaction_seconds") is None
     assert told(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 

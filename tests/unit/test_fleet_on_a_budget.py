@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.budget import Budget
+from klinefleet.workers.support.clock import HandClock
+from tests.memory_budget import MemoryBudget
 from tests.unit.fleet_model import Books, FleetModel
-from workers.clock import HandClock
-from workers.limits import Budget, MemoryBudget
-from workers.model import MINUTE_MS
 
 LIMIT = 2400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS

@@ -7,37 +7,38 @@ from functools import partial
 import pytest
 from redis import Redis
 
-from tasks.fleet_view import lines, served
-from workers.binance.markets import Pool
-from workers.heart import Heart
-from workers.limits import RedisBudget
-from workers.limits.twins import KEY
-from workers.model import MINUTE_MS
-from workers.settings import Settings
-from workers.toolbox import Toolbox
+from klinefleet.tasks.fleet.status import lines, served
+from klinefleet.workers.coordination.heartbeat import Heartbeat
+from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.limits.shared_egress import KEY
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
 
 NOW_MS = 1_700_000_000_000
 
 
 @pytest.fixture
-def tools(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Toolbox:
+def tools(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
     # One moment for all budgets: what is spent is told of the running minute.
-    monkeypatch.setattr("workers.toolbox.RedisBudget", partial(RedisBudget, now_ms=NOW_MS))
+    monkeypatch.setattr("klinefleet.workers.services.RedisBudget", partial(RedisBudget, now_ms=NOW_MS))
     for serves in ("plan", "rest.spot@home", "rest.spot@office"):
-        Heart(redis, serves=serves)._beat()
-    return Toolbox(Settings(redis_url=redis_url))
+        Heartbeat(redis, Leases(redis), serves=serves).beat()
+    return Services(Settings(redis_url=redis_url))
 
 
-def told(tools: Toolbox) -> list[str]:
+def told(tools: Services) -> list[str]:
     return list(lines(tools, served(tools)))
 
 
-def test_a_queue_without_a_worker_is_seen_at_once(tools: Toolbox) -> None:
+def test_a_queue_without_a_worker_is_seen_at_once(tools: Services) -> None:
     assert served(tools)["rest.futures"] == 0
     assert "rest.futures   0" in told(tools)
 
 
-def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbox) -> None:
+def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Services) -> None:
     home, office = (RedisBudget(tools.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office"))
     home.set_limit(6000)
     home.take(20)
@@ -48,6 +49,6 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Toolbo
     assert shown[3].split()[:5] == ["office", "closed", "by", "the", "exchange"]
 
 
-def test_two_names_of_one_address_are_told_to_the_operator(tools: Toolbox) -> None:
+def test_two_names_of_one_address_are_told_to_the_operator(tools: Services) -> None:
     tools.redis.hset(KEY, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
     assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(tools)

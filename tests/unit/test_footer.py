@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake import footer
+from klinefleet.workers.lake.footer import COVERAGE_KEY, Footer, footer_in, footer_of
+from klinefleet.workers.lake.partition_codec import encode
 from tests.unit.klines import frame, minutes, opens
-from workers import spans
-from workers.errors import PartitionDamaged
-from workers.lake import footer
-from workers.lake.footer import COVERAGE_KEY, Footer, footer_in, footer_of
-from workers.lake.parquet import encode
-from workers.model import Span
 
 ROWS = frame(opens(minutes(0, 3)))
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.limits.concurrency import AdaptiveLimit
 from tests.unit.crowd import Crowd
-from workers.autoscale import Gate
 
 
 class Clock:
@@ -18,9 +18,9 @@ class Clock:
         return self.now
 
 
-def opened(width: int, clock: Clock, most: int = 100, *, rtt_ms: float = 100) -> Gate:
+def opened(width: int, clock: Clock, most: int = 100, *, rtt_ms: float = 100) -> AdaptiveLimit:
     """A gate that good answers have opened so wide, still doubling."""
-    gate = Gate(most, clock)
+    gate = AdaptiveLimit(most, clock)
     while gate.width < width:
         gate.answered(rtt_ms=rtt_ms)
     assert gate.width == width
@@ -29,11 +29,11 @@ def opened(width: int, clock: Clock, most: int = 100, *, rtt_ms: float = 100) ->
 
 @pytest.mark.parametrize(("most", "width"), [(1, 1), (3, 3), (4, 4), (1000, 4)])
 def test_it_opens_from_a_few_calls_and_never_beyond_the_most(most: int, width: int) -> None:
-    assert Gate(most).width == width
+    assert AdaptiveLimit(most).width == width
 
 
 def test_it_doubles_every_round_trip_while_nothing_gets_slower() -> None:
-    gate = Gate(50, Clock())
+    gate = AdaptiveLimit(50, Clock())
     for width in (8, 16, 32, 50, 50):
         for _ in range(gate.width):
             gate.answered(rtt_ms=100)
@@ -104,7 +104,7 @@ def test_failures_without_end_leave_one_call_through_to_ask() -> None:
 
 def test_failures_before_the_first_answer_narrow_it_too() -> None:
     clock = Clock()
-    gate = Gate(50, clock)
+    gate = AdaptiveLimit(50, clock)
     gate.failed()
     assert gate.width == 2
     gate.answered(rtt_ms=100)
@@ -137,7 +137,7 @@ events = st.lists(
 @given(most=st.integers(1, 100), told=events)
 def test_errors_never_widen_it_whatever_came_before(most: int, told: list[tuple[str, float]]) -> None:
     clock = Clock()
-    gate = Gate(most, clock)
+    gate = AdaptiveLimit(most, clock)
     for what, number in told:
         before = gate.width
         if what == "failed":
@@ -152,7 +152,7 @@ def test_errors_never_widen_it_whatever_came_before(most: int, told: list[tuple[
 
 
 def test_it_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
-    crowd = Crowd(Gate(3), 20)
+    crowd = Crowd(AdaptiveLimit(3), 20)
     for gone in range(1, 21):
         crowd.release()
         crowd.until(served=gone)
@@ -163,7 +163,7 @@ def test_it_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
 
 
 def test_each_good_answer_wakes_one_who_waits() -> None:
-    gate = Gate(10, Clock())
+    gate = AdaptiveLimit(10, Clock())
     crowd = Crowd(gate, 10)
     crowd.until(inside=4)
     for inside in range(5, 11):

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from redis import ConnectionError, Redis
 
-from workers import heart
-from workers.chores import do_chores
-from workers.errors import LeaseLost
-from workers.heart import FENCE, HOLDS_MS, LEASES, WORKERS, Heart, Lease, leased, living, now_ms
+from klinefleet.tasks.fleet.periodic import run_periodically
+from klinefleet.workers.coordination import heartbeat
+from klinefleet.workers.coordination.heartbeat import WORKERS, Heartbeat, live_workers, total_width
+from klinefleet.workers.coordination.leases import FENCE, LEASE_TTL_MS, LEASES, Lease, Leases, are_leased
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import LeaseLost
 
 NAME = "fetch|um/klines/1m/BTCUSDT/2024-01|0"
 
@@ -24,85 +26,85 @@ def let_pass(redis: Redis, ms: int) -> None:
 
 
 def test_a_lease_is_one_processes_alone_while_it_lives(redis: Redis) -> None:
-    with Heart(redis).lease(NAME) as mine, Heart(redis).lease(NAME) as others:
+    with Leases(redis).hold(NAME) as mine, Leases(redis).hold(NAME) as others:
         assert mine
         assert others is None
-        assert leased(redis, [NAME]) == [True]
+        assert are_leased(redis, [NAME]) == [True]
 
 
 def test_a_lease_that_was_refused_is_not_released_by_the_one_refused(redis: Redis) -> None:
-    with Heart(redis).lease(NAME):
-        with Heart(redis).lease(NAME):
+    with Leases(redis).hold(NAME):
+        with Leases(redis).hold(NAME):
             pass
-        assert leased(redis, [NAME]) == [True]
-        with Heart(redis).lease(NAME) as third:
+        assert are_leased(redis, [NAME]) == [True]
+        with Leases(redis).hold(NAME) as third:
             assert not third
 
 
 def test_a_lease_is_released_when_the_work_is_done_or_fails(redis: Redis) -> None:
-    first = Heart(redis)
-    with first.lease(NAME):
+    first = Leases(redis)
+    with first.hold(NAME):
         pass
-    assert leased(redis, [NAME]) == [False]
-    with pytest.raises(RuntimeError), first.lease(NAME):
+    assert are_leased(redis, [NAME]) == [False]
+    with pytest.raises(RuntimeError), first.hold(NAME):
         raise RuntimeError
-    assert leased(redis, [NAME]) == [False]
-    with Heart(redis).lease(NAME) as mine:
+    assert are_leased(redis, [NAME]) == [False]
+    with Leases(redis).hold(NAME) as mine:
         assert mine
 
 
 def test_names_are_leased_apart(redis: Redis) -> None:
-    with Heart(redis).lease("a") as a, Heart(redis).lease("b") as b:
+    with Leases(redis).hold("a") as a, Leases(redis).hold("b") as b:
         assert a
         assert b
-        assert leased(redis, ["b", "c", "a"]) == [True, False, True]
-    assert leased(redis, []) == []
+        assert are_leased(redis, ["b", "c", "a"]) == [True, False, True]
+    assert are_leased(redis, []) == []
 
 
 def test_the_lease_of_a_dead_process_lapses(redis: Redis) -> None:
-    with Heart(redis).lease(NAME):
-        let_pass(redis, HOLDS_MS - 1000)
-        assert leased(redis, [NAME]) == [True]
+    with Leases(redis).hold(NAME):
+        let_pass(redis, LEASE_TTL_MS - 1000)
+        assert are_leased(redis, [NAME]) == [True]
         let_pass(redis, 1000)
-        assert leased(redis, [NAME]) == [False]
-        with Heart(redis).lease(NAME) as successor:
+        assert are_leased(redis, [NAME]) == [False]
+        with Leases(redis).hold(NAME) as successor:
             assert successor
 
 
 def test_a_heart_that_beats_keeps_its_leases(redis: Redis) -> None:
-    mine = Heart(redis)
-    with mine.lease(NAME):
-        let_pass(redis, HOLDS_MS - 1000)
-        mine._beat()
-        let_pass(redis, HOLDS_MS - 1000)
-        assert leased(redis, [NAME]) == [True]
+    mine = Leases(redis)
+    with mine.hold(NAME):
+        let_pass(redis, LEASE_TTL_MS - 1000)
+        mine.renew()
+        let_pass(redis, LEASE_TTL_MS - 1000)
+        assert are_leased(redis, [NAME]) == [True]
 
 
 def test_a_beat_never_brings_back_what_was_released(redis: Redis) -> None:
-    mine = Heart(redis)
-    with mine.lease(NAME):
+    mine = Leases(redis)
+    with mine.hold(NAME):
         redis.zrem(LEASES, NAME)
-        mine._beat()
-        assert leased(redis, [NAME]) == [False]
+        mine.renew()
+        assert are_leased(redis, [NAME]) == [False]
 
 
 def test_a_process_that_was_paused_does_not_release_its_successors_lease(redis: Redis) -> None:
     """Suspended for longer than a lease holds, then going on as if nothing had been."""
-    with Heart(redis).lease(NAME):
-        let_pass(redis, HOLDS_MS + 1)
-        successor = Heart(redis).lease(NAME)
+    with Leases(redis).hold(NAME):
+        let_pass(redis, LEASE_TTL_MS + 1)
+        successor = Leases(redis).hold(NAME)
         assert successor.__enter__()
     try:
-        assert leased(redis, [NAME]) == [True]
+        assert are_leased(redis, [NAME]) == [True]
     finally:
         successor.__exit__(None, None, None)
 
 
 def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
-    hearts, got, done = [Heart(redis) for _ in range(8)], [], threading.Barrier(8)
+    hearts, got, done = [Leases(redis) for _ in range(8)], [], threading.Barrier(8)
 
-    def ask(one: Heart) -> None:
-        with one.lease(NAME) as mine:
+    def ask(one: Leases) -> None:
+        with one.hold(NAME) as mine:
             got.append(mine is not None)
             done.wait(60)
 
@@ -115,36 +117,36 @@ def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
 
 
 def test_a_living_process_is_told_by_what_it_serves(redis: Redis) -> None:
-    Heart(redis, serves="plan")._beat()
-    Heart(redis, serves="rest.spot@home")._beat()
-    Heart(redis)._beat()
-    assert sorted(living(redis)) == ["plan", "rest.spot@home"]
+    Heartbeat(redis, Leases(redis), serves="plan").beat()
+    Heartbeat(redis, Leases(redis), serves="rest.spot@home").beat()
+    Heartbeat(redis, Leases(redis)).beat()
+    assert sorted(live_workers(redis)) == ["plan", "rest.spot@home"]
 
 
 def test_a_process_that_is_gone_is_not_told_as_living_for_long(redis: Redis) -> None:
-    Heart(redis, serves="plan")._beat()
-    let_pass(redis, HOLDS_MS - 1000)
-    assert living(redis) == ["plan"]
+    Heartbeat(redis, Leases(redis), serves="plan").beat()
+    let_pass(redis, LEASE_TTL_MS - 1000)
+    assert live_workers(redis) == ["plan"]
     let_pass(redis, 1001)
-    assert living(redis) == []
+    assert live_workers(redis) == []
 
 
 def test_a_process_that_stops_is_not_told_as_living_at_all(redis: Redis) -> None:
-    mine, other = Heart(redis, serves="plan"), Heart(redis, serves="compact")
-    mine._beat()
-    other._beat()
+    mine, other = Heartbeat(redis, Leases(redis), serves="plan"), Heartbeat(redis, Leases(redis), serves="compact")
+    mine.beat()
+    other.beat()
     mine.stop()
-    assert living(redis) == ["compact"]
+    assert live_workers(redis) == ["compact"]
 
 
 def test_the_widths_of_a_pool_are_those_of_its_living_processes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     for serves, width in (("rest.spot@a", 3), ("rest.spot@b", 4), ("rest.futures@a", 50), ("plan", 9)):
-        Heart(redis, serves=serves).tell_width(width, 50)
-    assert Heart(redis).widths("spot") == (7, 100)
-    assert Heart(redis).widths("futures") == (50, 50)
-    later_ms = now_ms(redis) + 2 * HOLDS_MS + 1000
-    monkeypatch.setattr(heart, "now_ms", lambda _: later_ms)
-    assert Heart(redis).widths("spot") == (0, 0)
+        Heartbeat(redis, Leases(redis), serves=serves).report_width(width, 50)
+    assert total_width(redis, "spot") == (7, 100)
+    assert total_width(redis, "futures") == (50, 50)
+    later_ms = now_ms(redis) + 2 * LEASE_TTL_MS + 1000
+    monkeypatch.setattr(heartbeat, "now_ms", lambda _: later_ms)
+    assert total_width(redis, "spot") == (0, 0)
 
 
 class Thrice(threading.Event):
@@ -166,7 +168,7 @@ def test_a_chore_that_fails_stops_neither_the_others_nor_the_next_round() -> Non
         done.append("fails")
         raise ValueError("a chore went wrong")
 
-    do_chores([fails, lambda: done.append("other")], Thrice())
+    run_periodically([fails, lambda: done.append("other")], Thrice())
     assert done == ["fails", "other"] * 3
 
 
@@ -177,9 +179,9 @@ def test_a_beat_that_fails_does_not_stop_the_heart(redis: Redis, monkeypatch: py
         beats.append(1)
         raise ConnectionError("gone")
 
-    mine = Heart(redis, serves="plan")
+    mine = Heartbeat(redis, Leases(redis), serves="plan")
     mine._stopped = Thrice()
-    monkeypatch.setattr(mine, "_beat", fails)
+    monkeypatch.setattr(mine, "beat", fails)
     mine._run()
     assert len(beats) == 3
 
@@ -197,26 +199,26 @@ def test_a_lease_is_lost_by_the_clock_of_the_process_that_stood_still() -> None:
 
 
 def test_a_beat_keeps_a_lease_and_tells_when_it_is_anothers(redis: Redis) -> None:
-    mine = Heart(redis)
-    with mine.lease(NAME) as lease:
+    mine = Leases(redis)
+    with mine.hold(NAME) as lease:
         assert lease
-        lease.kept_until(0)
-        mine._beat()
+        lease.extend(0)
+        mine.renew()
         assert not lease.is_lost
         redis.delete(LEASES)
-        with Heart(redis).lease(NAME):
-            mine._beat()
+        with Leases(redis).hold(NAME):
+            mine.renew()
             assert lease.is_lost
 
 
 def test_later_leases_have_greater_fencing_numbers_even_where_the_clock_goes_back(redis: Redis) -> None:
     numbers = []
     for name in ("a", "b", "a"):
-        with Heart(redis).lease(name) as lease:
+        with Leases(redis).hold(name) as lease:
             assert lease
             numbers.append(lease.fence)
     redis.set(FENCE, numbers[-1] + 10**9)
-    with Heart(redis).lease("a") as lease:
+    with Leases(redis).hold("a") as lease:
         assert lease
         numbers.append(lease.fence)
     assert numbers == sorted(set(numbers))
@@ -229,5 +231,5 @@ def test_a_redis_that_is_gone_does_not_hide_what_the_work_ended_with(redis: Redi
             raise ConnectionError("gone")
 
     gone = Gone(connection_pool=redis.connection_pool)
-    with pytest.raises(RuntimeError, match="the work's own end"), Heart(gone).lease(NAME):
+    with pytest.raises(RuntimeError, match="the work's own end"), Leases(gone).hold(NAME):
         raise RuntimeError("the work's own end")

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake import keys
 from tests.unit.klines import JANUARY, MINUTES, minutes
 from tests.unit.test_model import intervals, moments, symbols
-from workers.lake import keys
-from workers.model import Block, Interval, Kind, Market, Series, Source, Span
 
 CONTENT = "0123456789abcdef"
 any_series = st.builds(Series, st.sampled_from(Market), st.sampled_from(Kind), intervals, symbols)

@@ -11,8 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tasks.crew import Crew
-from tasks.lanes import LANES
+from klinefleet.tasks.fleet.lanes import LANES
+from klinefleet.tasks.fleet.supervisor import Supervisor
+from klinefleet.workers.limits.weight_waiter import MAX_WAIT_S
+from klinefleet.workers.support.settings import PREFIX, Settings
 from tests.unit.manifests import (
     OVERLAYS,
     ROOT,
@@ -29,8 +31,6 @@ from tests.unit.manifests import (
     walk,
     workloads,
 )
-from workers.limits.patience import LONGEST_S
-from workers.settings import PREFIX, Settings
 
 EXAMPLE = ROOT / "components/secret-file/env.secret.example"
 #: A Redis that fails over is gone for as long, s.
@@ -141,7 +141,7 @@ def test_every_container_has_probes_bounds_and_an_image_that_stays(name: str) ->
 def test_lanes_are_judged_by_their_own_signs_of_life_and_not_by_one_slow_answer(name: str) -> None:
     only = container(workloads(documents())[name])
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert only[probe]["exec"]["command"] == ["python", "-m", "workers.liveness"]
+        assert only[probe]["exec"]["command"] == ["python", "-m", "klinefleet.workers.coordination.liveness"]
         assert only[probe]["failureThreshold"] >= 3
     assert only["startupProbe"]["periodSeconds"] * only["startupProbe"]["failureThreshold"] >= FAILOVER_S
 
@@ -164,7 +164,7 @@ def test_flowers_probe_fails_only_where_no_page_comes(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["worker", "compactor"])
 def test_a_worker_is_not_killed_before_its_crew_gives_up_on_its_lanes(name: str) -> None:
-    crew_s = inspect.signature(Crew.stop).parameters["within_s"].default
+    crew_s = inspect.signature(Supervisor.stop).parameters["within_s"].default
     assert pod(workloads(documents())[name])["terminationGracePeriodSeconds"] >= crew_s + 15
 
 
@@ -240,5 +240,5 @@ def test_the_autoscaler_counts_lists_that_are_queues_and_waits_for_the_longest_t
         "archive",
     ]
     down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
-    assert min(scaled["cooldownPeriod"], down["stabilizationWindowSeconds"]) >= LONGEST_S
+    assert min(scaled["cooldownPeriod"], down["stabilizationWindowSeconds"]) >= MAX_WAIT_S
     assert scaled["minReplicaCount"] >= 1, "with none, nobody plans"

@@ -8,12 +8,15 @@ from typing import Any, cast
 import pytest
 from redis import Redis
 
+from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
+from klinefleet.workers.binance.rest import RestClient
+from klinefleet.workers.binance.symbol_cache import FRESH_S, SymbolCache
+from klinefleet.workers.domain.errors import FleetError, ListingLost, Unreachable
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.crew import series_of
-from workers.binance.listings import FRESH_S, Listing, Listings
-from workers.binance.rest import ExchangeInfo, RestClient
-from workers.errors import FleetError, ListingLost, Unreachable
-from workers.limits import RedisBudget
-from workers.model import Interval, Kind, Market, Series, utc_ms
 
 UM = Market.USD_M
 MINUTES = series_of()
@@ -51,8 +54,8 @@ def exchange() -> Exchange:
 
 
 @pytest.fixture
-def listings(redis: Redis, exchange: Exchange) -> Listings:
-    return Listings(redis, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default"))
+def listings(redis: Redis, exchange: Exchange) -> SymbolCache:
+    return SymbolCache(redis, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default"))
 
 
 def age(redis: Redis, ms: int) -> None:
@@ -60,7 +63,7 @@ def age(redis: Redis, ms: int) -> None:
     redis.hincrby("klines:listed:um", "told@ms", -ms)
 
 
-def test_not_loaded_and_not_listed_are_two_answers(listings: Listings, exchange: Exchange) -> None:
+def test_not_loaded_and_not_listed_are_two_answers(listings: SymbolCache, exchange: Exchange) -> None:
     assert not listings.are_loaded(UM)
     assert listings.of(replace(MINUTES, symbol="NONE")) is None
     assert exchange.told == 1, "said not to be listed by nobody"
@@ -70,14 +73,16 @@ def test_not_loaded_and_not_listed_are_two_answers(listings: Listings, exchange:
 
 
 @pytest.mark.parametrize("kind", [Kind.KLINES, Kind.INDEX])
-def test_what_nobody_can_load_is_an_error_and_no_answer(listings: Listings, exchange: Exchange, kind: Kind) -> None:
+def test_what_nobody_can_load_is_an_error_and_no_answer(listings: SymbolCache, exchange: Exchange, kind: Kind) -> None:
     exchange.fault = Unreachable("refused")
     for ask in (listings.of, listings.life, listings.knows_life):
         with pytest.raises(Unreachable):
             ask(replace(MINUTES, kind=kind))
 
 
-def test_the_last_listing_stays_until_a_newer_one_is_in(redis: Redis, listings: Listings, exchange: Exchange) -> None:
+def test_the_last_listing_stays_until_a_newer_one_is_in(
+    redis: Redis, listings: SymbolCache, exchange: Exchange
+) -> None:
     listings.refresh(UM)
     age(redis, 100 * FRESH_S * 1000)
     exchange.fault = Unreachable("refused")
@@ -92,7 +97,7 @@ def test_the_last_listing_stays_until_a_newer_one_is_in(redis: Redis, listings: 
 
 
 def test_a_listing_tells_its_age_and_is_asked_for_anew_after_an_hour(
-    redis: Redis, listings: Listings, exchange: Exchange
+    redis: Redis, listings: SymbolCache, exchange: Exchange
 ) -> None:
     assert listings.age_ms(UM) is None
     listings.refresh(UM)
@@ -122,21 +127,23 @@ def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(redis: Re
     lost_at = [0]
 
     going = Going(connection_pool=redis.connection_pool)
-    listings = Listings(going, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default"))
+    listings = SymbolCache(
+        going, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default")
+    )
     assert listings.of(MINUTES)
     lost_at = [1, 2]
     with pytest.raises(ListingLost):
         listings.of(MINUTES)
 
 
-def test_an_empty_market_is_loaded_all_the_same(listings: Listings, exchange: Exchange) -> None:
+def test_an_empty_market_is_loaded_all_the_same(listings: SymbolCache, exchange: Exchange) -> None:
     exchange.symbols = ()
     assert listings.of(MINUTES) is None
     assert (listings.are_loaded(UM), listings.symbols(UM), exchange.told) == (True, [], 1)
 
 
 def test_the_first_candle_of_one_kind_is_never_taken_for_that_of_another(
-    listings: Listings, exchange: Exchange
+    listings: SymbolCache, exchange: Exchange
 ) -> None:
     for _ in range(2):
         assert {series: listings.life(series).start_ms for series in FIRST} == FIRST
@@ -145,7 +152,7 @@ def test_the_first_candle_of_one_kind_is_never_taken_for_that_of_another(
 
 
 def test_what_an_earlier_version_kept_of_klines_is_not_asked_for_again(
-    redis: Redis, listings: Listings, exchange: Exchange
+    redis: Redis, listings: SymbolCache, exchange: Exchange
 ) -> None:
     redis.hset("klines:first:um:1m", "BTCUSDT", utc_ms(2021))
     assert listings.life(MINUTES).start_ms == utc_ms(2021)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import liveness
-from workers.liveness import LONGEST_TASK_S, SILENT_S, Alive, verdict
+from klinefleet.workers.coordination import liveness
+from klinefleet.workers.coordination.liveness import LONGEST_TASK_S, SILENT_S, Alive, verdict
 
 #: Longest that Redis may be away while another one takes its place.
 FAILOVER_S = 180.0

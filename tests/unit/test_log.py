@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import pytest
 from structlog.contextvars import clear_contextvars
 
-from tasks.context import about
-from workers.log import Lines
-from workers.model import Block, Source, Span, Window, utc_ms
-from workers.threads import Threads
+from klinefleet.tasks.runs.log_context import bind_log_context
+from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.support.log import Lines
+from klinefleet.workers.support.threads import Threads
 
 BLOCK = Block.parse("um/klines/1m/BTCUSDT/2024-01")
 WINDOW = Window(BLOCK, Span(utc_ms(2024), utc_ms(2024, 1, 2)), Source.REST)
@@ -30,7 +32,7 @@ def _about_nothing() -> Iterator[None]:
 def line(event: str, *args: object, as_json: bool = True, level: int = logging.INFO, error: bool = False) -> str:
     """Return what is written of one event."""
     info = sys.exc_info() if error else None
-    record = logging.LogRecord("tasks.fetch", level, __file__, 1, event, args, info)
+    record = logging.LogRecord("klinefleet.tasks.fetch", level, __file__, 1, event, args, info)
     record.created = 1704164645.25
     return Lines(as_json=as_json, secrets=SECRETS).format(record)
 
@@ -40,7 +42,7 @@ def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
     assert told == {
         "time": "2024-01-02T03:04:05.250Z",
         "level": "info",
-        "logger": "tasks.fetch",
+        "logger": "klinefleet.tasks.fetch",
         "event": "handed back: Redis 已",
     }
 
@@ -62,7 +64,7 @@ def test_an_exception_is_a_field_and_not_many_lines() -> None:
 
 
 def test_lines_of_a_task_say_its_run_series_and_window() -> None:
-    about("r1", WINDOW)
+    bind_log_context("r1", WINDOW)
     told = json.loads(line("x"))
     assert told["run"] == "r1"
     assert told["series"] == "um/klines/1m/BTCUSDT"
@@ -71,10 +73,10 @@ def test_lines_of_a_task_say_its_run_series_and_window() -> None:
 
 
 def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
-    about("r1", WINDOW)
+    bind_log_context("r1", WINDOW)
     with Threads(1) as threads:
         first = list(threads.map(lambda _: line("x"), [1, 2]))
-        about("r2", BLOCK)
+        bind_log_context("r2", BLOCK)
         then = threads.submit(line, "y").result()
     assert [json.loads(told)["run"] for told in first] == ["r1", "r1"]
     assert json.loads(then)["run"] == "r2"
@@ -82,14 +84,14 @@ def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
 
 def test_a_thread_keeps_nothing_of_the_task_it_worked_for_before() -> None:
     with Threads(1) as threads:
-        about("r1")
+        bind_log_context("r1")
         threads.submit(line, "x").result()
         clear_contextvars()
         assert "run" not in json.loads(threads.submit(line, "y").result())
 
 
 def test_a_person_reads_the_sentence_and_only_what_it_does_not_say() -> None:
-    about("r1", WINDOW)
+    bind_log_context("r1", WINDOW)
     written = line("run r1 is slow", as_json=False, level=logging.WARNING)
     assert written.startswith("03:04:05.250Z warning run r1 is slow")
     assert "run=" not in written

@@ -10,15 +10,16 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from tasks import messages
-from tasks.request import Request
-from tasks.runs.lost import HANDED_BACK_US, LOOK_S, LostWork, Sent, missing, waiting_since_us
-from tasks.runs.store import Runs
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.lost_work import HANDED_BACK_US, LOOK_S, LostWork, Sent, missing, waiting_since_us
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.app import app, broker_url
+from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.coordination.redis_clock import now_us
+from klinefleet.workers.domain.series import Window
+from klinefleet.workers.patches.redis_transport import Transport
 from tests.unit.klines import JANUARY, minutes
-from workers.app import app, broker_url
-from workers.broker import Transport
-from workers.heart import Heart, now_us
-from workers.model import Window
 
 QUEUE = "rest.futures"
 
@@ -48,20 +49,20 @@ def waiting(redis: Redis) -> list[tuple[str, int]]:
 
 
 def test_messages_of_one_batch_count_as_sent_one_after_the_other(broker: Redis) -> None:
-    messages.send_fetch("run", windows(3), 1000)
+    enqueue.send_fetch("run", windows(3), 1000)
     assert [us for _, us in waiting(broker)] == [1000, 1001, 1002]
     assert waiting_since_us(broker, QUEUE) == 1000
 
 
 def test_lost_work_goes_before_all_that_waits_and_hides_nothing_behind_it(broker: Redis) -> None:
-    messages.send_fetch("run", windows(3)[1:], 2000)
-    messages.send_fetch("run", windows(1), 1000, first=True)
+    enqueue.send_fetch("run", windows(3)[1:], 2000)
+    enqueue.send_fetch("run", windows(1), 1000, first=True)
     assert [us for _, us in waiting(broker)] == [1000, 2000, 2001]
     assert waiting_since_us(broker, QUEUE) == 1000
 
 
 def test_what_is_handed_back_goes_to_the_end_and_counts_as_sent_then(broker: Redis) -> None:
-    messages.send_fetch("run", windows(2), 1000)
+    enqueue.send_fetch("run", windows(2), 1000)
     before_us = now_us(broker)
     with Connection(address(broker), transport=Transport) as connection:
         queue = connection.SimpleQueue(QUEUE)
@@ -84,11 +85,11 @@ def test_an_empty_queue_explains_nothing_and_a_message_of_another_version_everyt
 
 def test_of_a_batch_that_waits_still_only_what_was_taken_and_is_not_leased_is_missed(broker: Redis) -> None:
     """Five were sent in the same step; three were taken, of which two are worked on."""
-    messages.send_fetch("run", windows(5), 1000)
+    enqueue.send_fetch("run", windows(5), 1000)
     for _ in range(3):
         broker.rpop(QUEUE)
     sent = [Sent(f"w{n}", QUEUE, 1000 + n) for n in range(5)]
-    with Heart(broker).lease("w0"), Heart(broker).lease("w2"):
+    with Leases(broker).hold("w0"), Leases(broker).hold("w2"):
         assert missing(broker, sent) == {sent[1]}
 
 
@@ -108,7 +109,7 @@ def test_what_is_missed_once_is_not_lost_yet(redis: Redis) -> None:
 def test_what_was_found_in_between_is_missed_anew(redis: Redis) -> None:
     lost, one = LostWork(redis), Sent("lease", QUEUE, 1)
     lost.among([one])
-    with Heart(redis).lease("lease"):
+    with Leases(redis).hold("lease"):
         lost.among([one])
     assert lost.among([one]) == set()
 
@@ -119,14 +120,14 @@ def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> No
     series = window.block.series
     runs = Runs(broker)
     run = runs.create(Request(series.market, series.kind, series.interval, (series.symbol,), 0, 60_000))
-    assert runs.claim(run, JANUARY)
-    messages.send_fetch(run, [window], runs.open(run, JANUARY, [window]))
-    runs.sent(run, [window], later_us=HANDED_BACK_US)
+    assert runs.blocks.claim(run, JANUARY)
+    enqueue.send_fetch(run, [window], runs.blocks.open(run, JANUARY, [window]))
+    runs.blocks.note_sent(run, [window], later_us=HANDED_BACK_US)
     with Connection(address(broker), transport=Transport) as connection:
         queue = connection.SimpleQueue(QUEUE)
         queue.get(block=False).reject(requeue=True)
         queue.close()
     ((_, at_us),) = waiting(broker)
-    noted_us = runs.under_way(run).windows[window]
+    noted_us = runs.blocks.under_way(run).windows[window]
     assert at_us <= noted_us
     assert missing(broker, [Sent("lease", QUEUE, noted_us)]) == set()

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from workers.binance.markets import RULES, Page, Pool, check_interval, page_count, pages
-from workers.errors import RequestError
-from workers.model import CANDLE_INTERVALS, DAY_MS, MINUTE_MS, Interval, Kind, Market, Series, Span, utc_ms
-from workers.windows import PAGES_OF_WINDOW, windows
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
+from klinefleet.workers.domain.markets import RULES, Pool, check_interval
+from klinefleet.workers.domain.paging import Page, page_count, pages
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
+from klinefleet.workers.sources.windows import PAGES_OF_WINDOW, windows
 
 #: What the exchange charges for a futures page of so many rows, at most, under both published tables.
 DEAREST = [(1, 1), (99, 1), (100, 2), (499, 2), (500, 5), (1000, 5), (1001, 10), (1500, 10)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.messages import shown
-from workers.model import Block, Source, Span, Window, utc_ms
+from klinefleet.tasks.runs.enqueue import task_label
+from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
 
 JANUARY = Block.parse("um/klines/1m/BTCUSDT/2024-01")
 MINUTE = 60_000
@@ -21,12 +23,13 @@ MINUTE = 60_000
     ],
 )
 def test_a_window_shows_its_market_symbol_interval_and_time(start_ms: int, end_ms: int, time: str) -> None:
-    assert shown(Window(JANUARY, Span(start_ms, end_ms), Source.REST)) == f"um BTCUSDT 1m {time}"
+    assert task_label(Window(JANUARY, Span(start_ms, end_ms), Source.REST)) == f"um BTCUSDT 1m {time}"
 
 
 def test_a_block_shows_its_month_and_what_is_no_kline_shows_its_kind() -> None:
-    assert shown(JANUARY) == "um BTCUSDT 1m 2024-01"
+    assert task_label(JANUARY) == "um BTCUSDT 1m 2024-01"
     assert (
-        shown(Block.parse("cm/markPriceKlines/1h/BTCUSD_PERP/2024-01")) == "cm BTCUSD_PERP 1h markPriceKlines 2024-01"
+        task_label(Block.parse("cm/markPriceKlines/1h/BTCUSD_PERP/2024-01"))
+        == "cm BTCUSD_PERP 1h markPriceKlines 2024-01"
     )
-    assert shown(Block.parse("um/fundingRate/events/BTCUSDT/2024")) == "um BTCUSDT fundingRate 2024"
+    assert task_label(Block.parse("um/fundingRate/events/BTCUSDT/2024")) == "um BTCUSDT fundingRate 2024"

@@ -16,20 +16,23 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
+from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.binance.rest import RestClient
+from klinefleet.workers.domain.errors import ChecksumMismatch, FleetError, OverWeight, StoreFault
+from klinefleet.workers.domain.paging import Page
+from klinefleet.workers.domain.series import Kind, Market, Source
+from klinefleet.workers.limits.budget import Wait
+from klinefleet.workers.limits.weight_waiter import WeightWaiter
+from klinefleet.workers.storage.folder import FolderStore
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support import metrics
+from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.metrics import Counter, Gauge
+from tests.memory_budget import MemoryBudget
 from tests.unit.bucket import LIST, Bucket
 from tests.unit.crew import crew, zipped
 from tests.unit.klines import JANUARY, MINUTES, body, minutes, opens, row
-from workers import metrics
-from workers.binance.archive import Archive
-from workers.binance.archive_files import ArchiveFile
-from workers.binance.markets import Page
-from workers.binance.rest import RestClient
-from workers.clock import HandClock
-from workers.errors import ChecksumMismatch, FleetError, OverWeight, StoreFault
-from workers.lake.files import FolderFiles, open_files
-from workers.limits import MemoryBudget, Patience, Wait
-from workers.metrics import Counter, Gauge
-from workers.model import Kind, Market, Source
 
 #: All that may tell two series of a metric apart: what there are few of.
 FEW = {"market", "pool", "egress", "status", "reason", "source", "queue", "outcome"}
@@ -96,7 +99,7 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(counted: 
         "http://x",
         session=Session(status, body(opens(minutes(0, 2)))),  # type: ignore[arg-type]
         budget=lambda _: budget,
-        patience=Patience(),
+        patience=WeightWaiter(),
     )
     try:
         client.rows(MINUTES, PAGE)
@@ -111,14 +114,14 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(counted: 
 def test_seconds_waited_for_weight_are_counted_while_it_is_waited_for(counted: Counted) -> None:
     stop = Hurried(3)
     with pytest.raises(OverWeight):
-        Patience(stop, now=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
+        WeightWaiter(stop, now=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
     waited_s = counted("klines_weight_wait_seconds_total", pool="memory", egress="memory")
     assert waited_s
     assert 3.0 <= waited_s <= 3.6
 
 
 def test_bytes_to_and_from_the_store_are_counted(counted: Counted, tmp_path: Path) -> None:
-    files = open_files(str(tmp_path))
+    files = open_store(str(tmp_path))
     files.put("raw/a", b"12345")
     files.publish("lake/b", b"123", replaces=None)
     assert counted("klines_store_written_bytes_total") == 8
@@ -129,7 +132,7 @@ def test_bytes_to_and_from_the_store_are_counted(counted: Counted, tmp_path: Pat
 
 
 def test_a_store_that_fails_counts_its_retries_by_the_error_and_no_bytes(counted: Counted, tmp_path: Path) -> None:
-    class Broken(FolderFiles):
+    class Broken(FolderStore):
         def _put(self, path: str, body: bytes) -> None:
             raise ConnectionResetError(path)
 
@@ -161,8 +164,8 @@ def test_a_file_of_the_archive_is_counted_by_its_outcome(counted: Counted, is_wh
 def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     counted: Counted, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.request import Request
-    from workers.model import Window
+    from klinefleet.tasks.requests.request import Request
+    from klinefleet.workers.domain.series import Window
 
     one = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     run = one.begin(Request(Market.USD_M, Kind.KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms))
@@ -170,8 +173,8 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     file = one.archive.publish(MINUTES, "2024-01")
     one.archive.files[file] = zipped(file, csv)
     window = Window(JANUARY, JANUARY.span, Source.MONTHLY)
-    one.runs.claim(run, JANUARY)
-    one.runs.open(run, JANUARY, [window])
+    one.runs.blocks.claim(run, JANUARY)
+    one.runs.blocks.open(run, JANUARY, [window])
     one.send_fetch(run, [window], 0)
     one.work()
     assert counted("klines_windows_total", queue="archive", outcome="done") == 1
@@ -204,8 +207,9 @@ def test_names_are_told_apart() -> None:
 def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(tmp_path: Path) -> None:
     python(
         tmp_path,
-        "import sys, tasks.crew, workers.lake.files, workers.binance.archive\n"
-        "from workers import metrics\n"
+        "import sys, klinefleet.tasks.fleet.supervisor\n"
+        "import klinefleet.workers.storage.open, klinefleet.workers.binance.archive\n"
+        "from klinefleet.workers.support import metrics\n"
         "metrics.RETRIES.add(source='rest', reason='BadAnswer')\n"
         "assert 'prometheus_client' not in sys.modules\n",
     )
@@ -216,7 +220,7 @@ def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_
     count = (
         "import sys, threading\n"
         "from pathlib import Path\n"
-        "from workers import metrics\n"
+        "from klinefleet.workers.support import metrics\n"
         "metrics.record(Path.cwd(), sys.argv[1])\n"
         "def work():\n"
         "    for _ in range(500): metrics.WINDOWS.add(queue='archive', outcome='done')\n"

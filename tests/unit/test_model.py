@@ -7,24 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.errors import RequestError
-from workers.model import (
-    CANDLE_INTERVALS,
-    DAY_MS,
-    HOUR_MS,
-    MINUTE_MS,
-    Block,
-    Interval,
-    Kind,
-    Market,
-    Series,
-    Span,
-    Window,
-    checked_symbol,
-    iso,
-    months_of,
-    utc_ms,
-)
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval, months_of
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.symbols import checked_symbol
+from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, iso, utc_ms
 
 moments = st.integers(utc_ms(2009), utc_ms(2031))
 intervals = st.sampled_from(CANDLE_INTERVALS)

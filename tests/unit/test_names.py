@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from klinefleet.workers.coordination.node_names import node_name
 from tests.harness import ROOT
-from workers.names import node_name
 
 HOST = os.uname().nodename
-ASK = "import sys, pathlib; from workers.names import node_name; print(node_name('plan', pathlib.Path(sys.argv[1])))"
+ASK = """
+import sys, pathlib
+from klinefleet.workers.coordination.node_names import node_name
+print(node_name("plan", pathlib.Path(sys.argv[1])))
+"""
 
 
 def asked_in_another_process(folder: Path) -> str:

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from redis import Redis
 
-import workers.toolbox
+import klinefleet.workers.services
+from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.lake.catalog import Catalog, Catalogs
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.services import Services
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.once import once
+from klinefleet.workers.support.settings import Settings
+from klinefleet.workers.support.threads import Threads
 from tests.unit.catalogs import UM, catalog
-from workers.binance.markets import Pool
-from workers.lake.catalog import Catalog, Catalogs
-from workers.lake.files import open_files
-from workers.limits import RedisBudget
-from workers.once import once
-from workers.settings import Settings
-from workers.threads import Threads
-from workers.toolbox import Toolbox
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 8
@@ -114,23 +114,23 @@ def test_what_was_put_in_its_place_stands_and_a_failure_is_not_kept() -> None:
 
 def test_a_toolbox_never_makes_two_archives_or_sessions(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
-    monkeypatch.setattr("workers.binance.rest.pooled_session", makings(lambda *_: object()))
-    tools = Toolbox(Settings(redis_url="redis://nowhere"))
+    monkeypatch.setattr("klinefleet.workers.binance.http.pooled_session", makings(lambda *_: object()))
+    tools = Services(Settings(redis_url="redis://nowhere"))
     assert len({id(archive) for archive in at_once(lambda: tools.archive)}) == 1
     assert makings.count == 1
 
 
 def test_a_toolbox_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
-    monkeypatch.setattr(workers.toolbox, "RedisBudget", makings(RedisBudget))
-    tools = Toolbox(Settings())
+    monkeypatch.setattr(klinefleet.workers.services, "RedisBudget", makings(RedisBudget))
+    tools = Services(Settings())
     tools.__dict__["redis"] = redis
     assert len({id(budget) for budget in at_once(lambda: tools.budget(Pool.SPOT))}) == 1
     assert makings.count == 1
 
 
 def test_threads_that_look_for_a_catalog_read_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    makings, catalogs = Makings(), Catalogs(open_files(str(tmp_path)))
+    makings, catalogs = Makings(), Catalogs(open_store(str(tmp_path)))
     made = Catalog(UM, catalogs._clock.now_ms(), catalog().entries())
     catalogs.store(made)
     monkeypatch.setattr(catalogs, "newest", makings(catalogs.newest))

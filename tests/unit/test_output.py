@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow.parquet
 import pytest
 
-from tasks.output import PART_ROWS, Format, NotWritten, format_of, parts_of, write_file
+from klinefleet.tasks.cli.row_writer import PART_ROWS, Format, format_of, parts_of, write_file
+from klinefleet.workers.domain.errors import FleetError, NotWritten, RequestError
 from tests.unit.klines import frame, minutes, opens
-from workers.errors import FleetError, RequestError
 
 ROWS = frame(opens(minutes(0, 5)))
 

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.binance.page_check import PageFacts, inspect
+from klinefleet.workers.domain.errors import BadAnswer
+from klinefleet.workers.domain.paging import Page
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from tests.unit.klines import JANUARY_MS, MINUTES, body, minutes, opens, row
-from workers.binance.markets import Page
-from workers.binance.pages import PageFacts, inspect
-from workers.errors import BadAnswer
-from workers.model import MINUTE_MS, Span, utc_ms
 
 HOUR = minutes(0, 60)
 PAGE = Page(HOUR, 60, 1)

@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from klinefleet.workers.domain.errors import OverWeight
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.budget import Grant, Wait
+from klinefleet.workers.limits.weight_waiter import JITTER_MS, WeightWaiter
+from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.stop_signal import Stop
+from klinefleet.workers.support.threads import Threads
+from tests.memory_budget import MemoryBudget
 from tests.processes import until
-from workers.clock import HandClock
-from workers.errors import OverWeight
-from workers.limits import Grant, MemoryBudget, Patience, Wait
-from workers.limits.patience import JITTER_MS
-from workers.model import MINUTE_MS
-from workers.stop import Stop
-from workers.threads import Threads
 
 GRANT = Grant(weight=2, minute=1, at_ms=0, left=10, minute_left_ms=1000, rtt_ms=100)
 
@@ -44,9 +45,9 @@ class HandStop(Stop):
         return len(self.waits) > self._after_waits
 
 
-def patience(stop: HandStop, **limits: float) -> Patience:
+def patience(stop: HandStop, **limits: float) -> WeightWaiter:
     """Patience by the clock of its stop."""
-    return Patience(stop, now=lambda: stop.clock.now_ms() / 1000, **limits)
+    return WeightWaiter(stop, now=lambda: stop.clock.now_ms() / 1000, **limits)
 
 
 @pytest.fixture
@@ -120,13 +121,13 @@ def test_a_real_stop_ends_a_real_wait_at_once() -> None:
     stop = Stop()
     stop.set()
     with pytest.raises(OverWeight):
-        Patience(stop).acquire(Scripted(Wait(60_000, None)), 2)
+        WeightWaiter(stop).acquire(Scripted(Wait(60_000, None)), 2)
 
 
 def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_it_to_others() -> None:
     stop, budget = Stop(), Scripted(Wait(60_000, 77), Wait(600_000, None, is_closed=True))
     with Threads(1) as threads:
-        waiting = threads.submit(Patience(stop, longest_closed_s=15).acquire, budget, 2)
+        waiting = threads.submit(WeightWaiter(stop, longest_closed_s=15).acquire, budget, 2)
         until("it waits", lambda: budget.asked)
         until("it is woken", lambda: stop.wake() or waiting.done())
         with pytest.raises(OverWeight, match=r"for 600\.0 s"):

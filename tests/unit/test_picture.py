@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tasks.coverage import GroupReport, Report, SeriesReport
-from tasks.picture.grid import LAYERS, SHADES, grids
-from tasks.picture.page import write_page
-from tasks.picture.png import COLOURS, EDGE, LETTER, _legend
+from klinefleet.tasks.coverage.chart_grid import LAYERS, SHADES, grids
+from klinefleet.tasks.coverage.chart_html import write_page
+from klinefleet.tasks.coverage.chart_png import COLOURS, EDGE, LETTER, _legend
+from klinefleet.tasks.coverage.holes import MissingSpan, Reason
+from klinefleet.tasks.coverage.report import CoverageReport, GroupReport, SeriesReport
+from klinefleet.tasks.coverage.scan import Group
 from tests.unit.klines import MINUTES, minutes
-from workers.lake.holes import Hole, Reason
-from workers.lake.survey import Group
 
 HOUR = minutes(0, 60)
-HOLES = [Hole(minutes(n, n + 1), reason) for n, reason in enumerate(Reason)]
+HOLES = [MissingSpan(minutes(n, n + 1), reason) for n, reason in enumerate(Reason)]
 SERIES = SeriesReport(MINUTES, HOUR, HOUR, HOUR, 51, 60, 51, HOLES)
-REPORT = Report("store", HOUR.end_ms, False, [GroupReport(Group.of(MINUTES), HOUR, None, [], [SERIES])])
+REPORT = CoverageReport("store", HOUR.end_ms, False, [GroupReport(Group.of(MINUTES), HOUR, None, [], [SERIES])])
 
 
 def test_every_reason_has_a_colour_of_its_own_and_is_drawn() -> None:

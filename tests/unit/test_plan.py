@@ -6,11 +6,19 @@ from contextlib import suppress
 
 import pytest
 
-import tasks.planning.led
-import tasks.planning.planner
-from tasks.request import Request
-from tasks.runs.progress import State
-from tasks.runs.records import Level, Record
+import klinefleet.tasks.planning.led
+import klinefleet.tasks.planning.planner
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import FleetError, Refused, Unreachable
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.partition_codec import decode
 from tests.unit.crew import Crew, series_of
 from tests.unit.klines import opens, times_of
 from tests.unit.planning import (
@@ -25,11 +33,6 @@ from tests.unit.planning import (
     state,
     whole,
 )
-from workers import spans
-from workers.errors import FleetError, Refused, Unreachable
-from workers.lake import keys
-from workers.lake.parquet import decode
-from workers.model import DAY_MS, Interval, Kind, Market, Span, utc_ms
 
 
 def test_a_run_fetches_and_compacts_all_that_was_asked_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,11 +60,11 @@ def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkey
 def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 12)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 12)
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.in_flight(run)[0])
+        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[0])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -72,11 +75,11 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
 
 def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
-    monkeypatch.setattr(tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
     run, highest = one.begin(request(months=8)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.in_flight(run)[1])
+        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[1])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -85,11 +88,11 @@ def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: py
 
 
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
     def work() -> None:
-        begun.append(sorted(block.period for block in one.runs.blocks(run)))
+        begun.append(sorted(block.period for block in one.runs.blocks.states(run)))
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -171,7 +174,7 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
             _, window = one.fetches.pop(3)
             failed.append(window)
             failed_for = Record.of_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.finish(run, window, {"windows_failed": 1}, records=[failed_for])
+            one.runs.blocks.finish(run, window, {"windows_failed": 1}, records=[failed_for])
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -209,7 +212,7 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(crews: Maker, m
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
     crews: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
     one = crews({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []
@@ -252,7 +255,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_
             goes_on = lead(one, run, monkeypatch, one.work)
         except Unreachable:
             continue
-    assert turns == tasks.planning.led.TRIES
+    assert turns == klinefleet.tasks.planning.led.TRIES
     assert state(one, run) is State.INCOMPLETE
 
 

@@ -8,13 +8,19 @@ import pytest
 from celery.exceptions import Reject
 from redis import Redis
 
-import tasks.plan
-import tasks.planning.planner
-from tasks.plan import wake_leaderless
-from tasks.planning.planner import UNREADABLE_TRIES, Planner
-from tasks.request import Request
-from tasks.runs.progress import State
-from tasks.runs.store import Runs
+import klinefleet.tasks.plan
+import klinefleet.tasks.planning.planner
+from klinefleet.tasks.planning.new_runs import requeue_leaderless_runs
+from klinefleet.tasks.planning.planner import UNREADABLE_TRIES, Planner
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Blocks
+from klinefleet.tasks.runs.progress import BlockState, State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import TaskFailed
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market
 from tests.unit.crew import Crew, series_of
 from tests.unit.planning import (
     LONG_S,
@@ -27,10 +33,6 @@ from tests.unit.planning import (
     state,
     whole,
 )
-from workers import spans
-from workers.errors import Failed
-from workers.heart import Heart
-from workers.model import Block, Interval, Kind, Market
 
 
 def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
@@ -59,8 +61,8 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
     """The turn that put it aside ended before the cursor moved on; the next comes to it again and finds it free."""
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     [block] = series_of().blocks(request(months=1).span)
-    assert one.runs.claim(first, block)
-    assert not one.runs.claim(second, block)
+    assert one.runs.blocks.claim(first, block)
+    assert not one.runs.blocks.claim(second, block)
     one.runs.end(first, State.CANCELLED)
     whole(one, second, monkeypatch)
     issued = [w.span for w in one.issued]
@@ -93,7 +95,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
-    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
 
@@ -110,7 +112,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
 
 
 def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run = one.begin(request(months=11))
 
     def work() -> None:
@@ -125,14 +127,14 @@ def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_c
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a run its blocks go, and a planner that sees none under way may think that all are done."""
-    run, looks = one.begin(request(months=1)), Runs.blocks
+    run, looks = one.begin(request(months=1)), Blocks.states
 
-    def look(runs: Runs, of: str) -> dict[Block, str]:
+    def look(blocks: Blocks, of: str) -> dict[Block, BlockState]:
         if one.issued:
-            runs.end(run, State.CANCELLED)
-        return looks(runs, of)
+            one.runs.end(run, State.CANCELLED)
+        return looks(blocks, of)
 
-    monkeypatch.setattr(Runs, "blocks", look)
+    monkeypatch.setattr(Blocks, "states", look)
     assert not lead(one, run, monkeypatch, lambda: None)
     assert one.issued
     assert state(one, run) is State.CANCELLED
@@ -167,31 +169,31 @@ def test_only_a_run_that_nobody_leads_is_sent_a_planner(
 ) -> None:
     look_at_once(monkeypatch)
     led, lost = one.begin(request()), one.begin(request())
-    with Heart(redis).lease(f"plan|{led}"):
-        wake_leaderless(one.tools)
+    with Leases(redis).hold(f"plan|{led}"):
+        requeue_leaderless_runs(one.tools)
         assert one.planners == [lost]
         redis.rpush("plan", "a message")
-        wake_leaderless(one.tools)
+        requeue_leaderless_runs(one.tools)
         assert one.planners == [lost]
 
 
 def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "toolbox", one.tools, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: pytest.fail("two planners lead one run"))
-    with Heart(redis).lease(f"plan|{run}"):
-        tasks.plan.plan.run(run)
+    with Leases(redis).hold(f"plan|{run}"):
+        klinefleet.tasks.plan.plan.run(run)
     assert one.planners == []
 
 
 def test_a_planner_whose_turn_is_over_sends_for_the_next(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "toolbox", one.tools, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: True)
-    tasks.plan.plan.run(run)
+    klinefleet.tasks.plan.plan.run(run)
     assert one.planners == [run]
     monkeypatch.setattr(Planner, "lead", lambda *_: False)
-    tasks.plan.plan.run(run)
+    klinefleet.tasks.plan.plan.run(run)
     assert one.planners == [run]
 
 
@@ -201,14 +203,14 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
     """A rolling upgrade: an old worker takes the run that a new command has begun."""
     run = one.begin(request())
     redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
-    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
-    monkeypatch.setattr(tasks.plan, "HAND_BACK_S", 0.0)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "toolbox", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan, "HAND_BACK_S", 0.0)
     for _ in range(UNREADABLE_TRIES - 1):
         with pytest.raises(Reject):
-            tasks.plan.plan.run(run, "what a later version tells besides")
+            klinefleet.tasks.plan.plan.run(run, "what a later version tells besides")
         assert state(one, run) is State.RUNNING
-    with pytest.raises(Failed, match="of another version"):
-        tasks.plan.plan.run(run)
+    with pytest.raises(TaskFailed, match="of another version"):
+        klinefleet.tasks.plan.plan.run(run)
     assert state(one, run) is State.INCOMPLETE
 
 
@@ -216,14 +218,14 @@ def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_ru
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(tasks.plan.app, "toolbox", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "toolbox", one.tools, raising=False)
 
     def fails(planner: Planner, seconds: float) -> bool:
         assert one.runs.lead(run, 2**62)
-        raise Failed("something that cannot pass")
+        raise TaskFailed("something that cannot pass")
 
     monkeypatch.setattr(Planner, "lead", fails)
-    tasks.plan.plan.run(run)
+    klinefleet.tasks.plan.plan.run(run)
     assert state(one, run) is State.RUNNING
     progress = one.runs.progress(run)
     assert progress

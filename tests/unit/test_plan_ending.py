@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.planning.ending import ONCE_MORE
-from tasks.planning.led import TRIES
-from tasks.runs.progress import State
-from tasks.runs.records import Level, Record
+from klinefleet.tasks.planning.ending import ONCE_MORE
+from klinefleet.tasks.planning.led import TRIES
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.domain.errors import LeaseLost, TaskFailed, Unreachable
+from klinefleet.workers.domain.paging import page_count
+from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer_cache import FooterCache
 from tests.unit.crew import Crew, series_of
 from tests.unit.klines import body
 from tests.unit.planning import BEGAN, LONG_S, MONTHS, Maker, counts, covered, lead, look_at_once, request, state, whole
-from workers.binance.markets import page_count
-from workers.errors import Failed, LeaseLost, Unreachable
-from workers.lake.coverage import Coverage, Memory
-from workers.model import DAY_MS, Block, Span, Window
 
 JANUARY = Span(MONTHS[0], MONTHS[1])
 
@@ -38,7 +41,7 @@ def reported(one: Crew, run: str) -> dict[str, str]:
 
 def remembering(one: Crew, folder: Path) -> Coverage:
     """Return what tells the coverage and remembers footers, as workers of one machine do."""
-    return Coverage(one.tools.files, Memory(one.tools.settings.store_url, folder / "memory.sqlite"))
+    return Coverage(one.tools.files, FooterCache(one.tools.settings.store_url, folder / "memory.sqlite"))
 
 
 def losing_raw(one: Crew, times: int) -> Callable[[], None]:
@@ -92,7 +95,7 @@ def test_answers_that_end_too_early_are_asked_for_once_more(one: Crew, monkeypat
             half = Span(window.span.start_ms, window.span.start_ms + DAY_MS)
             one.tools.raw.store(window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))])
             told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
-            one.runs.finish(run, window, told)
+            one.runs.blocks.finish(run, window, told)
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -109,7 +112,7 @@ def test_what_failed_for_good_is_not_asked_for_once_more(one: Crew, monkeypatch:
             _, window = one.fetches.pop(0)
             gone.append(window)
             why = Record.of_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.finish(run, window, {"windows_failed": 1}, records=[why])
+            one.runs.blocks.finish(run, window, {"windows_failed": 1}, records=[why])
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -142,9 +145,9 @@ def test_the_end_waits_for_a_block_that_another_run_has_by_then(one: Crew, monke
     def work() -> None:
         if not taken:
             losing_raw(one, 1)()
-            assert one.runs.claim(other, block)
+            assert one.runs.blocks.claim(other, block)
             taken.append(block)
-        elif one.runs.deferred(run):
+        elif one.runs.blocks.deferred(run):
             one.runs.end(other, State.CANCELLED)
         else:
             one.work()
@@ -178,7 +181,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
 
     def watch() -> None:
         one.work()
-        if not one.runs.blocks(run):
+        if not one.runs.blocks.states(run):
             monkeypatch.setattr(files, "list", lambda folder: listed.append(folder) or list_(folder))
             monkeypatch.setattr(files, "tail", lambda key, size: read.append(key) or tail(key, size))
 
@@ -252,7 +255,7 @@ def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incom
     for _ in range(TRIES - 1):
         with pytest.raises(Unreachable):
             lead(one, run, monkeypatch, one.work)
-    with pytest.raises(Failed, match="does not tell its symbols"):
+    with pytest.raises(TaskFailed, match="does not tell its symbols"):
         lead(one, run, monkeypatch, one.work)
     assert (one.issued, state(one, run)) == ([], State.RUNNING), "klines.plan ends it, with this as its failure"
 

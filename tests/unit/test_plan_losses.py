@@ -9,11 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import tasks.planning.planner
-import tasks.runs.lost
-from tasks import messages
-from tasks.runs.keys import fetch_lease
-from tasks.runs.progress import State
+import klinefleet.tasks.planning.planner
+import klinefleet.tasks.runs.lost_work
+from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.keys import fetch_lease
+from klinefleet.tasks.runs.progress import State
+from klinefleet.workers.coordination.leases import LEASES
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.paging import page_count
 from tests.unit.crew import Crew, crew, series_of
 from tests.unit.planning import (
     BEGAN,
@@ -28,10 +32,6 @@ from tests.unit.planning import (
     state,
     whole,
 )
-from workers import spans
-from workers.binance.markets import page_count
-from workers.heart import LEASES
-from workers.model import Interval
 
 
 @settings(max_examples=8, deadline=None)
@@ -44,8 +44,8 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
     redis.flushdb()
     with pytest.MonkeyPatch.context() as monkeypatch:
         one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(monkeypatch)
-        monkeypatch.setattr(tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
-        monkeypatch.setattr(tasks.runs.lost, "LOOK_S", LONG_S)
+        monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
+        monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
         run, left = one.begin(asked), list(crashes)
 
@@ -85,7 +85,7 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
         raise CrashError
 
     with monkeypatch.context() as patched:
-        patched.setattr(messages, "send_fetch", dies)
+        patched.setattr(enqueue, "send_fetch", dies)
         with pytest.raises(CrashError):
             one.planner(run).lead(LONG_S)
     look_at_once(monkeypatch)

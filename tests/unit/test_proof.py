@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.lake import proof
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.proof import Proof, checksum, prove, reconstruct_times
 from tests.unit.klines import MINUTES, frame, minutes, opens
-from workers.lake import proof
-from workers.lake.footer import Footer
-from workers.lake.proof import Proof, checksum, prove, times_told
 
 TEN = minutes(0, 10)
 ROWS = frame(opens(TEN))
@@ -88,6 +88,6 @@ def test_times_are_told_as_they_are_or_not_at_all(held: set[int], cuts: list[int
     times = [at for n in sorted(held) for span in covered for at in [opens(minutes(n, n + 1))[0]] if at in opens(span)]
     times = [at + (17 if n == late else 0) for n, at in enumerate(times)]
     rows = frame(times)
-    told = times_told(MINUTES, covered, prove(MINUTES, rows, covered))
+    told = reconstruct_times(MINUTES, covered, prove(MINUTES, rows, covered))
     assert (told is None) == (late is not None and late < len(times))
     assert told is None or told.equals(rows["open_time"])

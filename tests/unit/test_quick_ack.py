@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from klinefleet.workers.patches.tcp_quickack import quick_ack
+from klinefleet.workers.storage.open import open_store
 from tests.harness import ObjectStore
-from workers.lake.files import open_files
-from workers.lake.quick_ack import quick_ack
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="this kernel has no TCP_QUICKACK")
 
@@ -68,11 +68,11 @@ def test_the_client_of_a_bucket_acknowledges_so(tmp_path: Path, monkeypatch: pyt
         made.append(quick_ack(address))
         return made[-1]
 
-    monkeypatch.setattr("workers.lake.files.quick_ack", made_by)
+    monkeypatch.setattr("klinefleet.workers.storage.s3.quick_ack", made_by)
     with ObjectStore(tmp_path) as store:
         for name, value in store.env.items():
             monkeypatch.setenv(name, value)
-        files = open_files("s3://lake")
+        files = open_store("s3://lake")
         files.put("a", b"one")
         assert [entry.key for entry in files.list("")] == ["a"]
         assert made

@@ -7,22 +7,24 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.errors import RawDamaged
+from klinefleet.workers.domain.series import Block, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.raw_zone import RawZone, _content
+from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.storage.open import open_store
 from tests.unit.klines import JANUARY, MINUTES, body, minutes, opens
-from workers.errors import RawDamaged
-from workers.lake.files import Files, open_files
-from workers.lake.raw import RawZone, _content
-from workers.model import Block, Series, Span
 
 PAGES = [body(opens(minutes(0, 5))), b"[]", body(opens(minutes(9, 10)))]
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return open_files(str(tmp_path), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
+def files(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
 
 
 @pytest.fixture
-def raw(files: Files) -> RawZone:
+def raw(files: ObjectStore) -> RawZone:
     return RawZone(files)
 
 
@@ -55,7 +57,7 @@ def test_a_single_changed_byte_is_never_taken_for_the_answer(at: int, flip: int)
     assert damaged.value.key == entry.key
 
 
-class Memory(Files):
+class Memory(ObjectStore):
     """Objects in a dictionary: a test that changes a byte needs no disk."""
 
     def __init__(self) -> None:
@@ -73,7 +75,7 @@ class Memory(Files):
     "bytes_left", [b"", b"garbage", zstandard.compress(b"[]")], ids=["empty", "garbage", "another"]
 )
 def test_an_object_that_was_overwritten_is_told_from_the_one_its_name_promises(
-    raw: RawZone, files: Files, bytes_left: bytes
+    raw: RawZone, files: ObjectStore, bytes_left: bytes
 ) -> None:
     entry = raw.store(JANUARY, minutes(0, 10), PAGES)
     files.put(entry.key, bytes_left)
@@ -88,7 +90,7 @@ def test_an_object_that_another_compaction_took_is_none_and_no_error(raw: RawZon
     raw.drop([entry])
 
 
-def test_entries_are_those_of_the_block_or_the_series_oldest_first(raw: RawZone, files: Files) -> None:
+def test_entries_are_those_of_the_block_or_the_series_oldest_first(raw: RawZone, files: ObjectStore) -> None:
     february = Block(MINUTES, "2024-02")
     other = Block(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, "BTCUSDT_261225"), "2024-01")
     spans = [minutes(600, 1200), minutes(0, 600)]

@@ -12,18 +12,21 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from klinefleet.workers.domain.errors import PartitionDamaged, RangeNotHeld, RequestError, UnknownSymbol
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.schema import SCHEMAS, Candle
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.catalog import Catalogs
+from klinefleet.workers.reader.arrow_cache import ArrowCache
+from klinefleet.workers.reader.reader import Moment, Reader
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.clock import HandClock
 from tests.harness import ms_of
 from tests.unit.catalogs import catalog, entry
 from tests.unit.small_lakes import NOW_MS, hold, hold_all, reader, rows_at, series
-from workers.clock import HandClock
-from workers.errors import PartitionDamaged, RangeNotHeld, RequestError, UnknownSymbol
-from workers.lake import keys
-from workers.lake.cache import ArrowCache
-from workers.lake.catalog import Catalogs
-from workers.lake.files import open_files
-from workers.lake.read import Moment, Reader
-from workers.model import HOUR_MS, Candle, Interval, Kind, Market, Series, Source, Span, utc_ms
-from workers.schema import SCHEMAS
 
 JANUARY, FEBRUARY, MARCH = utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)
 TWO_MONTHS = Span(JANUARY, MARCH)
@@ -188,7 +191,7 @@ def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
 
 
 def test_time_before_the_listing_and_after_the_end_is_not_missing(store: Path, held: pl.DataFrame) -> None:
-    files = open_files(str(store))
+    files = open_store(str(store))
     one = entry("BTCUSDT")
     life = {"first_ms": JANUARY, "last_ms": MARCH}
     Catalogs(files).store(catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life)))
@@ -205,7 +208,7 @@ def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl
 
 
 def test_a_symbol_that_the_catalog_knows_is_only_not_held(store: Path, held: pl.DataFrame) -> None:
-    Catalogs(open_files(str(store))).store(catalog(entry("ETHUSDT")))
+    Catalogs(open_store(str(store))).store(catalog(entry("ETHUSDT")))
     with pytest.raises(RangeNotHeld, match="ETHUSDT lacks 2020-01-01"):
         reader(store).read("um", "ETHUSDT", "1h")
 
@@ -386,7 +389,7 @@ def test_what_is_replaced_at_every_look_is_read_in_one_piece(store: Path, held: 
 
 def test_a_long_series_is_read_some_partitions_at_a_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     years = hold_all(store, hours(), Span(utc_ms(2022), MARCH))
-    monkeypatch.setattr("workers.lake.months._TOGETHER", 5)
+    monkeypatch.setattr("klinefleet.workers.reader.partition_reader._TOGETHER", 5)
     lake = reader(store)
     months = lake._months.list(hours(), Span(utc_ms(2022, 1, 15), utc_ms(2024, 2, 15)))
     batches = list(months.batches())
@@ -421,7 +424,7 @@ def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_me
 def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, symbols = open_files(str(store)), ["BTCUSDT", "ETHUSDT", "BNBUSDT"]
+    files, symbols = open_store(str(store)), ["BTCUSDT", "ETHUSDT", "BNBUSDT"]
     Catalogs(files).store(catalog(*map(entry, symbols)))
     for symbol in symbols[1:]:
         hold_all(store, hours(symbol), TWO_MONTHS)

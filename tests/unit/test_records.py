@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.runs.records import REQUEST, Level, Record, named, of_csv, to_csv
+from klinefleet.tasks.runs.records import Level, Record, named
+from klinefleet.tasks.runs.report_file import REQUEST, of_csv, to_csv
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.klines import JANUARY, MINUTES, minutes
-from workers.model import Interval, Kind, Market, Series, Source, Span, Window, utc_ms
 
 FILE = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01.zip"
 SERIES = st.sampled_from(

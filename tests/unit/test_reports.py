@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.reports import write_reports
-from workers.lake.catalog import Catalog, Entry
-from workers.model import HOUR_MS, Market, utc_ms
+from klinefleet.tasks.catalog_update.csv_reports import write_reports
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
+from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 
 SPOT, UM, CM = Market.SPOT, Market.USD_M, Market.COIN_M
 HEADER = ["market", "symbol", "earliest_date", "available_intervals", "first_candle"]
@@ -25,13 +26,15 @@ def entry(
     archive_ms: int | None = BEGAN,
     first_ms: int | None = BEGAN,
     intervals: tuple[str, ...] = ("1m",),
-) -> Entry:
+) -> CatalogEntry:
     pair = f"{base}{quote}"
     told = (symbol, status, base, quote, pair, contract_type, None, None, archive_ms, first_ms, None, intervals)
-    return Entry(*told, in_archive=archive_ms is not None, in_rest=bool(status))
+    return CatalogEntry(*told, in_archive=archive_ms is not None, in_rest=bool(status))
 
 
-def reports(tmp_path: Path, spot: list[Entry], um: list[Entry], cm: list[Entry]) -> dict[str, list[list[str]]]:
+def reports(
+    tmp_path: Path, spot: list[CatalogEntry], um: list[CatalogEntry], cm: list[CatalogEntry]
+) -> dict[str, list[list[str]]]:
     """Every report's rows by its file's name; each has told how many there are."""
     catalogs = {m: Catalog(m, 0, entries) for m, entries in ((UM, um), (SPOT, spot), (CM, cm))}
     written = dict(write_reports(catalogs, tmp_path / "some" / "reports"))

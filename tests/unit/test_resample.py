@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
+from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
+from klinefleet.workers.lake.candle_grid import CandleGrid
+from klinefleet.workers.reader.resample import MADE_UP, Shape, resample
 from tests.unit.small_lakes import rows_at
-from workers.errors import RequestError
-from workers.lake.grid import Grid
-from workers.lake.resample import MADE_UP, Shape, resample
-from workers.model import CANDLE_INTERVALS, DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kind, Span, utc_ms
 
 JANUARY = utc_ms(2024, 1)
 
@@ -59,7 +62,7 @@ def by_hand(rows: pl.DataFrame, text: str) -> dict[int, dict[str, Any]]:
 def test_coarser_candles_are_those_made_by_hand(text: str, start: int, minutes: set[int], late_ms: int) -> None:
     """Gaps, times off the minute (as in 2018), and every anchor: epoch, Monday, the first of a month."""
     rows = rows_at(JANUARY + (start + n) * MINUTE_MS + late_ms for n in sorted(minutes))
-    made, wanted = resample(rows, Grid.parse(text)), by_hand(rows, text)
+    made, wanted = resample(rows, CandleGrid.parse(text)), by_hand(rows, text)
     assert made.columns == rows.columns
     assert made["open_time"].dt.timestamp("ms").to_list() == list(wanted)
     for row, candle in zip(made.iter_rows(named=True), wanted.values(), strict=True):
@@ -73,14 +76,14 @@ def test_coarser_candles_are_those_made_by_hand(text: str, start: int, minutes: 
 def test_symbols_are_not_mixed() -> None:
     hour = rows_at(range(JANUARY, JANUARY + HOUR_MS, MINUTE_MS))
     long = pl.concat([hour.select(pl.lit(name).alias("symbol"), pl.all()) for name in ("B", "A")])
-    made = resample(long, Grid.parse("30m"))
+    made = resample(long, CandleGrid.parse("30m"))
     assert made["symbol"].to_list() == ["B", "B", "A", "A"]
-    assert made.filter(pl.col("symbol") == "A").drop("symbol").equals(resample(hour, Grid.parse("30m")))
+    assert made.filter(pl.col("symbol") == "A").drop("symbol").equals(resample(hour, CandleGrid.parse("30m")))
 
 
 @pytest.mark.parametrize("interval", CANDLE_INTERVALS)
 def test_the_exchanges_intervals_open_where_the_exchange_opens_them(interval: Interval) -> None:
-    grid, span = Grid.of(interval), Span(JANUARY - 40 * DAY_MS, JANUARY - 40 * DAY_MS + 3 * interval.step_ms + 1)
+    grid, span = CandleGrid.of(interval), Span(JANUARY - 40 * DAY_MS, JANUARY - 40 * DAY_MS + 3 * interval.step_ms + 1)
     opens = grid.opens(span).to_list()
     first = interval.ceil(span.start_ms)
     assert opens == [interval.advance(first, n) for n in range(interval.opens(span.start_ms, span.end_ms))]
@@ -99,7 +102,7 @@ def test_the_exchanges_intervals_open_where_the_exchange_opens_them(interval: In
     ],
 )  # fmt: skip
 def test_only_whole_candles_make_one(held: str, wanted: str, is_made: bool) -> None:
-    assert Grid.parse(wanted).is_made_of(Grid.parse(held)) is is_made
+    assert CandleGrid.parse(wanted).is_made_of(CandleGrid.parse(held)) is is_made
 
 
 def made(
@@ -165,4 +168,4 @@ def test_filled_coarse_candles_are_made_of_whole_ones() -> None:
 @pytest.mark.parametrize(("text", "told"), [("0m", "no interval '0m'"), ("1x", "no interval"), ("m", "no interval")])
 def test_an_interval_that_is_none_is_refused(text: str, told: str) -> None:
     with pytest.raises(RequestError, match=told):
-        Grid.parse(text)
+        CandleGrid.parse(text)

@@ -22,13 +22,17 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from tasks.request import Request
-from tasks.runs.keys import run_key, window_field
-from tasks.runs.progress import Phase, State
-from tasks.runs.store import Again, Runs
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.keys import run_key, window_field
+from klinefleet.tasks.runs.progress import Phase, State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.klines import MINUTES
-from workers.errors import LeaseLost
-from workers.model import Block, Interval, Kind, Market, Span, Window, utc_ms
 
 BLOCKS = [Block(MINUTES, f"2024-0{month}") for month in (1, 2)]
 WINDOWS_OF = {
@@ -103,7 +107,7 @@ class RunsMachine(RuleBasedStateMachine):
     @rule(which=numbers, block=blocks)
     def a_planner_claims(self, which: int, block: Block) -> None:
         run, fence, runs = self._planner(which)
-        got = self._as_led(run, fence, lambda: runs.claim(run, block))
+        got = self._as_led(run, fence, lambda: runs.blocks.claim(run, block))
         if got is None or self.has_lapsed:
             return
         model, owner = self.models[run], self.claims.get(block)
@@ -120,7 +124,7 @@ class RunsMachine(RuleBasedStateMachine):
     def a_planner_opens(self, which: int, block: Block, many: int) -> None:
         run, fence, runs = self._planner(which)
         windows = WINDOWS_OF[block][:many]
-        got = self._as_led(run, fence, lambda: runs.open(run, block, windows) > 0)
+        got = self._as_led(run, fence, lambda: runs.blocks.open(run, block, windows) > 0)
         if got is None or self.has_lapsed:
             return
         opened = self.models[run].blocks.get(block)
@@ -133,7 +137,7 @@ class RunsMachine(RuleBasedStateMachine):
     @rule(which=numbers, block=blocks)
     def a_planner_releases(self, which: int, block: Block) -> None:
         run, fence, runs = self._planner(which)
-        if self._as_led(run, fence, lambda: runs.release(run, block) is None) is None or self.has_lapsed:
+        if self._as_led(run, fence, lambda: runs.blocks.release(run, block) is None) is None or self.has_lapsed:
             return
         opened = self.models[run].blocks.get(block)
         if opened and opened.phase is Phase.CLAIMED:
@@ -146,7 +150,7 @@ class RunsMachine(RuleBasedStateMachine):
         """By whom and how often ever; another source may have to answer in its place."""
         run, window = self._any_run(which), WINDOWS_OF[block][n]
         instead = [WINDOWS_OF[block][1 - n]] if replaced else []
-        got = self.runs.finish(run, window, {"windows_done": 1}, instead=instead)
+        got = self.runs.blocks.finish(run, window, {"windows_done": 1}, instead=instead)
         if self.has_lapsed:
             return
         opened = self.models[run].blocks.get(block) if run in self.models else None
@@ -167,7 +171,7 @@ class RunsMachine(RuleBasedStateMachine):
     def a_compaction_begins(self, which: int, block: Block) -> None:
         run = self._any_run(which)
         self.fences += 1
-        got = self.runs.compacting(run, block, self.fences)
+        got = self.runs.blocks.compacting(run, block, self.fences)
         if got:
             self.compactions.append((run, block, self.fences))
         if self.has_lapsed:
@@ -189,7 +193,7 @@ class RunsMachine(RuleBasedStateMachine):
     @rule(which=numbers)
     def a_compaction_closes(self, which: int) -> None:
         run, block, fence = self._compaction(which)
-        got = self.runs.close(run, block, fence, {"rows": 10})
+        got = self.runs.blocks.close(run, block, fence, {"rows": 10})
         if self.has_lapsed:
             return
         assert got == self._is_its_own(run, block, fence)
@@ -203,7 +207,7 @@ class RunsMachine(RuleBasedStateMachine):
         run, block, fence = self._compaction(which)
         windows = WINDOWS_OF[block][:many]
         try:
-            self.runs.reopen(run, block, fence, [Again(window, str(window), 1000) for window in windows])
+            self.runs.blocks.reopen(run, block, fence, [Again(window, str(window), 1000) for window in windows])
         except LeaseLost:
             assert self.has_lapsed or not self._is_its_own(run, block, fence)
             return
@@ -243,13 +247,13 @@ class RunsMachine(RuleBasedStateMachine):
             str(block): run for block, run in self.claims.items()
         }
         for run, model in self.models.items():
-            blocks = self.runs.blocks(run)
+            blocks = self.runs.blocks.states(run)
             assert {block: state.phase for block, state in blocks.items()} == {
                 block: opened.phase for block, opened in model.blocks.items()
             }
             left = {window_field(window) for opened in model.blocks.values() for window in opened.left}
             assert {field.decode() for field in self.redis.hkeys(run_key(run, "windows"))} == left
-            assert set(self.runs.deferred(run)) == model.deferred
+            assert set(self.runs.blocks.deferred(run)) == model.deferred
             progress = self.runs.progress(run)
             assert progress
             assert +Counter(progress.counts) - Counter(calls_issued=10**6, calls_ahead=10**6) == +model.counts
@@ -279,20 +283,20 @@ class RunsMachine(RuleBasedStateMachine):
         held = set[Block]()
         for _ in range(10):
             for block in BLOCKS:
-                if block not in held and leads.claim(run, block):
-                    leads.open(run, block, WINDOWS_OF[block])
-            under_way = leads.under_way(run)
+                if block not in held and leads.blocks.claim(run, block):
+                    leads.blocks.open(run, block, WINDOWS_OF[block])
+            under_way = leads.blocks.under_way(run)
             for window in under_way.windows:
-                leads.finish(run, window, {})
-            for block in leads.blocks(run):
+                leads.blocks.finish(run, window, {})
+            for block in leads.blocks.states(run):
                 self.fences += 1
-                if leads.compacting(run, block, 10**9 + self.fences):
-                    assert leads.close(run, block, 10**9 + self.fences, {})
+                if leads.blocks.compacting(run, block, 10**9 + self.fences):
+                    assert leads.blocks.close(run, block, 10**9 + self.fences, {})
                     held.add(block)
-            if held == set(BLOCKS) and not leads.blocks(run) and not leads.deferred(run):
+            if held == set(BLOCKS) and not leads.blocks.states(run) and not leads.blocks.deferred(run):
                 assert leads.end(run, State.COMPLETE)
                 return
-        pytest.fail(f"the run does not come to its end: {leads.blocks(run)}, {leads.deferred(run)}")
+        pytest.fail(f"the run does not come to its end: {leads.blocks.states(run)}, {leads.blocks.deferred(run)}")
 
     def _run(self, which: int) -> str:
         return sorted(self.models)[which % len(self.models)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.secrets import mask, secrets_of
+from klinefleet.workers.support.masking import mask_secrets, secrets_of
 
 
 def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
@@ -13,12 +13,12 @@ def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
     }
     found = secrets_of(environ)
     assert set(found) == {"open%20sesame", "open sesame", "wJalrXUtnFEMI", "annes-word", "bobs-word"}
-    assert mask("AUTH open sesame", found) == "AUTH ***"
+    assert mask_secrets("AUTH open sesame", found) == "AUTH ***"
 
 
 def test_a_short_password_does_not_riddle_ordinary_words() -> None:
     assert secrets_of({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
-    assert mask("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
+    assert mask_secrets("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
 
 
 def test_an_address_that_is_none_is_no_error_here() -> None:

@@ -7,13 +7,15 @@ import logging
 import pytest
 from redis import Redis
 
-from tasks.session import exchange_ms
+from klinefleet.tasks.client.session import exchange_ms
+from klinefleet.workers.coordination.heartbeat import WORKERS
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import Unreachable
+from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.limits.budget import Grant
+from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.crew import Crew
-from workers.binance.markets import Pool
-from workers.errors import Unreachable
-from workers.heart import WORKERS, now_ms
-from workers.limits import Grant, RedisBudget
-from workers.model import Market
 
 UM = Market.USD_M
 AHEAD_MS = 300_000

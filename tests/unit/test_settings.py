@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import SettingsError
-from workers.model import Market
-from workers.settings import Settings
+from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.domain.series import Market
+from klinefleet.workers.support.settings import Settings
 
 DEFAULTS = {
     "redis_url": None,

@@ -5,15 +5,27 @@ from typing import cast
 
 import pytest
 
+from klinefleet.workers.binance import archive_index as shelf_module
+from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive_index import FRESH_S, LONGEST_PAUSE_S, TRIES, ArchiveIndex, ArchiveIndexCache
+from klinefleet.workers.binance.exchange_info import Listing
+from klinefleet.workers.binance.symbol_cache import SymbolCache
+from klinefleet.workers.domain.errors import (
+    BadAnswer,
+    Firewalled,
+    FleetError,
+    NotPublished,
+    Restricted,
+    ServerFault,
+    Unreachable,
+)
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
+from klinefleet.workers.sources.listing_dates import ListingDates
 from tests.unit.crew import FakeArchive
-from workers.binance import shelf as shelf_module
-from workers.binance.archive import Archive
-from workers.binance.listings import Listing, Listings
-from workers.binance.lives import Lives
-from workers.binance.shelf import FRESH_S, LONGEST_PAUSE_S, TRIES, Shelf, Shelves
-from workers.errors import BadAnswer, Firewalled, FleetError, NotPublished, Restricted, ServerFault, Unreachable
-from workers.lake.catalog import Catalog, Entry
-from workers.model import Interval, Kind, Market, Series, Source, Span, utc_ms
 
 MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
 DAYS = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
@@ -45,8 +57,8 @@ def holding(series: Series, *periods: str, faults: Iterable[FleetError] = ()) ->
     return archive
 
 
-def shelf_of(archive: FakeArchive, series: Series, pauses: list[float] | None = None) -> Shelf:
-    return Shelf(cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append)
+def shelf_of(archive: FakeArchive, series: Series, pauses: list[float] | None = None) -> ArchiveIndex:
+    return ArchiveIndex(cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append)
 
 
 def test_each_listing_is_asked_for_once() -> None:
@@ -154,8 +166,8 @@ class Clock:
         return self.now
 
 
-def shelves_of(archive: FakeArchive, clock: Clock | None = None) -> Shelves:
-    return Shelves(lambda: cast("Archive", archive), clock or Clock())
+def shelves_of(archive: FakeArchive, clock: Clock | None = None) -> ArchiveIndexCache:
+    return ArchiveIndexCache(lambda: cast("Archive", archive), clock or Clock())
 
 
 def test_a_listing_is_believed_while_it_is_fresh_and_asked_for_again_after() -> None:
@@ -225,11 +237,11 @@ def lives_of(
     delivery_ms: int | None = None,
     knows: bool = True,
     catalog: Catalog | None = None,
-) -> Lives:
+) -> ListingDates:
     """Lives of a series that began in 2020 and has this status, None for one that REST has forgotten."""
     listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
     told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)
-    return Lives(cast("Listings", told), shelves_of(archive), lambda _: catalog)
+    return ListingDates(cast(SymbolCache, told), shelves_of(archive), lambda _: catalog)
 
 
 @pytest.mark.parametrize("status", ["TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", ""])
@@ -293,7 +305,7 @@ def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows
 
 def entry_of(first_ms: int, last_ms: int | None, status: str) -> Catalog:
     told = ("BTCUSDT", status, "BTC", "USDT", "BTCUSDT", "", None, None, first_ms, first_ms, last_ms)
-    return Catalog(Market.SPOT, 0, [Entry(*told, ("1m",), in_archive=True, in_rest=bool(status))])
+    return Catalog(Market.SPOT, 0, [CatalogEntry(*told, ("1m",), in_archive=True, in_rest=bool(status))])
 
 
 def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:

@@ -7,23 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.crew import series_of
-from workers import spans
-from workers.model import (
-    DAY_MS,
-    HOUR_MS,
-    MINUTE_MS,
-    Block,
-    Interval,
-    Kind,
-    Market,
-    Series,
-    Source,
-    Span,
-    Window,
-    utc_ms,
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
+from klinefleet.workers.sources.choice import (
+    FILES_OF_WINDOW,
+    LATE_MS,
+    Assignment,
+    assign_sources,
+    days_of,
+    fallback,
+    files_of,
 )
-from workers.sources import FILES_OF_WINDOW, LATE_MS, Cut, Mode, Policy, cut, days_of, fallback, files_of
+from klinefleet.workers.sources.policy import Mode, Policy
+from tests.unit.crew import series_of
 
 MINUTES = series_of()
 MARCH = Block(MINUTES, "2024-03")
@@ -58,9 +57,9 @@ def march(start_day: float, end_day: float) -> Span:
 
 def done(
     policy: Policy, shelf: FakeShelf, *parts: Span, block: Block = MARCH, now_ms: int = NOW_MS
-) -> tuple[list[tuple[str, str]], Cut]:
+) -> tuple[list[tuple[str, str]], Assignment]:
     """The windows as (source, span), REST's joined, and all that was cut."""
-    found = cut(block, list(parts or [block.span]), shelf, policy, now_ms=now_ms)
+    found = assign_sources(block, list(parts or [block.span]), shelf, policy, now_ms=now_ms)
     rest = spans.union(w.span for w in found.windows if w.source is Source.REST)
     told = [(str(w.source), str(w.span)) for w in found.windows if w.source.is_archive]
     return told + [("rest", str(span)) for span in rest], found
@@ -88,7 +87,7 @@ def test_a_small_request_that_may_ask_only_files_takes_files() -> None:
 @pytest.mark.parametrize("policy", [FILES, BOTH, REST])
 def test_nothing_missing_asks_nobody(policy: Policy) -> None:
     shelf = FakeShelf(["2024-03"])
-    assert cut(MARCH, [], shelf, policy, now_ms=NOW_MS) == Cut([])
+    assert assign_sources(MARCH, [], shelf, policy, now_ms=NOW_MS) == Assignment([])
     assert shelf.asked == []
 
 
@@ -150,7 +149,7 @@ def test_where_rest_may_not_be_asked_the_time_without_files_is_absent_and_not_fo
 def test_what_is_absent_is_never_a_time_without_candles() -> None:
     weekly = Block(series_of(interval=Interval.W1), "2024")
     sunday = Span(utc_ms(2024, 3, 2), utc_ms(2024, 3, 4))
-    assert cut(weekly, [sunday], FakeShelf(), FILES, now_ms=NOW_MS).absent == []
+    assert assign_sources(weekly, [sunday], FakeShelf(), FILES, now_ms=NOW_MS).absent == []
 
 
 def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
@@ -162,7 +161,7 @@ def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
 @pytest.mark.parametrize("interval", [Interval.D3, Interval.W1, Interval.MO1])
 def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Interval) -> None:
     shelf = FakeShelf([], ALL_DAYS)
-    found = cut(Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS)
+    found = assign_sources(Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS)
     assert found.windows == []
     assert len(found.absent) == 1
     assert shelf.asked == ["monthly"]
@@ -310,7 +309,7 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     begins = block.span.start_ms
     parts = spans.union(Span(begins + a * HOUR_MS, begins + b * HOUR_MS) for a, b in several)
     shelf = FakeShelf(["2024-03"] if is_published else [], days)
-    found = cut(block, parts, shelf, policy, now_ms=NOW_MS)
+    found = assign_sources(block, parts, shelf, policy, now_ms=NOW_MS)
     answered = [w.span for w in found.windows] + found.absent
     assert all(not spans.gaps(answered, part) for part in parts)
     assert all(a.end_ms <= b.start_ms for a, b in zip(sorted(answered), sorted(answered)[1:], strict=False))
@@ -323,7 +322,7 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
 
 
 def test_a_window_of_days_never_holds_more_files_than_a_task_hides() -> None:
-    found = cut(MARCH, [MARCH.span], FakeShelf([], ALL_DAYS), FILES, now_ms=NOW_MS)
+    found = assign_sources(MARCH, [MARCH.span], FakeShelf([], ALL_DAYS), FILES, now_ms=NOW_MS)
     assert [len(files_of(w)) for w in found.windows] == [9, 9, 9, 4]
 
 

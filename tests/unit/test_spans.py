@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import spans
-from workers.model import Span
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.spans import Span
 
 any_span = st.builds(Span, st.integers(0, 60), st.integers(0, 60))
 any_spans = st.lists(any_span, max_size=8)

@@ -8,14 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.reader.sql import answer
+from klinefleet.workers.storage.open import open_store
 from tests.harness import ObjectStore
 from tests.unit.klines import MINUTES, frame, minutes
-from workers.errors import PartitionDamaged, RequestError, StoreFault
-from workers.lake import keys
-from workers.lake.files import open_files
-from workers.lake.parquet import Partitions
-from workers.lake.sql import answer
-from workers.model import MINUTE_MS, Interval, Series, Span, months_of, utc_ms
 
 SPAN = Span(utc_ms(2024, 1), utc_ms(2024, 5))
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
@@ -23,7 +26,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 
 def fill(store_url: str) -> None:
     """Have the lake hold the first minutes of some months of some symbols."""
-    partitions = Partitions(open_files(store_url))
+    partitions = Partitions(open_store(store_url))
     for symbol in SYMBOLS:
         series = Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol)
         for month, span in months_of(SPAN):
@@ -54,7 +57,7 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
 
 def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_path: Path) -> None:
     series = Series(MINUTES.market, MINUTES.kind, Interval.MO1, "BTCUSDT")
-    Partitions(open_files(str(tmp_path))).merge(series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)])
+    Partitions(open_store(str(tmp_path))).merge(series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)])
     rows = asked(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
     assert rows.columns[:4] == ["market", "symbol", "interval", "open_time"]
     assert rows["interval"].to_list() == ["1M"]
@@ -85,7 +88,7 @@ def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
         def find(self, path: str) -> dict[str, str]:
             raise ConnectionError("nobody is there")
 
-    monkeypatch.setattr("workers.lake.sql.s3_filesystem", lambda **_: Away())
+    monkeypatch.setattr("klinefleet.workers.reader.sql.s3_filesystem", lambda **_: Away())
     with pytest.raises(StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"):
         asked("s3://bucket", "SELECT 1")
 

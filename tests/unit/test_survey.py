@@ -9,28 +9,23 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import tasks.survey
-from tasks.checks import Checks
-from tasks.compare import Against, Sample, drawn
-from tasks.survey import (
-    PARTITIONS_OF_PIECE,
-    PIECES_IN_FLIGHT,
-    TRIES,
-    Scope,
-    check_by_fleet,
-    check_here,
-    partitions_of,
-    pieces_of,
-)
-from tasks.verify import Found, Piece, verify_piece
+import klinefleet.tasks.client.verify_run
+from klinefleet.tasks.client.verify_run import PIECES_IN_FLIGHT, TRIES, check_by_fleet, check_here
+from klinefleet.tasks.verification.compare import Against, Sample, drawn
+from klinefleet.tasks.verification.pieces import Found, Piece, verify_piece
+from klinefleet.tasks.verification.scope import PARTITIONS_OF_PIECE, Scope, partitions_of, pieces_of
+from klinefleet.tasks.verification.state import Verifications
+from klinefleet.workers.domain.intervals import Interval, month_span, months_of
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.faults import Fault, What
+from klinefleet.workers.services import Services
 from tests.unit.crew import crew
 from tests.unit.klines import MINUTES, minutes, opens
 from tests.unit.planning import look_at_once
 from tests.unit.sound import partition, rows_at
-from workers.lake import keys
-from workers.lake.check import Fault, What
-from workers.model import Interval, Kind, Market, Series, Span, month_span, months_of, utc_ms
-from workers.toolbox import Toolbox
 
 HOUR = minutes(0, 60)
 FOUND = Found(1, 60, 1, 5, [Fault("k", What.GAP, HOUR, 2, "t"), Fault("k", What.DAMAGED, None, 0, "d")], {"a": "b"}, {})
@@ -53,11 +48,11 @@ class Silent:
 
 
 @pytest.fixture
-def tools(redis: Redis, tmp_path: Path) -> Toolbox:
+def tools(redis: Redis, tmp_path: Path) -> Services:
     return crew(redis, tmp_path, {}).tools
 
 
-def hold(tools: Toolbox, symbols: Iterable[str], months: Iterable[str]) -> None:
+def hold(tools: Services, symbols: Iterable[str], months: Iterable[str]) -> None:
     """Put partitions into the lake of which only January 2024 is sound."""
     body = partition(rows_at(MINUTES, opens(HOUR)), [HOUR])
     for symbol in symbols:
@@ -70,7 +65,7 @@ def pieces(count: int) -> list[Piece]:
 
 
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
-    checks = Checks(redis)
+    checks = Verifications(redis)
     one, other = checks.begin(), checks.begin()
     sent_us = checks.issue(one, ["a", "b"])
     assert checks.wants(one, "a")
@@ -98,7 +93,7 @@ def test_a_piece_survives_the_way_through_a_message() -> None:
         assert Piece.of(*json.loads(json.dumps(piece.arguments()))) == piece
 
 
-def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Toolbox) -> None:
+def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Services) -> None:
     months = [month for month, _ in months_of(Span(utc_ms(2022), utc_ms(2024)))][:15]
     hold(tools, ["AUSDT", "BUSDT"], months)
     cut = pieces_of(partitions_of(tools, Scope()), Sample(Against.REST, 0.0, 7))
@@ -126,13 +121,13 @@ def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Toolbox) ->
     ],
 )
 def test_only_what_is_named_is_checked_in_the_months_that_are_touched(
-    tools: Toolbox, scope: Scope, expected: int
+    tools: Services, scope: Scope, expected: int
 ) -> None:
     hold(tools, ["AUSDT", "BUSDT"], ["2024-01", "2024-02", "2024-03"])
     assert len(partitions_of(tools, scope)) == expected
 
 
-def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(tools: Toolbox) -> None:
+def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(tools: Services) -> None:
     hold(tools, [f"S{n}" for n in range(9)], ["2024-01", "2024-02"])
     cut = pieces_of(partitions_of(tools, Scope()), Sample())
     expected = Found()
@@ -144,10 +139,10 @@ def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(tools: T
 
 
 def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
-    tools: Toolbox, monkeypatch: pytest.MonkeyPatch
+    tools: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first message of every third piece goes nowhere, every second is delivered twice."""
-    sent, most, checks = list[str](), 0, Checks(tools.redis)
+    sent, most, checks = list[str](), 0, Verifications(tools.redis)
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal most
@@ -161,7 +156,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
                 checks.done(check, name, Found(partitions=1, rows=number).to_json(name))
         most = max(most, len(batch))
 
-    monkeypatch.setattr(tasks.survey, "send_pieces", send)
+    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
     look_at_once(monkeypatch)
     wanted = PIECES_IN_FLIGHT + 50
     found = check_by_fleet(tools, pieces(wanted), Silent())
@@ -170,8 +165,8 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     assert list(tools.redis.scan_iter("klines:check:*")) == []
 
 
-def test_a_redis_that_forgot_everything_is_told_again(tools: Toolbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    checks, times = Checks(tools.redis), 0
+def test_a_redis_that_forgot_everything_is_told_again(tools: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, times = Verifications(tools.redis), 0
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal times
@@ -182,15 +177,17 @@ def test_a_redis_that_forgot_everything_is_told_again(tools: Toolbox, monkeypatc
             for piece in batch:
                 checks.done(check, str(piece), Found(partitions=1).to_json(str(piece)))
 
-    monkeypatch.setattr(tasks.survey, "send_pieces", send)
+    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
     assert check_by_fleet(tools, pieces(3), Silent()).partitions == 3
 
 
 def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
-    tools: Toolbox, monkeypatch: pytest.MonkeyPatch
+    tools: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = list[str]()
-    monkeypatch.setattr(tasks.survey, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch)))
+    monkeypatch.setattr(
+        klinefleet.tasks.client.verify_run, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch))
+    )
     look_at_once(monkeypatch)
     found = check_by_fleet(tools, pieces(1), Silent())
     assert found.failed.keys() == set(sent)

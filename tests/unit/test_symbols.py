@@ -7,21 +7,27 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.symbols import Chosen, Wish, choose_symbols, wish_of
+from klinefleet.tasks.requests.symbols import ChosenSymbols, SymbolSelection, choose_symbols, parse_selection
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import RequestError, Unreachable
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
+from klinefleet.workers.sources.policy import Mode
 from tests.unit.crew import Crew, crew, series_of
-from workers.errors import RequestError, Unreachable
-from workers.heart import now_ms
-from workers.lake.catalog import Catalog, Entry
-from workers.model import Interval, Kind, Market, utc_ms
-from workers.sources import Mode
 
 UM, M1 = Market.USD_M, Interval.M1
 
 
-def entry(symbol: str, base: str, quote: str = "USDT", status: str = "TRADING", pair: str | None = None) -> Entry:
+def entry(
+    symbol: str, base: str, quote: str = "USDT", status: str = "TRADING", pair: str | None = None
+) -> CatalogEntry:
     began = utc_ms(2020)
     pair = f"{base}{quote}" if pair is None else pair
-    return Entry(symbol, status, base, quote, pair, "", began, None, began, began, None, ("1m",), True, bool(status))
+    return CatalogEntry(
+        symbol, status, base, quote, pair, "", began, None, began, began, None, ("1m",), True, bool(status)
+    )
 
 
 ENTRIES = [
@@ -44,12 +50,14 @@ def one(redis: Redis, tmp_path: Path) -> Crew:
 
 
 def every(one: Crew, *, kind: Kind = Kind.KLINES, quote: str | None = None, status: str = "all") -> tuple[str, ...]:
-    wish = wish_of(None, None, None, True, quote=quote, status=status)
+    wish = parse_selection(None, None, None, True, quote=quote, status=status)
     return choose_symbols(one.tools, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
 
 
-def named(one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = Kind.KLINES) -> Chosen:
-    wish = Wish(names, skip_unknown=skip)
+def named(
+    one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = Kind.KLINES
+) -> ChosenSymbols:
+    wish = SymbolSelection(names, skip_unknown=skip)
     return choose_symbols(one.tools, UM, kind, M1, wish, mode, lambda _: None)
 
 
@@ -76,7 +84,9 @@ def test_all_asks_nobody_where_the_catalog_is_fresh(one: Crew) -> None:
 def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> None:
     said: list[str] = []
     tools = crew(redis, tmp_path, {"BTCUSDT": 0}).tools
-    assert choose_symbols(tools, UM, Kind.KLINES, M1, Wish(None), Mode.AUTO, said.append).symbols == ("BTCUSDT",)
+    assert choose_symbols(tools, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append).symbols == (
+        "BTCUSDT",
+    )
     assert said[0] == "catalog um: 1 symbols listed, 0 in the archive"
     assert said[-1].startswith("catalog um: 1 symbols in catalog/market=um/")
 
@@ -88,7 +98,9 @@ def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
 
 def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> None:
     pairs = ("BTCUSDC", "BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
-    assert choose_symbols(one.tools, UM, Kind.INDEX, M1, Wish(None), Mode.AUTO, lambda _: None) == Chosen(pairs)
+    assert choose_symbols(
+        one.tools, UM, Kind.INDEX, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
+    ) == ChosenSymbols(pairs)
 
 
 @pytest.mark.parametrize(
@@ -113,29 +125,31 @@ def test_a_list_of_names_is_never_narrowed_silently(tmp_path: Path, quote: str |
     (tmp_path / "names").write_text("BTCUSDT\n")
     for symbols, file in (("BTCUSDT", None), (None, tmp_path / "names")):
         with pytest.raises(RequestError, match="--quote and --status narrow --all, not a list of names"):
-            wish_of(symbols, file, None, False, quote=quote, status=status)
+            parse_selection(symbols, file, None, False, quote=quote, status=status)
 
 
 def test_all_beside_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("BTCUSDT\n")
     for symbols, file, top in (("BTCUSDT", None, None), (None, tmp_path / "names", None), (None, None, 3)):
         with pytest.raises(RequestError, match="nothing was queued"):
-            wish_of(symbols, file, top, True)
+            parse_selection(symbols, file, top, True)
 
 
 def test_top_counts_symbols_and_not_lines(tmp_path: Path) -> None:
     (tmp_path / "ranked.csv").write_text("rank,symbol\n1,btcusdt\n2,\n3,BTCUSDT\n4,ETHUSDT\n5,XRPUSDT\n")
-    assert wish_of(None, tmp_path / "ranked.csv", 2, False).names == ("BTCUSDT", "ETHUSDT")
+    assert parse_selection(None, tmp_path / "ranked.csv", 2, False).names == ("BTCUSDT", "ETHUSDT")
 
 
 def test_a_row_that_is_too_short_names_no_symbol(tmp_path: Path) -> None:
     (tmp_path / "ranked.csv").write_text("rank,symbol\n1\n2,ETHUSDT,more\n")
-    assert wish_of(None, tmp_path / "ranked.csv", None, False).names == ("ETHUSDT",)
+    assert parse_selection(None, tmp_path / "ranked.csv", None, False).names == ("ETHUSDT",)
 
 
 def test_unknown_names_are_left_out_only_where_that_was_said() -> None:
-    assert not wish_of("BTCUSDT", None, None, False).skip_unknown
-    assert wish_of("BTCUSDT", None, None, False, skip_unknown=True) == Wish(("BTCUSDT",), skip_unknown=True)
+    assert not parse_selection("BTCUSDT", None, None, False).skip_unknown
+    assert parse_selection("BTCUSDT", None, None, False, skip_unknown=True) == SymbolSelection(
+        ("BTCUSDT",), skip_unknown=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +191,7 @@ def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(o
 def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.binance.shelf.TRIES", 1)
+    monkeypatch.setattr("klinefleet.workers.binance.archive_index.TRIES", 1)
     one.archive.fault = Unreachable("no route")
     with pytest.raises(RequestError, match="does not tell whether it has files of it"):
         named(one, "SRMUSDT")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
-from tasks.table import description, glimpse, text
+from klinefleet.tasks.cli.row_table import description, glimpse, text
 from tests.unit.klines import frame, minutes, opens
 
 ROWS = frame(opens(minutes(0, 100)))

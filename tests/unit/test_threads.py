@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from workers.threads import Threads
+from klinefleet.workers.support.threads import Threads
 
 ERROR = ValueError("this one fails")
 

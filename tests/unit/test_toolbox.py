@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.support.threads import Threads
 from tests.processes import until
 from tests.unit.crew import Crew
-from workers.binance.markets import Pool
-from workers.threads import Threads
 
 
 def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the_pool_for_long(one: Crew) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 from tests.unit.crowd import Crowd
-from workers.autoscale import Gate, Slots
 
 
-@pytest.mark.parametrize("gate", [Slots(4), Gate(4)], ids=["slots", "gate"])
-def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(gate: Slots | Gate) -> None:
+@pytest.mark.parametrize("gate", [RestSlots(4), AdaptiveLimit(4)], ids=["slots", "gate"])
+def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(gate: RestSlots | AdaptiveLimit) -> None:
     crowd = Crowd(gate, 6)
     crowd.until(inside=4)
     while gate.width > 2:
@@ -23,8 +23,8 @@ def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(ga
     assert crowd.highest == 4
 
 
-@pytest.mark.parametrize("gate", [Slots(1), Gate(1)], ids=["slots", "gate"])
-def test_a_call_that_fails_gives_its_place_back(gate: Slots | Gate) -> None:
+@pytest.mark.parametrize("gate", [RestSlots(1), AdaptiveLimit(1)], ids=["slots", "gate"])
+def test_a_call_that_fails_gives_its_place_back(gate: RestSlots | AdaptiveLimit) -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError), gate:
             raise RuntimeError

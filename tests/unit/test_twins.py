@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import fakeredis
 import pytest
 
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.budget import Budget, Grant, Minute, Wait
+from klinefleet.workers.limits.shared_egress import detect_shared_egress, share_one_address, shared_egress_pairs
+from klinefleet.workers.support.clock import HandClock
 from tests.unit.fleet_model import Books, FleetModel, go_on
 from tests.unit.test_weight_budget import WoundRedisBudget
-from workers.clock import HandClock
-from workers.limits import Budget, Grant, Minute, Wait
-from workers.limits.twins import is_one_address, look_for_twins, twins
-from workers.model import MINUTE_MS
 
 LIMIT = 400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
@@ -68,8 +68,8 @@ def simulated(*, shared_books: bool, foreign: int = 0) -> list[tuple[str, str]]:
         model.begin()
     for _ in range(30):
         go_on(models, minutes=1 / 6)
-        look_for_twins(redis, "futures", named)
-    return twins(redis, "futures")
+        detect_shared_egress(redis, "futures", named)
+    return shared_egress_pairs(redis, "futures")
 
 
 def test_two_names_of_one_address_are_found() -> None:
@@ -94,8 +94,8 @@ def test_two_addresses_are_not_taken_for_one(foreign: int) -> None:
     ],
 )
 def test_both_headers_have_to_show_the_others_spending(first: Minute, second: Minute, one: bool | None) -> None:
-    assert is_one_address(first, second) is one
-    assert is_one_address(second, first) is one
+    assert share_one_address(first, second) is one
+    assert share_one_address(second, first) is one
 
 
 def test_one_minute_alone_is_not_believed_and_another_answer_takes_it_back() -> None:
@@ -111,8 +111,8 @@ def test_one_minute_alone_is_not_believed_and_another_answer_takes_it_back() -> 
 
     def look(minute: int, header: int = 200) -> list[tuple[str, str]]:
         budgets = {name: Told(replace(of, minute=minute, header=header)) for name, of in told.items()}
-        look_for_twins(redis, "futures", budgets)  # type: ignore[arg-type]
-        return twins(redis, "futures")
+        detect_shared_egress(redis, "futures", budgets)  # type: ignore[arg-type]
+        return shared_egress_pairs(redis, "futures")
 
     assert look(1) == look(1) == []
     assert look(2) == [("home", "office")]

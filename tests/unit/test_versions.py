@@ -11,17 +11,19 @@ import polars as pl
 import pytest
 from redis import Redis
 
-from tasks.compare import Against, Sample
-from tasks.request import Request
-from tasks.verify import Found, Piece
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.verification.compare import Against, Sample
+from klinefleet.tasks.verification.pieces import Found, Piece
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.catalog import Catalog
+from klinefleet.workers.lake.faults import Fault, What
+from klinefleet.workers.lake.footer import PROOF_KEY, SOURCES_KEY, Footer, Origin
+from klinefleet.workers.lake.proof import Proof
+from klinefleet.workers.sources.policy import Mode
 from tests.unit.catalogs import catalog, entry
 from tests.unit.crew import Crew, series_of
-from workers.lake.catalog import Catalog
-from workers.lake.check import Fault, What
-from workers.lake.footer import PROOF_KEY, SOURCES_KEY, Footer, Origin
-from workers.lake.proof import Proof
-from workers.model import Interval, Kind, Market, Source, Span
-from workers.sources import Mode
 
 REQUEST = Request(Market.USD_M, Kind.MARK, Interval.H1, ("BTCUSDT", "ETHUSDT"), 0, 3_600_000, Mode.REST, True)
 REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")

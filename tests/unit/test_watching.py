@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from klinefleet.workers.support import metrics
+from klinefleet.workers.support.metrics import Counter, Histogram
 from tests.processes import ROOT
-from workers import metrics
-from workers.metrics import Counter, Histogram
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"

@@ -8,10 +8,13 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from workers.clock import HandClock
-from workers.errors import SettingsError
-from workers.limits import Budget, Grant, MemoryBudget, Patience, RedisBudget, Wait
-from workers.model import MINUTE_MS
+from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.domain.timestamps import MINUTE_MS
+from klinefleet.workers.limits.budget import Budget, Grant, Wait
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.limits.weight_waiter import WeightWaiter
+from klinefleet.workers.support.clock import HandClock
+from tests.memory_budget import MemoryBudget
 
 LIMIT = 2400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
@@ -291,7 +294,7 @@ def test_a_share_below_one_weight_is_told_also_by_who_waits(maker: Maker, clock:
     budget = maker(clock, share=1e-9)
     budget.set_limit(LIMIT)
     with pytest.raises(SettingsError, match="KLINES_WEIGHT_SHARE"):
-        Patience().acquire(budget, 1)
+        WeightWaiter().acquire(budget, 1)
 
 
 def test_a_call_that_the_exchange_never_has_room_for_is_told_too(maker: Maker, clock: HandClock) -> None:

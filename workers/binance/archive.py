@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import quote
@@ -16,9 +15,18 @@ from xml.etree import ElementTree
 import requests
 from urllib3.exceptions import HTTPError
 
-from workers import metrics
-from workers.binance.archive_files import ArchiveFile, folder
-from workers.errors import (
+from klinefleet.workers.binance.archive_listing import (
+    LISTING,
+    MOST_PAGES,
+    NAMESPACE,
+    PAGE_KEYS,
+    ListedKey,
+    Published,
+    is_truncated,
+    parse_listed_key,
+)
+from klinefleet.workers.binance.archive_names import ArchiveFile, folder
+from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
     ChecksumMissing,
@@ -29,45 +37,18 @@ from workers.errors import (
     ServerFault,
     Unreachable,
 )
-from workers.model import Series, Source
+from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.support import metrics
 
-#: Keys of one page of a listing, as the bucket has it.
-PAGE_KEYS = 1000
-#: Pages of one listing at most: a market's daily files of one symbol are a dozen.
-_MOST_PAGES = 10_000
 #: Bodies are read in pieces, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
 #: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have 100 MB.
 _PATIENCE = 30
-
 #: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts), of a CHECKSUM (a
 #: line), and of a file (months of 1s have 100 MB).
 _MOST_LISTING_BYTES, _MOST_CHECKSUM_BYTES, _MOST_FILE_BYTES = 16 << 20, 1 << 16, 2 << 30
-
-_NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
-_LISTING = f"{{{_NAMESPACE['s3']}}}ListBucketResult"
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class ListedKey:
-    """One object of the bucket."""
-
-    key: str
-    etag: str
-    modified_ms: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A file as the listing tells it."""
-
-    file: ArchiveFile
-    etag: str
-    modified_ms: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +75,28 @@ class Archive:
     def keys(self, prefix: str, *, marker: str = "", most: int | None = None) -> Iterator[ListedKey]:
         """Yield the objects below a prefix after `marker`, in the order of their keys, at most `most`."""
         left = most
-        for _ in range(_MOST_PAGES):
+        for _ in range(MOST_PAGES):
             asked = {"prefix": prefix, "marker": marker, "max-keys": str(min(PAGE_KEYS, left or PAGE_KEYS))}
             page = self._page(asked)
-            found = [_listed(entry) for entry in page.iterfind("s3:Contents", _NAMESPACE)]
+            found = [parse_listed_key(entry) for entry in page.iterfind("s3:Contents", NAMESPACE)]
             yield from found[:left]
             left = None if left is None else left - len(found)
-            if not found or (left is not None and left <= 0) or not _is_truncated(page):
+            if not found or (left is not None and left <= 0) or not is_truncated(page):
                 return
             marker = found[-1].key
-        raise BadAnswer(f"{prefix}: more than {_MOST_PAGES} pages of keys; the listing was given up")
+        raise BadAnswer(f"{prefix}: more than {MOST_PAGES} pages of keys; the listing was given up")
 
     def children(self, prefix: str) -> list[str]:
         """Return the names of the folders below a prefix; a nameless one (`BTCUSDT//` exists) is left out."""
         names, marker = list[str](), ""
-        for _ in range(_MOST_PAGES):
+        for _ in range(MOST_PAGES):
             page = self._page({"prefix": prefix, "delimiter": "/", "marker": marker})
-            found = [entry.text or "" for entry in page.iterfind("s3:CommonPrefixes/s3:Prefix", _NAMESPACE)]
+            found = [entry.text or "" for entry in page.iterfind("s3:CommonPrefixes/s3:Prefix", NAMESPACE)]
             names += [name for path in found if (name := path[len(prefix) :].rstrip("/"))]
-            marker = page.findtext("s3:NextMarker", "", _NAMESPACE) or (found[-1] if found else "")
-            if not _is_truncated(page) or not marker:
+            marker = page.findtext("s3:NextMarker", "", NAMESPACE) or (found[-1] if found else "")
+            if not is_truncated(page) or not marker:
                 return names
-        raise BadAnswer(f"{prefix}: more than {_MOST_PAGES} pages of folders; the listing was given up")
+        raise BadAnswer(f"{prefix}: more than {MOST_PAGES} pages of folders; the listing was given up")
 
     def published(self, series: Series, source: Source, month: str = "") -> dict[str, Published]:
         """Return the files of a series by their period; with `month` (YYYY-MM) only the daily files of it."""
@@ -182,7 +163,7 @@ class Archive:
             page = ElementTree.fromstring(told)
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
             raise BadAnswer(f"{what}: {error} in {body[:120]!r}") from error
-        if page.tag != _LISTING:
+        if page.tag != LISTING:
             raise BadAnswer(f"{what}: a {page.tag} came instead of a listing")
         return page
 
@@ -226,24 +207,6 @@ def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> F
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
         return Restricted(f"{what}: 451, the archive does not serve this address")
     return ServerFault(shown)
-
-
-def _listed(entry: ElementTree.Element) -> ListedKey:
-    told = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
-    modified = told.get("LastModified")
-    try:
-        return ListedKey(
-            told["Key"],
-            told.get("ETag", "").strip('"'),
-            int(datetime.fromisoformat(modified).timestamp() * 1000) if modified else 0,
-            int(told.get("Size") or 0),
-        )
-    except (KeyError, ValueError) as error:
-        raise BadAnswer(f"the archive's list tells of an object {told}: {error!r}; it was not believed") from error
-
-
-def _is_truncated(page: ElementTree.Element) -> bool:
-    return page.findtext("s3:IsTruncated", "false", _NAMESPACE) == "true"
 
 
 def _modified_ms(headers: Mapping[str, str]) -> int | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from workers.errors import ArchiveConflict, ArchiveDamaged, BadAnswer
-from workers.model import Kind
-from workers.schema import SCHEMAS, time_column
+from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged, BadAnswer
+from klinefleet.workers.domain.schema import SCHEMAS, time_column
+from klinefleet.workers.domain.series import Kind
 
 #: A candle's columns on the wire, REST and archive alike; moments are whole numbers, the last column means nothing.
 _CANDLE = pl.Schema(

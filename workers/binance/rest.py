@@ -13,45 +13,44 @@ from http import HTTPStatus
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
-from workers import metrics
-from workers.binance.listings import Listing
-from workers.binance.markets import ROUTES, RULES, Page, Pool, Rules, pool_of
-from workers.errors import (
+from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
+from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
     Firewalled,
     FleetError,
-    Limited,
+    MustWait,
     Refused,
     Restricted,
     ServerFault,
     TooManyRequests,
     Unreachable,
 )
-from workers.limits import Budget, Grant, Patience
-from workers.model import DAY_MS, Interval, Kind, Market, Series, Span, utc_ms
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.markets import ROUTES, RULES, Pool, Rules, pool_of
+from klinefleet.workers.domain.paging import Page
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
+from klinefleet.workers.limits.budget import Budget, Grant
+from klinefleet.workers.limits.weight_waiter import WeightWaiter
+from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
-
 #: A closed pool is told of once in so many seconds: dozens of calls are on their way as it closes.
 TOLD_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
-
 #: What every market asks for its clock.
 _TIME_WEIGHT = 1
 #: Nothing of the exchange is older: it opened in July 2017.
 _OLDEST_MS = utc_ms(2017)
 #: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one answer anywhere.
 _DAYS_ASKED = 199
-
 #: Names both the ban's form on spot and on futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
-
 _USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
@@ -67,14 +66,6 @@ class Answer:
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeInfo:
-    """A market's symbols and the weight it allows in a minute."""
-
-    limit: int
-    listings: tuple[Listing, ...]
-
-
 class RestClient:
     """Asks one market. Every call draws its weight first and tells the budget how it went."""
 
@@ -85,7 +76,7 @@ class RestClient:
         *,
         session: requests.Session,
         budget: Callable[[Pool], Budget],
-        patience: Patience,
+        patience: WeightWaiter,
         timeout_s: float = 20.0,
     ) -> None:
         self._rules: Rules = RULES[market]
@@ -141,7 +132,7 @@ class RestClient:
 
     def time_ms(self) -> int:
         """Return the exchange's clock, ms UTC; the budget learns it too."""
-        told = _json(self._get("/time", {}, _TIME_WEIGHT, self._rules.pool).body, dict)
+        told = parse_json(self._get("/time", {}, _TIME_WEIGHT, self._rules.pool).body, dict)
         try:
             return int(told["serverTime"])
         except (KeyError, TypeError, ValueError) as error:
@@ -150,14 +141,14 @@ class RestClient:
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit; it is also noted in the budget."""
         answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight, self._rules.pool)
-        told = _json(answer.body, dict)
+        told = parse_json(answer.body, dict)
         try:
             limit = next(
                 int(r["limit"])
                 for r in told["rateLimits"]
                 if r["rateLimitType"] == "REQUEST_WEIGHT" and r["interval"] == "MINUTE" and r["intervalNum"] == 1
             )
-            return ExchangeInfo(limit, tuple(_listing(symbol) for symbol in told["symbols"]))
+            return ExchangeInfo(limit, tuple(parse_listing(symbol) for symbol in told["symbols"]))
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it") from error
 
@@ -175,11 +166,11 @@ class RestClient:
         metrics.REQUESTS.add(market=self._market, status=str(status))
         metrics.REQUEST_SECONDS.observe(took_s, market=self._market)
         rtt_ms = int(took_s * 1000)
-        error = _error(f"{self._market} {path} {dict(params)}", status, headers, body)
+        error = error_of_answer(f"{self._market} {path} {dict(params)}", status, headers, body)
         self._learn(budget, grant, headers, error, rtt_ms)
         if error:
             raise error
-        return Answer(body, _date_ms(headers), rtt_ms, waited_s, grant)
+        return Answer(body, date_ms(headers), rtt_ms, waited_s, grant)
 
     def _send(self, path: str, params: Mapping[str, str | int]) -> tuple[int, Mapping[str, str], bytes]:
         ends = time.monotonic() + self._timeout_s
@@ -204,8 +195,8 @@ class RestClient:
             grant,
             # The header may be missing or -1 on some routes.
             used=int(used) if used.isdecimal() else None,
-            date_ms=_date_ms(headers),
-            served=not isinstance(error, (Limited, Firewalled)),
+            date_ms=date_ms(headers),
+            served=not isinstance(error, (MustWait, Firewalled)),
             rtt_ms=None if error else rtt_ms,
         )
         if isinstance(error, Banned):
@@ -224,39 +215,14 @@ class RestClient:
 
 def _first_open_ms(series: Series, answer: Answer) -> int | None:
     """Return the open time of the first row of an answer, None where it has none."""
-    rows = _json(answer.body, list)
+    rows = parse_json(answer.body, list)
     try:
         return int(rows[0][0]) if rows else None
     except (TypeError, ValueError, IndexError) as error:
         raise BadAnswer(f"{series}: no row but {answer.body[:80]!r}; nothing was kept") from error
 
 
-def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
-    """Return a session that keeps up to `connections` connections alive per host, for as many threads."""
-    session = requests.Session()
-    # The environment is read once here, not at every call.
-    session.proxies.update(get_environ_proxies("https://api.binance.com"))
-    session.trust_env = False
-    adapter = _BoundAdapter(source_address, pool_maxsize=connections)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-class _BoundAdapter(HTTPAdapter):
-    """Sends from one of this machine's addresses."""
-
-    def __init__(self, source_address: str | None, **kwargs: Any) -> None:
-        self._source_address = source_address
-        super().__init__(**kwargs)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._source_address:
-            kwargs["source_address"] = (self._source_address, 0)
-        super().init_poolmanager(*args, **kwargs)
-
-
-def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
+def error_of_answer(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
     """Return the error that an answer stands for, None for a good one."""
     shown = body[:200].decode("utf-8", "replace")
     retry_after = headers.get("Retry-After", "")
@@ -279,17 +245,17 @@ def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> F
         return Restricted(f"{what}: 451, the exchange does not serve this address")
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFault(f"{what}: {status} {shown}")
-    return Refused(f"{what}: {status} {shown}", code=_code(body))
+    return Refused(f"{what}: {status} {shown}", code=error_code(body))
 
 
-def _code(body: bytes) -> int:
+def error_code(body: bytes) -> int:
     try:
         return int(json.loads(body)["code"])
     except (ValueError, KeyError, TypeError):
         return 0
 
 
-def _json(body: bytes, shape: type) -> Any:
+def parse_json(body: bytes, shape: type) -> Any:
     try:
         told = json.loads(body)
     except ValueError as error:
@@ -299,22 +265,7 @@ def _json(body: bytes, shape: type) -> Any:
     return told
 
 
-def _listing(symbol: Mapping[str, Any]) -> Listing:
-    """Return one entry of exchangeInfo; COIN-M calls its status contractStatus, spot tells no dates."""
-    onboard, delivery = symbol.get("onboardDate"), symbol.get("deliveryDate")
-    return Listing(
-        str(symbol["symbol"]),
-        str(symbol.get("status") or symbol.get("contractStatus") or ""),
-        int(onboard) if onboard else None,
-        int(delivery) if delivery else None,
-        str(symbol.get("baseAsset") or ""),
-        str(symbol.get("quoteAsset") or ""),
-        str(symbol.get("pair") or ""),
-        str(symbol.get("contractType") or ""),
-    )
-
-
-def _date_ms(headers: Mapping[str, str]) -> int | None:
+def date_ms(headers: Mapping[str, str]) -> int | None:
     try:
         return int(parsedate_to_datetime(headers["Date"]).timestamp()) * 1000
     except (KeyError, ValueError):

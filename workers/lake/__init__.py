@@ -1,4 +1,5 @@
-"""Where klines rest: raw objects until they are compacted, then Parquet partitions with their coverage.
+"""The lake's own files: raw objects, Parquet partitions, their footers and proofs, catalogs.
 
-No door here: a command that only needs `files` must not wait for Polars.
+May import: `domain`, `support`, `patches`, `coordination`, `limits`, `storage`.
+Begin with `keys.py`, then `partitions.py`.
 """

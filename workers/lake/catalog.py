@@ -11,27 +11,27 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from workers.clock import Clock, WallClock
-from workers.errors import FleetError, PartitionDamaged
-from workers.lake import keys
-from workers.lake.files import Files
-from workers.model import DAY_MS, NEVER_MS, Kind, Market, Series, Span
-from workers.schema import MOMENT
+from klinefleet.workers.domain.errors import FleetError, PartitionDamaged
+from klinefleet.workers.domain.schema import MOMENT
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, NEVER_MS
+from klinefleet.workers.lake import keys
+from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.support.clock import Clock, WallClock
 
 logger = logging.getLogger(__name__)
-
 #: A catalog of this age is used as it is; an older one is made anew first.
 FRESH_MS = DAY_MS
 #: What was read of a catalog is believed so long.
 _LOOK_MS = 600_000
 #: Dated files that are kept of a market: a week, to see what changed.
 KEPT = 7
-
 TRADING = "TRADING"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """One symbol. Times in ms UTC, None where nobody tells; intervals are those the archive has files of."""
 
     symbol: str
@@ -81,9 +81,9 @@ _SCHEMA = pl.Schema(
         "is_guessed": pl.Boolean(),
     }
 )
-_FIELDS = [field.name for field in fields(Entry)]
+_FIELDS = [field.name for field in fields(CatalogEntry)]
 #: What a catalog of a version before these columns says by saying nothing.
-_DEFAULTS = {field.name: field.default for field in fields(Entry) if field.default is not MISSING}
+_DEFAULTS = {field.name: field.default for field in fields(CatalogEntry) if field.default is not MISSING}
 _MOMENTS = [name for name, dtype in _SCHEMA.items() if dtype == MOMENT]
 _MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = "klinefleet.made_ms", "klinefleet.has_archive", "klinefleet.market"
 
@@ -91,7 +91,7 @@ _MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = "klinefleet.made_ms", "klinefleet.has_arc
 class Catalog:
     """All symbols of one market, as they were known at `made_ms`."""
 
-    def __init__(self, market: Market, made_ms: int, entries: Iterable[Entry], has_archive: bool = True) -> None:
+    def __init__(self, market: Market, made_ms: int, entries: Iterable[CatalogEntry], has_archive: bool = True) -> None:
         self.market = market
         self.made_ms = made_ms
         self.has_archive = has_archive
@@ -101,11 +101,11 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, symbol: str) -> Entry | None:
+    def get(self, symbol: str) -> CatalogEntry | None:
         """Return one symbol, None where nobody knows it."""
         return self._entries.get(symbol)
 
-    def entries(self, quote: str | None = None, status: str = "all") -> list[Entry]:
+    def entries(self, quote: str | None = None, status: str = "all") -> list[CatalogEntry]:
         """Return the symbols of a quote asset, or those that trade (status "trading"), sorted by name."""
         return [
             entry
@@ -152,7 +152,7 @@ class Catalog:
             frame = frame.with_columns(pl.lit(value, _SCHEMA[name]).alias(name) for name, value in lacking.items())
             numbers = frame.with_columns(pl.col(name).dt.timestamp("ms") for name in _MOMENTS)
             rows = (dict(zip(_FIELDS, row, strict=True)) for row in numbers.select(_SCHEMA.names()).rows())
-            entries = [Entry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows]
+            entries = [CatalogEntry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows]
             is_whole = bool(int(told[_ARCHIVE_KEY]))
             return cls(Market(told[_MARKET_KEY]), int(told[_MADE_KEY]), entries, is_whole)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError, TypeError) as error:
@@ -162,7 +162,7 @@ class Catalog:
 class Catalogs:
     """The catalogs in the lake; a newer one stands beside the older ones, of which a week is kept."""
 
-    def __init__(self, files: Files, clock: Clock | None = None) -> None:
+    def __init__(self, files: ObjectStore, clock: Clock | None = None) -> None:
         self._files = files
         self._clock = clock or WallClock()
         self._seen: dict[Market, tuple[int, Catalog | None]] = {}

@@ -14,15 +14,15 @@ from typing import Any
 
 import polars as pl
 
-from workers import spans
-from workers.errors import PartitionDamaged
-from workers.lake.proof import Proof
-from workers.model import Source, Span
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.series import Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.proof import Proof
 
 #: The footer's entries: JSON lists of [start ms, end ms), and of [source, start ms, end ms, ETag, content], UTC; and
 #: {rows, checksum, gaps, even}, gaps a list of [start ms, end ms) or null.
 COVERAGE_KEY, SOURCES_KEY, PROOF_KEY = "klinefleet.covered", "klinefleet.sources", "klinefleet.proof"
-
 #: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
 _TAIL_BYTES = 1 << 15
 _MAGIC = b"PAR1"

@@ -13,7 +13,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from workers.model import Block, Interval, Kind, Market, Series, Source, Span, is_symbol
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.symbols import is_symbol
 
 _SERIES = re.compile(
     r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"

@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from workers import spans
-from workers.lake.grid import Grid
-from workers.model import Interval, Series, Span
-from workers.schema import MOMENT, time_column
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.schema import MOMENT, time_column
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.candle_grid import CandleGrid
 
 #: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
 MOST_GAPS = 1_000
-
 #: What stands for a value that is null: the bits of a NaN that no exchange sends.
 _NULL_BITS = 0x7FF8_DEAD_BEEF_0001
 _HALF = 1 << 32
@@ -42,15 +43,15 @@ def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
     covered = list(covered)
     gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
     proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
-    told = times_told(series, covered, replace(proof, is_even=True))
+    told = reconstruct_times(series, covered, replace(proof, is_even=True))
     return replace(proof, is_even=told is not None and told.equals(rows[time_column(series.kind)]))
 
 
-def times_told(series: Series, covered: Iterable[Span], proof: Proof | None) -> pl.Series | None:
+def reconstruct_times(series: Series, covered: Iterable[Span], proof: Proof | None) -> pl.Series | None:
     """Return the times of a partition's rows without looking at them; None where the proof does not tell."""
     if proof is None or proof.gaps is None or not proof.is_even or not series.interval.is_grid:
         return None
-    grid = Grid.of(series.interval)
+    grid = CandleGrid.of(series.interval)
     opens = [grid.opens(part) for part in spans.without(covered, proof.gaps)]
     times = pl.concat(opens) if opens else pl.Series(dtype=pl.Int64)
     return times.cast(MOMENT).alias(time_column(series.kind)) if times.len() == proof.rows else None
@@ -80,7 +81,7 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
         return []
     times = rows[time_column(series.kind)].dt.timestamp("ms")
     times = times.filter((times >= span.start_ms) & (times < span.end_ms))
-    wanted = Grid.of(interval).opens(span)
+    wanted = CandleGrid.of(interval).opens(span)
     if interval in (Interval.MO1, Interval.W1):
         had = times
     else:

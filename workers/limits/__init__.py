@@ -1,7 +1,5 @@
-"""How much we may ask: the weight budget of one pool and public address, shared by every worker."""
+"""How much may be asked of the exchange: the weight budget of a pool and public address, shared by all workers.
 
-from workers.limits.bucket import Budget, Grant, Minute, PoolState, RedisBudget, Wait, together
-from workers.limits.memory import MemoryBudget
-from workers.limits.patience import Patience
-
-__all__ = ["Budget", "Grant", "MemoryBudget", "Minute", "Patience", "PoolState", "RedisBudget", "Wait", "together"]
+May import: `domain`, `support`, `patches`, `coordination`.
+Begin with `budget.py`; the budget itself is `redis_budget.py` with its Lua scripts.
+"""

@@ -1,0 +1,138 @@
+"""Has the lake's partitions checked, in pieces: by this process, or by the fleet while this process looks on."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from klinefleet.tasks.client.follow import REDIS_AWAY_S
+from klinefleet.tasks.client.progress_bar import ProgressDisplay
+from klinefleet.tasks.runs.lost_work import LostWork, Sent
+from klinefleet.tasks.verification.enqueue import send_pieces
+from klinefleet.tasks.verification.pieces import Found, Piece, queue_of, verify_piece
+from klinefleet.tasks.verification.state import Verifications, check_lease
+from klinefleet.workers.app import connect
+from klinefleet.workers.domain.errors import RunLost
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.threads import Threads
+
+#: Pieces that are sent and not done, at most: Redis holds no more of a verification, however large the lake is.
+PIECES_IN_FLIGHT = 200
+#: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by side.
+AT_ONCE = 4
+#: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
+TRIES = 5
+#: How pieces are checked: by this process, or by the fleet.
+Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Found]
+
+
+def check_here(tools: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+    """Return what came of the pieces, checked by this process."""
+    found, total = Found(), sum(len(piece.months) for piece in pieces)
+    with Threads(AT_ONCE, thread_name_prefix="check") as threads:
+        checked = [threads.submit(verify_piece, tools, piece) for piece in pieces]
+        try:
+            for one in as_completed(checked):
+                found.add(one.result())
+                _show(shows, found, total)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def check_by_fleet(tools: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+    """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
+
+    RunLost where Redis stays away.
+    """
+    connect(tools.settings)
+    led = _FleetVerification(tools, pieces)
+    seen = time.monotonic()
+    try:
+        while led.goes_on:
+            try:
+                led.turn()
+                seen = time.monotonic()
+            except (RedisError, OperationalError) as error:
+                if time.monotonic() - seen > REDIS_AWAY_S:
+                    raise RunLost(f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); verify again") from error
+                shows.say("Redis does not answer; waiting for it")
+                time.sleep(1.0)
+            _show(shows, led.found, led.total)
+            time.sleep(0.05)
+    finally:
+        led.end()
+    return led.found
+
+
+class _FleetVerification:
+    """A verification that this process leads: a bounded number of pieces is sent, and more as they are done."""
+
+    def __init__(self, tools: Services, pieces: Sequence[Piece]) -> None:
+        self.found = Found()
+        self.total = sum(len(piece.months) for piece in pieces)
+        self._tools = tools
+        self._checks = Verifications(tools.redis)
+        self._check = self._checks.begin()
+        self._waiting = deque(pieces)
+        self._sent: dict[str, Piece] = {}
+        self._tries = Counter[str]()
+        self._lost = LostWork(tools.redis)
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self._waiting or self._sent)
+
+    def turn(self) -> None:
+        """Take in what is done, send what there is room for, and send again what was lost."""
+        still, told = self._checks.look(self._check)
+        for name, found in map(Found.of_json, told):
+            if self._sent.pop(name, None):
+                self.found.add(found)
+        lost = self._lost_of(still)
+        again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
+        since_us = min((still[name] for name in lost), default=0)
+        for piece in again:
+            if self._tries[str(piece)] == TRIES:
+                del self._sent[str(piece)]
+                self.found.failed[str(piece)] = f"lost {TRIES} times with whoever checked it, and given up"
+        room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
+        self._send([piece for piece in again if str(piece) in self._sent], since_us)
+        self._send([self._waiting.popleft() for _ in range(room)])
+
+    def end(self) -> None:
+        self._checks.end(self._check)
+
+    def _send(self, ready: list[Piece], since_us: int | None = None) -> None:
+        """Send pieces; those that were sent before, at `since_us`, Redis µs, go before all that waits."""
+        if not ready:
+            return
+        self._sent |= {str(piece): piece for piece in ready}
+        self._tries.update(map(str, ready))
+        sent_us = self._checks.issue(self._check, map(str, ready))
+        is_again = since_us is not None
+        send_pieces(self._check, ready, since_us if since_us is not None else sent_us, first=is_again)
+
+    def _lost_of(self, still: dict[str, int]) -> set[str]:
+        """Return the pieces that no message and no living worker holds, twice in a row."""
+        if not self._lost.is_due:
+            return set()
+        names = still.keys() & self._sent.keys()
+        sent = {Sent(check_lease(self._check, name), queue_of(self._sent[name]), still[name]): name for name in names}
+        return {sent[one] for one in self._lost.among(sent)}
+
+
+def _show(shows: ProgressDisplay, found: Found, total: int) -> None:
+    shows.show(found.partitions, total, "verify: ", lambda: progress_line(found, total))
+
+
+def progress_line(found: Found, total: int) -> str:
+    """Return where a verification stands, in one line."""
+    compared = f", {found.compared:,} compared" if found.compared else ""
+    return f"{found.partitions:,}/{total:,} partitions, {found.rows:,} rows{compared}, {len(found.faults):,} faults"

@@ -1,0 +1,5 @@
+"""What runs a worker: its lanes, their supervisor, the scheduler, metrics, status.
+
+May import: the Celery tasks and the rooms below them.
+Begin with `supervisor.py`, then `lane_worker.py`.
+"""

@@ -1,0 +1,73 @@
+"""A lane takes no tasks while the exchange has closed its pool: workers at other addresses have them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+
+from klinefleet.workers.coordination.liveness import BEAT_S, Alive
+
+
+def beat_in_loop(app: Any, alive: Alive) -> None:
+    """Have a Celery worker beat from its own loop, from now on and again after each reconnect."""
+    from celery import bootsteps
+    from celery.worker import state
+
+    def beat() -> None:
+        # A copy: threads begin tasks meanwhile. Should one do so just now, the next beat tells.
+        try:
+            requests = list(state.active_requests)
+        except RuntimeError:
+            return
+        alive.beat(request.time_start for request in requests)
+
+    class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
+        # The first beat is at the moment when it can take tasks, not before.
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        _timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            beat()
+            self._timer = consumer.timer.call_repeatedly(BEAT_S, beat)
+
+        def stop(self, consumer: Any) -> None:
+            if self._timer:
+                self._timer.cancel()
+
+    app.steps["consumer"].add(Beat)
+
+
+logger = logging.getLogger(__name__)
+#: How often the lane looks whether it is to take tasks, seconds.
+POLL_S = 0.5
+
+
+class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Stops and starts taking tasks from the lane's queue as the toolbox says, in the worker's own loop."""
+
+    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - the library's way to say it
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        self._looks: Any = None
+
+    def start(self, worker: Any) -> None:
+        self._looks = worker.timer.call_repeatedly(POLL_S, self._look, (worker,))
+
+    def stop(self, worker: Any) -> None:
+        if self._looks:
+            self._looks.cancel()
+
+    def _look(self, worker: Any) -> None:
+        consumer, tools = worker.consumer, worker.app.toolbox
+        taking = getattr(consumer, "task_consumer", None)
+        if taking is None:
+            return
+        takes = taking.consuming_from(tools.queue)
+        if takes and tools.is_closed:
+            logger.warning("the exchange has closed %s to %s: taking no tasks", tools.queue, tools.settings.egress)
+            consumer.cancel_task_queue(tools.queue)
+        elif not takes and not tools.is_closed:
+            logger.warning("%s is open to %s again: taking tasks", tools.queue, tools.settings.egress)
+            consumer.add_task_queue(tools.queue)

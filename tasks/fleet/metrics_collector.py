@@ -1,0 +1,82 @@
+"""What Redis knows of the whole fleet, as metrics: asked at each scrape, told alike by every worker.
+
+What is not known is left out, never told as 0: a pool that nobody has asked yet, a clock not yet measured, the age of
+the oldest window where none waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from redis import Redis, RedisError
+
+from klinefleet.tasks.runs.progress import Phase
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.heartbeat import live_workers
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.queues import QUEUES
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.limits.shared_egress import shared_egress_pairs
+from klinefleet.workers.support import metrics
+from klinefleet.workers.support.metrics import Gauge
+
+#: A gauge, the values of its labels, and what it shows.
+Reading = tuple[Gauge, tuple[str, ...], float]
+
+
+class FleetCollector(Collector):
+    """Asks Redis; where it does not answer, that alone is told."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges as they stand now."""
+        try:
+            readings: list[Reading] = [*self._read(), (metrics.REDIS_UP, (), 1)]
+        except (RedisError, OSError):
+            readings = [(metrics.REDIS_UP, (), 0)]
+        families: dict[str, GaugeMetricFamily] = {}
+        for gauge, labels, value in readings:
+            family = families.setdefault(gauge.name, GaugeMetricFamily(gauge.name, gauge.told, labels=gauge.labels))
+            family.add_metric(labels, value)
+        yield from families.values()
+
+    def _read(self) -> Iterator[Reading]:
+        serves = live_workers(self._redis)
+        served = [name.partition("@")[0] for name in serves]
+        egresses = sorted({egress for _, _, egress in (name.partition("@") for name in serves) if egress})
+        for pool in Pool:
+            yield metrics.ADDRESS_TWINS, (pool,), len(shared_egress_pairs(self._redis, pool))
+            for egress in egresses:
+                yield from self._budget(pool, egress)
+        for queue in QUEUES:
+            yield metrics.WORKERS, (queue,), served.count(queue)
+            yield metrics.QUEUE_LENGTH, (queue,), self._redis.llen(queue)
+        yield from self._runs()
+
+    def _budget(self, pool: Pool, egress: str) -> Iterator[Reading]:
+        state, labels = RedisBudget(self._redis, pool, egress).state(), (pool, egress)
+        if state.limit is not None:
+            yield metrics.WEIGHT_LIMIT, labels, state.limit
+        if state.offset_ms is not None:
+            yield metrics.CLOCK_OFFSET_SECONDS, labels, state.offset_ms / 1000
+        if state.limit is not None or state.offset_ms is not None:
+            yield metrics.WEIGHT_USED, labels, state.used
+            yield metrics.POOL_CLOSED_SECONDS, labels, state.closed_ms / 1000
+
+    def _runs(self) -> Iterator[Reading]:
+        backlog, now = Runs(self._redis).backlog(), now_ms(self._redis)
+        yield metrics.RUNS_ACTIVE, (), len(backlog)
+        yield metrics.WINDOWS_IN_FLIGHT, (), sum(run.windows for run in backlog)
+        yield metrics.FAILURES, (), sum(run.failed for run in backlog)
+        oldest = {Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS, Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS}
+        for phase, gauge in oldest.items():
+            since_ms = list(chain.from_iterable(run.since_ms(phase) for run in backlog))
+            yield metrics.BLOCKS_WAITING, (phase,), len(since_ms)
+            if since_ms:
+                yield gauge, (), (now - min(since_ms)) / 1000

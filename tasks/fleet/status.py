@@ -1,0 +1,40 @@
+"""What an operator sees of the fleet: which queues are served, and what each public address has left to spend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from klinefleet.tasks.fleet.lanes import LANES, Lane
+from klinefleet.workers.coordination.heartbeat import egresses, live_workers
+from klinefleet.workers.limits.budget import PoolState
+from klinefleet.workers.limits.shared_egress import shared_egress_pairs
+from klinefleet.workers.services import Services
+
+
+def served(tools: Services) -> dict[str, int]:
+    """Return for every queue how many processes serve it."""
+    names = [name.partition("@")[0] for name in live_workers(tools.redis)]
+    return {lane.queue: names.count(lane.queue) for lane in LANES}
+
+
+def lines(tools: Services, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line for each queue, and below it one for each address that spends its weight."""
+    for lane in LANES:
+        yield f"{lane.queue:<14} {counts[lane.queue]}"
+        yield from _addresses(tools, lane)
+
+
+def _addresses(tools: Services, lane: Lane) -> Iterator[str]:
+    if lane.pool is None or not egresses(tools.redis, lane.queue):
+        return
+    for name, state in tools.states(lane.pool).items():
+        yield f"  {name:<12} {_told(state)}"
+    for one, other in shared_egress_pairs(tools.redis, lane.pool):
+        yield f"  {one} and {other} seem to be one address: give their workers one KLINES_EGRESS"
+
+
+def _told(state: PoolState) -> str:
+    if state.closed_ms:
+        return f"closed by the exchange for {state.closed_ms / 1000:,.0f} s"
+    of = f"of {state.limit:,}" if state.limit else "of a limit not yet told"
+    return f"weight {state.used:,} {of} in this minute"

@@ -1,1 +1,0 @@
-"""The picture of coverage: `grid` says what is drawn, `png` and `page` draw it."""

@@ -1,0 +1,105 @@
+"""Leases: the sole right to a piece of work, held by one living process at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redis import Redis, RedisError
+
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.errors import LeaseLost
+
+#: A lease, and a process's sign of life, lapses this long after it was last renewed.
+LEASE_TTL_MS = 8_000
+LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
+
+_SCRIPT = Path(__file__).with_name("lease.lua").read_text()
+
+
+class Lease:
+    """Sole right to some work, while it is renewed."""
+
+    def __init__(self, name: str, fence: int, until_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.fence = fence
+        """The fencing number: later leases of the name have greater ones."""
+        self._until_s = until_s
+        self._clock = clock
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process may have the lease by now: this one was stopped, or Redis away, for too long."""
+        return self._clock() >= self._until_s
+
+    def check(self) -> None:
+        """Raise LeaseLost if it is lost: what comes after is the successor's to write."""
+        if self.is_lost:
+            raise LeaseLost(
+                f"{self.name}: this process was stopped for too long, another may do the work; nothing more was written"
+            )
+
+    def extend(self, until_s: float) -> None:
+        """Set until when it holds, on this process's clock; a past moment loses it."""
+        self._until_s = until_s
+
+
+class Leases:
+    """The leases this process holds. A `Heartbeat` renews them; without one they lapse after their TTL."""
+
+    def __init__(self, redis: Redis, *, ttl_ms: int = LEASE_TTL_MS) -> None:
+        self._redis = redis
+        self._ttl_ms = ttl_ms
+        self._held: dict[str, tuple[str, Lease]] = {}
+        self._lock = threading.Lock()
+        self._script = redis.register_script(_SCRIPT)
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Lease | None]:
+        """Hold `name` while the block runs; yields None if another living process holds it."""
+        owner, asked_s = uuid.uuid4().hex, time.monotonic()
+        fence = int(self._run("take", name, owner))
+        if not fence:
+            yield None
+            return
+        lease = Lease(name, fence, asked_s + self._ttl_ms / 1000)
+        with self._lock:
+            self._held[name] = owner, lease
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._held.pop(name, None)
+            with suppress(RedisError):
+                self._run("drop", name, owner)
+
+    def renew(self) -> None:
+        """Extend every lease held here by its TTL; one that another process has taken is lost."""
+        asked_s = time.monotonic()
+        with self._lock:
+            held = dict(self._held)
+        if not held:
+            return
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name, (owner, _) in held.items():
+                self._run("keep", name, owner, pipe)
+            renewed = pipe.execute()
+        for (_, lease), is_renewed in zip(held.values(), renewed, strict=True):
+            lease.extend(asked_s + self._ttl_ms / 1000 if int(is_renewed) else asked_s)
+
+    def _run(self, verb: str, name: str, owner: str, client: Redis | None = None) -> Any:
+        return self._script(keys=[LEASES, OWNERS, FENCE], args=[verb, name, owner, self._ttl_ms], client=client)
+
+
+def are_leased(redis: Redis, names: list[str]) -> list[bool]:
+    """Return for each name whether a living process holds its lease."""
+    if not names:
+        return []
+    now = now_ms(redis)
+    scores = redis.zmscore(LEASES, names)
+    return [score is not None and score > now for score in scores]

@@ -1,0 +1,87 @@
+"""What differs between the markets: paths, pools, weights, page sizes. One table, no ifs elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.timestamps import DAY_MS
+
+
+class Pool(StrEnum):
+    """What shares one count of weight per address: spot; USD-M and COIN-M together (since 2026-06-30)."""
+
+    SPOT = "spot"
+    FUTURES = "futures"
+    FUNDING = "funding"
+    """USD-M funding rates, which count calls instead of weight and send no header that tells how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one market is asked."""
+
+    pool: Pool
+    path: str
+    #: Rows of the page that brings the most rows per weight.
+    page_rows: int
+    #: (rows up to, weight). Where the documented and the measured table disagree, the dearer one.
+    weights: tuple[tuple[int, int], ...]
+    exchange_info_weight: int
+    #: The longest span one call may ask for, None where there is no such rule.
+    longest_ms: int | None
+    intervals: frozenset[Interval]
+
+    def weight(self, rows: int) -> int:
+        """Return what a kline call with `limit=rows` costs."""
+        return next(weight for most, weight in self.weights if rows <= most)
+
+
+#: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones 100, 500, 1000.
+_FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+_ALL_BUT_SECONDS = frozenset(CANDLE_INTERVALS) - {Interval.S1}
+RULES: dict[Market, Rules] = {
+    Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(CANDLE_INTERVALS)),
+    Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
+    Market.COIN_M: Rules(Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a kind of series is asked for."""
+
+    path: str
+    #: What the symbol's parameter is called: index candles are those of a pair.
+    name: str = "symbol"
+
+
+ROUTES: dict[Kind, Route] = {
+    Kind.KLINES: Route("/klines"),
+    Kind.MARK: Route("/markPriceKlines"),
+    Kind.INDEX: Route("/indexPriceKlines", "pair"),
+    Kind.PREMIUM: Route("/premiumIndexKlines"),
+    Kind.FUNDING: Route("/fundingRate"),
+}
+#: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right however these are counted.
+FUNDING_CALLS_A_MINUTE = 100
+
+
+def pool_of(market: Market, kind: Kind) -> Pool:
+    """Return the pool whose weight a series of this kind spends."""
+    return Pool.FUNDING if (market, kind) == (Market.USD_M, Kind.FUNDING) else RULES[market].pool
+
+
+def check_kind(market: Market, kind: Kind) -> None:
+    """Raise RequestError where the market has no such series."""
+    if market is Market.SPOT and kind is not Kind.KLINES:
+        raise RequestError(f"market {market} has no {kind}")
+
+
+def check_interval(market: Market, interval: Interval) -> None:
+    """Raise RequestError where the market has no such candles."""
+    if interval not in RULES[market].intervals:
+        raise RequestError(f"market {market} has no interval {interval}")

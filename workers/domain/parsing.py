@@ -1,0 +1,58 @@
+"""From what people write to the field's words: market, kind, interval, moment. RequestError where there is no such."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TypeAlias
+
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
+from klinefleet.workers.domain.markets import check_interval, check_kind
+from klinefleet.workers.domain.series import Kind, Market
+
+#: A moment as people give it: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the epoch.
+Moment: TypeAlias = str | date | datetime | int
+
+
+def parse_market(text: str) -> Market:
+    """Return the market of this name."""
+    try:
+        return Market(text.lower())
+    except ValueError:
+        raise RequestError(f"no market {text!r}; there are {', '.join(Market)}") from None
+
+
+def parse_kind(market: Market, text: str) -> Kind:
+    """Return the kind of this name, where the market has it."""
+    known = {kind.lower(): kind for kind in Kind}
+    if text.lower() not in known:
+        raise RequestError(f"no kind {text!r}; there are {', '.join(Kind)}")
+    check_kind(market, known[text.lower()])
+    return known[text.lower()]
+
+
+def parse_interval(market: Market, kind: Kind, text: str | None) -> Interval:
+    """Return the interval of this name, where the market has it; for events, which have none, what stands for it."""
+    if kind is Kind.FUNDING:
+        if text is not None:
+            raise RequestError(f"kind {kind} has no interval, so interval {text} makes no sense")
+        return Interval.EVENTS
+    text = Interval.M1 if text is None else text
+    if text not in CANDLE_INTERVALS:
+        raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}")
+    check_interval(market, Interval(text))
+    return Interval(text)
+
+
+def parse_timestamp(name: str, moment: Moment) -> int:
+    """Return a moment in ms UTC; what tells no zone is UTC."""
+    if isinstance(moment, int):
+        return moment
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise RequestError(f"{name} {moment!r} is no date like 2024-01-31 or 2024-01-31T12:00") from None
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,131 @@
+"""The words everything else is said in: Market, Kind, Interval, Source, Series, Span, Block, Window.
+
+Times are milliseconds since the epoch, UTC; spans are half open, [start, end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.symbols import checked_symbol
+from klinefleet.workers.domain.timestamps import utc_ms
+
+
+class Market(StrEnum):
+    """Where a symbol trades; the value is how users, keys and URLs spell it."""
+
+    SPOT = "spot"
+    USD_M = "um"
+    COIN_M = "cm"
+
+
+class Kind(StrEnum):
+    """What kind of series it is, in the archive's spelling."""
+
+    KLINES = "klines"
+    MARK = "markPriceKlines"
+    INDEX = "indexPriceKlines"
+    """Of a pair, not of a symbol: BTCUSDT, on COIN-M BTCUSD."""
+    PREMIUM = "premiumIndexKlines"
+    FUNDING = "fundingRate"
+    """Events, not candles: their interval is `Interval.EVENTS`."""
+
+
+class Source(StrEnum):
+    """Where rows come from."""
+
+    REST = "rest"
+    MONTHLY = "monthly"
+    DAILY = "daily"
+
+    @property
+    def is_archive(self) -> bool:
+        return self is not Source.REST
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Series:
+    """One symbol's candles of one interval on one market."""
+
+    market: Market
+    kind: Kind
+    interval: Interval
+    symbol: str
+
+    def __str__(self) -> str:
+        return f"{self.market}/{self.kind}/{self.interval}/{self.symbol}"
+
+    @classmethod
+    def parse(cls, text: str) -> Series:
+        """Return the series that `str` spelled as `text`."""
+        market, kind, interval, symbol = text.split("/")
+        return cls(Market(market), Kind(kind), Interval(interval), checked_symbol(symbol))
+
+    def block(self, ms: int) -> Block:
+        """Return the block that the moment `ms` falls in."""
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+        return Block(self, f"{moment:%Y}" if self.interval.is_coarse else f"{moment:%Y-%m}")
+
+    def blocks(self, span: Span) -> Iterator[Block]:
+        """Yield the blocks that `span` touches, oldest first."""
+        start_ms = span.start_ms
+        while start_ms < span.end_ms:
+            block = self.block(start_ms)
+            yield block
+            start_ms = block.span.end_ms
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Block:
+    """What is fetched and compacted together: a month of a fine series, a year of a coarse one.
+
+    A month of 1d candles is 30 rows, a page is hundreds: by the year, a coarse series costs a tenth of the weight.
+    """
+
+    series: Series
+    period: str
+
+    def __str__(self) -> str:
+        return f"{self.series}/{self.period}"
+
+    @classmethod
+    def parse(cls, text: str) -> Block:
+        """Return the block that `str` spelled as `text`."""
+        series, period = text.rsplit("/", 1)
+        return cls(Series.parse(series), period)
+
+    @property
+    def span(self) -> Span:
+        if len(self.period) == len("2024-01"):
+            return month_span(self.period)
+        year = int(self.period)
+        return Span(utc_ms(year), utc_ms(year + 1))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """What one fetch task is told: a run of pages of one block, or files of the archive for it."""
+
+    block: Block
+    span: Span
+    source: Source = Source.REST
+
+    def __str__(self) -> str:
+        series = self.block.series
+        kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
+        of = f" ({self.source} archive)" if self.source.is_archive else ""
+        return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
+
+
+def missing(series: Series, held: Iterable[Span], wanted: Span) -> list[Span]:
+    """Return the parts of `wanted` that are not held and that a candle can open in, oldest first.
+
+    The first days of a year before its first Monday have no weekly candle: nothing is missing of them.
+    """
+    return [span for span in spans.gaps(held, wanted) if series.interval.opens(span.start_ms, span.end_ms)]

@@ -1,0 +1,57 @@
+"""What can be wrong with a partition, and how a fault is told to people and to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from klinefleet.workers.domain.spans import Span
+
+#: Runs of rows that are told one by one for each kind of fault; where there are more, one fault spans them all.
+MOST_RUNS = 20
+#: Values that a fault shows.
+SHOWN_RUNS = 3
+
+
+class What(StrEnum):
+    """The names of all faults."""
+
+    DAMAGED = "damaged file"
+    FOOTER = "damaged footer"
+    SCHEMA = "schema drift"
+    COVERAGE = "coverage outside the month"
+    ROWS = "rows lost or added"
+    CHECKSUM = "values not those that were proved"
+    MISSING = "value missing or not finite"
+    DUPLICATES = "duplicate rows"
+    DISORDER = "rows out of order"
+    MONTH = "rows outside the month"
+    UNCOVERED = "rows outside covered time"
+    GAP = "gap that is not the exchange's"
+    PRICE = "price not positive"
+    OHLC = "high or low out of bounds"
+    NEGATIVE = "negative volume or count"
+    TAKER = "taker volume over volume"
+    CLOSE = "close time out of bounds"
+    DIFFERS = "differs from the source"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a partition, in one stretch of its time."""
+
+    key: str
+    what: What
+    span: Span | None
+    """The time of the rows that are meant; None where no part of the partition is to be trusted."""
+    rows: int
+    told: str
+
+    def __str__(self) -> str:
+        where = "whole partition" if self.span is None else str(self.span)
+        return f"{self.key}: {self.what}, {self.rows:,} rows, {where}: {self.told}"
+
+    def facts(self) -> dict[str, object]:
+        """Return it as plain values, times in ms UTC."""
+        span = None if self.span is None else [self.span.start_ms, self.span.end_ms]
+        return {"key": self.key, "what": str(self.what), "span": span, "rows": self.rows, "told": self.told}

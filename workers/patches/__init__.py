@@ -1,0 +1,5 @@
+"""Where a library does not do what we need: one file each, with its version and why.
+
+May import: `domain`, `support`.
+Begin with `redis_transport.py`.
+"""

@@ -1,0 +1,335 @@
+"""What people take out of the lake: lazy or whole, long or wide, coarser, filled up, or candle by candle.
+
+from workers.lake.read import Reader
+
+lake = Reader("./data")                    # or s3://bucket/prefix, or nothing: KLINES_STORE_URL
+year = lake.read("um", "BTCUSDT", "1m", "2024-01-01", "2025-01-01")
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.intervals import months_of
+from klinefleet.workers.domain.parsing import Moment, parse_interval, parse_kind, parse_market, parse_timestamp
+from klinefleet.workers.domain.schema import SCHEMAS, Candle, time_column
+from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.symbols import checked_symbol
+from klinefleet.workers.lake.catalog import Catalogs
+from klinefleet.workers.lake.coverage import Coverage
+from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
+from klinefleet.workers.reader.arrow_cache import ArrowCache, can_map
+from klinefleet.workers.reader.lookup import Fetcher, Lookup, Part, Provenance, RequestedRange
+from klinefleet.workers.reader.partition_reader import PartitionReader
+from klinefleet.workers.reader.resample import MADE_UP, Shape
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.clock import Clock, WallClock
+from klinefleet.workers.support.settings import Settings
+from klinefleet.workers.support.threads import in_turn
+
+SYMBOL = "symbol"
+#: Batches of partitions that are read at once or wait to be taken.
+_AT_ONCE = 4
+_CANDLE = ("open_time", "open", "high", "low", "close", "volume")
+Fill = Literal["forward"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReport:
+    """Where the rows of a reading come from, part by part; as text one line each."""
+
+    parts: tuple[Provenance, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(part) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be read: series of one kind and interval, and what is held of each."""
+
+    parts: tuple[Part, ...]
+    kind: Kind
+    is_list: bool
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of the rows: with `symbol` where a list of symbols was given."""
+        symbol = {SYMBOL: pl.String()} if self.is_list else {}
+        return pl.Schema({**symbol, **SCHEMAS[self.kind]})
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What a query needs of one series' rows; `symbol` where they have to name it."""
+
+    symbol: str | None
+    columns: list[str]
+    predicate: pl.Expr | None
+    most: int | None
+
+    def __call__(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        if self.symbol is not None:
+            rows = rows.with_columns(pl.lit(self.symbol).alias(SYMBOL))
+        rows = rows if self.predicate is None else rows.filter(self.predicate)
+        rows = rows.select(self.columns)
+        return rows if self.most is None else rows.head(self.most)
+
+
+class Reader:
+    """Reads one lake. Errors: RequestError (UnknownSymbol among them), RangeNotHeld, StoreFault, PartitionDamaged.
+
+    Every method takes a market (spot, um, cm), a symbol or a list of them, an interval (1m, 1h, 1M … as the exchange
+    spells them; nothing for kind fundingRate), and the time [start, end), UTC: text, date, datetime or ms. Where start
+    or end is not given, what is held begins or ends there. Of time that is not held RangeNotHeld names the spans;
+    `partial=True` reads what is there, `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
+
+    Rows have the columns of the lake in its order (`workers.schema.SCHEMAS`): times are Datetime(ms, UTC), prices and
+    volumes Float64, counts Int64, and where a list of symbols is given `symbol` (String) comes first. They are sorted
+    by time, symbol after symbol in the order of the list, one row a candle; nothing is filled up. What compaction
+    replaces meanwhile is read as it was before or as it is after, never half of it. Of a query on a `scan`, Polars
+    passes these errors on as they are.
+
+    Partitions of a bucket are kept by `read` in a cache on this machine, and mapped (`cache=False`: in none; or an
+    `ArrowCache` with a folder and a bound of its own). A reader is not for several threads at once; make one for each.
+    """
+
+    def __init__(
+        self,
+        store_url: str | None = None,
+        *,
+        cache: ArrowCache | bool = True,
+        fetcher: Fetcher | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        store = (Settings.load().store_url if store_url is None else store_url).rstrip("/")
+        files = open_store(store)
+        if isinstance(cache, bool):
+            # A folder is on this machine already.
+            kept = ArrowCache() if cache and store.startswith("s3://") and can_map() else None
+        else:
+            kept = cache
+        self._months = PartitionReader(files, store, kept)
+        coverage = Coverage(files, FooterCache(store, footer_cache_path()))
+        self._lookup = Lookup(files, self._months, coverage, Catalogs(files), fetcher)
+        self._clock = clock or WallClock()
+        self._last: _Asked | None = None
+
+    def scan(
+        self,
+        market: str,
+        symbols: str | Sequence[str],
+        interval: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        kind: str = "klines",
+        columns: Sequence[str] | None = None,
+        partial: bool = False,
+        fetch: bool = False,
+    ) -> pl.LazyFrame:
+        """Return the rows, unread: only the columns, rows and partitions that the query needs are.
+
+        What is held is looked up now and read when the query runs. The interval is 1m where none is given.
+
+            lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") > 100).collect()
+        """
+        asked, _ = self._ask(market, symbols, interval, start, end, kind, partial, fetch)
+        names = _checked(asked.schema.names() if columns is None else columns, asked.schema)
+        schema = {name: asked.schema[name] for name in names}
+        return register_io_source(self._source(asked, names), schema=schema, explain_name="klinefleet")
+
+    def read(
+        self,
+        market: str,
+        symbols: str | Sequence[str],
+        interval: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        kind: str = "klines",
+        columns: Sequence[str] | None = None,
+        partial: bool = False,
+        fetch: bool = False,
+        resample: str | None = None,
+        fill: Fill | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows.
+
+        `resample` makes coarser candles: 5m, 1h, 1w, 1M, or any number of s, m, h or d (7m; counted from the epoch).
+        Only candles that the range holds wholly are made. `fill="forward"` makes up the candles that the exchange does
+        not have within what is held, with the close before them and no volume; `is_made_up` tells them.
+
+            lake.read("spot", "BTCUSDT", "1m", "2024-01-01", "2024-02-01", resample="1h", fill="forward")
+        """
+        asked, shape = self._ask(market, symbols, interval, start, end, kind, partial, fetch, resample, fill)
+        schema = pl.Schema({**asked.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
+        names = _checked(schema.names() if columns is None else columns, schema)
+        return self._rows(asked, asked.parts, shape, names)
+
+    def panel(
+        self,
+        market: str,
+        symbols: Sequence[str],
+        interval: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        value: str = "close",
+        kind: str = "klines",
+        partial: bool = False,
+        fetch: bool = False,
+        resample: str | None = None,
+        fill: Fill | None = None,
+    ) -> pl.DataFrame:
+        """Return one column of several symbols side by side: the time, then a column for each symbol; null: no row.
+
+        lake.panel("um", ["BTCUSDT", "ETHUSDT"], "1h", "2024-01-01", "2024-02-01")
+        """
+        symbols = [symbols] if isinstance(symbols, str) else list(symbols)
+        time = time_column(parse_kind(parse_market(market), kind))
+        options = {"kind": kind, "partial": partial, "fetch": fetch, "resample": resample, "fill": fill}
+        long = self.read(market, symbols, interval, start, end, columns=[SYMBOL, time, value], **options)  # type: ignore[arg-type]
+        names = [checked_symbol(symbol) for symbol in symbols]
+        return long.pivot(SYMBOL, on_columns=names, index=time, values=value).sort(time)
+
+    def iter_candles(
+        self,
+        market: str,
+        symbols: str | Sequence[str],
+        interval: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        kind: str = "klines",
+        partial: bool = False,
+        fetch: bool = False,
+        resample: str | None = None,
+        fill: Fill | None = None,
+    ) -> Iterator[Candle]:
+        """Yield candle after candle in the order of their times, of one time in the order of the symbols.
+
+        One month is in memory at a time, but where candles are made coarser or made up: then all of them. Prices
+        without volumes (mark, index, premium) have a volume of 0.
+
+            for candle in lake.iter_candles("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01"): ...
+        """
+        several = [symbols] if isinstance(symbols, str) else symbols
+        if kind.lower() == Kind.FUNDING.lower():
+            raise RequestError(f"kind {kind} has events, not candles; nothing was read")
+        asked, shape = self._ask(market, several, interval, start, end, kind, partial, fetch, resample, fill)
+        return self._candles(asked, shape)
+
+    @property
+    def report(self) -> ReadReport:
+        """Where the rows of the last reading come from: cache, lake or fetched, and who told them."""
+        parts = self._last.parts if self._last else ()
+        return ReadReport(tuple(whence for part in parts for whence in self._lookup.whence(part)))
+
+    def _ask(
+        self,
+        market: str,
+        symbols: str | Sequence[str],
+        interval: str | None,
+        start: Moment | None,
+        end: Moment | None,
+        kind: str,
+        partial: bool,
+        fetch: bool,
+        coarser: str | None = None,
+        fill: str | None = None,
+    ) -> tuple[_Asked, Shape]:
+        """Check what is asked for and look up what is held of it."""
+        of_market = parse_market(market)
+        of_kind = parse_kind(of_market, kind)
+        step = parse_interval(of_market, of_kind, interval)
+        names = dict.fromkeys(checked_symbol(one) for one in ([symbols] if isinstance(symbols, str) else symbols))
+        if not names:
+            raise RequestError("no symbol was given; nothing was read")
+        shape = Shape.of(of_kind, step, coarser, fill)
+        start_ms = shape.ceil(None if start is None else parse_timestamp("start", start))
+        end_ms = shape.ceil(None if end is None else parse_timestamp("end", end))
+        if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+            raise RequestError(f"no {step} candle opens between {start} and {end}; nothing was read")
+        wanted = RequestedRange(start_ms, end_ms, step.floor(self._clock.now_ms()))
+        several = [Series(of_market, of_kind, step, name) for name in names]
+        look = self._lookup.fetch if fetch else self._lookup.find
+        self._last = _Asked(tuple(look(several, wanted, partial=partial)), of_kind, not isinstance(symbols, str))
+        return self._last, shape
+
+    def _source(
+        self, asked: _Asked, names: list[str]
+    ) -> Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]:
+        """Return what Polars calls to have the rows, with the columns and the filter that the query needs."""
+
+        def frames(
+            columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
+        ) -> Iterator[pl.DataFrame]:
+            wanted = names if columns is None else columns
+            # Of a query that takes all rows it is known which columns it looks at.
+            alone = [name for name in wanted if name != SYMBOL] if predicate is None and most is None else []
+            jobs = (
+                functools.partial(self._months.query, batch, _Query(symbol, wanted, predicate, most), alone)
+                for part in asked.parts
+                for symbol in [part.series.symbol if asked.is_list else None]
+                for batch in part.months.batches()
+            )
+            # Where only the first rows are wanted, nothing is read in advance.
+            for frame in in_turn(jobs, _AT_ONCE if most is None else 1):
+                yield frame if most is None else frame.head(most)
+                most = None if most is None else most - frame.height
+                if most is not None and most <= 0:
+                    return
+
+        return frames
+
+    def _rows(self, asked: _Asked, parts: Sequence[Part], shape: Shape, names: Sequence[str]) -> pl.DataFrame:
+        """Return these columns of the rows, shaped."""
+        is_shaped = shape.is_coarser or shape.is_filled
+        # To shape them takes them all.
+        columns = SCHEMAS[asked.kind].names() if is_shaped else [name for name in names if name != SYMBOL]
+        batches = [(part, batch) for part in parts for batch in part.months.batches()]
+        jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
+        read = zip(batches, in_turn(jobs, _AT_ONCE), strict=True)
+        frames = []
+        for symbol, several in itertools.groupby(read, lambda found: found[0][0].series.symbol):
+            found = list(several)
+            part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
+            if is_shaped:
+                rows = shape.made(rows, part.held, self._lookup.life(part.series))
+            frames.append(rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if asked.is_list else rows)
+        return pl.concat(frames, rechunk=False).select(names)
+
+    def _candles(self, asked: _Asked, shape: Shape) -> Iterator[Candle]:
+        columns = [SYMBOL, *(name for name in _CANDLE if name in asked.schema)]
+        order = {part.series.symbol: place for place, part in enumerate(asked.parts)}
+        for parts in [asked.parts] if shape.is_coarser or shape.is_filled else _by_month(asked.parts):
+            rows = self._rows(asked, parts, shape, columns)
+            place = pl.col(SYMBOL).replace_strict(order, return_dtype=pl.Int64)
+            for symbol, opened, *prices in rows.sort("open_time", place, maintain_order=True).iter_rows():
+                yield Candle(symbol, opened, *prices, *([] if "volume" in columns else [0.0]))
+
+
+def _by_month(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Yield the parts month by month, so that no more than a month of each is in memory."""
+    begins = min(part.months.span.start_ms for part in parts)
+    ends = max(part.months.span.end_ms for part in parts)
+    for _, month in months_of(Span(begins, ends)):
+        yield [replace(part, months=part.months.within(month)) for part in parts]
+
+
+def _checked(columns: Sequence[str], schema: pl.Schema) -> list[str]:
+    """Return the columns; RequestError where one is none of the schema's."""
+    for name in columns:
+        if name not in schema:
+            raise RequestError(f"no column {name!r}; there are {', '.join(schema)}; nothing was read")
+    return list(columns)

@@ -1,0 +1,5 @@
+"""Objects in a folder or an S3 bucket: read, list, put, replace if unchanged.
+
+May import: `domain`, `support`, `patches`, `coordination`.
+Begin with `objects.py`.
+"""

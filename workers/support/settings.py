@@ -1,0 +1,162 @@
+"""The environment (prefix `KLINES_`, also from a `.env` file), read once into one frozen object and checked."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.domain.series import Market
+
+PREFIX = "KLINES_"
+
+
+def _web(name: str, text: str) -> str:
+    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).netloc:
+        raise SettingsError(f"{name} was {text!r}; it must be an http:// or https:// address")
+    return text.rstrip("/")
+
+
+def _redis(name: str, text: str) -> str:
+    if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
+        raise SettingsError(f"{name} was {text!r}; it must begin with redis://, rediss:// or unix://")
+    return text
+
+
+def _store(name: str, text: str) -> str:
+    if "://" in text and not re.fullmatch(r"s3://[^/]+(/.*)?", text):
+        raise SettingsError(f"{name} was {text!r}; it must be a folder or s3://bucket/prefix")
+    return text.rstrip("/") or "/"
+
+
+def _whole(least: int, most: int) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,9}", text) or not least <= int(text) <= most:
+            raise SettingsError(f"{name} was {text!r}; it must be a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise SettingsError(f"{name} was {text!r}; it must be above 0 and at most 1")
+    return share
+
+
+def _name(name: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise SettingsError(f"{name} was {text!r}; it must be 1 to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def _address(name: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise SettingsError(f"{name} was {text!r}; it must be an IP address of this machine") from None
+
+
+def _flag(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise SettingsError(f"{name} was {text!r}; it must be true or false")
+    return text.lower() in ("true", "1", "yes")
+
+
+def _one_of(*known: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text.lower() not in known:
+            raise SettingsError(f"{name} was {text!r}; it must be {', '.join(known[:-1])} or {known[-1]}")
+        return text.lower()
+
+    return read
+
+
+def _setting(default: Any, read: Callable[[str, str], Any]) -> Any:
+    return field(default=default, metadata={"read": read})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, checked. Each field is the variable `KLINES_` + its name in capitals."""
+
+    redis_url: str | None = _setting(None, _redis)
+    """Broker, weight budget and run state; unset means a private server on this machine."""
+
+    store_url: str = _setting("./data", _store)
+    """A folder, or s3://bucket/prefix."""
+
+    spot_url: str = _setting("https://api.binance.com", _web)
+    """REST base of the spot market."""
+
+    um_url: str = _setting("https://fapi.binance.com", _web)
+    """REST base of the USD-M futures."""
+
+    cm_url: str = _setting("https://dapi.binance.com", _web)
+    """REST base of the COIN-M futures."""
+
+    archive_url: str = _setting("https://data.binance.vision", _web)
+    """Base of the archive's files: `/data/…` is added."""
+
+    archive_list_url: str = _setting("https://s3-ap-northeast-1.amazonaws.com/data.binance.vision", _web)
+    """The bucket listing of the archive: `?prefix=data/…` is added."""
+
+    slots: int = _setting(50, _whole(1, 1000))
+    """Requests in flight, at most, per worker process."""
+
+    weight_share: float = _setting(1.0, _share)
+    """Part of the published budget this fleet may use."""
+
+    egress: str = _setting("default", _name)
+    """Name of the public address this worker goes out by; workers with one name share one budget per pool."""
+
+    source_address: str | None = _setting(None, _address)
+    """Local address to bind outgoing requests to, for hosts with several."""
+
+    timeout_s: int = _setting(20, _whole(1, 50))
+    """Connect and read timeout of one request, in seconds; below a minute, so that a lost call cannot
+    be counted by the exchange in more than two minutes."""
+
+    keep_raw: bool = _setting(False, _flag)
+    """Keep raw objects after compaction has published and proved their rows."""
+
+    metrics_port: int = _setting(0, _whole(0, 65535))
+    """Where `klines worker` serves Prometheus metrics; 0: nowhere."""
+
+    metrics_address: str = _setting("127.0.0.1", _address)
+    """Local address on which metrics are served; 0.0.0.0 for all of them."""
+
+    log: str = _setting("auto", _one_of("auto", "json", "text"))
+    """How log lines look: `json`, `text`, or `auto`: text on a terminal and from commands, JSON from workers
+    elsewhere."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+        """Return the settings of this process; the environment wins over `.env`. SettingsError names what is wrong.
+
+        Variables of `.env` that are not ours (AWS_…) are put into the environment, where their libraries look.
+        """
+        values = {k: v for k, v in dotenv_values(dotenv or Path(".env")).items() if v}
+        if environ is None:
+            for name, value in values.items():
+                os.environ.setdefault(name, value)
+            environ = os.environ
+        values |= environ
+        known = {PREFIX + f.name.upper(): f for f in fields(cls)}
+        return cls(**{f.name: f.metadata["read"](name, values[name]) for name, f in known.items() if values.get(name)})
+
+    def base_url(self, market: Market) -> str:
+        """Return the REST base of the market."""
+        return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[market]
