@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 @app.task(name="klines.catalog", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def catalog(self: Any, market: str) -> None:
     """Make a market's catalog anew; does nothing while another worker is at it."""
-    tools: Services = self.app.toolbox
+    tools: Services = self.app.services
     try:
         with tools.leases.hold(f"catalog|{market}") as is_mine:
             if is_mine:

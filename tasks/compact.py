@@ -27,7 +27,7 @@ def compact(self: Any, run: str, block: str, *_: Any) -> None:
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.toolbox
+    tools: Services = self.app.services
     parsed = Block.parse(block)
     bind_log_context(run, parsed)
     try:

@@ -36,7 +36,7 @@ def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: s
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.toolbox
+    tools: Services = self.app.services
     window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
     bind_log_context(run, window)
     try:

@@ -33,7 +33,7 @@ def plan(self: Any, run: str, *_: Any) -> None:
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.toolbox
+    tools: Services = self.app.services
     bind_log_context(run)
     try:
         if sent_us := lead(tools, run):

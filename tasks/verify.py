@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 @app.task(name="klines.verify", bind=True)  # type: ignore[untyped-decorator]
 def verify(self: Any, run: str, *piece: Any) -> None:
     """Check some months of a series and tell the command that waits; does nothing once nobody does."""
-    tools: Services = self.app.toolbox
+    tools: Services = self.app.services
     parsed = Piece.of(*piece)
     bind_log_context(run)
     try:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
+from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 
 #: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its lease; this only
 #: clears what is left, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
-# Named as a string: it is imported where a connection is made, and many commands make none.
-TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "klinefleet.workers.patches.redis_transport:Transport"))
+
+#: Our transport under a name of its own: other Celery apps of the process keep theirs. The class is named as a string,
+#: because it is imported only when a connection is made, and many commands make none.
+TRANSPORT = "klinefleet"
+TRANSPORT_ALIASES[TRANSPORT] = "klinefleet.workers.patches.redis_transport:Transport"
+
 app = Celery(
-    "klines", include=[f"klinefleet.tasks.{name}" for name in ("plan", "fetch", "compact", "catalog", "verify")]
+    "klines",
+    set_as_current=False,
+    include=[f"klinefleet.tasks.{name}" for name in ("plan", "fetch", "compact", "catalog", "verify")],
 )
 app.conf.update(
+    broker_transport=TRANSPORT,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     task_ignore_result=True,
@@ -42,13 +48,19 @@ app.conf.update(
 )
 
 
-def connect(settings: Settings, toolbox: Any = None) -> Celery:
-    """Point the app at the settings' Redis and hand it the toolbox its tasks work with."""
+def connect(settings: Settings, services: Services | None = None) -> Celery:
+    """Return the app, connected to the settings' Redis; its tasks find `services` as `self.app.services`."""
     app.conf.broker_url = broker_url(settings.redis_url or "")
-    app.toolbox = toolbox
+    app.services = services
     return app
 
 
-def broker_url(redis_url: str) -> str:
-    """Return the Redis address as the broker library spells it."""
-    return redis_url.replace("unix://", "redis+socket://", 1)
+def connect_as_library(settings: Settings) -> Celery:
+    """Return the app, connected by kombu's own transport: Flower reads its name off the URL."""
+    app.conf.update(broker_url=broker_url(settings.redis_url or "", "redis"), broker_transport=None)
+    return app
+
+
+def broker_url(redis_url: str, transport: str = TRANSPORT) -> str:
+    """Return the Redis address as kombu spells it."""
+    return redis_url.replace("unix://", f"{transport}+socket://", 1)

@@ -70,11 +70,11 @@ def _serve(settings: Settings, options: list[str]) -> None:
     from flower.views.tasks import TasksView
     from tornado.web import authenticated
 
-    from klinefleet.workers.app import connect
+    from klinefleet.workers.app import connect_as_library
 
     # Flower leaves these two open to everybody; with a password set they ask for it as all its pages do.
     for page in (Metrics, Healthcheck):
         page.get = authenticated(page.get)
     drawn = TasksView.render_string
     TasksView.render_string = lambda *args, **options: drawn(*args, **options).replace(b"</head>", STYLE + b"</head>")
-    connect(settings).start(["--quiet", "flower", *options])
+    connect_as_library(settings).start(["--quiet", "flower", *options])

@@ -60,7 +60,7 @@ class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
             self._looks.cancel()
 
     def _look(self, worker: Any) -> None:
-        consumer, tools = worker.consumer, worker.app.toolbox
+        consumer, tools = worker.consumer, worker.app.services
         taking = getattr(consumer, "task_consumer", None)
         if taking is None:
             return

@@ -11,7 +11,7 @@ from functools import partial
 
 from celery.signals import worker_ready, worker_shutting_down
 
-import klinefleet.tasks.catalog_update.build
+import klinefleet.tasks.catalog
 import klinefleet.tasks.compact
 import klinefleet.tasks.fetch
 import klinefleet.tasks.plan
@@ -20,6 +20,7 @@ from klinefleet.tasks.fleet.bootsteps import ConsumerGate, beat_in_loop
 from klinefleet.tasks.fleet.lanes import Lane
 from klinefleet.tasks.fleet.periodic import run_periodically
 from klinefleet.tasks.planning.new_runs import enqueue_new_runs, requeue_leaderless_runs
+from klinefleet.tasks.runs.log_context import connect_task_logging
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import connect
 from klinefleet.workers.coordination.heartbeat import live_workers
@@ -40,6 +41,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     toolbox = Services(settings, queue=lane.queue, pool=lane.pool)
     app = connect(settings, toolbox)
+    app.set_current()
+    connect_task_logging()
     alive = Alive(lane.queue)
     beat_in_loop(app, alive)
     chores: list[Callable[[], None]] = []

@@ -19,17 +19,21 @@ def bind_log_context(run: str, what: Window | Block | None = None) -> None:
         bind_contextvars(series=str(what.series), window=str(what.span))
 
 
-@task_prerun.connect  # type: ignore[untyped-decorator]
+def connect_task_logging() -> None:
+    """Have each task of this process log its name and id, and leave the process's log handlers as they are."""
+    task_prerun.connect(_begin)
+    task_postrun.connect(_end)
+    setup_logging.connect(_leave_logging_alone)
+
+
 def _begin(task_id: str, task: Any, **_: Any) -> None:
     clear_contextvars()
     bind_contextvars(task=task.name, id=task_id)
 
 
-@task_postrun.connect  # type: ignore[untyped-decorator]
 def _end(**_: Any) -> None:
     clear_contextvars()
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
 def _leave_logging_alone(**_: Any) -> None:
     """Keep the library from setting up handlers and levels of its own: it asks whether anybody listens here."""

@@ -275,7 +275,7 @@ class Task:
     """What Celery hands the task as `self`."""
 
     def __init__(self, one: Crew) -> None:
-        self.app = type("App", (), {"toolbox": one.tools})
+        self.app = type("App", (), {"services": one.tools})
 
 
 def run_task(one: Crew) -> None:

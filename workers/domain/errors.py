@@ -9,24 +9,24 @@ FleetError
 │   ├── StoreFault           the object store or folder failed
 │   ├── ListingLost          what the exchange told of its symbols is in Redis no more
 │   ├── Unreadable           a later version wrote it; a worker of that version can read it
-│   └── Limited              we were told to wait; costs no attempt
+│   └── MustWait             we were told to wait; costs no attempt
 │       ├── OverWeight           our own budget has no room within the time allowed
 │       ├── TooManyRequests      HTTP 429
 │       └── Banned               HTTP 418
 └── Terminal             trying again gives the same
     ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
     ├── Restricted           HTTP 451, this address may not be served
-    ├── Unfit                an archive file cannot be used; another source answers for its time
+    ├── ArchiveFileUnusable  an archive file cannot be used; another source answers for its time
     │   ├── NotPublished         it is not there: late, or never made
     │   ├── ChecksumMissing      there is no CHECKSUM beside it
     │   ├── ChecksumMismatch     its bytes are not those of its CHECKSUM
     │   ├── ArchiveDamaged       no zip, another member than its name says, or rows that do not decode
     │   └── ArchiveConflict      it holds two different rows of one open time
     ├── RawDamaged           a raw object does not hold what its name says
-    ├── Unproved             what was read back is not what was written
+    ├── ReadBackMismatch     what was read back is not what was written
         │   └── PartitionDamaged     a partition in the lake does not decode
     ├── LeaseLost            somebody else does this work by now
-    ├── Failed               a task's work failed for good and stands on its run's books
+    ├── TaskFailed           a task's work failed for good and stands on its run's books
     ├── RangeNotHeld         the lake does not hold all of the time that was to be read
     ├── SettingsError        a setting is out of its range
     └── RequestError         the user asked for something that makes no sense

@@ -1,0 +1,56 @@
+"""Runs a move of a run: one Lua script on the prelude that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.commands.core import Script
+
+from klinefleet.tasks.runs.keys import script_keys
+from klinefleet.tasks.runs.records import Record
+from klinefleet.workers.domain.errors import LeaseLost
+
+_HERE = Path(__file__).parent
+
+
+class Moves:
+    """The scripts of one folder. `fence` is the fencing number of the planner that makes the moves, if one does."""
+
+    def __init__(self, redis: Redis, folder: str, fence: int | None) -> None:
+        self._redis = redis
+        self._folder = folder
+        self._fence = "" if fence is None else fence
+        self._scripts: dict[str, Script] = {}
+
+    def make(self, move: str, run: str, *args: Any, keys: Sequence[str] = ()) -> Any:
+        """Return the script's answer; LeaseLost if another planner leads the run by now."""
+        if move not in self._scripts:
+            self._scripts[move] = self._redis.register_script(_source(self._folder, move))
+        answer: Any = self._scripts[move](keys=[*script_keys(run), *keys], args=[run, self._fence, *args])
+        if answer == -1:
+            raise LeaseLost(f"run {run}: another planner leads it by now; this one has changed nothing more")
+        return answer
+
+
+@cache
+def _source(folder: str, move: str) -> str:
+    return "".join((_HERE / part).read_text() for part in ("prelude.lua", f"{folder}/{move}.lua"))
+
+
+def record_arguments(records: Sequence[Record]) -> list[str | int]:
+    """Return records as scripts take them: how many, then identity and text of each."""
+    return [len(records), *(part for record in records for part in (record.identity, record.text))]
+
+
+def count_arguments(counts: Mapping[str, int]) -> list[str | int]:
+    """Return counts as scripts take them: name and amount, one after the other."""
+    return [part for pair in counts.items() for part in pair]
+
+
+def pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """Return a script's flat answer as pairs."""
+    return zip(flat[::2], flat[1::2], strict=True)
