@@ -30,7 +30,7 @@ from klinefleet.workers.storage.objects import ObjectStore as Objects
 from klinefleet.workers.storage.open import open_store
 from tests.benchmarks.measure import YEAR_KLINES, YEAR_MS, show, timed
 from tests.harness import ObjectStore, ask, s3_options
-from tests.unit.small_lakes import rows_at
+from tests.unit.helpers.small_lakes import rows_at
 
 YEAR = Span(*YEAR_MS)
 SYMBOLS = [Series(Market.SPOT, Kind.KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.integration.rest_client import PAGE
-from tests.unit.klines import body, opens
+from tests.unit.helpers.klines import body, opens
 
 Answer = tuple[int, dict[str, str], bytes]
 GOOD = body(opens(PAGE.span))

@@ -11,7 +11,7 @@ from klinefleet.workers.domain.paging import Page
 from klinefleet.workers.domain.series import Kind, Market, Series
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from tests.unit.klines import minutes
+from tests.unit.helpers.klines import minutes
 
 SYMBOLS = {Market.SPOT: "BTCUSDT", Market.USD_M: "BTCUSDT", Market.COIN_M: "BTCUSD_PERP"}
 PAGE = Page(minutes(0, 60), 60, 1)

@@ -17,7 +17,7 @@ from klinefleet.workers.coordination.leases import Leases, are_leased
 from klinefleet.workers.coordination.private_redis import answers, private_redis, shared_redis, shared_url
 from klinefleet.workers.domain.errors import SettingsError
 from tests.processes import ROOT, until
-from tests.unit.test_heart import let_pass
+from tests.unit.coordination.test_leases import let_pass
 
 
 def folder_of(url: str) -> Path:

@@ -24,7 +24,7 @@ from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import HandClock
 from tests.harness import ObjectStore
-from tests.unit.small_lakes import reader, rows_at, series
+from tests.unit.helpers.small_lakes import reader, rows_at, series
 
 ROOT = Path(__file__).parents[2]
 MINUTES = series()

@@ -22,7 +22,7 @@ from klinefleet.workers.support.clock import WallClock
 from tests.harness import Exchange, truth_frame
 from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import CLOCK_MS, PAGE, SYMBOLS, Maker, Stopwatch, ask, series, state
-from tests.unit.klines import JANUARY_MS, opens
+from tests.unit.helpers.klines import JANUARY_MS, opens
 
 
 @pytest.mark.parametrize("market", Market)

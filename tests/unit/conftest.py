@@ -9,8 +9,8 @@ from redis import Redis
 
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.series import Market
-from tests.unit.crew import Crew, crew
-from tests.unit.planning import BEGAN, Maker
+from tests.unit.helpers.crew import Crew, crew
+from tests.unit.helpers.planning import BEGAN, Maker
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@
     lake = klinefleet.Reader("s3://bucket/lake")
     bars = lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01")
 
-Importing it changes nothing in the process: no Celery app, no logging, no signal handlers. What a name needs is imported
-when it is first used.
+Importing it changes nothing in the process: no Celery app, no logging, no signal handlers. What a name needs is
+imported when it is first used.
 """
 
 from __future__ import annotations

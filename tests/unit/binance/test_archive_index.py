@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import pytest
+
+from klinefleet.workers.binance import archive_index as shelf_module
+from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive_index import FRESH_S, LONGEST_PAUSE_S, TRIES, ArchiveIndex, ArchiveIndexCache
+from klinefleet.workers.binance.exchange_info import Listing
+from klinefleet.workers.binance.symbol_cache import SymbolCache
+from klinefleet.workers.domain.errors import (
+    BadAnswer,
+    Firewalled,
+    FleetError,
+    NotPublished,
+    Restricted,
+    ServerFault,
+    Unreachable,
+)
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
+from klinefleet.workers.sources.listing_dates import ListingDates
+from tests.unit.helpers.crew import FakeArchive
+
+MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+DAYS = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
+FUNDING = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+MONTHLY_ONLY = [
+    FUNDING,
+    *(Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT") for interval in (Interval.D3, Interval.W1, Interval.MO1)),
+]
+NEVER_MS = utc_ms(2100)
+
+
+class Faulty(FakeArchive):
+    """Answers with these faults first, one a question."""
+
+    def __init__(self, faults: Iterable[FleetError] = ()) -> None:
+        super().__init__()
+        self.faults = list(faults)
+
+    def _note(self, what: str) -> None:
+        super()._note(what)
+        if self.faults:
+            raise self.faults.pop(0)
+
+
+def holding(series: Series, *periods: str, faults: Iterable[FleetError] = ()) -> Faulty:
+    archive = Faulty(faults)
+    for period in periods:
+        archive.publish(series, period)
+    return archive
+
+
+def shelf_of(archive: FakeArchive, series: Series, pauses: list[float] | None = None) -> ArchiveIndex:
+    return ArchiveIndex(cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append)
+
+
+def test_each_listing_is_asked_for_once() -> None:
+    archive = holding(MINUTES, "2024-01", "2024-02", "2024-02-28", "2024-03-01", "2024-03-02")
+    shelf = shelf_of(archive, MINUTES)
+    for _ in range(3):
+        assert list(shelf.monthly()) == ["2024-01", "2024-02"]
+        assert list(shelf.daily("2024-03")) == ["2024-03-01", "2024-03-02"]
+        assert list(shelf.daily("2024-02")) == ["2024-02-28"]
+        assert shelf.daily("2024-04") == {}
+    assert archive.asked == [
+        f"list {MINUTES} monthly ",
+        f"list {MINUTES} daily 2024-03",
+        f"list {MINUTES} daily 2024-02",
+        f"list {MINUTES} daily 2024-04",
+    ]
+
+
+def test_what_is_on_the_shelf_are_the_files_of_its_series_alone() -> None:
+    archive = holding(MINUTES, "2024-01")
+    archive.publish(DAYS, "2024-02")
+    (published,) = shelf_of(archive, MINUTES).monthly().values()
+    assert (published.file.series, published.file.source, published.etag) == (MINUTES, Source.MONTHLY, "1")
+
+
+@pytest.mark.parametrize("series", MONTHLY_ONLY, ids=str)
+def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> None:
+    archive = holding(series, "2024-01")
+    shelf = shelf_of(archive, series)
+    assert shelf.daily("2024-01") == {}
+    assert shelf.life() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
+    assert shelf_of(holding(series), series).life() is None
+    assert archive.asked == [f"list {series} monthly "]
+
+
+@pytest.mark.parametrize("fault", [Unreachable("x"), ServerFault("x"), BadAnswer("x"), Firewalled("x")])
+def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError) -> None:
+    archive = holding(MINUTES, "2024-01", faults=[fault] * (TRIES - 1))
+    pauses = list[float]()
+    assert list(shelf_of(archive, MINUTES, pauses).monthly()) == ["2024-01"]
+    assert len(archive.asked) == TRIES
+    assert len(pauses) == TRIES - 1
+    assert all(0 <= pause <= LONGEST_PAUSE_S for pause in pauses)
+
+
+def test_a_listing_that_keeps_failing_is_given_up_and_not_remembered() -> None:
+    archive = holding(MINUTES, "2024-01", faults=[ServerFault("503")] * TRIES)
+    shelf = shelf_of(archive, MINUTES)
+    with pytest.raises(ServerFault, match="503"):
+        shelf.monthly()
+    assert len(archive.asked) == TRIES
+    assert list(shelf.monthly()) == ["2024-01"]
+
+
+@pytest.mark.parametrize("fault", [Restricted("451"), NotPublished("404")])
+def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError) -> None:
+    archive = holding(MINUTES, "2024-01", faults=[fault])
+    with pytest.raises(type(fault)):
+        shelf_of(archive, MINUTES).monthly()
+    assert len(archive.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("periods", "life"),
+    [
+        ([], None),
+        (["2024-01"], Span(utc_ms(2024, 1), utc_ms(2024, 2))),
+        (["2023-11", "2024-02"], Span(utc_ms(2023, 11), utc_ms(2024, 3))),
+        (["2023-12", "2024-01-01", "2024-01-17"], Span(utc_ms(2023, 12), utc_ms(2024, 1, 18))),
+        (["2024-01", "2024-01-31"], Span(utc_ms(2024, 1), utc_ms(2024, 2))),
+        (["2024-01", "2024-01-01", "2024-01-09"], Span(utc_ms(2024, 1), utc_ms(2024, 1, 10))),
+        (["2023-12", "2024-01-31", "2024-02-01"], Span(utc_ms(2023, 12), utc_ms(2024, 2, 2))),
+        (["2023-12-31", "2024-01-05"], Span(utc_ms(2023, 12, 31), utc_ms(2024, 1, 6))),
+    ],
+)
+def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(periods: list[str], life: Span | None) -> None:
+    assert shelf_of(holding(MINUTES, *periods), MINUTES).life() == life
+
+
+def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_are_months() -> None:
+    archive = holding(MINUTES, "2017-08", "2023-12", "2024-01-05")
+    shelf_of(archive, MINUTES).life()
+    assert archive.asked == [f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")]
+
+
+def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
+    days = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
+    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).life() == Span(utc_ms(2023, 12), utc_ms(2024, 1, 6))
+
+
+def test_a_life_is_not_told_by_half_an_answer() -> None:
+    archive = holding(MINUTES, "2023-12", "2024-01-05")
+    shelf = shelf_of(archive, MINUTES)
+    shelf.monthly()
+    archive.faults = [Restricted("451")]
+    with pytest.raises(Restricted):
+        shelf.life()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shelves_of(archive: FakeArchive, clock: Clock | None = None) -> ArchiveIndexCache:
+    return ArchiveIndexCache(lambda: cast("Archive", archive), clock or Clock())
+
+
+def test_a_listing_is_believed_while_it_is_fresh_and_asked_for_again_after() -> None:
+    archive, clock = holding(MINUTES, "2024-01"), Clock()
+    shelves = shelves_of(archive, clock)
+    assert list(shelves.of(MINUTES).monthly()) == ["2024-01"]
+    archive.publish(MINUTES, "2024-02")
+    clock.now = FRESH_S
+    assert list(shelves.of(MINUTES).monthly()) == ["2024-01"]
+    clock.now += 0.1
+    assert list(shelves.of(MINUTES).monthly()) == ["2024-01", "2024-02"]
+    clock.now += FRESH_S
+    shelves.of(MINUTES).monthly()
+    assert len(archive.asked) == 2
+
+
+def test_asking_often_does_not_keep_a_listing_fresh_for_ever() -> None:
+    clock = Clock()
+    shelves = shelves_of(FakeArchive(), clock)
+    first = shelves.of(MINUTES)
+    for _ in range(10):
+        clock.now += FRESH_S / 10
+        assert shelves.of(MINUTES) is first
+    clock.now += FRESH_S / 10
+    assert shelves.of(MINUTES) is not first
+
+
+def test_every_series_has_its_own_shelf_and_taking_it_asks_nothing() -> None:
+    archive = FakeArchive()
+    shelves = shelves_of(archive)
+    assert len({id(shelves.of(series)) for series in (MINUTES, DAYS, FUNDING, MINUTES)}) == 3
+    assert archive.asked == []
+
+
+def test_of_too_many_shelves_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf_module, "_MOST_KEPT", 2)
+    shelves = shelves_of(FakeArchive())
+    minutes, days = shelves.of(MINUTES), shelves.of(DAYS)
+    assert shelves.of(MINUTES) is minutes
+    shelves.of(FUNDING)
+    assert shelves.of(MINUTES) is minutes
+    assert shelves.of(DAYS) is not days
+
+
+class Told:
+    """What exchangeInfo and the first candle tell of one series."""
+
+    def __init__(self, listing: Listing | None, span: Span, *, knows: bool = True) -> None:
+        self.listing = listing
+        self.span = span
+        self.knows = knows
+
+    def of(self, _: Series) -> Listing | None:
+        return self.listing
+
+    def life(self, _: Series) -> Span:
+        return self.span
+
+    def knows_life(self, _: Series) -> bool:
+        return self.knows
+
+
+def lives_of(
+    archive: FakeArchive,
+    status: str | None,
+    *,
+    delivery_ms: int | None = None,
+    knows: bool = True,
+    catalog: Catalog | None = None,
+) -> ListingDates:
+    """Lives of a series that began in 2020 and has this status, None for one that REST has forgotten."""
+    listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
+    told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)
+    return ListingDates(cast(SymbolCache, told), shelves_of(archive), lambda _: catalog)
+
+
+@pytest.mark.parametrize("status", ["TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", ""])
+def test_what_trades_or_is_halted_has_no_end_and_the_archive_is_not_asked(status: str) -> None:
+    archive = holding(MINUTES, "2020-01")
+    assert lives_of(archive, status).of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert archive.asked == []
+
+
+@pytest.mark.parametrize("status", ["SETTLING", "CLOSE", "TRADING"])
+def test_a_date_of_delivery_is_believed_without_the_archive(status: str) -> None:
+    archive = holding(MINUTES, "2020-01")
+    lives = lives_of(archive, status, delivery_ms=utc_ms(2023, 6, 30))
+    assert lives.of(MINUTES) == Span(utc_ms(2020), utc_ms(2023, 6, 30))
+    assert archive.asked == []
+
+
+def test_what_stopped_without_a_date_ends_with_its_last_file() -> None:
+    archive = holding(MINUTES, "2020-01", "2022-03", "2022-04-01", "2022-04-09")
+    assert lives_of(archive, "BREAK").of(MINUTES) == Span(utc_ms(2020), utc_ms(2022, 4, 10))
+
+
+def test_files_never_move_the_beginning_that_the_exchange_tells() -> None:
+    for first in ("2019-01", "2021-01"):
+        assert lives_of(holding(MINUTES, first, "2022-03"), "BREAK").of(MINUTES).start_ms == utc_ms(2020)
+
+
+def test_files_that_end_before_the_beginning_leave_an_empty_life() -> None:
+    assert lives_of(holding(MINUTES, "2018-01"), "BREAK").of(MINUTES) == Span(utc_ms(2020), utc_ms(2020))
+
+
+def test_what_stopped_has_no_end_where_the_archive_has_nothing_or_does_not_tell(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert lives_of(FakeArchive(), "BREAK").of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert not caplog.messages
+    archive = holding(MINUTES, "2022-03", faults=[Restricted("451")])
+    assert lives_of(archive, "BREAK").of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert "the archive does not tell when it ended: 451" in caplog.text
+
+
+def test_what_rest_has_forgotten_lived_as_long_as_its_files() -> None:
+    archive = holding(MINUTES, "2018-01", "2018-04", "2018-05-03")
+    assert lives_of(archive, None).of(MINUTES) == Span(utc_ms(2018), utc_ms(2018, 5, 4))
+    assert lives_of(FakeArchive(), None).of(MINUTES).is_empty
+
+
+def test_of_what_rest_has_forgotten_a_silent_archive_is_a_fault_and_no_empty_life() -> None:
+    with pytest.raises(Restricted):
+        lives_of(holding(MINUTES, "2018-01", faults=[Restricted("451")]), None).of(MINUTES)
+
+
+@pytest.mark.parametrize(
+    ("status", "known", "knows"), [("TRADING", True, True), ("TRADING", False, False), (None, False, True)]
+)
+def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows: bool) -> None:
+    archive = FakeArchive()
+    assert lives_of(archive, status, knows=known).knows(MINUTES) is knows
+    assert archive.asked == []
+
+
+def entry_of(first_ms: int, last_ms: int | None, status: str) -> Catalog:
+    told = ("BTCUSDT", status, "BTC", "USDT", "BTCUSDT", "", None, None, first_ms, first_ms, last_ms)
+    return Catalog(Market.SPOT, 0, [CatalogEntry(*told, ("1m",), in_archive=True, in_rest=bool(status))])
+
+
+def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
+    archive, first_ms, last_ms = FakeArchive(), utc_ms(2019, 5), utc_ms(2022, 1, 13)
+    ended = lives_of(archive, "BREAK", knows=False, catalog=entry_of(first_ms, last_ms, "BREAK"))
+    assert ended.knows(MINUTES)
+    assert ended.of(MINUTES) == Span(first_ms, last_ms)
+    forgotten = lives_of(archive, None, catalog=entry_of(first_ms, last_ms, ""))
+    assert forgotten.of(MINUTES) == Span(first_ms, last_ms)
+    trading = lives_of(archive, "TRADING", knows=False, catalog=entry_of(first_ms, None, "TRADING"))
+    assert trading.of(MINUTES) == Span(first_ms, NEVER_MS)
+    assert archive.asked == []
+
+
+def test_the_catalog_of_klines_tells_nothing_of_other_kinds() -> None:
+    marks = Series(Market.SPOT, Kind.MARK, Interval.M1, "BTCUSDT")
+    lives = lives_of(FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING"))
+    assert not lives.knows(marks)
+    assert lives.of(marks) == Span(utc_ms(2020), NEVER_MS)

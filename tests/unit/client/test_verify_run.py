@@ -1,0 +1,208 @@
+"""A verification by the fleet: every piece is checked once, whoever is killed, and Redis holds few at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+import klinefleet.tasks.client.verify_run
+from klinefleet.tasks.client.verify_run import PIECES_IN_FLIGHT, TRIES, check_by_fleet, check_here
+from klinefleet.tasks.verification.compare import Against, Sample, drawn
+from klinefleet.tasks.verification.pieces import Found, Piece, verify_piece
+from klinefleet.tasks.verification.scope import PARTITIONS_OF_PIECE, Scope, partitions_of, pieces_of
+from klinefleet.tasks.verification.state import Verifications
+from klinefleet.workers.domain.intervals import Interval, month_span, months_of
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.faults import Fault, What
+from klinefleet.workers.services import Services
+from tests.unit.helpers.crew import crew
+from tests.unit.helpers.klines import MINUTES, minutes, opens
+from tests.unit.helpers.planning import look_at_once
+from tests.unit.helpers.sound import partition, rows_at
+
+HOUR = minutes(0, 60)
+FOUND = Found(1, 60, 1, 5, [Fault("k", What.GAP, HOUR, 2, "t"), Fault("k", What.DAMAGED, None, 0, "d")], {"a": "b"}, {})
+
+
+class Silent:
+    """A view that nobody looks at."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, *_: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture
+def tools(redis: Redis, tmp_path: Path) -> Services:
+    return crew(redis, tmp_path, {}).tools
+
+
+def hold(tools: Services, symbols: Iterable[str], months: Iterable[str]) -> None:
+    """Put partitions into the lake of which only January 2024 is sound."""
+    body = partition(rows_at(MINUTES, opens(HOUR)), [HOUR])
+    for symbol in symbols:
+        for month in months:
+            tools.files.put(keys.partition(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month), body)
+
+
+def pieces(count: int) -> list[Piece]:
+    return [Piece(Series(Market.USD_M, Kind.KLINES, Interval.M1, f"S{n}"), ("2024-01",)) for n in range(count)]
+
+
+def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
+    checks = Verifications(redis)
+    one, other = checks.begin(), checks.begin()
+    sent_us = checks.issue(one, ["a", "b"])
+    assert checks.wants(one, "a")
+    assert not checks.wants(other, "a")
+    assert checks.done(one, "a", "first")
+    assert not checks.done(one, "a", "second")
+    assert not checks.done(other, "a", "elsewhere")
+    assert checks.look(one) == ({"b": sent_us + 1}, ["first"])
+    assert checks.look(one) == ({"b": sent_us + 1}, [])
+    redis.hset(f"klines:check:{one}:open", "b", 1)
+    checks.sent(one, "b")
+    assert checks.look(one)[0]["b"] > sent_us
+    checks.end(one)
+    checks.sent(one, "b")
+    assert not checks.done(one, "b", "too late")
+    assert list(redis.scan_iter("klines:check:*")) == []
+
+
+def test_what_came_of_a_piece_survives_the_way_through_redis() -> None:
+    assert Found.of_json(FOUND.to_json("piece")) == ("piece", FOUND)
+
+
+def test_a_piece_survives_the_way_through_a_message() -> None:
+    for piece in (*pieces(1), Piece(MINUTES, ("2024-01", "2024-03"), Sample(Against.REST, 0.5, 7), "2024-03")):
+        assert Piece.of(*json.loads(json.dumps(piece.arguments()))) == piece
+
+
+def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Services) -> None:
+    months = [month for month, _ in months_of(Span(utc_ms(2022), utc_ms(2024)))][:15]
+    hold(tools, ["AUSDT", "BUSDT"], months)
+    cut = pieces_of(partitions_of(tools, Scope()), Sample(Against.REST, 0.0, 7))
+    assert [(piece.series.symbol, len(piece.months)) for piece in cut] == [
+        ("AUSDT", PARTITIONS_OF_PIECE),
+        ("AUSDT", 3),
+        ("BUSDT", PARTITIONS_OF_PIECE),
+        ("BUSDT", 3),
+    ]
+    assert sorted(month for piece in cut for month in piece.months) == sorted(months * 2)
+    assert [piece.sure in piece.months for piece in cut if piece.sure] == [True]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (Scope(), 6),
+        (Scope(market=Market.SPOT), 0),
+        (Scope(kind=Kind.MARK), 0),
+        (Scope(interval=Interval.M1, symbols=("AUSDT",)), 3),
+        (Scope(start_ms=utc_ms(2024, 2)), 4),
+        (Scope(start_ms=utc_ms(2024, 2) - 1), 6),
+        (Scope(end_ms=utc_ms(2024, 2)), 2),
+        (Scope(end_ms=utc_ms(2024, 2) + 1), 4),
+    ],
+)
+def test_only_what_is_named_is_checked_in_the_months_that_are_touched(
+    tools: Services, scope: Scope, expected: int
+) -> None:
+    hold(tools, ["AUSDT", "BUSDT"], ["2024-01", "2024-02", "2024-03"])
+    assert len(partitions_of(tools, scope)) == expected
+
+
+def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(tools: Services) -> None:
+    hold(tools, [f"S{n}" for n in range(9)], ["2024-01", "2024-02"])
+    cut = pieces_of(partitions_of(tools, Scope()), Sample())
+    expected = Found()
+    for piece in cut:
+        expected.add(verify_piece(tools, piece))
+    assert check_here(tools, cut, Silent()) == expected
+    assert expected.partitions == 18
+    assert {fault.key[-15:-8] for fault in expected.faults} == {"2024-02"}
+
+
+def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
+    tools: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first message of every third piece goes nowhere, every second is delivered twice."""
+    sent, most, checks = list[str](), 0, Verifications(tools.redis)
+
+    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
+        nonlocal most
+        for piece in batch:
+            name, number = str(piece), int(piece.series.symbol[1:])
+            is_first = name not in sent
+            sent.append(name)
+            if number % 3 == 0 and is_first:
+                continue
+            for _ in range(1 + number % 2):
+                checks.done(check, name, Found(partitions=1, rows=number).to_json(name))
+        most = max(most, len(batch))
+
+    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
+    look_at_once(monkeypatch)
+    wanted = PIECES_IN_FLIGHT + 50
+    found = check_by_fleet(tools, pieces(wanted), Silent())
+    assert (found.partitions, found.rows) == (wanted, sum(range(wanted)))
+    assert most <= PIECES_IN_FLIGHT
+    assert list(tools.redis.scan_iter("klines:check:*")) == []
+
+
+def test_a_redis_that_forgot_everything_is_told_again(tools: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, times = Verifications(tools.redis), 0
+
+    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            tools.redis.flushall()
+        else:
+            for piece in batch:
+                checks.done(check, str(piece), Found(partitions=1).to_json(str(piece)))
+
+    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
+    assert check_by_fleet(tools, pieces(3), Silent()).partitions == 3
+
+
+def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
+    tools: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[str]()
+    monkeypatch.setattr(
+        klinefleet.tasks.client.verify_run, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch))
+    )
+    look_at_once(monkeypatch)
+    found = check_by_fleet(tools, pieces(1), Silent())
+    assert found.failed.keys() == set(sent)
+    assert len(sent) == TRIES
+
+
+def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
+    covered = [Span(utc_ms(2024, 1, 5), utc_ms(2024, 1, 15))]
+    ten = [drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, seed), sure=False) for seed in range(10)]
+    assert ten == [drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, n), sure=False) for n in range(10)]
+    assert {len(days) for days in ten} == {3}
+    assert len({tuple(days) for days in ten}) > 1
+    assert all(covered[0].start_ms <= day.start_ms < day.end_ms <= covered[0].end_ms for days in ten for day in days)
+    assert drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=False) == []
+    assert len(drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=True)) == 1
+    assert drawn(MINUTES, "2024-01", [], Sample(Against.REST, 1.0, 1), sure=True) == []
+    weekly = Series(Market.SPOT, Kind.KLINES, Interval.W1, "BTCUSDT")
+    assert drawn(weekly, "2024-01", covered, Sample(Against.REST, 1.0, 1), sure=False) == [month_span("2024-01")]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from klinefleet.tasks.coverage.holes import HeldSpans, MissingSpan, Outage, Reason, holes, lived, outages
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, utc_ms
+from tests.unit.helpers.klines import MINUTES, minutes
+
+ALWAYS = Span(0, NEVER_MS)
+HOUR = minutes(0, 60)
+
+
+def told(
+    asked: Span,
+    covered: Iterable[Span],
+    gaps: Iterable[Span] = (),
+    life: Span = ALWAYS,
+    shared: Iterable[Outage] = (),
+    noted: Iterable[MissingSpan] = (),
+) -> list[tuple[Span, Reason]]:
+    found = holes(MINUTES, asked, HeldSpans(list(covered), list(gaps)), life, list(shared), list(noted))
+    return [(hole.span, hole.reason) for hole in found]
+
+
+def test_what_is_whole_has_no_hole() -> None:
+    assert told(HOUR, [minutes(0, 100)]) == []
+
+
+def test_time_before_listing_and_after_the_end_is_never_called_missing() -> None:
+    life = minutes(10, 50)
+    assert told(HOUR, [life], life=life) == [
+        (minutes(0, 10), Reason.BEFORE_LISTING),
+        (minutes(50, 60), Reason.AFTER_END),
+    ]
+    assert told(HOUR, [], life=minutes(70, 80)) == [(HOUR, Reason.BEFORE_LISTING)]
+    assert told(HOUR, [], life=Span(0, HOUR.start_ms)) == [(HOUR, Reason.AFTER_END)]
+
+
+def test_a_minute_that_was_answered_without_a_candle_is_not_called_unfetched() -> None:
+    assert told(HOUR, [minutes(0, 30)], [minutes(5, 6)]) == [
+        (minutes(5, 6), Reason.NO_CANDLE),
+        (minutes(30, 60), Reason.NOT_FETCHED),
+    ]
+
+
+def test_a_gap_that_is_wider_than_the_outage_of_all_is_only_as_far_the_exchanges() -> None:
+    shared = [Outage(minutes(10, 20), 4, 5)]
+    assert told(HOUR, [HOUR], [minutes(8, 22)], shared=shared) == [
+        (minutes(8, 10), Reason.NO_CANDLE),
+        (minutes(10, 20), Reason.OUTAGE),
+        (minutes(20, 22), Reason.NO_CANDLE),
+    ]
+
+
+def test_what_was_never_asked_for_during_an_outage_is_not_fetched_rather_than_known() -> None:
+    shared = [Outage(minutes(10, 20), 4, 5)]
+    assert told(HOUR, [minutes(0, 15)], [minutes(10, 15)], shared=shared) == [
+        (minutes(10, 15), Reason.OUTAGE),
+        (minutes(15, 60), Reason.NOT_FETCHED),
+    ]
+
+
+def test_what_a_run_noted_speaks_of_missing_time_alone() -> None:
+    """A newer run has filled half of what failed; of the rest the first note stands."""
+    noted = [
+        MissingSpan(minutes(0, 40), Reason.FAILED, "run b: ServerFault: 500", "later"),
+        MissingSpan(minutes(30, 50), Reason.BEING_FETCHED, "run c is at it"),
+    ]
+    found = holes(MINUTES, HOUR, HeldSpans([minutes(0, 20)], []), ALWAYS, [], noted)
+    assert found == [
+        MissingSpan(minutes(20, 40), Reason.FAILED, "run b: ServerFault: 500", "later"),
+        MissingSpan(minutes(40, 50), Reason.BEING_FETCHED, "run c is at it"),
+        MissingSpan(minutes(50, 60), Reason.NOT_FETCHED),
+    ]
+
+
+def test_gaps_of_neighbouring_partitions_are_one_hole() -> None:
+    held = HeldSpans([HOUR], [minutes(10, 20), minutes(20, 30)])
+    assert [hole.span for hole in holes(MINUTES, HOUR, held, ALWAYS, [], [])] == [minutes(10, 30)]
+
+
+def test_time_in_which_no_candle_opens_is_no_hole() -> None:
+    """The first days of 2024 before its first week began."""
+    weekly = Series(Market.USD_M, Kind.KLINES, Interval.W1, "BTCUSDT")
+    asked = Span(utc_ms(2023, 12, 25), utc_ms(2024, 1, 8))
+    covered = [Span(utc_ms(2023, 12, 25), utc_ms(2023, 12, 30)), Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 8))]
+    assert holes(weekly, asked, HeldSpans(covered, []), ALWAYS, [], []) == []
+
+
+@pytest.mark.parametrize(("missing", "alive", "is_outage"), [(2, 2, False), (3, 3, True), (3, 6, False), (4, 7, True)])
+def test_only_what_most_of_at_least_three_series_miss_is_the_exchanges_outage(
+    missing: int, alive: int, is_outage: bool
+) -> None:
+    group = [(HeldSpans([HOUR], [minutes(5, 9)] if n < missing else []), ALWAYS) for n in range(alive)]
+    assert outages(group) == ([Outage(minutes(5, 9), missing, alive)] if is_outage else [])
+
+
+def test_series_that_did_not_trade_or_were_not_asked_for_have_no_say_in_an_outage() -> None:
+    lack = [(HeldSpans([HOUR], [minutes(5, 9)]), ALWAYS)] * 3
+    unlisted, unfetched = (HeldSpans([HOUR], []), minutes(20, 60)), (HeldSpans([minutes(20, 60)], []), ALWAYS)
+    assert outages([*lack, *[unlisted] * 9, *[unfetched] * 9]) == [Outage(minutes(5, 9), 3, 3)]
+    # A gap before a listing is no vote either.
+    assert outages([(HeldSpans([HOUR], [minutes(5, 9)]), minutes(20, 60))] * 5) == []
+
+
+def test_an_outage_from_which_symbols_return_one_by_one_is_one_outage() -> None:
+    group = [(HeldSpans([HOUR], [minutes(5, 9 + n)]), ALWAYS) for n in range(4)]
+    assert outages(group) == [Outage(minutes(5, 10), 4, 4)]
+
+
+def test_a_life_is_as_long_as_its_rows_and_no_longer_than_the_exchange_has_any() -> None:
+    """The catalog tells whole days: the rest of the last one was asked for in vain; and rows prove an earlier begin."""
+    known = minutes(10, 60)
+    assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), known) == minutes(10, 40)
+    assert lived(HeldSpans([minutes(10, 60)], [minutes(10, 15)]), known) == minutes(15, 60)
+    assert lived(HeldSpans([minutes(0, 70)], []), known) == minutes(0, 70)
+    assert lived(HeldSpans([minutes(20, 50)], [minutes(20, 25)]), known) == known, (
+        "what was not asked for proves nothing"
+    )
+    assert lived(HeldSpans([], []), known) == known
+    still = Span(known.start_ms, NEVER_MS)
+    assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), still) == still, "one that trades may trade again"
+    assert lived(HeldSpans([minutes(0, 60)], [minutes(0, 5)]), None) == ALWAYS
+
+
+SPANS = st.lists(
+    st.builds(lambda start, length: minutes(start, start + length), st.integers(0, 300), st.integers(1, 60))
+)
+REASONS = st.sampled_from([Reason.FAILED, Reason.NOT_PUBLISHED, Reason.BEING_FETCHED])
+
+
+@settings(max_examples=200, deadline=None)
+@given(SPANS, SPANS, SPANS, SPANS, REASONS, st.integers(0, 200), st.integers(1, 200), st.integers(0, 200))
+def test_holes_and_rows_are_together_all_that_was_asked_for_and_no_minute_is_told_twice(
+    covered: list[Span],
+    silent: list[Span],
+    shared: list[Span],
+    noted: list[Span],
+    reason: Reason,
+    start: int,
+    length: int,
+    listed: int,
+) -> None:
+    held = HeldSpans(spans.union(covered), spans.both(covered, silent))
+    asked, known = minutes(start, start + length), minutes(listed, 250)
+    life = lived(held, known)
+    of_most = [Outage(span, 3, 4) for span in spans.union(shared)]
+    found = holes(MINUTES, asked, held, life, of_most, [MissingSpan(span, reason) for span in noted])
+    parts = sorted([*(hole.span for hole in found), *spans.clip(held.present, asked)])
+    assert sum(part.end_ms - part.start_ms for part in parts) == length * MINUTE_MS
+    assert spans.union(parts) == [asked]
+    assert all(
+        hole.reason not in (Reason.OUTAGE, Reason.NO_CANDLE) or not spans.without([hole.span], covered)
+        for hole in found
+    )

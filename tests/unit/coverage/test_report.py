@@ -1,0 +1,275 @@
+"""The report over a lake in a folder: which series, which range, which holes, without a Redis and with none to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from klinefleet.tasks.coverage.holes import MissingSpan, Outage, Reason
+from klinefleet.tasks.coverage.report import CoverageQuery, CoverageReport, SeriesReport, coverage_report
+from klinefleet.tasks.coverage.text import lines, padded, share_text
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.schema import SCHEMAS
+from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.catalog import Catalog, Catalogs
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.lake.proof import Proof
+from klinefleet.workers.services import Services
+from klinefleet.workers.support.settings import Settings
+from tests.unit.helpers.catalogs import entry
+from tests.unit.helpers.klines import JANUARY_MS, MINUTES, frame, minutes, opens
+
+NOW_MS = utc_ms(2024, 6, 15)
+UM = Market.USD_M
+DAY = minutes(0, 1440)
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Services:
+    return Services(Settings(store_url=str(tmp_path / "store")))
+
+
+def series(symbol: str) -> Series:
+    return replace(MINUTES, symbol=symbol)
+
+
+def hold(tools: Services, symbol: str, covered: Span, gaps: Iterable[Span] = ()) -> None:
+    """Have the lake hold a symbol's minutes, as compaction leaves them."""
+    there = spans.without([covered], gaps)
+    for month, bounds in months_of(covered):
+        rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
+        Partitions(tools.files).merge(series(symbol), month, rows, [covered.clip(bounds)])
+
+
+def know(tools: Services, **first: int) -> None:
+    """Have the catalog tell when symbols were listed."""
+    listed = [replace(entry(symbol), onboard_ms=ms, first_ms=ms) for symbol, ms in first.items()]
+    Catalogs(tools.files).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
+
+
+def report(tools: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS) -> CoverageReport:
+    return coverage_report(tools, wish or CoverageQuery(), now_ms=now_ms)
+
+
+def by_symbol(told: CoverageReport) -> dict[str, SeriesReport]:
+    return {one.series.symbol: one for one in told.series}
+
+
+def reasons(one: SeriesReport) -> list[tuple[Span, Reason]]:
+    return [(hole.span, hole.reason) for hole in one.holes]
+
+
+def test_a_series_is_held_against_all_that_any_of_its_kind_holds(tools: Services) -> None:
+    hold(tools, "BTCUSDT", minutes(0, 1440))
+    hold(tools, "ETHUSDT", minutes(0, 720))
+    told = report(tools)
+    whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
+    assert (whole.rows, whole.share, whole.holes, whole.is_lacking) == (1440, 1.0, [], False)
+    assert (half.rows, half.share, half.held) == (720, 0.5, minutes(0, 720))
+    assert reasons(half) == [(minutes(720, 1440), Reason.NOT_FETCHED)]
+    assert told.is_lacking
+    assert not told.is_redis_asked
+    assert not report(tools, CoverageQuery(symbols=("BTCUSDT",))).is_lacking
+    assert not report(tools, CoverageQuery(end_ms=minutes(0, 720).end_ms)).is_lacking
+
+
+def test_what_never_existed_is_neither_missing_nor_part_of_the_share(tools: Services) -> None:
+    know(tools, BTCUSDT=JANUARY_MS, ETHUSDT=minutes(0, 360).end_ms)
+    hold(tools, "BTCUSDT", DAY)
+    hold(tools, "ETHUSDT", minutes(360, 1440))
+    late = by_symbol(report(tools))["ETHUSDT"]
+    assert reasons(late) == [(minutes(0, 360), Reason.BEFORE_LISTING)]
+    assert (late.share, late.is_lacking, late.life and late.life.start_ms) == (1.0, False, minutes(0, 360).end_ms)
+
+
+def test_without_a_catalog_nothing_is_said_of_listings(tools: Services) -> None:
+    hold(tools, "BTCUSDT", DAY)
+    told = report(tools, CoverageQuery(start_ms=JANUARY_MS - DAY_MS))
+    assert reasons(told.series[0]) == [(Span(JANUARY_MS - DAY_MS, JANUARY_MS), Reason.NOT_FETCHED)]
+    assert told.series[0].holes[0].told == "or before its listing, whose date is not known"
+    assert told.series[0].life is None
+    assert "listing dates not known" in next(lines(told, every_hole=False))
+
+
+def test_one_symbol_alone_is_compared_with_all_of_its_kind(tools: Services) -> None:
+    """The outage of all is recognised though only one is asked for; what that one lacks alone is its own."""
+    outage = minutes(100, 110)
+    for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT"):
+        own = [minutes(200, 201)] if symbol == "BTCUSDT" else []
+        hold(tools, symbol, DAY, [outage, *own])
+    told = report(tools, CoverageQuery(symbols=("BTCUSDT",)))
+    (one,) = told.series
+    assert one.holes == [
+        MissingSpan(outage, Reason.OUTAGE, "4 of 4 series had none"),
+        MissingSpan(minutes(200, 201), Reason.NO_CANDLE),
+    ]
+    assert told.groups[0].outages == [Outage(outage, 4, 4)]
+    assert (one.rows, one.is_lacking) == (1429, False)
+
+
+@pytest.mark.parametrize("proof", [None, Proof(4, "0" * 16, None)])
+def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(tools: Services, proof: Proof | None) -> None:
+    key = keys.partition(MINUTES, "2024-01")
+    rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
+    tools.files.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
+    read: list[str] = []
+    for _ in range(2):
+        fresh = Services(tools.settings)
+        watched = fresh.files.read
+        fresh.files.read = lambda key, watched=watched: read.append(key) or watched(key)  # type: ignore[method-assign,misc,func-returns-value]
+        (one,) = report(fresh).series
+        assert reasons(one) == [(minutes(2, 8), Reason.NO_CANDLE)]
+        assert one.rows == 4
+    assert read.count(key) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1 but cut off", None])
+def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(tools: Services, body: bytes | None) -> None:
+    hold(tools, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+    hold(tools, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+    key = keys.partition(series("ETHUSDT"), "2024-02")
+    # Sound at its end, and of a version that did not tell its gaps: what does not decode are its rows.
+    spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
+    tools.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
+    for _ in range(2):
+        told = report(Services(tools.settings))
+        whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
+        assert (whole.share, whole.holes) == (1.0, [])
+        (hole,) = half.holes
+        assert (hole.span, hole.reason, hole.again) == (
+            Span(utc_ms(2024, 2), utc_ms(2024, 3)), Reason.DAMAGED, "with `klines verify --repair`"
+        )  # fmt: skip
+        assert hole.told.startswith(f"{key}")
+        assert hole.told.endswith("it was left as it is")
+        assert (half.rows, half.is_lacking) == (31 * 1440, True)
+        assert any("1 damaged" in line for line in lines(told, every_hole=False))
+
+
+def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(tools: Services) -> None:
+    tools.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
+    month = Span(JANUARY_MS, utc_ms(2024, 2))
+    assert reasons(report(tools).series[0]) == [(month, Reason.DAMAGED)]
+    hold(tools, "BTCUSDT", DAY)
+    told = report(tools)
+    assert [reasons(one) for one in told.series] == [[], [(DAY, Reason.DAMAGED)]]
+
+
+def test_every_market_kind_and_interval_is_a_group_of_its_own(tools: Services) -> None:
+    hold(tools, "BTCUSDT", DAY)
+    hours = Series(Market.SPOT, Kind.KLINES, Interval.H1, "BTCUSDT")
+    Partitions(tools.files).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
+    told = report(tools)
+    assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
+    assert [one.rows for one in told.series] == [24, 1440]
+    assert [str(of.group) for of in report(tools, CoverageQuery(market=UM)).groups] == ["um klines 1m"]
+    assert [str(of.group) for of in report(tools, CoverageQuery(interval=Interval.H1)).groups] == ["spot klines 1h"]
+
+
+def test_fundings_have_no_calendar_and_are_counted_as_they_are(tools: Services) -> None:
+    events = Series(UM, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+    times = [JANUARY_MS + hour * 3_600_000 + 3 for hour in (0, 8, 16)]
+    rows = pl.DataFrame({"calc_time": times}).cast(SCHEMAS[Kind.FUNDING]["calc_time"])
+    empty = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMAS[Kind.FUNDING].items() if name != "calc_time"]
+    covered = Span(JANUARY_MS, utc_ms(2024, 2))
+    Partitions(tools.files).merge(events, "2024-01", rows.with_columns(empty), [covered])
+    assert [(one.rows, one.share, one.holes) for one in report(tools).series] == [(3, 1.0, [])]
+    (half,) = report(tools, CoverageQuery(end_ms=JANUARY_MS + 10 * 3_600_000)).series
+    assert (half.rows, half.share) == (2, 1.0)
+    (more,) = report(tools, CoverageQuery(end_ms=utc_ms(2024, 3))).series
+    assert reasons(more) == [(Span(covered.end_ms, utc_ms(2024, 3)), Reason.NOT_FETCHED)]
+
+
+def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(tools: Services) -> None:
+    know(tools, XRPUSDT=JANUARY_MS)
+    wish = CoverageQuery(UM, symbols=("XRPUSDT",), start_ms=JANUARY_MS, end_ms=DAY.end_ms)
+    (one,) = report(tools, wish).series
+    assert (reasons(one), one.held, one.rows) == ([(DAY, Reason.NOT_FETCHED)], None, 0)
+    with pytest.raises(UnknownSymbol, match="--market"):
+        report(tools, replace(wish, market=None))
+    with pytest.raises(UnknownSymbol, match="no klines of NOSUCHUSDT"):
+        report(tools, replace(wish, symbols=("NOSUCHUSDT",)))
+
+
+def test_a_lake_that_holds_nothing_is_no_complete_one(tools: Services) -> None:
+    with pytest.raises(RequestError, match="holds nothing"):
+        report(tools)
+
+
+def test_what_is_not_over_yet_is_not_missing(tools: Services) -> None:
+    hold(tools, "BTCUSDT", minutes(0, 10))
+    told = report(tools, CoverageQuery(end_ms=DAY.end_ms), now_ms=minutes(0, 11).end_ms + 30_000)
+    assert reasons(told.series[0]) == [(minutes(10, 11), Reason.NOT_FETCHED)]
+    with pytest.raises(RequestError, match="in which candles are closed"):
+        report(tools, CoverageQuery(start_ms=NOW_MS + 1))
+
+
+def test_the_document_names_every_hole_and_the_table_counts_them(tools: Services) -> None:
+    hold(tools, "BTCUSDT", DAY, [minutes(5, 6)])
+    hold(tools, "币安人生USDT", minutes(0, 720))
+    told = report(tools)
+    facts = told.facts()
+    assert (facts["complete"], len(facts["series"]), facts["groups"][0]["series"]) == (False, 2, 2)
+    (hole,) = facts["series"][0]["holes"]
+    assert hole == {
+        "start": "2024-01-01T00:05",
+        "end": "2024-01-01T00:06",
+        "reason": "no candle at the exchange",
+        "candles": 1,
+        "told": "",
+        "again": "",
+    }
+    short, every = ("\n".join(lines(told, every_hole=one)) for one in (False, True))
+    assert "1,439  99.93 %  1 without candle" in short
+    assert "1 not fetched" in short
+    assert "00:05..2024" not in short
+    assert "2024-01-01T00:05..2024-01-01T00:06" in every
+    assert "720 candles, not fetched" in every
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(1.0, "100 %"), (0.9999999, "99.99 %"), (0.5, "50.00 %"), (0.0, "0.00 %"), (None, "–")]
+)
+def test_a_share_is_a_hundred_only_where_nothing_is_missing(share: float | None, told: str) -> None:
+    assert share_text(share) == told
+
+
+def test_names_in_wide_letters_keep_the_columns_straight() -> None:
+    assert len(padded("币安人生", 20)) == 16
+
+
+def test_a_key_says_which_series_it_is_of(tools: Services) -> None:
+    for one in (MINUTES, replace(MINUTES, interval=Interval.MO1), Series(UM, Kind.FUNDING, Interval.EVENTS, "币USDT")):
+        assert keys.partition_of(keys.partition(one, "2024-01")) == (one, "2024-01")
+    folder = keys.series_folder("lake", MINUTES)
+    for key in (
+        "lake/x/2024-01.parquet",
+        f"{folder}/2024.parquet",
+        f"{folder}/x/2024-01.parquet",
+        "raw/2024-01.parquet",
+    ):
+        assert keys.partition_of(key) is None
+
+
+def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_pair() -> None:
+    listed = replace(
+        entry("BTCUSDT_260101"), pair="BTCUSDT", onboard_ms=10 * 60_000, first_ms=20 * 60_000, last_ms=DAY_MS
+    )
+    known = Catalog(UM, NOW_MS, [listed])
+
+    def begins(kind: Kind, symbol: str = listed.symbol) -> int | None:
+        life = known.life(Series(UM, kind, Interval.M1, symbol))
+        return life.start_ms // 60_000 if life else None
+
+    assert (begins(Kind.KLINES), begins(Kind.MARK)) == (20, 10)
+    assert (begins(Kind.INDEX, "BTCUSDT"), begins(Kind.INDEX), begins(Kind.MARK, "BTCUSDT")) == (10, None, None)

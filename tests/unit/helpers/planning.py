@@ -1,0 +1,76 @@
+"""What tests of the planner share; workers are a function that runs while it waits, so nothing sleeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import klinefleet.tasks.runs.lost_work
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.klines import frame
+
+BEGAN = utc_ms(2019)
+MONTHS = [utc_ms(2024, month) for month in range(1, 13)]
+LONG_S = 3600.0
+Maker = Callable[..., Crew]
+
+
+def request(*symbols: str, months: int = 2, market: Market = Market.USD_M, interval: Interval = Interval.M1) -> Request:
+    return Request(market, Kind.KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months])
+
+
+def lead(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> bool:
+    """Lead a run to its end or until `work`, which is done whenever the planner waits, raises."""
+    waits = itertools.count()
+
+    def wait(runs: Runs, run: str, seconds: float) -> None:
+        assert next(waits) < 5000, "the run does not come to its end"
+        work()
+
+    monkeypatch.setattr(Runs, "wait", wait)
+    return one.planner(run).lead(LONG_S)
+
+
+def whole(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not lead(one, run, monkeypatch, one.work)
+
+
+def state(one: Crew, run: str) -> State:
+    told = one.runs.state(run)
+    assert told
+    return told
+
+
+def counts(one: Crew, run: str) -> dict[str, int]:
+    progress = one.runs.progress(run)
+    assert progress
+    return progress.counts
+
+
+def covered(one: Crew, symbol: str = "BTCUSDT") -> list[Span]:
+    return one.tools.coverage.covered(series_of(symbol))
+
+
+def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
+    """Have the lake hold a span that lies within one month, without candles."""
+    series = series_of(symbol)
+    one.tools.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
+
+
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is lost be looked for all the time."""
+    monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", 0.0)
+
+
+class CrashError(Exception):
+    """The planner's process ends."""

@@ -1,0 +1,65 @@
+"""What tests of a run's moves share: a request, windows of January, and a block's way to its end."""
+
+from __future__ import annotations
+
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import Phase, State
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Window
+from klinefleet.workers.domain.timestamps import utc_ms
+from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
+
+FEBRUARY = Block(MINUTES, "2024-02")
+
+
+def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Request:
+    chosen = symbols or ("BTCUSDT",)
+    return Request(market, Kind.KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months))
+
+
+def windows(number: int, block: Block = JANUARY) -> list[Window]:
+    return [Window(block, minutes(n * 100, n * 100 + 100)) for n in range(number)]
+
+
+def counts(runs: Runs, run: str) -> dict[str, int]:
+    progress = runs.progress(run)
+    assert progress
+    return {name: count for name, count in progress.counts.items() if count}
+
+
+def begin(runs: Runs, run: str, several: list[Window], block: Block = JANUARY) -> None:
+    assert runs.blocks.claim(run, block)
+    assert runs.blocks.open(run, block, several)
+
+
+def phases(runs: Runs, run: str) -> dict[Block, Phase]:
+    return {block: told.phase for block, told in runs.blocks.states(run).items()}
+
+
+def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str = "") -> bool:
+    records = [Record.of_block(Level.FAILED, block, why)] if why else []
+    return runs.blocks.compacting(run, block, fence) and runs.blocks.close(
+        run, block, fence, {"rows": 100}, records=records
+    )
+
+
+def say_all_there_is(runs: Runs, run: str) -> None:
+    """Do all that somebody may do who has not heard yet that the run has ended."""
+    window = windows(1)[0]
+    runs.record(run, Record.of_window(Level.FAILED, window, "late"), Record(Level.REPORT, "late", source="archive"))
+    runs.blocks.record_attempt(run, "late", 5)
+    runs.blocks.finish(
+        run, window, {"klines": 1}, records=[Record.of_window(Level.FAILED, window, "late")], instead=[window]
+    )
+    runs.blocks.claim(run, JANUARY)
+    runs.blocks.open(run, JANUARY, [window])
+    runs.blocks.release(run, JANUARY)
+    runs.advance(run, 1, 1, 1)
+    runs.blocks.compacting(run, JANUARY, 9)
+    runs.blocks.close(run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")])
+    runs.blocks.note_sent(run, [window], [JANUARY])
+    runs.planned(run)
+    runs.blocks.under_way(run)
+    runs.end(run, State.COMPLETE)

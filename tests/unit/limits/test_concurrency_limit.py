@@ -1,0 +1,32 @@
+"""What holds of both gates, whatever sets their width."""
+
+from __future__ import annotations
+
+import pytest
+
+from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
+from tests.unit.helpers.crowd import Crowd
+
+
+@pytest.mark.parametrize("gate", [RestSlots(4), AdaptiveLimit(4)], ids=["slots", "gate"])
+def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(gate: RestSlots | AdaptiveLimit) -> None:
+    crowd = Crowd(gate, 6)
+    crowd.until(inside=4)
+    while gate.width > 2:
+        gate.failed()
+    assert gate.width == 2
+    for gone, inside in ((1, 3), (2, 2), (3, 2), (4, 2)):
+        crowd.release()
+        crowd.until(served=gone, inside=inside)
+    crowd.release(2)
+    crowd.until(inside=0, served=6)
+    assert crowd.highest == 4
+
+
+@pytest.mark.parametrize("gate", [RestSlots(1), AdaptiveLimit(1)], ids=["slots", "gate"])
+def test_a_call_that_fails_gives_its_place_back(gate: RestSlots | AdaptiveLimit) -> None:
+    for _ in range(3):
+        with pytest.raises(RuntimeError), gate:
+            raise RuntimeError
+    with gate:
+        pass

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from klinefleet.workers.limits.concurrency import HEADROOM, RestSlots, useful_concurrency
+from tests.unit.helpers.crowd import Crowd
+
+BUSY = 10**9
+
+
+def wanted(**changed: float) -> int:
+    """Calls that pay at the futures' full budget, 280 ms a round trip, one process, a minute ahead of it."""
+    known = {"rtt_ms": 280, "weight": 2, "left": 2400, "minute_left_ms": 60_000, "backlog": BUSY, "sharers": 1}
+    return useful_concurrency(**(known | {"most": 1000} | changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "calls"),
+    [
+        ({}, 5.6),
+        ({"left": 6000}, 14.0),
+        ({"rtt_ms": 1000}, 20.0),
+        ({"weight": 10}, 1.12),
+        ({"minute_left_ms": 30_000}, 11.2),
+        ({"left": 1200, "minute_left_ms": 30_000}, 5.6),
+        ({"left": 6000, "sharers": 2}, 7.0),
+        ({"sharers": 4}, 1.4),
+    ],
+)
+def test_the_calls_in_flight_are_those_of_littles_law(changed: dict[str, float], calls: float) -> None:
+    """Rate x round trip: 2400 weight a minute at weight 2 are 20 calls a second; over 280 ms, 5.6 are under way."""
+    assert 0 <= wanted(**changed) - calls * HEADROOM <= 1 + 1e-9
+
+
+def test_all_that_fits_into_the_minute_goes_out_at_once() -> None:
+    assert wanted(backlog=2400, most=50) == 50
+    assert wanted(backlog=2401, most=50) < 50
+
+
+def test_a_spent_minute_still_lets_one_through_to_ask() -> None:
+    assert wanted(left=0) == 1
+
+
+def test_the_last_moments_of_a_minute_do_not_make_the_number_infinite() -> None:
+    assert wanted(minute_left_ms=0, left=100) == math.ceil(100 / 2 * HEADROOM)
+    assert wanted(minute_left_ms=0, rtt_ms=0, left=100, sharers=0) == 1
+
+
+@settings(max_examples=200)
+@given(
+    rtt_ms=st.floats(0, 60_000),
+    weight=st.integers(1, 20),
+    left=st.floats(0, 6000),
+    minute_left_ms=st.floats(0, 60_000),
+    backlog=st.floats(0, 10**7),
+    sharers=st.integers(0, 100),
+    most=st.integers(1, 1000),
+)
+def test_no_measurement_asks_for_none_or_for_more_than_the_most(**known: float) -> None:
+    assert 1 <= useful_concurrency(**known) <= known["most"]  # type: ignore[arg-type]
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["rtt_ms", "left"]), st.floats(1, 5000), st.floats(1, 5000), st.integers(1, 8), st.integers(1, 8)
+)
+def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never_more(
+    name: str, a: float, b: float, one: int, more: int
+) -> None:
+    assert wanted(**{name: min(a, b)}) <= wanted(**{name: max(a, b)})
+    assert wanted(sharers=max(one, more)) <= wanted(sharers=min(one, more))
+
+
+def answer(slots: RestSlots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000) -> None:
+    slots.answered(rtt_ms=rtt_ms, weight=2, left=left, minute_left_ms=minute_left_ms)
+
+
+def test_the_first_answer_is_the_average_and_later_ones_move_it_slowly() -> None:
+    slots = RestSlots(50)
+    assert slots.rtt_ms is None
+    answer(slots, rtt_ms=100)
+    assert slots.rtt_ms == 100
+    answer(slots, rtt_ms=1100)
+    assert slots.rtt_ms == 200
+
+
+def test_what_waits_here_counts_even_where_no_plan_tells_of_it() -> None:
+    slots = RestSlots(50)
+    with slots.queued(1500), slots.queued(1500):
+        answer(slots)
+        assert slots.width == wanted(most=50)
+    answer(slots)
+    assert slots.width == 50
+
+
+def test_what_waits_elsewhere_and_how_many_share_it_narrows_the_gate() -> None:
+    slots = RestSlots(50)
+    slots.demand(BUSY, 4)
+    answer(slots)
+    assert slots.width == wanted(sharers=4)
+
+
+def test_weight_stops_waiting_even_where_its_task_fails() -> None:
+    slots = RestSlots(50)
+    with pytest.raises(RuntimeError), slots.queued(BUSY):
+        raise RuntimeError
+    answer(slots)
+    assert slots.width == 50
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("failed")),
+        st.tuples(st.just("answered"), st.integers(1, 20_000), st.integers(0, 6000), st.integers(0, 60_000)),
+        st.tuples(st.just("demand"), st.floats(0, 10**6), st.integers(1, 50)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150)
+@given(most=st.integers(1, 100), told=events)
+def test_errors_never_widen_the_gate_whatever_came_before(most: int, told: list[tuple[object, ...]]) -> None:
+    slots = RestSlots(most)
+    for what, *how in told:
+        before = slots.width
+        if what == "failed":
+            slots.failed()
+            assert slots.width == max(1, before - 1)
+        elif what == "answered":
+            rtt_ms, left, minute_left_ms = how
+            answer(slots, rtt_ms=rtt_ms, left=left, minute_left_ms=minute_left_ms)  # type: ignore[arg-type]
+        else:
+            slots.demand(*how)  # type: ignore[arg-type]
+            assert slots.width == before
+        assert 1 <= slots.width <= most
+
+
+def narrow(slots: RestSlots, width: int) -> None:
+    while slots.width > width:
+        slots.failed()
+
+
+def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
+    slots = RestSlots(8)
+    narrow(slots, 3)
+    crowd = Crowd(slots, 20)
+    for gone in range(1, 21):
+        crowd.release()
+        crowd.until(served=gone)
+    for thread in crowd.threads:
+        thread.join(60)
+    assert (crowd.served, crowd.inside) == (20, 0)
+    assert crowd.highest <= 3
+
+
+def test_a_gate_that_widens_wakes_those_who_wait() -> None:
+    slots = RestSlots(10)
+    narrow(slots, 1)
+    crowd = Crowd(slots, 10)
+    crowd.until(inside=1)
+    answer(slots)
+    crowd.until(inside=10)
+    crowd.release(10)
+    crowd.until(inside=0, served=10)

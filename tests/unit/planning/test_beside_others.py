@@ -1,0 +1,232 @@
+"""A planner beside others: their blocks are waited for, one leads at a time, and a cancelled run ends."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from celery.exceptions import Reject
+from redis import Redis
+
+import klinefleet.tasks.plan
+import klinefleet.tasks.planning.planner
+from klinefleet.tasks.planning.new_runs import requeue_leaderless_runs
+from klinefleet.tasks.planning.planner import UNREADABLE_TRIES, Planner
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Blocks
+from klinefleet.tasks.runs.progress import BlockState, State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import TaskFailed
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market
+from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.planning import (
+    LONG_S,
+    MONTHS,
+    counts,
+    covered,
+    lead,
+    look_at_once,
+    request,
+    state,
+    whole,
+)
+
+
+def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = one.begin(request(months=1)), one.begin(request(months=2))
+    planner = one.planner(first)
+    planner.issue()
+    january = len(one.issued)
+    waits = itertools.count()
+
+    def work() -> None:
+        if next(waits) > 3:
+            one.work()
+
+    assert not lead(one, second, monkeypatch, work)
+    assert state(one, second) is State.COMPLETE
+    assert [w.block.period for w in one.issued[january:]] == ["2024-02"] * (len(one.issued) - january)
+    assert covered(one) == [request(months=2).span]
+    assert counts(one, second)["blocks_held"] == 1
+
+
+def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn that put it aside ended before the cursor moved on; the next comes to it again and finds it free."""
+    first, second = one.begin(request(months=1)), one.begin(request(months=1))
+    [block] = series_of().blocks(request(months=1).span)
+    assert one.runs.blocks.claim(first, block)
+    assert not one.runs.blocks.claim(second, block)
+    one.runs.end(first, State.CANCELLED)
+    whole(one, second, monkeypatch)
+    issued = [w.span for w in one.issued]
+    assert sorted(issued) == sorted(set(issued))
+    assert counts(one, second)["calls_issued"] == 90
+
+
+def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = one.begin(request(months=1)), one.begin(request(months=1))
+    planner = one.planner(first)
+    planner.issue()
+    for _ in range(4):
+        one.fetch_one()
+    done, sent, waits = [w.span for w in one.issued[:4]], len(one.issued), itertools.count()
+
+    def work() -> None:
+        waited = next(waits)
+        if waited == 2:
+            one.runs.end(first, State.CANCELLED)
+        if waited > 2:
+            one.work()
+
+    assert not lead(one, second, monkeypatch, work)
+    assert state(one, second) is State.COMPLETE
+    assert covered(one) == [request(months=1).span]
+    assert spans.union(w.span for w in one.issued[sent:]) == spans.gaps(done, request(months=1).span)
+
+
+def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    run, others = one.begin(request(months=2)), []
+    second_month = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
+
+    def work() -> None:
+        if not others:
+            others.append(one.begin(second_month))
+            planner = one.planner(others[0])
+            planner.issue()
+        one.work()
+
+    assert not lead(one, run, monkeypatch, work)
+    assert [w.block.period for w in one.issued] == ["2024-01"] * 10 + ["2024-02"] * 10
+    assert (counts(one, run)["blocks_held"], counts(one, others[0])["blocks_done"]) == (1, 1)
+
+
+def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    run = one.begin(request(months=11))
+
+    def work() -> None:
+        one.runs.end(run, State.CANCELLED)
+
+    assert not lead(one, run, monkeypatch, work)
+    assert {w.block.period for w in one.issued} == {"2024-01"}
+    assert state(one, run) is State.CANCELLED
+
+
+def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_complete(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a run its blocks go, and a planner that sees none under way may think that all are done."""
+    run, looks = one.begin(request(months=1)), Blocks.states
+
+    def look(blocks: Blocks, of: str) -> dict[Block, BlockState]:
+        if one.issued:
+            one.runs.end(run, State.CANCELLED)
+        return looks(blocks, of)
+
+    monkeypatch.setattr(Blocks, "states", look)
+    assert not lead(one, run, monkeypatch, lambda: None)
+    assert one.issued
+    assert state(one, run) is State.CANCELLED
+
+
+def test_a_run_ends_once(one: Crew) -> None:
+    run = one.begin(request(months=1))
+    assert one.runs.end(run, State.CANCELLED)
+    ended_ms = one.runs.progress(run).ended_ms  # type: ignore[union-attr]
+    assert not one.runs.end(run, State.COMPLETE)
+    assert (state(one, run), one.runs.progress(run).ended_ms) == (State.CANCELLED, ended_ms)  # type: ignore[union-attr]
+    assert not one.runs.end("unknown", State.COMPLETE)
+    assert one.runs.state("unknown") is None
+
+
+def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = one.begin(request())
+    assert one.planner(run).lead(0)
+    assert one.issued == []
+    monkeypatch.setattr(Runs, "wait", lambda *_: one.tools.stop.set())
+    assert one.planner(run).lead(LONG_S)
+
+
+def test_a_run_that_is_known_no_more_is_let_go(one: Crew) -> None:
+    assert not one.planner("long-gone").lead(LONG_S)
+
+
+def test_only_a_run_that_nobody_leads_is_sent_a_planner(
+    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_at_once(monkeypatch)
+    led, lost = one.begin(request()), one.begin(request())
+    with Leases(redis).hold(f"plan|{led}"):
+        requeue_leaderless_runs(one.tools)
+        assert one.planners == [lost]
+        redis.rpush("plan", "a message")
+        requeue_leaderless_runs(one.tools)
+        assert one.planners == [lost]
+
+
+def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = one.begin(request())
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(Planner, "lead", lambda *_: pytest.fail("two planners lead one run"))
+    with Leases(redis).hold(f"plan|{run}"):
+        klinefleet.tasks.plan.plan.run(run)
+    assert one.planners == []
+
+
+def test_a_planner_whose_turn_is_over_sends_for_the_next(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = one.begin(request())
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(Planner, "lead", lambda *_: True)
+    klinefleet.tasks.plan.plan.run(run)
+    assert one.planners == [run]
+    monkeypatch.setattr(Planner, "lead", lambda *_: False)
+    klinefleet.tasks.plan.plan.run(run)
+    assert one.planners == [run]
+
+
+def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last(
+    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rolling upgrade: an old worker takes the run that a new command has begun."""
+    run = one.begin(request())
+    redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan, "HAND_BACK_S", 0.0)
+    for _ in range(UNREADABLE_TRIES - 1):
+        with pytest.raises(Reject):
+            klinefleet.tasks.plan.plan.run(run, "what a later version tells besides")
+        assert state(one, run) is State.RUNNING
+    with pytest.raises(TaskFailed, match="of another version"):
+        klinefleet.tasks.plan.plan.run(run)
+    assert state(one, run) is State.INCOMPLETE
+
+
+def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_run(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = one.begin(request())
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+
+    def fails(planner: Planner, seconds: float) -> bool:
+        assert one.runs.lead(run, 2**62)
+        raise TaskFailed("something that cannot pass")
+
+    monkeypatch.setattr(Planner, "lead", fails)
+    klinefleet.tasks.plan.plan.run(run)
+    assert state(one, run) is State.RUNNING
+    progress = one.runs.progress(run)
+    assert progress
+    assert progress.failed == {}

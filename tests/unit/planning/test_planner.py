@@ -1,0 +1,273 @@
+"""What the planner issues, in which order, and what a run comes to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+import klinefleet.tasks.planning.led
+import klinefleet.tasks.planning.planner
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import FleetError, Refused, Unreachable
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.partition_codec import decode
+from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.klines import opens, times_of
+from tests.unit.helpers.planning import (
+    BEGAN,
+    MONTHS,
+    Maker,
+    counts,
+    covered,
+    hold,
+    lead,
+    request,
+    state,
+    whole,
+)
+
+
+def test_a_run_fetches_and_compacts_all_that_was_asked_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = one.begin(request())
+    whole(one, run, monkeypatch)
+    assert state(one, run) is State.COMPLETE
+    assert covered(one) == [request().span]
+    rows = [at for e in one.tools.files.list("lake") for at in times_of(decode(one.tools.files.read(e.key) or b""))]
+    assert rows == list(opens(request().span))
+    got = counts(one, run)
+    assert (got["calls_issued"], got["calls_done"], got["calls_ahead"]) == (174, 174, 0)
+    assert (got["blocks"], got["blocks_done"], got["blocks_held"], got["rows"]) == (2, 2, 0, len(rows))
+    assert one.tools.files.list("raw") == []
+
+
+def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(one, one.begin(request()), monkeypatch)
+    one.issued.clear()
+    run = one.begin(request())
+    whole(one, run, monkeypatch)
+    assert (one.issued, state(one, run)) == ([], State.COMPLETE)
+    assert counts(one, run)["blocks_held"] == 2
+
+
+def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 12)
+    run, highest = one.begin(request(months=4)), [0]
+
+    def work() -> None:
+        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[0])
+        one.fetch_one() if one.fetches else one.compact_one()
+
+    assert not lead(one, run, monkeypatch, work)
+    assert 12 <= highest[0] < 12 + 10
+    assert one.most_in_flight < 12 + 10
+    assert covered(one) == [Span(MONTHS[0], MONTHS[4])]
+
+
+def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
+    run, highest = one.begin(request(months=8)), [0]
+
+    def work() -> None:
+        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[1])
+        one.fetch_one() if one.fetches else one.compact_one()
+
+    assert not lead(one, run, monkeypatch, work)
+    assert highest[0] == 3
+    assert covered(one) == [Span(MONTHS[0], MONTHS[8])]
+
+
+def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    run, begun = one.begin(request(months=3)), list[list[str]]()
+
+    def work() -> None:
+        begun.append(sorted(block.period for block in one.runs.blocks.states(run)))
+        one.work()
+
+    lead(one, run, monkeypatch, work)
+    assert begun[:3] == [["2024-01"], ["2024-02"], ["2024-03"]]
+
+
+def test_what_is_held_is_not_issued(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [Span(MONTHS[0], MONTHS[1]), Span(MONTHS[1] + 3 * DAY_MS, MONTHS[1] + 9 * DAY_MS)]
+    for span in held:
+        hold(one, span)
+    run = one.begin(request())
+    whole(one, run, monkeypatch)
+    issued = [window.span for window in one.issued]
+    assert spans.union(issued) == spans.gaps(held, request().span)
+    assert sum(s.end_ms - s.start_ms for s in issued) == sum(s.end_ms - s.start_ms for s in spans.union(issued))
+    got = counts(one, run)
+    assert (got["blocks_held"], got["blocks"], state(one, run)) == (1, 1, State.COMPLETE)
+
+
+def test_raw_objects_left_over_go_straight_to_compaction(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    january = series_of().block(MONTHS[0])
+    one.tools.raw.store(january, january.span, [b"[]"])
+    run = one.begin(request(months=1))
+    whole(one, run, monkeypatch)
+    assert (one.issued, state(one, run)) == ([], State.COMPLETE)
+    assert covered(one) == [january.span]
+    assert one.tools.raw.entries(january) == []
+
+
+def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    january = series_of().block(MONTHS[0])
+    left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
+    one.tools.raw.store(january, left, [b"[]"])
+    whole(one, one.begin(request(months=1)), monkeypatch)
+    assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
+    assert covered(one) == [january.span]
+
+
+def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    january = series_of().block(MONTHS[0])
+    hold(one, january.span)
+    one.tools.raw.store(january, january.span, [b"[]"])
+    run = one.begin(request(months=1))
+    whole(one, run, monkeypatch)
+    assert counts(one, run)["blocks_held"] == 1
+    assert one.compactions == []
+
+
+@pytest.mark.parametrize("interval", [Interval.M1, Interval.H1, Interval.H4, Interval.D1, Interval.D3, Interval.MO1])
+def test_every_interval_comes_to_its_end_with_all_covered(
+    one: Crew, monkeypatch: pytest.MonkeyPatch, interval: Interval
+) -> None:
+    first, last = interval.ceil(MONTHS[0]), interval.floor(MONTHS[2])
+    asked = Request(Market.USD_M, Kind.KLINES, interval, ("BTCUSDT",), first, last)
+    run = one.begin(asked)
+    whole(one, run, monkeypatch)
+    assert state(one, run) is State.COMPLETE
+    assert spans.gaps(one.tools.coverage.covered(series_of(interval=interval)), asked.span) == []
+
+
+def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One candle: it opens on Monday 2024-12-30 and belongs to 2024; nothing of 2025 was asked for."""
+    week = Request(Market.USD_M, Kind.KLINES, Interval.W1, ("BTCUSDT",), utc_ms(2024, 12, 30), utc_ms(2025, 1, 6))
+    whole(one, one.begin(week), monkeypatch)
+    again = one.begin(week)
+    whole(one, again, monkeypatch)
+    assert counts(one, again)["blocks"] == 0
+
+
+def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, failed = one.begin(request(months=1)), []
+
+    def work() -> None:
+        if not failed:
+            _, window = one.fetches.pop(3)
+            failed.append(window)
+            failed_for = Record.of_window(Level.FAILED, window, "ServerFault: 500")
+            one.runs.blocks.finish(run, window, {"windows_failed": 1}, records=[failed_for])
+        one.work()
+
+    lead(one, run, monkeypatch, work)
+    assert state(one, run) is State.INCOMPLETE
+    one.issued.clear()
+    again = one.begin(request(months=1))
+    whole(one, again, monkeypatch)
+    assert spans.union(w.span for w in one.issued) == [failed[0].span]
+    assert state(one, again) is State.COMPLETE
+
+
+def test_time_before_a_symbol_was_listed_is_never_asked_for(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = MONTHS[1] + 5 * DAY_MS + 12_345_678
+    one = crews({"BTCUSDT": began})
+    run = one.begin(request(months=3))
+    whole(one, run, monkeypatch)
+    assert spans.union(w.span for w in one.issued) == [Span(Interval.M1.floor(began), MONTHS[3])]
+    assert state(one, run) is State.COMPLETE
+    progress = one.runs.progress(run)
+    assert progress
+    assert progress.notes["BTCUSDT"].startswith("traded only in 2024-02-06T03:25")
+
+
+def test_a_symbol_that_never_traded_then_is_complete_and_said_so(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = crews({"BTCUSDT": utc_ms(2025), "ETHUSDT": BEGAN})
+    run = one.begin(request("BTCUSDT", "ETHUSDT", months=1))
+    whole(one, run, monkeypatch)
+    assert {w.block.series.symbol for w in one.issued} == {"ETHUSDT"}
+    progress = one.runs.progress(run)
+    assert progress
+    assert (progress.state, progress.notes) == (State.COMPLETE, {"BTCUSDT": "did not trade then"})
+
+
+@pytest.mark.parametrize("in_flight", [1, 1500])
+def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
+    one = crews({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
+    asked = request(market=Market.SPOT, months=4)
+    run, seen = one.begin(asked), []
+    real = one.client.first_open_ms
+    monkeypatch.setattr(
+        one.client, "first_open_ms", lambda *a: seen.append({w.block.period for w in one.issued}) or real(*a)
+    )
+    whole(one, run, monkeypatch)
+    assert seen == [{"2024-04"}]
+    assert one.client.asked == ["BTCUSDT"]
+    issued = [w.span for w in one.issued]
+    assert spans.union(issued) == [Span(MONTHS[1], MONTHS[4])]
+    assert sum(s.end_ms - s.start_ms for s in issued) == MONTHS[4] - MONTHS[1]
+    assert (counts(one, run)["blocks"], counts(one, run)["blocks_held"]) == (3, 0)
+    whole(one, one.begin(request(market=Market.SPOT, months=5)), monkeypatch)
+    assert one.client.asked == ["BTCUSDT"]
+
+
+def test_a_symbol_whose_first_candle_is_refused_fails_alone(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = crews({"BAD": Refused("400 Invalid symbol.", code=-1121), "GOOD": BEGAN}, market=Market.SPOT)
+    run = one.begin(request("BAD", "GOOD", market=Market.SPOT, months=2))
+    whole(one, run, monkeypatch)
+    assert state(one, run) is State.INCOMPLETE
+    progress = one.runs.progress(run)
+    assert progress
+    assert progress.failed == {"spot BAD": "Refused: 400 Invalid symbol."}
+    assert one.tools.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
+
+
+def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_turns(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = crews({"BTCUSDT": Unreachable("refused")}, market=Market.SPOT)
+    run, turns = one.begin(request(market=Market.SPOT, months=2)), 0
+    goes_on = True
+    while goes_on:
+        turns += 1
+        assert turns < 20
+        try:
+            goes_on = lead(one, run, monkeypatch, one.work)
+        except Unreachable:
+            continue
+    assert turns == klinefleet.tasks.planning.led.TRIES
+    assert state(one, run) is State.INCOMPLETE
+
+
+def test_a_partition_that_cannot_be_read_does_not_keep_the_run_from_its_end(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = crews({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
+    one.tools.files.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
+    run, goes_on, turns = one.begin(request("BTCUSDT", "ETHUSDT", months=1)), True, 0
+    while goes_on and turns < 20:
+        turns += 1
+        with suppress(FleetError):
+            goes_on = lead(one, run, monkeypatch, one.work)
+    assert covered(one, "ETHUSDT") == [request(months=1).span]
+    assert state(one, run) is State.INCOMPLETE

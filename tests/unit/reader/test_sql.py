@@ -1,0 +1,107 @@
+"""SQL over the lake opens only what it needs, and says what is wrong with the lake."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
+from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.reader.sql import answer
+from klinefleet.workers.storage.open import open_store
+from tests.harness import ObjectStore
+from tests.unit.helpers.klines import MINUTES, frame, minutes
+
+SPAN = Span(utc_ms(2024, 1), utc_ms(2024, 5))
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
+
+
+def fill(store_url: str) -> None:
+    """Have the lake hold the first minutes of some months of some symbols."""
+    partitions = Partitions(open_store(store_url))
+    for symbol in SYMBOLS:
+        series = Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol)
+        for month, span in months_of(SPAN):
+            rows = frame(range(span.start_ms, span.start_ms + 10 * MINUTE_MS, MINUTE_MS))
+            partitions.merge(series, month, rows, [Span(span.start_ms, span.start_ms + 10 * MINUTE_MS)])
+
+
+def asked(store_url: str, query: str) -> pl.DataFrame:
+    return pl.concat(answer(store_url, query))
+
+
+def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ObjectStore(tmp_path) as store:
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+        fill("s3://bucket/pre")
+        before = store.requests()
+        told = asked("s3://bucket/pre", "SELECT count(*) AS n FROM klines WHERE symbol = 'ETHUSDT' AND interval = '1m'")
+        spent = {method: count - before.get(method, 0) for method, count in store.requests().items()}
+        assert told["n"].item() == 40
+        assert spent["LIST"] <= 2
+        assert spent.get("HEAD", 0) == 0
+        # Of each of its four objects the footer and the rows, and of one more the columns.
+        assert spent["GET"] <= 10
+
+
+def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_path: Path) -> None:
+    series = Series(MINUTES.market, MINUTES.kind, Interval.MO1, "BTCUSDT")
+    Partitions(open_store(str(tmp_path))).merge(series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)])
+    rows = asked(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
+    assert rows.columns[:4] == ["market", "symbol", "interval", "open_time"]
+    assert rows["interval"].to_list() == ["1M"]
+    assert rows.drop("market", "symbol", "interval").equals(frame([utc_ms(2024)]))
+
+
+def test_an_answer_without_rows_has_its_columns(tmp_path: Path) -> None:
+    fill(str(tmp_path))
+    (only,) = answer(str(tmp_path), "SELECT symbol, close FROM klines WHERE market = 'cm'")
+    assert (only.height, only.schema) == (0, pl.Schema({"symbol": pl.String(), "close": pl.Float64()}))
+
+
+def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_empty(tmp_path: Path) -> None:
+    assert asked(str(tmp_path / "none"), "SELECT 1 AS one")["one"].to_list() == [1]
+    with pytest.raises(RequestError, match=r"klines does not exist!; the lake at .* has nothing yet"):
+        asked(str(tmp_path / "none"), "SELECT * FROM klines")
+
+
+def test_a_damaged_partition_is_the_lakes_fault_not_the_querys(tmp_path: Path) -> None:
+    fill(str(tmp_path))
+    (tmp_path / keys.partition(MINUTES, "2024-02")).write_bytes(b"no parquet")
+    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet"):
+        asked(str(tmp_path), "SELECT sum(close) FROM klines")
+
+
+def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        def find(self, path: str) -> dict[str, str]:
+            raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr("klinefleet.workers.reader.sql.s3_filesystem", lambda **_: Away())
+    with pytest.raises(StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"):
+        asked("s3://bucket", "SELECT 1")
+
+
+def test_whoever_lacks_duckdb_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(RequestError, match=r"pip install 'klinefleet\[read\]'"):
+        asked(str(tmp_path), "SELECT 1")
+
+
+def test_python_variables_are_no_tables(tmp_path: Path) -> None:
+    """DuckDB would look for a name that it does not know among the caller's."""
+    secret = pl.DataFrame({"mine": [1]})
+    with pytest.raises(RequestError, match="secret does not exist"):
+        asked(str(tmp_path), "SELECT * FROM secret")
+    assert secret.height == 1

@@ -1,0 +1,350 @@
+"""Everything that may happen to two runs, in any order, against a model; and that every run comes to its end after it.
+
+Planners and compactions are succeeded while they go on, messages come twice, runs are cancelled, and keys of Redis
+lapse. A kill between two commands is the second one not following.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.keys import run_key, window_field
+from klinefleet.tasks.runs.progress import Phase, State
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Block, Kind, Market, Window
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import utc_ms
+from tests.unit.helpers.klines import MINUTES
+
+BLOCKS = [Block(MINUTES, f"2024-0{month}") for month in (1, 2)]
+WINDOWS_OF = {
+    block: [Window(block, Span(block.span.start_ms + n * 60_000, block.span.start_ms + n * 60_000 + 1)) for n in (0, 1)]
+    for block in BLOCKS
+}
+MOST_RUNS = 2
+
+blocks = st.sampled_from([BLOCKS[0], *BLOCKS])
+numbers = st.integers(0, 7)
+
+
+@dataclass
+class Opened:
+    """The model of a block that a run has."""
+
+    phase: Phase = Phase.CLAIMED
+    left: set[Window] = field(default_factory=set)
+    fence: int = 0
+
+
+@dataclass
+class Model:
+    """The model of a run."""
+
+    leader: int = 0
+    blocks: dict[Block, Opened] = field(default_factory=dict)
+    deferred: set[Block] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class RunsMachine(RuleBasedStateMachine):
+    """Two runs of the same two blocks."""
+
+    redis: Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redis.flushdb()
+        self.runs = Runs(self.redis)
+        self.models: dict[str, Model] = {}
+        self.ended: list[str] = []
+        self.claims: dict[Block, str] = {}
+        self.planners: list[tuple[str, int, Runs]] = []
+        self.compactions: list[tuple[str, Block, int]] = []
+        self.fences = 0
+        self.may_lapse = self.has_lapsed = False
+
+    @initialize(may_lapse=st.sampled_from([False, False, True]))
+    def begin(self, may_lapse: bool) -> None:
+        self.may_lapse = may_lapse
+        self.create()
+        self.a_planner_takes_the_lead(0)
+
+    @precondition(lambda self: len(self.models) < MOST_RUNS)
+    @rule()
+    def create(self) -> None:
+        asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4))
+        self.models[self.runs.create(asked)] = Model()
+
+    @precondition(lambda self: self.models)
+    @rule(which=numbers)
+    def a_planner_takes_the_lead(self, which: int) -> None:
+        run = self._run(which)
+        self.fences += 1
+        leads = self.runs.lead(run, self.fences)
+        if leads:
+            self.planners.append((run, self.fences, leads))
+            self.models[run].leader = self.fences
+
+    @precondition(lambda self: self.planners)
+    @rule(which=numbers, block=blocks)
+    def a_planner_claims(self, which: int, block: Block) -> None:
+        run, fence, runs = self._planner(which)
+        got = self._as_led(run, fence, lambda: runs.blocks.claim(run, block))
+        if got is None or self.has_lapsed:
+            return
+        model, owner = self.models[run], self.claims.get(block)
+        if owner not in (None, run):
+            model.deferred.add(block)
+            assert got is False
+            return
+        self.claims[block] = run
+        model.deferred.discard(block)
+        assert got == (model.blocks.setdefault(block, Opened()).phase is Phase.CLAIMED)
+
+    @precondition(lambda self: self.planners)
+    @rule(which=numbers, block=blocks, many=st.integers(0, 2))
+    def a_planner_opens(self, which: int, block: Block, many: int) -> None:
+        run, fence, runs = self._planner(which)
+        windows = WINDOWS_OF[block][:many]
+        got = self._as_led(run, fence, lambda: runs.blocks.open(run, block, windows) > 0)
+        if got is None or self.has_lapsed:
+            return
+        opened = self.models[run].blocks.get(block)
+        assert got == (opened is not None and opened.phase is Phase.CLAIMED)
+        if opened and got:
+            opened.phase, opened.left = Phase.FETCHING if windows else Phase.COMPACTING, set(windows)
+            self.models[run].counts += Counter(windows=many, blocks=1)
+
+    @precondition(lambda self: self.planners)
+    @rule(which=numbers, block=blocks)
+    def a_planner_releases(self, which: int, block: Block) -> None:
+        run, fence, runs = self._planner(which)
+        if self._as_led(run, fence, lambda: runs.blocks.release(run, block) is None) is None or self.has_lapsed:
+            return
+        opened = self.models[run].blocks.get(block)
+        if opened and opened.phase is Phase.CLAIMED:
+            del self.models[run].blocks[block], self.claims[block]
+            self.models[run].counts += Counter(blocks_held=1)
+
+    @precondition(lambda self: any(model.blocks for model in self.models.values()))
+    @rule(which=numbers, block=blocks, n=st.integers(0, 1), replaced=st.sampled_from([False, False, True]))
+    def a_window_is_in(self, which: int, block: Block, n: int, replaced: bool) -> None:
+        """By whom and how often ever; another source may have to answer in its place."""
+        run, window = self._any_run(which), WINDOWS_OF[block][n]
+        instead = [WINDOWS_OF[block][1 - n]] if replaced else []
+        got = self.runs.blocks.finish(run, window, {"windows_done": 1}, instead=instead)
+        if self.has_lapsed:
+            return
+        opened = self.models[run].blocks.get(block) if run in self.models else None
+        if opened is None or window not in opened.left:
+            assert not got.is_counted
+            assert not got.is_last
+            return
+        assert got.is_counted
+        opened.left.discard(window)
+        self.models[run].counts += Counter(windows_done=1, windows=len(set(instead) - opened.left))
+        opened.left |= set(instead)
+        if not opened.left:
+            opened.phase = Phase.COMPACTING
+        assert got.is_last == (not opened.left)
+
+    @precondition(lambda self: any(model.blocks for model in self.models.values()))
+    @rule(which=numbers, block=blocks)
+    def a_compaction_begins(self, which: int, block: Block) -> None:
+        run = self._any_run(which)
+        self.fences += 1
+        got = self.runs.blocks.compacting(run, block, self.fences)
+        if got:
+            self.compactions.append((run, block, self.fences))
+        if self.has_lapsed:
+            return
+        opened = self.models[run].blocks.get(block) if run in self.models else None
+        assert got == (opened is not None and opened.phase is Phase.COMPACTING)
+        if opened and got:
+            opened.fence = self.fences
+
+    @precondition(lambda self: any(model.blocks for model in self.models.values()))
+    @rule(which=numbers, block=blocks, reopens=st.booleans())
+    def a_compaction_is_succeeded_and_goes_on(self, which: int, block: Block, reopens: bool) -> None:
+        for _ in range(2):
+            self.a_compaction_begins(which, block)
+        if len(self.compactions) > 1:
+            self.a_compaction_has_windows_fetched_first(1, 1) if reopens else self.a_compaction_closes(1)
+
+    @precondition(lambda self: self.compactions)
+    @rule(which=numbers)
+    def a_compaction_closes(self, which: int) -> None:
+        run, block, fence = self._compaction(which)
+        got = self.runs.blocks.close(run, block, fence, {"rows": 10})
+        if self.has_lapsed:
+            return
+        assert got == self._is_its_own(run, block, fence)
+        if got:
+            del self.models[run].blocks[block], self.claims[block]
+            self.models[run].counts += Counter(blocks_done=1, rows=10)
+
+    @precondition(lambda self: self.compactions)
+    @rule(which=numbers, many=st.integers(1, 2))
+    def a_compaction_has_windows_fetched_first(self, which: int, many: int) -> None:
+        run, block, fence = self._compaction(which)
+        windows = WINDOWS_OF[block][:many]
+        try:
+            self.runs.blocks.reopen(run, block, fence, [Again(window, str(window), 1000) for window in windows])
+        except LeaseLost:
+            assert self.has_lapsed or not self._is_its_own(run, block, fence)
+            return
+        if self.has_lapsed:
+            return
+        assert self._is_its_own(run, block, fence)
+        self.models[run].blocks[block] = Opened(Phase.FETCHING, set(windows))
+        self.models[run].counts += Counter(windows=many)
+
+    @precondition(lambda self: self.models)
+    @rule(which=numbers, how=st.sampled_from([State.CANCELLED, State.COMPLETE]), is_meant=st.integers(0, 3))
+    def a_run_ends(self, which: int, how: State, is_meant: int) -> None:
+        """One time out of four, or most blocks would never come far."""
+        if is_meant:
+            return
+        run = self._run(which)
+        got = self.runs.end(run, how)
+        assert got or self.has_lapsed
+        self._forget(run)
+
+    @precondition(lambda self: self.may_lapse)
+    @rule(data=st.data())
+    def a_key_lapses(self, data: st.DataObject) -> None:
+        """What follows is no longer told by the model; that every run comes to its end all the same is seen last."""
+        keys = sorted(self.redis.scan_iter("klines:*"))
+        if keys:
+            self.redis.delete(data.draw(st.sampled_from(keys)))
+            self.has_lapsed = True
+
+    @invariant()
+    def redis_tells_what_the_model_does(self) -> None:
+        if self.has_lapsed:
+            return
+        assert set(self.runs.active()) == set(self.models)
+        told = self.redis.hgetall("klines:claims")
+        assert {name.decode(): run.decode() for name, run in told.items()} == {
+            str(block): run for block, run in self.claims.items()
+        }
+        for run, model in self.models.items():
+            blocks = self.runs.blocks.states(run)
+            assert {block: state.phase for block, state in blocks.items()} == {
+                block: opened.phase for block, opened in model.blocks.items()
+            }
+            left = {window_field(window) for opened in model.blocks.values() for window in opened.left}
+            assert {field.decode() for field in self.redis.hkeys(run_key(run, "windows"))} == left
+            assert set(self.runs.blocks.deferred(run)) == model.deferred
+            progress = self.runs.progress(run)
+            assert progress
+            assert +Counter(progress.counts) - Counter(calls_issued=10**6, calls_ahead=10**6) == +model.counts
+
+    @invariant()
+    def nothing_of_an_ended_run_stays_for_ever(self) -> None:
+        left = [key for run in self.ended for key in self.redis.scan_iter(f"{run_key(run)}*")]
+        assert all(self.redis.pttl(key) > 0 for key in left), left
+
+    def teardown(self) -> None:
+        """A planner that knows what the lake lacks brings every run to its end, whatever has happened before."""
+        while active := self.runs.active():
+            self._bring_to_its_end(active[0])
+        assert self.has_lapsed or self.redis.hgetall("klines:claims") == {}
+        super().teardown()
+
+    def _bring_to_its_end(self, run: str) -> None:
+        if self.runs.request(run) is None:
+            self.runs.end(run, State.CANCELLED)
+            return
+        # Whoever else there is ends first: this run need not wait for it.
+        for other in self.runs.active():
+            if other != run:
+                self.runs.end(other, State.CANCELLED)
+        leads = self.runs.lead(run, 10**9)
+        assert leads
+        held = set[Block]()
+        for _ in range(10):
+            for block in BLOCKS:
+                if block not in held and leads.blocks.claim(run, block):
+                    leads.blocks.open(run, block, WINDOWS_OF[block])
+            under_way = leads.blocks.under_way(run)
+            for window in under_way.windows:
+                leads.blocks.finish(run, window, {})
+            for block in leads.blocks.states(run):
+                self.fences += 1
+                if leads.blocks.compacting(run, block, 10**9 + self.fences):
+                    assert leads.blocks.close(run, block, 10**9 + self.fences, {})
+                    held.add(block)
+            if held == set(BLOCKS) and not leads.blocks.states(run) and not leads.blocks.deferred(run):
+                assert leads.end(run, State.COMPLETE)
+                return
+        pytest.fail(f"the run does not come to its end: {leads.blocks.states(run)}, {leads.blocks.deferred(run)}")
+
+    def _run(self, which: int) -> str:
+        return sorted(self.models)[which % len(self.models)]
+
+    def _any_run(self, which: int) -> str:
+        """Return a run, one that has ended among them."""
+        known = sorted([*self.models, *self.ended])
+        return known[which % len(known)]
+
+    def _planner(self, which: int) -> tuple[str, int, Runs]:
+        """Return one of the two latest planners, mostly the latest."""
+        return self.planners[-2 if which == 0 and len(self.planners) > 1 else -1]
+
+    def _compaction(self, which: int) -> tuple[str, Block, int]:
+        """Return one of the three latest compactions."""
+        return self.compactions[-1 - which % min(3, len(self.compactions))]
+
+    def _as_led(self, run: str, fence: int, write: object) -> bool | None:
+        """Return what a planner's write comes to; None where it was refused, as it must be after a successor."""
+        assert callable(write)
+        try:
+            got = bool(write())
+        except LeaseLost:
+            assert self.has_lapsed or self.models[run].leader != fence
+            return None
+        if run not in self.models:
+            return None
+        assert self.has_lapsed or self.models[run].leader == fence
+        return got
+
+    def _is_its_own(self, run: str, block: Block, fence: int) -> bool:
+        opened = self.models[run].blocks.get(block) if run in self.models else None
+        return opened is not None and opened.phase is Phase.COMPACTING and opened.fence == fence
+
+    def _forget(self, run: str) -> None:
+        self.models.pop(run)
+        self.ended.append(run)
+        self.claims = {block: owner for block, owner in self.claims.items() if owner != run}
+
+
+def test_runs_do_what_the_model_does_and_come_to_their_end_whatever_happens(redis: Redis) -> None:
+    class Machine(RunsMachine):
+        pass
+
+    Machine.redis = redis
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,121 @@
+"""What workers of two versions tell each other: a field more or an optional one less kills no run under way."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+from redis import Redis
+
+from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.verification.compare import Against, Sample
+from klinefleet.tasks.verification.pieces import Found, Piece
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Kind, Market, Source
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.catalog import Catalog
+from klinefleet.workers.lake.faults import Fault, What
+from klinefleet.workers.lake.footer import PROOF_KEY, SOURCES_KEY, Footer, Origin
+from klinefleet.workers.lake.proof import Proof
+from klinefleet.workers.sources.policy import Mode
+from tests.unit.helpers.catalogs import catalog, entry
+from tests.unit.helpers.crew import Crew, series_of
+
+REQUEST = Request(Market.USD_M, Kind.MARK, Interval.H1, ("BTCUSDT", "ETHUSDT"), 0, 3_600_000, Mode.REST, True)
+REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")
+PIECE = Piece(series_of(), ("2024-01",), Sample(Against.REST, 0.5, 7), "2024-01")
+FAULT = Fault("lake/x.parquet", What.GAP, Span(0, 1), 2, "said")
+PROOF = Proof(3, "abc", (Span(1, 2),), True)
+FOOTER = Footer((Span(0, 9),), (Origin(Span(0, 9), Source.DAILY, "etag", "content"),), PROOF)
+
+
+def told(**changed: Any) -> str:
+    return json.dumps(json.loads(REQUEST.to_json()) | changed)
+
+
+def without(*keys: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(REQUEST.to_json()).items() if key not in keys})
+
+
+def test_a_request_of_a_later_or_an_earlier_version_is_read() -> None:
+    assert Request.from_json(REQUEST.to_json()) == REQUEST
+    assert Request.from_json(told(colour="red")) == REQUEST
+    plain = replace(REQUEST, kind=Kind.KLINES, source=Mode.AUTO, revise=False)
+    assert Request.from_json(without("kind", "source", "revise")) == plain
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_request_without_what_it_needs_is_an_error_that_names_it(key: str) -> None:
+    with pytest.raises(ValueError, match=f"without '{key}'"):
+        Request.from_json(without(key))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("market", 1), ("kind", None), ("interval", "7m"), ("symbols", "BTCUSDT"), ("symbols", [1]), ("start_ms", "0"),
+        ("start_ms", True), ("end_ms", 1.5), ("end_ms", None), ("source", "moon"), ("revise", 1), ("revise", None),
+    ],
+)  # fmt: skip
+def test_a_request_with_a_wrong_value_is_an_error_that_names_it(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"'{key}' was"):
+        Request.from_json(told(**{key: value}))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{", ""])
+def test_what_is_no_request_is_never_taken_for_one(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of JSON as of us
+        Request.from_json(text)
+
+
+def test_a_piece_of_a_verification_is_read_with_an_argument_more_or_less() -> None:
+    assert Piece.of(*PIECE.arguments()) == PIECE
+    assert Piece.of(*PIECE.arguments(), {"more": 1}) == PIECE
+    assert Piece.of(*PIECE.arguments()[:2]) == Piece(PIECE.series, PIECE.months)
+
+
+def test_what_was_found_is_read_with_a_field_more_or_less() -> None:
+    found = Found(1, 2, 3, 4, [FAULT, replace(FAULT, span=None)], {"a": "b"}, {"c": "d"})
+    plain = json.loads(found.to_json("piece"))
+    assert Found.of_json(json.dumps(plain)) == ("piece", found)
+    more = plain | {"colour": "red", "faults": [fault | {"colour": "red"} for fault in plain["faults"]]}
+    assert Found.of_json(json.dumps(more)) == ("piece", found)
+    less = {"piece": "piece", "faults": [{"key": FAULT.key, "what": FAULT.what, "told": "said"}]}
+    assert Found.of_json(json.dumps(less)) == ("piece", Found(faults=[replace(FAULT, span=None, rows=0)]))
+    assert Found.of_json(json.dumps({"piece": "piece"})) == ("piece", Found())
+
+
+def test_a_footer_is_read_with_a_field_more_or_less() -> None:
+    metadata = FOOTER.metadata()
+    lists = {key: json.loads(text) for key, text in metadata.items() if key != PROOF_KEY}
+    proof = json.loads(metadata[PROOF_KEY])
+    more = {key: json.dumps([[*one, "more"] for one in several]) for key, several in lists.items()}
+    gaps = [[*gap, "more"] for gap in proof["gaps"]]
+    assert Footer.of(more | {PROOF_KEY: json.dumps(proof | {"colour": "red", "gaps": gaps}), "other": "x"}) == FOOTER
+    sources = [one[:3] for one in lists[SOURCES_KEY]]
+    less = metadata | {SOURCES_KEY: json.dumps(sources), PROOF_KEY: json.dumps({"rows": 3, "checksum": "abc"})}
+    assert Footer.of(less) == Footer(
+        FOOTER.covered, (Origin(Span(0, 9), Source.DAILY),), replace(PROOF, gaps=None, is_even=False)
+    )
+
+
+def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(redis: Redis, one: Crew) -> None:
+    known = one.tools.listings.of(series_of())
+    assert known
+    assert redis.hexists("klines:listed:um", "BTCUSDT")
+    redis.hset("klines:listed:um", "BTCUSDT", json.dumps(["TRADING", known.onboard_ms, None, "USDT", 1]))
+    assert one.tools.listings.of(series_of()) == known
+
+
+def test_a_catalog_is_read_with_a_column_more_or_without_an_optional_one() -> None:
+    held = catalog(entry("BTCUSDT"))
+    body = held.to_parquet()
+    frame, metadata = pl.read_parquet(body), pl.read_parquet_metadata(io.BytesIO(body))
+    for other in (frame.with_columns(colour=pl.lit("red")), frame.drop("is_guessed")):
+        buffer = io.BytesIO()
+        other.write_parquet(buffer, metadata={key: metadata[key] for key in metadata if key.startswith("klinefleet")})
+        assert Catalog.of_parquet(buffer.getvalue()).entries() == held.entries()
