@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 @app.task(name="klines.catalog", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def catalog(self: Any, market: str) -> None:
     """Make a market's catalog anew; does nothing while another worker is at it."""
-    tools: Services = self.app.services
+    services: Services = self.app.services
     try:
-        with tools.leases.hold(f"catalog|{market}") as is_mine:
+        with services.leases.hold(f"catalog|{market}") as is_mine:
             if is_mine:
-                update_catalog(tools, Market(market))
+                update_catalog(services, Market(market))
     except RedisError as error:
-        tools.stop.wait(1.0)
+        services.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
     except FleetError as error:
         logger.error("catalog %s: %s; the one in the lake stays", market, error.reason)

@@ -27,16 +27,16 @@ def compact(self: Any, run: str, block: str, *_: Any) -> None:
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.services
+    services: Services = self.app.services
     parsed = Block.parse(block)
     bind_log_context(run, parsed)
     try:
-        failed = compact_block(tools, run, parsed)
+        failed = compact_block(services, run, parsed)
     except (RedisError, StoreFault) as error:
         logger.warning("compact %s: handed back: %s", block, error)
-        tools.stop.wait(1.0)
+        services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).blocks.note_sent(run, [], [parsed], later_us=HANDED_BACK_US)
+            Runs(services.redis).blocks.note_sent(run, [], [parsed], later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

@@ -36,16 +36,16 @@ def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: s
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.services
+    services: Services = self.app.services
     window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
     bind_log_context(run, window)
     try:
-        failed = fetch_window(tools, run, window)
+        failed = fetch_window(services, run, window)
     except (RedisError, OverWeight, StoreFault) as error:
         logger.warning("fetch %s: handed back: %s", window, error)
-        tools.stop.wait(1.0)
+        services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).blocks.note_sent(run, [window], later_us=HANDED_BACK_US)
+            Runs(services.redis).blocks.note_sent(run, [window], later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

@@ -33,16 +33,16 @@ def plan(self: Any, run: str, *_: Any) -> None:
 
     What a later version tells besides is passed over.
     """
-    tools: Services = self.app.services
+    services: Services = self.app.services
     bind_log_context(run)
     try:
-        if sent_us := lead(tools, run):
+        if sent_us := lead(services, run):
             enqueue.send_plan(run, sent_us)
     except (RedisError, Transient) as error:
         logger.warning("plan %s: handed back: %s", run, error)
-        tools.stop.wait(HAND_BACK_S)
+        services.stop.wait(HAND_BACK_S)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(tools.redis).planned(run, later_us=HANDED_BACK_US)
+            Runs(services.redis).planned(run, later_us=HANDED_BACK_US)
         raise Reject(error, requeue=True) from error
     except LeaseLost as error:
         logger.warning("plan %s: %s", run, error)

@@ -22,17 +22,17 @@ logger = logging.getLogger(__name__)
 @app.task(name="klines.verify", bind=True)  # type: ignore[untyped-decorator]
 def verify(self: Any, run: str, *piece: Any) -> None:
     """Check some months of a series and tell the command that waits; does nothing once nobody does."""
-    tools: Services = self.app.services
+    services: Services = self.app.services
     parsed = Piece.of(*piece)
     bind_log_context(run)
     try:
-        checks = Verifications(tools.redis)
-        with tools.leases.hold(check_lease(run, str(parsed))) as is_mine:
+        checks = Verifications(services.redis)
+        with services.leases.hold(check_lease(run, str(parsed))) as is_mine:
             if is_mine and checks.wants(run, str(parsed)):
-                checks.done(run, str(parsed), verify_piece(tools, parsed).to_json(str(parsed)))
+                checks.done(run, str(parsed), verify_piece(services, parsed).to_json(str(parsed)))
     except (RedisError, OverWeight) as error:
         logger.warning("verify %s: handed back: %s", parsed, error)
-        tools.stop.wait(1.0)
+        services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Verifications(tools.redis).sent(run, str(parsed))
+            Verifications(services.redis).sent(run, str(parsed))
         raise Reject(error, requeue=True) from error

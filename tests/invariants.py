@@ -141,8 +141,8 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
     wish = CoverageQuery(
         market, kind, build.interval_of(market, kind, given.get("--interval")), symbols, start_ms, end_ms
     )
-    tools = Services(Settings(redis_url=fleet.redis.url, store_url=store_url))
-    return coverage_report(tools, wish, now_ms=time.time_ns() // 1_000_000).facts()
+    services = Services(Settings(redis_url=fleet.redis.url, store_url=store_url))
+    return coverage_report(services, wish, now_ms=time.time_ns() // 1_000_000).facts()
 
 
 def _clipped(note: str) -> Span:

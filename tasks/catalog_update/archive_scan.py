@@ -35,58 +35,58 @@ class ArchivedFiles:
 
 
 def scan_archive(
-    tools: Services, market: Market, listed: dict[str, Listing], say: Callable[[str], None]
+    services: Services, market: Market, listed: dict[str, Listing], say: Callable[[str], None]
 ) -> dict[str, ArchivedFiles]:
     folders = [symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
-    names = sorted({name for path in folders for name in _children(tools, path)})
+    names = sorted({name for path in folders for name in _children(services, path)})
     trades = {name for name, listing in listed.items() if listing.status in ALIVE}
     asked = [name for name in names if is_symbol(name)]
     say(f"catalog {market}: {len(listed):,} symbols listed, {len(names):,} in the archive")
-    found = side_by_side(asked, lambda name: _files(tools, market, name, name in trades), say, f"catalog {market}")
+    found = side_by_side(asked, lambda name: _files(services, market, name, name in trades), say, f"catalog {market}")
     return dict(zip(asked, found, strict=True))
 
 
-def _files(tools: Services, market: Market, symbol: str, trades: bool) -> ArchivedFiles:
-    by_source = {source: _intervals(tools, market, symbol, source) for source in (Source.DAILY, Source.MONTHLY)}
+def _files(services: Services, market: Market, symbol: str, trades: bool) -> ArchivedFiles:
+    by_source = {source: _intervals(services, market, symbol, source) for source in (Source.DAILY, Source.MONTHLY)}
     finest: dict[Source, Series] = {}
     for source, intervals in by_source.items():
         # 1s began years after 1m, so it tells nothing of the symbol's first day.
         if interval := min(intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None):
             finest[source] = Series(market, Kind.KLINES, interval, symbol)
-    begun = (_first_file(tools, series, source) for source, series in finest.items())
+    begun = (_first_file(services, series, source) for source, series in finest.items())
     first_ms = next((ms for ms in begun if ms is not None), None)
-    last_ms = None if trades else _end_of_files(tools, finest)
+    last_ms = None if trades else _end_of_files(services, finest)
     return ArchivedFiles(tuple(sorted(by_source[Source.DAILY] | by_source[Source.MONTHLY])), first_ms, last_ms)
 
 
-def _intervals(tools: Services, market: Market, symbol: str, source: Source) -> set[Interval]:
-    names = _children(tools, f"{symbols_folder(market, Kind.KLINES, source)}{symbol}/")
+def _intervals(services: Services, market: Market, symbol: str, source: Source) -> set[Interval]:
+    names = _children(services, f"{symbols_folder(market, Kind.KLINES, source)}{symbol}/")
     spelled = {"1M" if name == "1mo" else name for name in names}
     return {interval for interval in Interval if interval in spelled}
 
 
-def _children(tools: Services, prefix: str) -> list[str]:
-    return retried(lambda: tools.archive.children(prefix))
+def _children(services: Services, prefix: str) -> list[str]:
+    return retried(lambda: services.archive.children(prefix))
 
 
-def _first_file(tools: Services, series: Series, source: Source) -> int | None:
-    keys = retried(lambda: list(tools.archive.keys(folder(series, source), most=4)))
+def _first_file(services: Services, series: Series, source: Source) -> int | None:
+    keys = retried(lambda: list(services.archive.keys(folder(series, source), most=4)))
     files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
     return files[0].span.start_ms if files else None
 
 
-def _end_of_files(tools: Services, finest: dict[Source, Series]) -> int | None:
+def _end_of_files(services: Services, finest: dict[Source, Series]) -> int | None:
     """Return the end of the last file: of the days from the last month on, else of that month."""
     monthly, daily, marker = finest.get(Source.MONTHLY), finest.get(Source.DAILY), ""
-    month = _last_file(tools, folder(monthly, Source.MONTHLY), "") if monthly else None
+    month = _last_file(services, folder(monthly, Source.MONTHLY), "") if monthly else None
     if daily and month:
         marker = f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, month.period).stem}-"
-    last = (_last_file(tools, folder(daily, Source.DAILY), marker) if daily else None) or month
+    last = (_last_file(services, folder(daily, Source.DAILY), marker) if daily else None) or month
     return last.span.end_ms if last else None
 
 
-def _last_file(tools: Services, prefix: str, marker: str) -> ArchiveFile | None:
-    keys = retried(lambda: list(tools.archive.keys(prefix, marker=marker)))
+def _last_file(services: Services, prefix: str, marker: str) -> ArchiveFile | None:
+    keys = retried(lambda: list(services.archive.keys(prefix, marker=marker)))
     return next((file for key in reversed(keys) if (file := ArchiveFile.parse(key.key))), None)
 
 

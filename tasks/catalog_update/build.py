@@ -28,15 +28,15 @@ _OLD_QUOTES = ("USDT", "BUSD", "TUSD", "USDC", "USDS", "PAX", "BKRW", "IDRT", "B
 _SETTLED = "SETTLED"
 
 
-def fresh_catalog(tools: Services, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
+def fresh_catalog(services: Services, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
     """Return a catalog that is at most a day old: the one in the lake, or else a new one."""
-    held = tools.catalogs.newest(market)
-    if held is not None and held.has_archive and now_ms(tools.redis) - held.made_ms < FRESH_MS:
+    held = services.catalogs.newest(market)
+    if held is not None and held.has_archive and now_ms(services.redis) - held.made_ms < FRESH_MS:
         return held
-    return update_catalog(tools, market, say)
+    return update_catalog(services, market, say)
 
 
-def update_catalog(tools: Services, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
+def update_catalog(services: Services, market: Market, say: Callable[[str], None] = logger.info) -> Catalog:
     """Make a market's catalog, keep it in the lake and return it; the old one stays until then.
 
     Where the archive does not answer, what the old one knew of it stands beside what exchangeInfo tells.
@@ -45,28 +45,28 @@ def update_catalog(tools: Services, market: Market, say: Callable[[str], None] =
     first file), two more where it no longer trades (its last files), and for each new spot symbol one call for its
     first candle.
     """
-    began_ms, held = now_ms(tools.redis), tools.catalogs.newest(market)
+    began_ms, held = now_ms(services.redis), services.catalogs.newest(market)
     # Tells the budget its limit, too: before that only a trickle goes out.
-    retried(lambda: tools.listings.refresh(market))
-    listed = {listing.symbol: listing for listing in retried(lambda: tools.client(market).exchange_info()).listings}
+    retried(lambda: services.listings.refresh(market))
+    listed = {listing.symbol: listing for listing in retried(lambda: services.client(market).exchange_info()).listings}
     try:
-        archived, has_archive = scan_archive(tools, market, listed, say), True
+        archived, has_archive = scan_archive(services, market, listed, say), True
     except FleetError as error:
         say(f"catalog {market}: {error.reason}; made of exchangeInfo and of what the last catalog knew")
         archived, has_archive = remembered_files(held), False
-    first = _first_candles(tools, market, listed, held, say)
+    first = _first_candles(services, market, listed, held, say)
     quotes = sorted({listing.quote for listing in listed.values() if listing.quote} | set(_OLD_QUOTES), key=len)
     entries = [
         _entry(market, symbol, listed.get(symbol), archived.get(symbol), first.get(symbol), quotes)
         for symbol in sorted(listed.keys() | archived.keys())
     ]
     made = Catalog(market, began_ms, entries, has_archive)
-    say(f"catalog {market}: {len(made):,} symbols in {tools.catalogs.store(made)}")
+    say(f"catalog {market}: {len(made):,} symbols in {services.catalogs.store(made)}")
     return made
 
 
 def _first_candles(
-    tools: Services, market: Market, listed: dict[str, Listing], held: Catalog | None, say: Callable[[str], None]
+    services: Services, market: Market, listed: dict[str, Listing], held: Catalog | None, say: Callable[[str], None]
 ) -> dict[str, int | None]:
     """Return the open time of the first candle of each listed symbol; it never changes, so it is asked for once."""
     if market is not Market.SPOT:
@@ -75,7 +75,7 @@ def _first_candles(
         name: entry.first_ms for name in listed if held is not None and (entry := held.get(name)) and entry.in_rest
     }
     asked = [name for name in listed if known.get(name) is None and is_symbol(name)]
-    ask = lambda name: tools.client(market).first_open_ms(Series(market, Kind.KLINES, Interval.M1, name))  # noqa: E731
+    ask = lambda name: services.client(market).first_open_ms(Series(market, Kind.KLINES, Interval.M1, name))  # noqa: E731
     return known | dict(zip(asked, side_by_side(asked, ask, say, "first candles of spot"), strict=True))
 
 

@@ -47,12 +47,12 @@ def update(market: str, detach: bool, local: bool) -> None:
     if local and detach:
         raise RequestError("--local ends with the command, so --detach cannot go with it")
     with ExitStack() as stack:
-        tools = _tools(stack, local)
+        services = _services(stack, local)
         for one in _markets(market):
             if detach:
-                send_catalog(one, now_us(tools.redis))
+                send_catalog(one, now_us(services.redis))
             else:
-                update_catalog(tools, one, _say)
+                update_catalog(services, one, _say)
 
 
 @catalog.command("list")
@@ -65,7 +65,7 @@ def update(market: str, detach: bool, local: bool) -> None:
 def list_symbols(market: str, quote: str | None, status: str, as_json: bool, as_csv: bool, local: bool) -> None:
     """Print the symbols; a catalog that is older than a day is made anew first."""
     with ExitStack() as stack:
-        catalogs = _fresh(_tools(stack, local), _markets(market))
+        catalogs = _fresh(_services(stack, local), _markets(market))
     rows = [
         {"market": str(one.market), **dict(zip(_COLUMNS, _row(entry), strict=True))}
         for one in catalogs
@@ -101,22 +101,22 @@ def report(to: Path, local: bool) -> None:
     except OSError as error:
         raise RequestError(f"the reports cannot be written to {to}: {error}") from error
     with ExitStack() as stack:
-        catalogs = _fresh(_tools(stack, local), list(Market))
+        catalogs = _fresh(_services(stack, local), list(Market))
     for path, rows in write_reports({one.market: one for one in catalogs}, to):
         click.echo(f"{path}: {rows:,} rows")
 
 
-def _tools(stack: ExitStack, local: bool) -> Services:
-    tools = stack.enter_context(fleet_services(local=local))
-    preflight.check_redis(tools)
-    preflight.check_store(tools)
-    return tools
+def _services(stack: ExitStack, local: bool) -> Services:
+    services = stack.enter_context(fleet_services(local=local))
+    preflight.check_redis(services)
+    preflight.check_store(services)
+    return services
 
 
-def _fresh(tools: Services, markets: Iterable[Market]) -> list[Catalog]:
+def _fresh(services: Services, markets: Iterable[Market]) -> list[Catalog]:
     from klinefleet.tasks.catalog_update.build import fresh_catalog
 
-    return [fresh_catalog(tools, market, _say) for market in markets]
+    return [fresh_catalog(services, market, _say) for market in markets]
 
 
 def _markets(text: str) -> list[Market]:

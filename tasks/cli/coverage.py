@@ -88,8 +88,8 @@ def coverage(
         raise RequestError(f"no symbol in {symbols!r}")
     if wish.start_ms is not None and wish.end_ms is not None and wish.start_ms >= wish.end_ms:
         raise RequestError(f"start {start} is not before end {end}")
-    with lake_services() as tools:
-        report = coverage_report(tools, wish, _Said(), now_ms=WallClock().now_ms())
+    with lake_services() as services:
+        report = coverage_report(services, wish, _Said(), now_ms=WallClock().now_ms())
     for path in plots:
         _draw(report, path)
     if as_json:

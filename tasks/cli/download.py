@@ -70,40 +70,40 @@ def submit(
     narrowed = {name: options[name] for name in ("quote", "status", "skip_unknown")}
     wish = parse_selection(*(options[name] for name in named), **narrowed)
     with ExitStack() as stack:
-        tools = stack.enter_context(fleet_services(local=local))
-        preflight.check_redis(tools)
-        preflight.check_store(tools)
+        services = stack.enter_context(fleet_services(local=local))
+        preflight.check_redis(services)
+        preflight.check_store(services)
         queues, crew = preflight.queues_of(market, kind, mode), None
         if local and not dry_run:
-            crew = stack.enter_context(private_fleet(tools, queues))
-        preflight.load_exchange_info(tools, market)
-        now_ms = exchange_ms(tools, market)
+            crew = stack.enter_context(private_fleet(services, queues))
+        preflight.load_exchange_info(services, market)
+        now_ms = exchange_ms(services, market)
         span = build.range_of(interval, start, end, now_ms=now_ms)
-        request, notes = preflight.request_of(tools, market, kind, interval, wish, span, mode, revise)
+        request, notes = preflight.request_of(services, market, kind, interval, wish, span, mode, revise)
         if dry_run:
-            _show_estimate(tools, request, as_json)
+            _show_estimate(services, request, as_json)
             return
         if not local and not detach:
-            preflight.check_workers(tools, queues)
-        run = _send(tools, request, notes)
+            preflight.check_workers(services, queues)
+        run = _send(services, request, notes)
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
             return
-        sys.exit(_follow(tools, run, as_json, crew))
+        sys.exit(_follow(services, run, as_json, crew))
 
 
-def _send(tools: Services, request: Request, notes: dict[str, str]) -> str:
+def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
     from klinefleet.tasks.runs.records import Level, Record
     from klinefleet.tasks.runs.store import Runs
 
-    runs = Runs(tools.redis)
+    runs = Runs(services.redis)
     run = runs.create(request)
     series = (Series(request.market, request.kind, request.interval, symbol) for symbol in notes)
     runs.record(run, *(Record(Level.NOTE, note, of) for of, note in zip(series, notes.values(), strict=True)))
     return run
 
 
-def _follow(tools: Services, run: str, as_json: bool, crew: Supervisor | None) -> int:
+def _follow(services: Services, run: str, as_json: bool, crew: Supervisor | None) -> int:
     """Show a run to its end and return the exit code; Ctrl-C and SIGTERM cancel it."""
     from klinefleet.tasks.client.follow import follow
     from klinefleet.tasks.runs.progress import State
@@ -112,18 +112,18 @@ def _follow(tools: Services, run: str, as_json: bool, crew: Supervisor | None) -
 
     hear_sigterm()
     try:
-        progress = follow(tools, run, crew.tend if crew else lambda: None)
+        progress = follow(services, run, crew.tend if crew else lambda: None)
     except KeyboardInterrupt:
-        Runs(tools.redis).end(run, State.CANCELLED)
+        Runs(services.redis).end(run, State.CANCELLED)
         click.echo("cancelled: what was fetched is kept, the same command goes on from there", err=True)
         return 1
-    told = summary(tools, progress)
+    told = summary(services, progress)
     click.echo(json.dumps(told.facts(), ensure_ascii=False) if as_json else told.text())
     return 0 if progress.state is State.COMPLETE else 1
 
 
-def _show_estimate(tools: Services, request: Request, as_json: bool) -> None:
+def _show_estimate(services: Services, request: Request, as_json: bool) -> None:
     from klinefleet.tasks.planning.estimate import estimate
 
-    told = estimate(tools, request, lambda text: click.echo(text, err=True))
+    told = estimate(services, request, lambda text: click.echo(text, err=True))
     click.echo(json.dumps(told.facts()) if as_json else told.text())

@@ -56,9 +56,9 @@ def beat() -> None:
     from klinefleet.tasks.fleet.scheduler import run_scheduler
     from klinefleet.workers.app import connect
 
-    with fleet_services() as tools:
-        preflight.check_redis(tools)
-        settings = tools.settings
+    with fleet_services() as services:
+        preflight.check_redis(services)
+        settings = services.settings
     connect(settings)
     log_to_stderr("INFO", settings.log)
     run_scheduler()
@@ -78,11 +78,11 @@ def workers(wait: int) -> None:
     ends = time.monotonic() + wait
     while True:
         try:
-            with fleet_services() as tools:
-                preflight.check_redis(tools)
-                counts = served(tools)
+            with fleet_services() as services:
+                preflight.check_redis(services)
+                counts = served(services)
                 if all(counts.values()) or time.monotonic() > ends:
-                    click.echo("\n".join(lines(tools, counts)))
+                    click.echo("\n".join(lines(services, counts)))
                     sys.exit(0 if all(counts.values()) else 1)
         except RequestError:
             if time.monotonic() > ends:

@@ -37,9 +37,9 @@ def flower(address: str, port: int, state: Path | None, control: bool) -> None:
     """Watch tasks and workers in a browser. Beyond loopback only with FLOWER_BASIC_AUTH=user:password set."""
     Settings.load()  # what a .env file says of Flower is in the environment now
     _check(address, state)
-    with fleet_services() as tools:
-        preflight.check_redis(tools)
-        settings = tools.settings
+    with fleet_services() as services:
+        preflight.check_redis(services)
+        settings = services.settings
     click.echo(f"Flower: http://{f'[{address}]' if ':' in address else address}:{port}", err=True)
     log_to_stderr("INFO", settings.log)
     _serve(settings, arguments(address, port, state=state, control=control))

@@ -206,9 +206,9 @@ def _reader(stack: ExitStack, fetch: bool, local: bool) -> Reader:
     from klinefleet.tasks.client.fetcher import FleetFetcher
 
     hear_sigterm()
-    tools = stack.enter_context(fleet_services(local=local))
-    start = (lambda queues: stack.enter_context(private_fleet(tools, queues))) if local else None
-    return Reader(tools.settings.store_url, fetcher=FleetFetcher(tools, start))
+    services = stack.enter_context(fleet_services(local=local))
+    start = (lambda queues: stack.enter_context(private_fleet(services, queues))) if local else None
+    return Reader(services.settings.store_url, fetcher=FleetFetcher(services, start))
 
 
 def _answer(sql: str, options: dict[str, Any], screen: Screen) -> Iterator[pl.DataFrame]:

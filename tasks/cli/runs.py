@@ -20,9 +20,9 @@ def status(run: str | None, as_json: bool) -> None:
     from klinefleet.tasks.runs.store import Runs
     from klinefleet.tasks.runs.summary import summary
 
-    with fleet_services() as tools:
-        preflight.check_redis(tools)
-        runs = Runs(tools.redis)
+    with fleet_services() as services:
+        preflight.check_redis(services)
+        runs = Runs(services.redis)
         chosen = [run] if run else runs.active() or [name for name in [runs.newest()] if name]
         if not chosen:
             click.echo("no run yet", err=True)
@@ -31,11 +31,11 @@ def status(run: str | None, as_json: bool) -> None:
             if progress is None:
                 raise RequestError(f"no run {name!r} is known; `klines status` lists those under way")
             if as_json:
-                click.echo(json.dumps(summary(tools, progress).facts(), ensure_ascii=False))
+                click.echo(json.dumps(summary(services, progress).facts(), ensure_ascii=False))
             elif progress.state.has_ended:
-                click.echo(f"run {name}\n{summary(tools, progress).text()}")
+                click.echo(f"run {name}\n{summary(services, progress).text()}")
             else:
-                click.echo(f"run {name} {progress.state}: {status_line(tools, progress)}")
+                click.echo(f"run {name} {progress.state}: {status_line(services, progress)}")
 
 
 @click.command()
@@ -45,11 +45,11 @@ def cancel(run: str) -> None:
     from klinefleet.tasks.runs.progress import State
     from klinefleet.tasks.runs.store import Runs
 
-    with fleet_services() as tools:
-        preflight.check_redis(tools)
-        state = Runs(tools.redis).state(run)
+    with fleet_services() as services:
+        preflight.check_redis(services)
+        state = Runs(services.redis).state(run)
         if state is None:
             raise RequestError(f"no run {run!r} is known; `klines status` lists those under way")
         if not state.has_ended:
-            Runs(tools.redis).end(run, State.CANCELLED)
-        click.echo(f"run {run} is {Runs(tools.redis).state(run)}")
+            Runs(services.redis).end(run, State.CANCELLED)
+        click.echo(f"run {run} is {Runs(services.redis).state(run)}")

@@ -84,30 +84,30 @@ def _verify(options: dict[str, Any]) -> None:
     local, mend = options["local"], options["mend"]
     scope, sample = _scope(options), _sample(options)
     with ExitStack() as stack:
-        tools = (
+        services = (
             offline_services()
             if local and not mend and sample.against != "rest"
             else stack.enter_context(fleet_services(local=local))
         )
-        partitions = partitions_of(tools, scope)
+        partitions = partitions_of(services, scope)
         _check_held(scope, {series.symbol for series, _ in partitions})
         pieces = pieces_of(partitions, sample)
-        queues = _prepare(tools, pieces, sample, is_local=local, mend=mend)
+        queues = _prepare(services, pieces, sample, is_local=local, mend=mend)
         if sample.against != "nothing":
             _say(f"comparing {sample.share:.2%} with {sample.against}, --seed {sample.seed}")
         # Its lanes are forks: none may be made once threads of Polars run here.
-        crew = stack.enter_context(private_fleet(tools, queues)) if local and queues else None
+        crew = stack.enter_context(private_fleet(services, queues)) if local and queues else None
         check: Check = check_here if local else check_by_fleet
         hear_sigterm()
-        found, done, left = _checked(check, tools, pieces), None, None
+        found, done, left = _checked(check, services, pieces), None, None
         if mend and found.faults:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
-            done, left = _mended(check, tools, found, sample, crew.tend if crew else lambda: None)
+            done, left = _mended(check, services, found, sample, crew.tend if crew else lambda: None)
     click.echo(json.dumps(_facts(found, sample, done, left)) if options["as_json"] else _text(found, done, left))
     sys.exit(0 if _is_well(found, done, left) else 1)
 
 
-def _prepare(tools: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool) -> list[str]:
+def _prepare(services: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool) -> list[str]:
     """Refuse what cannot be done before anything is, and return the queues that a repair needs."""
     from klinefleet.tasks.verification.pieces import queue_of
 
@@ -116,37 +116,37 @@ def _prepare(tools: Services, pieces: list[Piece], sample: Sample, *, is_local: 
         {queue for market, kind in groups for queue in preflight.queues_of(market, kind, Mode.AUTO)} if mend else set()
     )
     if mend:
-        preflight.check_store(tools)
+        preflight.check_store(services)
     if not is_local:
-        preflight.check_redis(tools)
-        preflight.check_workers(tools, sorted({*map(queue_of, pieces)} | to_mend), "do it here with --local")
+        preflight.check_redis(services)
+        preflight.check_workers(services, sorted({*map(queue_of, pieces)} | to_mend), "do it here with --local")
     if sample.against == "rest":
         for market in sorted({market for market, _ in groups}):
-            preflight.load_exchange_info(tools, market)
+            preflight.load_exchange_info(services, market)
     return sorted(to_mend)
 
 
-def _checked(check: Check, tools: Services, pieces: list[Piece]) -> Found:
+def _checked(check: Check, services: Services, pieces: list[Piece]) -> Found:
     from klinefleet.tasks.client.progress_bar import progress_display
 
     with progress_display("verifying") as shows:
-        return check(tools, pieces, shows)
+        return check(services, pieces, shows)
 
 
-def _mended(check: Check, tools: Services, found: Found, sample: Sample, tend: Any) -> tuple[Repair, Found]:
+def _mended(check: Check, services: Services, found: Found, sample: Sample, tend: Any) -> tuple[Repair, Found]:
     """Repair what was found, and check the partitions again."""
     from klinefleet.tasks.client.repair import repair
     from klinefleet.tasks.verification.pieces import Piece
     from klinefleet.workers.lake import keys
 
     try:
-        done = repair(tools, found.faults, tend)
+        done = repair(services, found.faults, tend)
     except KeyboardInterrupt:
         _say("cancelled: what was taken out is missing now; `klines download` of the same time fetches it")
         raise
     wrong = sorted({of for fault in found.faults if (of := keys.partition_of(fault.key))})
     # Each alone and surely compared: so its sample is at least the one that was drawn before.
-    return done, _checked(check, tools, [Piece(series, (month,), sample, month) for series, month in wrong])
+    return done, _checked(check, services, [Piece(series, (month,), sample, month) for series, month in wrong])
 
 
 def _scope(options: dict[str, Any]) -> Scope:

@@ -25,15 +25,15 @@ _NAMED = 3
 
 
 class FleetFetcher:
-    """Has the fleet of `tools` fetch what is missing, showing how it goes on stderr.
+    """Has the fleet of `services` fetch what is missing, showing how it goes on stderr.
 
     `start` starts workers for some queues where there are none; it is called when something is to be fetched, once.
     The workers must work for the store that is read.
     """
 
-    def __init__(self, tools: Services, start: Callable[[list[str]], Supervisor] | None = None) -> None:
-        self._tools = tools
-        self._runs = Runs(tools.redis)
+    def __init__(self, services: Services, start: Callable[[list[str]], Supervisor] | None = None) -> None:
+        self._services = services
+        self._runs = Runs(services.redis)
         self._start = start
 
     def life(self, series: Series) -> Span:
@@ -42,22 +42,22 @@ class FleetFetcher:
         UnknownSymbol where neither REST nor the archive knows it; RequestError where no Redis or exchange answers.
         """
         market = series.market
-        preflight.check_redis(self._tools)
-        preflight.load_exchange_info(self._tools, market)
+        preflight.check_redis(self._services)
+        preflight.load_exchange_info(self._services, market)
         wish = SymbolSelection((series.symbol,))
-        choose_symbols(self._tools, market, series.kind, series.interval, wish, Mode.AUTO, _say)
-        life = self._tools.lives.of(series)
-        return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._tools, market))))
+        choose_symbols(self._services, market, series.kind, series.interval, wish, Mode.AUTO, _say)
+        life = self._services.lives.of(series)
+        return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))))
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
         """Return when the lake holds all of it; Failed names the windows that failed. Ctrl-C cancels the runs."""
         requests = list(requests_of(wanted))
-        preflight.check_redis(self._tools)
-        preflight.check_store(self._tools)
+        preflight.check_redis(self._services)
+        preflight.check_store(self._services)
         tend = self._have_workers(requests)
         runs = [self._runs.create(request) for request in requests]
         try:
-            ended = [follow(self._tools, run, tend) for run in runs]
+            ended = [follow(self._services, run, tend) for run in runs]
         except KeyboardInterrupt:
             for run in runs:
                 self._runs.end(run, State.CANCELLED)
@@ -71,7 +71,7 @@ class FleetFetcher:
         queues = chain.from_iterable(preflight.queues_of(one.market, one.kind, one.source) for one in requests)
         needed = list(dict.fromkeys(queues))
         if self._start is None:
-            preflight.check_workers(self._tools, needed)
+            preflight.check_workers(self._services, needed)
             return lambda: None
         return self._start(needed).tend
 

@@ -20,12 +20,12 @@ LOOK_S = 0.1
 REDIS_AWAY_S = 120.0
 
 
-def follow(tools: Services, run: str, tend: Callable[[], None] = lambda: None) -> Progress:
+def follow(services: Services, run: str, tend: Callable[[], None] = lambda: None) -> Progress:
     """Show a run's progress until it has ended, and return how; `tend` is called at every look.
 
     RunLost where Redis forgot it or stays away; what was fetched is in the store.
     """
-    runs, shows = Runs(tools.redis), progress_display("planning")
+    runs, shows = Runs(services.redis), progress_display("planning")
     seen = time.monotonic()
     with shows:
         while True:
@@ -44,15 +44,15 @@ def follow(tools: Services, run: str, tend: Callable[[], None] = lambda: None) -
                 raise RunLost(f"Redis knows nothing of run {run} any more; what was fetched is held, ask again")
             seen = time.monotonic()
             done = progress.counts["calls_done"]
-            shows.show(done, done + progress.calls_left, f"{run}: ", partial(status_line, tools, progress))
+            shows.show(done, done + progress.calls_left, f"{run}: ", partial(status_line, services, progress))
             if progress.state.has_ended:
                 return progress
             time.sleep(LOOK_S)
 
 
-def status_line(tools: Services, progress: Progress) -> str:
+def status_line(services: Services, progress: Progress) -> str:
     """Return where a run stands, in one line."""
-    states = tools.states(progress.request.pool)
+    states = services.states(progress.request.pool)
     counts, pool = progress.counts, combined_state(list(states.values()))
     closed = {name: state.closed_ms // 1000 for name, state in states.items() if state.closed_ms}
     parts = [

@@ -24,10 +24,10 @@ from klinefleet.workers.support.masking import mask_url
 RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
 
 
-def check_redis(tools: Services) -> None:
+def check_redis(services: Services) -> None:
     """Raise RequestError where no Redis answers."""
-    if not answers(tools.settings.redis_url or ""):
-        raise RequestError(f"no Redis answers at {mask_url(tools.settings.redis_url or '')}; nothing was queued")
+    if not answers(services.settings.redis_url or ""):
+        raise RequestError(f"no Redis answers at {mask_url(services.settings.redis_url or '')}; nothing was queued")
 
 
 def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
@@ -37,7 +37,7 @@ def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
 
 
 def check_workers(
-    tools: Services,
+    services: Services,
     queues: list[str],
     otherwise: str = "queue it for later with --detach",
     pause: Callable[[float], None] = time.sleep,
@@ -47,40 +47,40 @@ def check_workers(
     Where workers lived until just now, a queue that is not served is waited for: a lane may be starting again.
     """
     for look in range(int(RETURNS_S / LOOK_S)):
-        missing = _unserved(tools, queues)
+        missing = _unserved(services, queues)
         if not missing:
             return
-        if not any_worker_seen_recently(tools.redis):
+        if not any_worker_seen_recently(services.redis):
             break
         if not look:
             _say(f"no worker serves {', '.join(missing)} now; waiting up to {RETURNS_S:.0f} s for one to start again")
         pause(LOOK_S)
-    if missing := _unserved(tools, queues):
+    if missing := _unserved(services, queues):
         raise RequestError(
             f"no worker serves {', '.join(missing)}: start one with `klines worker`, or {otherwise}; nothing was queued"
         )
 
 
-def _unserved(tools: Services, queues: list[str]) -> list[str]:
-    served = {name.partition("@")[0] for name in live_workers(tools.redis)}
+def _unserved(services: Services, queues: list[str]) -> list[str]:
+    served = {name.partition("@")[0] for name in live_workers(services.redis)}
     return [queue for queue in queues if queue not in served]
 
 
-def check_store(tools: Services) -> None:
+def check_store(services: Services) -> None:
     """Raise RequestError where the store takes no object."""
     try:
-        tools.files.check_writable()
+        services.files.check_writable()
     except (StoreFault, OSError) as error:
-        where = tools.settings.store_url
+        where = services.settings.store_url
         raise RequestError(f"store {where} cannot be written: {error}; nothing was queued") from error
 
 
-def load_exchange_info(tools: Services, market: Market) -> None:
+def load_exchange_info(services: Services, market: Market) -> None:
     """Have the market's symbols and limit known; RequestError where the exchange does not tell and never has."""
     try:
-        tools.listings.refresh(market)
+        services.listings.refresh(market)
     except FleetError as error:
-        age_ms = tools.listings.age_ms(market)
+        age_ms = services.listings.age_ms(market)
         if age_ms is None:
             raise RequestError(f"the exchange does not tell its symbols: {error.reason}; nothing was queued") from error
         age_h = age_ms / 3_600_000
@@ -88,7 +88,7 @@ def load_exchange_info(tools: Services, market: Market) -> None:
 
 
 def request_of(
-    tools: Services,
+    services: Services,
     market: Market,
     kind: Kind,
     interval: Interval,
@@ -98,7 +98,7 @@ def request_of(
     revise: bool,
 ) -> tuple[Request, dict[str, str]]:
     """Return the request, and what the user should know of symbols that are not in it."""
-    chosen = choose_symbols(tools, market, kind, interval, wish, mode, _say)
+    chosen = choose_symbols(services, market, kind, interval, wish, mode, _say)
     return Request(market, kind, interval, chosen.symbols, *span, mode, revise), chosen.notes
 
 

@@ -41,7 +41,7 @@ class Repair:
         return series in self.taken and all(run.state is State.COMPLETE for run in mine)
 
 
-def repair(tools: Services, faults: Iterable[Fault], tend: Callable[[], None]) -> Repair:
+def repair(services: Services, faults: Iterable[Fault], tend: Callable[[], None]) -> Repair:
     """Take faulty time out of the lake and have it fetched again; `tend` is called meanwhile.
 
     RequestError, and nothing is taken out, where the exchange does not even tell its symbols. Interrupted, the runs are
@@ -49,17 +49,17 @@ def repair(tools: Services, faults: Iterable[Fault], tend: Callable[[], None]) -
     """
     wrong = _by_partition(faults)
     for market in sorted({series.market for series, _ in wrong}):
-        preflight.load_exchange_info(tools, market)
-    done, runs = Repair(), Runs(tools.redis)
+        preflight.load_exchange_info(services, market)
+    done, runs = Repair(), Runs(services.redis)
     for (series, month), parts in wrong.items():
         try:
-            gone = tools.partitions.forget(series, month, parts)
+            gone = services.partitions.forget(series, month, parts)
             done.taken[series] = spans.union([*done.taken.get(series, []), *gone])
         except FleetError as error:
             done.failed[keys.partition(series, month)] = error.reason
-    created = [runs.create(request) for request in requests_of(tools, done.taken)]
+    created = [runs.create(request) for request in requests_of(services, done.taken)]
     try:
-        done.runs = [follow(tools, run, tend) for run in created]
+        done.runs = [follow(services, run, tend) for run in created]
     except BaseException:
         for run in created:
             runs.end(run, State.CANCELLED)
@@ -69,15 +69,15 @@ def repair(tools: Services, faults: Iterable[Fault], tend: Callable[[], None]) -
     return done
 
 
-def requests_of(tools: Services, taken: dict[Series, list[Span]]) -> Iterator[Request]:
+def requests_of(services: Services, taken: dict[Series, list[Span]]) -> Iterator[Request]:
     """Yield what fetches the time that was taken out: one request for all symbols that lack the same."""
     now_ms: dict[Market, int] = {}
     alike: dict[tuple[Series, Span], list[str]] = {}
     for series, parts in taken.items():
         if series.market not in now_ms:
-            now_ms[series.market] = exchange_ms(tools, series.market)
+            now_ms[series.market] = exchange_ms(services, series.market)
         possible = Span(build.FIRST_MS, closed_ms(series.interval, now_ms[series.market]))
-        for span in _joined(tools, series, spans.clip(parts, possible)):
+        for span in _joined(services, series, spans.clip(parts, possible)):
             if series.interval.opens(span.start_ms, span.end_ms):
                 any_series = Series(series.market, series.kind, series.interval, "")
                 alike.setdefault((any_series, span), []).append(series.symbol)
@@ -96,10 +96,10 @@ def _by_partition(faults: Iterable[Fault]) -> dict[tuple[Series, str], list[Span
     return wrong
 
 
-def _joined(tools: Services, series: Series, parts: list[Span]) -> list[Span]:
+def _joined(services: Services, series: Series, parts: list[Span]) -> list[Span]:
     """Return spans that lack just `parts`: neighbours with nothing but held time between them are one."""
     try:
-        held = tools.coverage.covered(series)
+        held = services.coverage.covered(series)
     except FleetError:
         return parts
     joined: list[Span] = []

@@ -71,12 +71,12 @@ def lake_services() -> Iterator[Services]:
 
 
 @contextmanager
-def private_fleet(tools: Services, queues: list[str]) -> Iterator[Supervisor]:
+def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]:
     """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody could find them."""
     from klinefleet.tasks.fleet.lanes import lanes_of
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
-    crew = Supervisor(replace(tools.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
+    crew = Supervisor(replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
     try:
         yield crew
     finally:
@@ -96,23 +96,23 @@ def hear_sigterm() -> None:
 DOUBTFUL_MS = 600_000
 
 
-def exchange_ms(tools: Services, market: Market) -> int:
+def exchange_ms(services: Services, market: Market) -> int:
     """Return the exchange's time, ms UTC, as its latest answer to any public address tells it.
 
     Where there was none, or a doubtful one, the exchange is asked; where it does not answer, what is known stands, or
     Redis's time with a warning.
     """
     pool = RULES[market].pool
-    budgets = {tools.settings.egress: tools.budget(pool), **tools.budgets(pool)}
+    budgets = {services.settings.egress: services.budget(pool), **services.budgets(pool)}
     states = (budget.state() for budget in budgets.values())
     known = [(state.offset_at_ms or 0, state.offset_ms) for state in states if state.offset_ms is not None]
     offset_ms = max(known)[1] if known else None
     if offset_ms is not None and abs(offset_ms) <= DOUBTFUL_MS:
-        return now_ms(tools.redis) + offset_ms
+        return now_ms(services.redis) + offset_ms
     try:
-        return tools.client(market).time_ms()
+        return services.client(market).time_ms()
     except FleetError as error:
         if offset_ms is not None:
-            return now_ms(tools.redis) + offset_ms
+            return now_ms(services.redis) + offset_ms
         logger.warning("%s does not tell the time (%s): that of Redis is used, and must be right", market, error.reason)
-        return now_ms(tools.redis)
+        return now_ms(services.redis)

@@ -31,11 +31,11 @@ TRIES = 5
 Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Found]
 
 
-def check_here(tools: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+def check_here(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
     """Return what came of the pieces, checked by this process."""
     found, total = Found(), sum(len(piece.months) for piece in pieces)
     with Threads(AT_ONCE, thread_name_prefix="check") as threads:
-        checked = [threads.submit(verify_piece, tools, piece) for piece in pieces]
+        checked = [threads.submit(verify_piece, services, piece) for piece in pieces]
         try:
             for one in as_completed(checked):
                 found.add(one.result())
@@ -46,13 +46,13 @@ def check_here(tools: Services, pieces: Sequence[Piece], shows: ProgressDisplay)
     return found
 
 
-def check_by_fleet(tools: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+def check_by_fleet(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
     """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
 
     RunLost where Redis stays away.
     """
-    connect(tools.settings)
-    led = _FleetVerification(tools, pieces)
+    connect(services.settings)
+    led = _FleetVerification(services, pieces)
     seen = time.monotonic()
     try:
         while led.goes_on:
@@ -74,16 +74,16 @@ def check_by_fleet(tools: Services, pieces: Sequence[Piece], shows: ProgressDisp
 class _FleetVerification:
     """A verification that this process leads: a bounded number of pieces is sent, and more as they are done."""
 
-    def __init__(self, tools: Services, pieces: Sequence[Piece]) -> None:
+    def __init__(self, services: Services, pieces: Sequence[Piece]) -> None:
         self.found = Found()
         self.total = sum(len(piece.months) for piece in pieces)
-        self._tools = tools
-        self._checks = Verifications(tools.redis)
+        self._services = services
+        self._checks = Verifications(services.redis)
         self._check = self._checks.begin()
         self._waiting = deque(pieces)
         self._sent: dict[str, Piece] = {}
         self._tries = Counter[str]()
-        self._lost = LostWork(tools.redis)
+        self._lost = LostWork(services.redis)
 
     @property
     def goes_on(self) -> bool:

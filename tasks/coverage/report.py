@@ -156,16 +156,17 @@ class CoverageReport:
 
 
 def coverage_report(
-    tools: Services, wish: CoverageQuery, say: Callable[[str], None] = lambda text: None, *, now_ms: int
+    services: Services, wish: CoverageQuery, say: Callable[[str], None] = lambda text: None, *, now_ms: int
 ) -> CoverageReport:
     """Return what is held of what is wished for; RequestError where that is nothing. StoreFault."""
-    survey = CoverageScan(tools.coverage, wish.folder, say)
+    survey = CoverageScan(services.coverage, wish.folder, say)
     chosen = _chosen(survey, wish)
-    noted, is_redis_asked = _noted(tools)
+    noted, is_redis_asked = _noted(services)
     groups = [
-        _group_report(tools, survey, group, sorted(chosen[group]), wish, noted, say, now_ms) for group in sorted(chosen)
+        _group_report(services, survey, group, sorted(chosen[group]), wish, noted, say, now_ms)
+        for group in sorted(chosen)
     ]
-    return CoverageReport(tools.settings.store_url, now_ms, is_redis_asked, groups)
+    return CoverageReport(services.settings.store_url, now_ms, is_redis_asked, groups)
 
 
 def _chosen(survey: CoverageScan, wish: CoverageQuery) -> dict[Group, set[Series]]:
@@ -183,18 +184,18 @@ def _chosen(survey: CoverageScan, wish: CoverageQuery) -> dict[Group, set[Series
     return chosen
 
 
-def _noted(tools: Services) -> tuple[RunNotes, bool]:
+def _noted(services: Services) -> tuple[RunNotes, bool]:
     """Return what runs have noted, and whether a Redis told it."""
-    if tools.settings.redis_url:
+    if services.settings.redis_url:
         try:
-            return load_run_notes(Runs(tools.redis), tools.files), True
+            return load_run_notes(Runs(services.redis), services.files), True
         except RedisError:
             pass
-    return load_run_notes(None, tools.files), False
+    return load_run_notes(None, services.files), False
 
 
 def _group_report(
-    tools: Services,
+    services: Services,
     survey: CoverageScan,
     group: Group,
     chosen: list[Series],
@@ -203,7 +204,7 @@ def _group_report(
     say: Callable[[str], None],
     now_ms: int,
 ) -> GroupReport:
-    catalog = tools.catalogs.newest(group.market)
+    catalog = services.catalogs.newest(group.market)
     _check_known(chosen, survey, catalog)
     if wish.start_ms is None and wish.end_ms is None:
         within = Span(0, NEVER_MS)
@@ -214,7 +215,7 @@ def _group_report(
     asked = _asked(group, found, wish, noted, now_ms)
     say(f"{group}: {len(chosen):,} series, {asked}")
     shared = _outages(survey, group, found, lives, catalog, asked)
-    raw = tools.raw.entries_of_group(group.market, group.kind, group.interval)
+    raw = services.raw.entries_of_group(group.market, group.kind, group.interval)
     reports = []
     for series, of in found.items():
         notes = [MissingSpan(month_span(month), Reason.DAMAGED, told, MENDED) for month, told in of.damaged.items()]

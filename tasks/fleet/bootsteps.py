@@ -45,7 +45,7 @@ POLL_S = 0.5
 
 
 class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Stops and starts taking tasks from the lane's queue as the toolbox says, in the worker's own loop."""
+    """Stops and starts taking tasks from the lane's queue as `Services` say, in the worker's own loop."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - the library's way to say it
 
@@ -60,14 +60,16 @@ class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
             self._looks.cancel()
 
     def _look(self, worker: Any) -> None:
-        consumer, tools = worker.consumer, worker.app.services
+        consumer, services = worker.consumer, worker.app.services
         taking = getattr(consumer, "task_consumer", None)
         if taking is None:
             return
-        takes = taking.consuming_from(tools.queue)
-        if takes and tools.is_closed:
-            logger.warning("the exchange has closed %s to %s: taking no tasks", tools.queue, tools.settings.egress)
-            consumer.cancel_task_queue(tools.queue)
-        elif not takes and not tools.is_closed:
-            logger.warning("%s is open to %s again: taking tasks", tools.queue, tools.settings.egress)
-            consumer.add_task_queue(tools.queue)
+        takes = taking.consuming_from(services.queue)
+        if takes and services.is_closed:
+            logger.warning(
+                "the exchange has closed %s to %s: taking no tasks", services.queue, services.settings.egress
+            )
+            consumer.cancel_task_queue(services.queue)
+        elif not takes and not services.is_closed:
+            logger.warning("%s is open to %s again: taking tasks", services.queue, services.settings.egress)
+            consumer.add_task_queue(services.queue)

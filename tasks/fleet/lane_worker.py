@@ -39,8 +39,8 @@ ORPHAN_S = 3.0
 def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     """Run one lane in this process until it is told to stop; returns its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    toolbox = Services(settings, queue=lane.queue, pool=lane.pool)
-    app = connect(settings, toolbox)
+    services = Services(settings, queue=lane.queue, pool=lane.pool)
+    app = connect(settings, services)
     app.set_current()
     connect_task_logging()
     alive = Alive(lane.queue)
@@ -48,16 +48,16 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     chores: list[Callable[[], None]] = []
     has_ended = threading.Event()
     if lane.queue == PLAN:
-        chores.append(partial(requeue_leaderless_runs, toolbox))
+        chores.append(partial(requeue_leaderless_runs, services))
     if lane.pool:
-        chores.append(partial(_attend_to_budget, toolbox, lane.pool))
+        chores.append(partial(_attend_to_budget, services, lane.pool))
         app.steps["worker"].add(ConsumerGate)
 
     def ready(**_: object) -> None:
-        toolbox.heartbeat.start()
+        services.heartbeat.start()
         threading.Thread(target=run_periodically, args=[chores, has_ended], name="chores", daemon=True).start()
         if lane.queue == PLAN:
-            threading.Thread(target=enqueue_new_runs, args=[toolbox], name="bell", daemon=True).start()
+            threading.Thread(target=enqueue_new_runs, args=[services], name="bell", daemon=True).start()
 
     parent = os.getppid()
     has_address = lane.pool and settings.egress != Settings.egress
@@ -65,7 +65,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     multiprocessing.current_process().name = name  # read by the log: the lane that a line comes from
 
     def stopping(**_: object) -> None:
-        toolbox.stop.set()
+        services.stop.set()
         ends = threading.Timer(ORPHAN_S, _end_orphan, [parent])
         ends.daemon = True
         ends.start()
@@ -85,7 +85,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     )
     worker.start()
     has_ended.set()
-    toolbox.heartbeat.stop()
+    services.heartbeat.stop()
     alive.end()
     return int(worker.exitcode or 0)
 
@@ -96,11 +96,11 @@ def _end_orphan(parent: int) -> None:
         os._exit(1)
 
 
-def _attend_to_budget(toolbox: Services, pool: Pool) -> None:
+def _attend_to_budget(services: Services, pool: Pool) -> None:
     """Have the budget know its limit, the slots their demand, the valve whether to take tasks; and look for twins."""
-    toolbox.listings.note_limit(pool)
-    sharers = live_workers(toolbox.redis).count(f"{rest_queue(pool)}@{toolbox.settings.egress}")
-    toolbox.heartbeat.report_width(toolbox.slots.width, toolbox.slots.most)
-    toolbox.slots.demand(Runs(toolbox.redis).weight_ahead(pool), max(1, sharers))
-    toolbox.note_closed(pool)
-    detect_shared_egress(toolbox.redis, pool, toolbox.budgets(pool))
+    services.listings.note_limit(pool)
+    sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
+    services.heartbeat.report_width(services.slots.width, services.slots.most)
+    services.slots.demand(Runs(services.redis).weight_ahead(pool), max(1, sharers))
+    services.note_closed(pool)
+    detect_shared_egress(services.redis, pool, services.budgets(pool))

@@ -11,25 +11,25 @@ from klinefleet.workers.limits.shared_egress import shared_egress_pairs
 from klinefleet.workers.services import Services
 
 
-def served(tools: Services) -> dict[str, int]:
+def served(services: Services) -> dict[str, int]:
     """Return for every queue how many processes serve it."""
-    names = [name.partition("@")[0] for name in live_workers(tools.redis)]
+    names = [name.partition("@")[0] for name in live_workers(services.redis)]
     return {lane.queue: names.count(lane.queue) for lane in LANES}
 
 
-def lines(tools: Services, counts: Mapping[str, int]) -> Iterator[str]:
+def lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield a line for each queue, and below it one for each address that spends its weight."""
     for lane in LANES:
         yield f"{lane.queue:<14} {counts[lane.queue]}"
-        yield from _addresses(tools, lane)
+        yield from _addresses(services, lane)
 
 
-def _addresses(tools: Services, lane: Lane) -> Iterator[str]:
-    if lane.pool is None or not egresses(tools.redis, lane.queue):
+def _addresses(services: Services, lane: Lane) -> Iterator[str]:
+    if lane.pool is None or not egresses(services.redis, lane.queue):
         return
-    for name, state in tools.states(lane.pool).items():
+    for name, state in services.states(lane.pool).items():
         yield f"  {name:<12} {_told(state)}"
-    for one, other in shared_egress_pairs(tools.redis, lane.pool):
+    for one, other in shared_egress_pairs(services.redis, lane.pool):
         yield f"  {one} and {other} seem to be one address: give their workers one KLINES_EGRESS"
 
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 from klinefleet.tasks.ingest.attempts import Tally
 
 
-def download_file(tools: Services, file: ArchiveFile, tally: Tally) -> Downloaded:
-    with tools.gate:
+def download_file(services: Services, file: ArchiveFile, tally: Tally) -> Downloaded:
+    with services.gate:
         try:
-            got = tools.archive.download(file)
+            got = services.archive.download(file)
         except NotPublished:
             raise
         except FleetError as error:
             tally.failed(error, "archive")
-            tools.gate.failed()
+            services.gate.failed()
             raise
-    tools.gate.answered(rtt_ms=got.rtt_ms)
+    services.gate.answered(rtt_ms=got.rtt_ms)
     return got

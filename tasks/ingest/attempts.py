@@ -30,8 +30,8 @@ TRIES, LONGEST_PAUSE_S = 6, 10.0
 _OUR_FAULT = range(-1199, -1099)
 
 
-def pause_or_stop(tools: Services, what: str, seconds: float) -> None:
-    if tools.stop.wait(seconds):
+def pause_or_stop(services: Services, what: str, seconds: float) -> None:
+    if services.stop.wait(seconds):
         raise OverWeight(f"{what}: this worker was told to stop; nothing was kept")
 
 

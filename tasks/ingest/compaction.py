@@ -42,18 +42,18 @@ logger = logging.getLogger(__name__)
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 
 
-def compact_block(tools: Services, run: str, block: Block) -> str:
+def compact_block(services: Services, run: str, block: Block) -> str:
     """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet.
 
     Returns why it failed for good, which is noted, or ''. Does nothing where another is at it, or the block is not to
     be compacted any more. StoreFault where the store may answer at a later try.
     """
-    runs = Runs(tools.redis)
-    with tools.leases.hold(compact_lease(block)) as lease:
+    runs = Runs(services.redis)
+    with services.leases.hold(compact_lease(block)) as lease:
         if lease is None or not runs.blocks.compacting(run, block, lease.fence):
             return ""
         try:
-            return _Compaction(tools, runs, run, block, lease).work()
+            return _Compaction(services, runs, run, block, lease).work()
         except LeaseLost as error:
             logger.warning("compact %s: %s", block, error)
             return ""
@@ -62,18 +62,18 @@ def compact_block(tools: Services, run: str, block: Block) -> str:
 class _Compaction:
     """One compaction of one block, by one lease."""
 
-    def __init__(self, tools: Services, runs: Runs, run: str, block: Block, lease: Lease) -> None:
-        self._tools, self._runs, self._run, self._block, self._lease = tools, runs, run, block, lease
+    def __init__(self, services: Services, runs: Runs, run: str, block: Block, lease: Lease) -> None:
+        self._services, self._runs, self._run, self._block, self._lease = services, runs, run, block, lease
         self._records: list[Record] = []
 
     def work(self) -> str:
         """Compact the block or have asked again what is not sure; returns why it failed for good, or ''."""
-        tools, runs, run, block = self._tools, self._runs, self._run, self._block
+        services, runs, run, block = self._services, self._runs, self._run, self._block
         counts, reason = Counter[str](), ""
         try:
-            policy = policy_of(tools, run, block.series)
-            loaded = load(tools, tools.raw.entries(block))
-            held = _held_against(tools, runs, run, loaded)
+            policy = policy_of(services, run, block.series)
+            loaded = load(services, services.raw.entries(block))
+            held = _held_against(services, runs, run, loaded)
             unfit = [*loaded.damaged, *(entry for entry, _ in loaded.unfit)]
             sent_us, first = self._reopen(loaded, held, policy)
             if first:
@@ -84,7 +84,7 @@ class _Compaction:
                 enqueue.send_fetch(run, first, sent_us)
                 return ""
             counts = self._publish(loaded, held, policy)
-            if not tools.settings.keep_raw:
+            if not services.settings.keep_raw:
                 self._drop(entry for entry, _ in loaded.frames)
             self._drop(unfit)
             logger.debug("compacted %s: %s", block, dict(counts))
@@ -156,13 +156,13 @@ class _Compaction:
             if covered := spans.clip(known, bounds):
                 of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
                 self._lease.check()
-                merged = self._tools.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
+                merged = self._services.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
                 self._runs.count(self._run, {"rows": merged.gained, "changed": merged.changed})
                 metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
                 published += [merged.published] if merged.published else []
                 if merged.changed:
                     self._report(f"{merged.changed:,} rows that were held have other values now", bounds, "lake")
-        self._tools.coverage.remember(published)
+        self._services.coverage.remember(published)
         return counts
 
     def _report_disputes(self, disputed: pl.DataFrame) -> None:
@@ -172,7 +172,7 @@ class _Compaction:
         body, block, series = disputed.write_csv().encode(), self._block, self._block.series
         name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{block.period}"
         key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
-        self._tools.files.put(key, body)
+        self._services.files.put(key, body)
         by = " and ".join(sorted(set(disputed.filter("stands")["source"])))
         rows = disputed[time_column(series.kind)].n_unique()
         sources = ", ".join(sorted(set(disputed["source"])))
@@ -203,10 +203,10 @@ class _Compaction:
     def _drop(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects, where they are still ours to delete."""
         self._lease.check()
-        self._tools.raw.drop(entries)
+        self._services.raw.drop(entries)
 
 
-def _held_against(tools: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
+def _held_against(services: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
     """Return the held rows that archive files speak of again, where a run revises them; none otherwise."""
     request = runs.request(run)
     if not loaded.frames or request is None or not request.revise:
@@ -214,7 +214,7 @@ def _held_against(tools: Services, runs: Runs, run: str, loaded: Loaded) -> pl.D
         return SCHEMAS[series.kind].to_frame() if series else pl.DataFrame()
     block = loaded.frames[0][0].block
     months = {month for entry, _ in loaded.frames for month, _ in months_of(entry.span)}
-    held = pl.concat(tools.partitions.rows(block.series, month) for month in sorted(months))
+    held = pl.concat(services.partitions.rows(block.series, month) for month in sorted(months))
     times = held[time_column(block.series.kind)].dt.timestamp("ms")
     spoken_of = spans.union(entry.span for entry, _ in loaded.frames)
     within = [(times >= span.start_ms) & (times < span.end_ms) for span in spoken_of]

@@ -48,18 +48,18 @@ logger = logging.getLogger(__name__)
 HAND_BACKS = 5
 
 
-def fetch_window(tools: Services, run: str, window: Window) -> str:
+def fetch_window(services: Services, run: str, window: Window) -> str:
     """Fetch and keep a window, and count it as in; returns why it failed for good, which is noted, or ''.
 
     Does nothing where another is at it, or nobody waits for it any more. OverWeight where a ban or the budget would
     hold it for too long, StoreFault where the store may answer at a later try.
     """
-    runs = Runs(tools.redis)
-    with tools.leases.hold(fetch_lease(window)) as lease:
+    runs = Runs(services.redis)
+    with services.leases.hold(fetch_lease(window)) as lease:
         if lease is None or not runs.blocks.is_pending(run, window):
             return ""
         try:
-            return WindowFetch(tools, runs, run, window, lease).work()
+            return WindowFetch(services, runs, run, window, lease).work()
         except LeaseLost as error:
             logger.warning("fetch %s: %s", window, error)
             return ""
@@ -68,8 +68,8 @@ def fetch_window(tools: Services, run: str, window: Window) -> str:
 class WindowFetch:
     """One window, fetched by one lease."""
 
-    def __init__(self, tools: Services, runs: Runs, run: str, window: Window, lease: Lease) -> None:
-        self._tools, self._runs, self._run, self._window, self._lease = tools, runs, run, window, lease
+    def __init__(self, services: Services, runs: Runs, run: str, window: Window, lease: Lease) -> None:
+        self._services, self._runs, self._run, self._window, self._lease = services, runs, run, window, lease
         self._records: list[Record] = []
         self._tally = Tally()
 
@@ -105,13 +105,13 @@ class WindowFetch:
 
     def _keep_files(self) -> list[Window]:
         """Store the window's files; returns the windows that answer for those that cannot be used."""
-        tools, window = self._tools, self._window
+        services, window = self._services, self._window
         wanted = files_of(window)
-        faults = tools.pages.each(lambda of: self._keep_file(of[0], of[1]), wanted)
+        faults = services.pages.each(lambda of: self._keep_file(of[0], of[1]), wanted)
         unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
         if not unfit:
             return []
-        policy = policy_of(tools, self._run, window.block.series)
+        policy = policy_of(services, self._run, window.block.series)
         instead = list[Window]()
         for file, span, fault in unfit:
             part = Window(window.block, span, window.source)
@@ -126,36 +126,36 @@ class WindowFetch:
 
     def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:
         """Store one file; returns why it cannot be used, None where it can."""
-        tools = self._tools
+        services = self._services
         tries = Retrying(
             retry=retry_if_exception(archive_may_recover),
             wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
             stop=stop_after_attempt(FILE_TRIES),
-            sleep=partial(pause_or_stop, tools, str(file.key)),
+            sleep=partial(pause_or_stop, services, str(file.key)),
             reraise=True,
         )
         try:
-            got = tries(download_file, tools, file, self._tally)
+            got = tries(download_file, services, file, self._tally)
         except OverWeight:
             raise
         except FleetError as error:
             return error
         self._lease.check()
-        tools.raw.store_file(self._window.block, span, got.body, file.source, got.etag)
+        services.raw.store_file(self._window.block, span, got.body, file.source, got.etag)
         self._tally.add(files=1, bytes=len(got.body))
         return None
 
     def _keep_pages(self) -> None:
         """Store the window's pages as one raw object; where the present cuts it, as long as its candles are final."""
-        tools, window, tally = self._tools, self._window, self._tally
+        services, window, tally = self._services, self._window, self._tally
         series, calls = window.block.series, list(pages(window.block.series, window.span))
-        with tools.slots.queued(sum(page.weight for page in calls)):
-            got = tools.pages.each(lambda page: fetch_page(tools, series, page, tally), calls)
+        with services.slots.queued(sum(page.weight for page in calls)):
+            got = services.pages.each(lambda page: fetch_page(services, series, page, tally), calls)
         covered = Span(window.span.start_ms, final_until(calls, got))
         if not covered.is_empty:
             bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
             self._lease.check()
-            tools.raw.store(window.block, covered, bodies)
+            services.raw.store(window.block, covered, bodies)
         rows = sum(facts.rows for _, facts in got)
         metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
         tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))

@@ -37,12 +37,12 @@ class Loaded:
         return [SourceRows(entry.source, entry.span, rows) for entry, rows in self.frames]
 
 
-def load(tools: Services, entries: Iterable[RawEntry]) -> Loaded:
+def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
     """Return the rows of raw objects; one that another compaction took is left out."""
     loaded = Loaded()
     for entry in entries:
         try:
-            bodies = tools.raw.load(entry)
+            bodies = services.raw.load(entry)
             if bodies is not None:
                 loaded.frames.append((entry, _rows(entry, bodies)))
                 _count_file(entry, loaded.frames[-1][1].height)

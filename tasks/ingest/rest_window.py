@@ -40,7 +40,7 @@ def final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
     return calls[-1].span.end_ms
 
 
-def fetch_page(tools: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+def fetch_page(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     """Return a page's checked bytes, after as many tries as its errors deserve."""
 
     waits = Retrying(
@@ -50,34 +50,36 @@ def fetch_page(tools: Services, series: Series, page: Page, tally: Tally) -> tup
         retry=retry_if_exception(rest_may_recover),
         wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
         stop=stop_after_attempt(TRIES),
-        sleep=partial(pause_or_stop, tools, f"{series} {page.span}"),
+        sleep=partial(pause_or_stop, services, f"{series} {page.span}"),
         reraise=True,
     )
-    got: tuple[bytes, PageFacts] = tries(waits, _call, tools, series, page, tally)
-    return _halves(tools, series, page, tally) if got[1].is_full else got
+    got: tuple[bytes, PageFacts] = tries(waits, _call, services, series, page, tally)
+    return _halves(services, series, page, tally) if got[1].is_full else got
 
 
-def _halves(tools: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+def _halves(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     """Return a page of events asked for in halves: the whole had more than one answer takes."""
     middle_ms = (page.span.start_ms + page.span.end_ms) // 2
     cut = Span(page.span.start_ms, middle_ms), Span(middle_ms, page.span.end_ms)
-    (left, in_left), (right, in_right) = (fetch_page(tools, series, replace(page, span=span), tally) for span in cut)
+    (left, in_left), (right, in_right) = (fetch_page(services, series, replace(page, span=span), tally) for span in cut)
     end_ms = in_right.end_ms if in_left.end_ms == middle_ms else in_left.end_ms
     # The raw zone keeps a page a line.
     return left + b"\n" + right, PageFacts(in_left.rows + in_right.rows, end_ms)
 
 
-def _call(tools: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+def _call(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     tally.add(calls=1, weight=page.weight)
-    with tools.slots:
+    with services.slots:
         try:
-            answer = tools.client(series.market).rows(series, page)
+            answer = services.client(series.market).rows(series, page)
             facts = inspect(answer.body, page, series, answer.server_ms)
         except FleetError as error:
             tally.failed(error, "rest")
-            tools.slots.failed()
+            services.slots.failed()
             raise
     grant = answer.grant
-    tools.slots.answered(rtt_ms=answer.rtt_ms, weight=page.weight, left=grant.left, minute_left_ms=grant.minute_left_ms)
+    services.slots.answered(
+        rtt_ms=answer.rtt_ms, weight=page.weight, left=grant.left, minute_left_ms=grant.minute_left_ms
+    )
     tally.add(waited_ms=int(answer.waited_s * 1000))
     return answer.body, facts

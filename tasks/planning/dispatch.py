@@ -56,10 +56,10 @@ class Dispatch:
     def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
         """Return who is asked for `parts`; REST alone where the archive does not even tell what it has."""
         led = self._led
-        clock_ms = now_ms(led.tools.redis)
+        clock_ms = now_ms(led.services.redis)
         if self._archive_fault is None:
             try:
-                return assign_sources(block, parts, led.tools.shelves.of(block.series), policy, now_ms=clock_ms)
+                return assign_sources(block, parts, led.services.shelves.of(block.series), policy, now_ms=clock_ms)
             except FleetError as error:
                 self._archive_fault = error
         if not policy.may_rest:
@@ -71,7 +71,7 @@ class Dispatch:
     def _policy(self, held: SeriesHoldings) -> Policy:
         if self._policy_of is None or self._policy_of[0] != held.series:
             parts = missing(held.series, held.spans, self._led.request.span)
-            self._policy_of = held.series, policy_for(self._led.tools, self._led.request, held.series, parts)
+            self._policy_of = held.series, policy_for(self._led.services, self._led.request, held.series, parts)
         return self._policy_of[1]
 
 

@@ -35,7 +35,7 @@ class Ending:
         led = self._led
         touched = led.runs.blocks.touched(led.run)
         symbols = [symbol for symbol in led.request.symbols if touched is None or symbol in touched]
-        holdings = Holdings(led.tools, replace(led.request, symbols=tuple(symbols)))
+        holdings = Holdings(led.services, replace(led.request, symbols=tuple(symbols)))
         failed, is_settled = failures_by_series(led.runs.records(led.run)), True
         for symbol in symbols:
             series = Series(led.request.market, led.request.kind, led.request.interval, symbol)
@@ -67,7 +67,7 @@ class Ending:
         led, name = self._led, f"once more {block}"
         if led.runs.blocks.attempts(led.run, name) >= ONCE_MORE:
             told = (
-                f"NotHeld: fetched and compacted twice, and not in the lake at {led.tools.settings.store_url}: the "
+                f"NotHeld: fetched and compacted twice, and not in the lake at {led.services.settings.store_url}: the "
                 "exchange's answers end before it, or a worker's KLINES_STORE_URL names another store"
             )
             led.runs.record(led.run, *(Record(Level.FAILED, told, block.series, part) for part in parts))

@@ -84,16 +84,16 @@ def _time(minutes: float) -> str:
     return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"
 
 
-def estimate(tools: Services, request: Request, say: Callable[[str], None] = logger.info) -> Estimate:
+def estimate(services: Services, request: Request, say: Callable[[str], None] = logger.info) -> Estimate:
     """Return what is missing of the request and what fetching it costs; the store and the archive's list are asked."""
-    addresses = len(tools.states(request.pool))
-    limit = int(tools.settings.weight_share * addresses * (tools.listings.limit(request.pool) or 1))
+    addresses = len(services.states(request.pool))
+    limit = int(services.settings.weight_share * addresses * (services.listings.limit(request.pool) or 1))
     told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
-    holdings, clock_ms, said = Holdings(tools, request), now_ms(tools.redis), time.monotonic()
+    holdings, clock_ms, said = Holdings(services, request), now_ms(services.redis), time.monotonic()
     with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="estimate") as asking:
         # What is held is looked up in order, for all at once; the archive's lists are asked for side by side.
         looked = (holdings.of(series) for series in request.series())
-        parts = asking.map(lambda held: _of_series(tools, request, held, clock_ms), looked)
+        parts = asking.map(lambda held: _of_series(services, request, held, clock_ms), looked)
         for count, (counts, missed, fault) in enumerate(parts, 1):
             told.counts += counts
             told.missed |= missed
@@ -101,40 +101,40 @@ def estimate(tools: Services, request: Request, say: Callable[[str], None] = log
             if time.monotonic() - said > _SAY_S:
                 said = time.monotonic()
                 say(f"reckoned {count:,} of {len(request.symbols):,} symbols")
-    told.why = _why(request, told, policy_for(tools, request, next(request.series())), next(iter(faults), None))
+    told.why = _why(request, told, policy_for(services, request, next(request.series())), next(iter(faults), None))
     return told
 
 
 def _of_series(
-    tools: Services, request: Request, held: SeriesHoldings, clock_ms: int
+    services: Services, request: Request, held: SeriesHoldings, clock_ms: int
 ) -> tuple[Counter[str], dict[str, str], FleetError | None]:
     """Return what one series costs, the files that are missed, and why the archive did not tell, where it did not."""
     series, counts, missed, fault = held.series, Counter[str](), dict[str, str](), None
     lacking = missing(series, held.spans, request.span)
-    policy, life = policy_for(tools, request, series, lacking), Span(0, request.end_ms)
-    if lacking and tools.lives.knows(series):
-        life = tools.lives.of(series)
+    policy, life = policy_for(services, request, series, lacking), Span(0, request.end_ms)
+    if lacking and services.lives.knows(series):
+        life = services.lives.of(series)
     for block in series.blocks(request.span.clip(life)):
         parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
         found = Assignment(list(windows(block, parts)))
         if parts and fault is None:
             try:
-                found = assign_sources(block, parts, tools.shelves.of(series), policy, now_ms=clock_ms)
+                found = assign_sources(block, parts, services.shelves.of(series), policy, now_ms=clock_ms)
             except FleetError as error:
                 fault = error
         missed |= found.told
-        counts += _cost(tools, series, found)
+        counts += _cost(services, series, found)
     return counts, missed, fault
 
 
-def _cost(tools: Services, series: Series, found: Assignment) -> Counter[str]:
+def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]:
     opens = series.interval.opens
     counts = Counter(absent_klines=sum(opens(span.start_ms, span.end_ms) for span in found.absent))
     for window in found.windows:
         klines = opens(window.span.start_ms, window.span.end_ms)
         counts += Counter(windows=1, klines=klines)
         if window.source.is_archive:
-            counts += _files(tools, window)
+            counts += _files(services, window)
         else:
             calls = list(pages(series, window.span))
             weight = sum(page.weight for page in calls)
@@ -142,8 +142,8 @@ def _cost(tools: Services, series: Series, found: Assignment) -> Counter[str]:
     return counts
 
 
-def _files(tools: Services, window: Window) -> Counter[str]:
-    shelf, counts = tools.shelves.of(window.block.series), Counter[str]()
+def _files(services: Services, window: Window) -> Counter[str]:
+    shelf, counts = services.shelves.of(window.block.series), Counter[str]()
     for file, _ in files_of(window):
         listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
         counts += Counter({"files": 1, f"{file.source}_files": 1, "bytes": listed[file.period].size})

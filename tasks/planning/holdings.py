@@ -24,18 +24,18 @@ _MANY = 8
 class Holdings:
     """What is held of a request's series. StoreFault where the store does not tell."""
 
-    def __init__(self, tools: Services, request: Request) -> None:
-        self._tools = tools
+    def __init__(self, services: Services, request: Request) -> None:
+        self._services = services
         self._request = request
         self._group: _Group | None = None
 
     def of(self, series: Series, *, anew: bool = False) -> SeriesHoldings:
         """Return what is held of a series; `anew` where what was looked up before must not do."""
         if anew or len(self._request.symbols) < _MANY:
-            return SeriesHoldings(self._tools, series)
+            return SeriesHoldings(self._services, series)
         if self._group is None:
-            self._group = _Group(self._tools, self._request)
-        return SeriesHoldings(self._tools, series, self._group)
+            self._group = _Group(self._services, self._request)
+        return SeriesHoldings(self._services, series, self._group)
 
 
 class SeriesHoldings:
@@ -44,8 +44,8 @@ class SeriesHoldings:
     The raw zone is listed when it is asked about.
     """
 
-    def __init__(self, tools: Services, series: Series, group: _Group | None = None) -> None:
-        self._tools = tools
+    def __init__(self, services: Services, series: Series, group: _Group | None = None) -> None:
+        self._services = services
         self.series = series
         self._look_for_raw: Callable[[], list[RawEntry]]
         if group:
@@ -56,10 +56,10 @@ class SeriesHoldings:
 
     def read(self) -> None:
         """Read it, again."""
-        self.read_ms = now_ms(self._tools.redis)
-        self.lake = self._tools.coverage.covered(self.series)
+        self.read_ms = now_ms(self._services.redis)
+        self.lake = self._services.coverage.covered(self.series)
         """The time that the lake holds, oldest first."""
-        self._look_for_raw = lambda: self._tools.raw.entries(self.series)
+        self._look_for_raw = lambda: self._services.raw.entries(self.series)
         for name in ("_raw", "spans", "_origins"):
             self.__dict__.pop(name, None)
 
@@ -100,11 +100,11 @@ class SeriesHoldings:
     @once
     def _shelf(self) -> ArchiveIndex:
         """What is published now: what was listed minutes ago does not tell what was published since."""
-        return self._tools.shelves.of(self.series, anew=True)
+        return self._services.shelves.of(self.series, anew=True)
 
     @once
     def _origins(self) -> list[Origin]:
-        return self._tools.coverage.origins(self.series)
+        return self._services.coverage.origins(self.series)
 
     @once
     def _raw(self) -> list[RawEntry]:
@@ -114,13 +114,13 @@ class SeriesHoldings:
 class _Group:
     """All that is held of one market, kind and interval."""
 
-    def __init__(self, tools: Services, request: Request) -> None:
-        self._tools = tools
+    def __init__(self, services: Services, request: Request) -> None:
+        self._services = services
         self._group = request.market, request.kind, request.interval
-        self.read_ms = now_ms(tools.redis)
-        self.lake = tools.coverage.covered_group(*self._group)
+        self.read_ms = now_ms(services.redis)
+        self.lake = services.coverage.covered_group(*self._group)
 
     @once
     def raw(self) -> dict[str, list[RawEntry]]:
         """The raw objects by symbol."""
-        return self._tools.raw.entries_of_group(*self._group)
+        return self._services.raw.entries_of_group(*self._group)

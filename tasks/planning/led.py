@@ -21,7 +21,7 @@ TRIES = 5
 class LedRun:
     """A run that is led; `runs` has the planner's fencing number, so that only its latest planner changes it."""
 
-    tools: Services
+    services: Services
     run: str
     request: Request
     runs: Runs
@@ -42,7 +42,7 @@ class LedRun:
         if not missing(series, held.lake, request.span):
             return request.span
         try:
-            span = request.span.clip(self.tools.lives.of(series))
+            span = request.span.clip(self.services.lives.of(series))
         except FleetError as error:
             self._give_up(series, error)
             return Span(request.end_ms, request.end_ms)
@@ -56,7 +56,7 @@ class LedRun:
         if self.request.revise or not missing(held.series, held.spans, self.request.span):
             return False
         try:
-            return not self.tools.lives.knows(held.series)
+            return not self.services.lives.knows(held.series)
         except FleetError:
             # `wanted` meets the same and deals with it.
             return False

@@ -20,24 +20,24 @@ logger = logging.getLogger(__name__)
 POLL_S = 2.0
 
 
-def enqueue_new_runs(tools: Services) -> None:
+def enqueue_new_runs(services: Services) -> None:
     """Send a planner to each new run as its command rings, until the process is told to stop."""
-    runs = Runs(tools.redis)
-    while not tools.stop.is_set():
+    runs = Runs(services.redis)
+    while not services.stop.is_set():
         try:
             if run := runs.next_new(POLL_S):
                 logger.info("run %s begins", run)
                 enqueue.send_plan(run, runs.planned(run))
         except RedisError as error:
             logger.warning("bell: %s; listening again", error)
-            tools.stop.wait(1.0)
+            services.stop.wait(1.0)
 
 
-def requeue_leaderless_runs(tools: Services) -> None:
+def requeue_leaderless_runs(services: Services) -> None:
     """Send a planner to every run that none leads and for which none is waiting."""
-    runs = Runs(tools.redis)
+    runs = Runs(services.redis)
     active = runs.active()
     sent = {Sent(plan_lease(run), PLAN, us): run for run, us in zip(active, runs.planned_us(active), strict=True)}
-    for one in missing(tools.redis, list(sent)):
+    for one in missing(services.redis, list(sent)):
         runs.planned(sent[one])
         enqueue.send_plan(sent[one], one.sent_us, first=True)

@@ -32,12 +32,12 @@ UNREADABLE_TRIES = 30
 LISTEN_S = 0.25
 
 
-def planner_of(tools: Services, run: str, lease: Lease) -> Planner | None:
+def planner_of(services: Services, run: str, lease: Lease) -> Planner | None:
     """Return the run's planner, which leads it from now on; None where the run has ended or is not known.
 
     LeaseLost where another leads it by now; Unreadable, and some time later Failed, where a later version made it.
     """
-    everybodys = Runs(tools.redis)
+    everybodys = Runs(services.redis)
     try:
         request = everybodys.request(run)
     except Unreadable as error:
@@ -50,7 +50,7 @@ def planner_of(tools: Services, run: str, lease: Lease) -> Planner | None:
         everybodys.end(run, State.CANCELLED)
         return None
     runs = everybodys.lead(run, lease.fence)
-    return Planner(LedRun(tools, run, request, runs)) if runs else None
+    return Planner(LedRun(services, run, request, runs)) if runs else None
 
 
 class Planner:
@@ -61,7 +61,7 @@ class Planner:
         self.runs = led.runs
         """The run's moves, with this planner's fencing number."""
         self._run, self._runs, self._request = led.run, led.runs, led.request
-        self._holdings = Holdings(led.tools, led.request)
+        self._holdings = Holdings(led.services, led.request)
         self._dispatch = Dispatch(led)
         self._recovery = Recovery(led)
         self._ending = Ending(led, self._dispatch)
@@ -71,7 +71,7 @@ class Planner:
         ends = time.monotonic() + seconds
         self._know_listings()
         blocks, is_all_issued = self._wanted(), False
-        while not self._led.tools.stop.is_set() and time.monotonic() < ends:
+        while not self._led.services.stop.is_set() and time.monotonic() < ends:
             if self._runs.state(self._run) is not State.RUNNING:
                 return False
             is_all_issued = is_all_issued or self._issue(blocks)
@@ -86,7 +86,7 @@ class Planner:
 
         Failed where it does not tell them time and again, and nobody has been told before.
         """
-        listings, market = self._led.tools.listings, self._request.market
+        listings, market = self._led.services.listings, self._request.market
         try:
             listings.refresh(market)
         except FleetError as error:
@@ -154,7 +154,7 @@ class Planner:
         progress = self._runs.progress(self._run)
         # A run that was cancelled meanwhile has nothing under way either.
         if progress and progress.state is State.RUNNING:
-            keep_report(self._led.tools, progress)
+            keep_report(self._led.services, progress)
             state = State.INCOMPLETE if progress.failed else State.COMPLETE
             if self._runs.end(self._run, state):
                 logger.info("run %s is %s", self._run, state)

@@ -14,15 +14,15 @@ from klinefleet.workers.services import Services
 TURN_S = 20.0
 
 
-def lead(tools: Services, run: str) -> int:
+def lead(services: Services, run: str) -> int:
     """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where there is none.
 
     What cannot pass ends the run incomplete, unless another planner leads it by then (LeaseLost).
     """
-    runs = Runs(tools.redis)
-    with tools.leases.hold(plan_lease(run)) as lease:
+    runs = Runs(services.redis)
+    with services.leases.hold(plan_lease(run)) as lease:
         try:
-            planner = planner_of(tools, run, lease) if lease else None
+            planner = planner_of(services, run, lease) if lease else None
             if planner is None:
                 return 0
             runs = planner.runs

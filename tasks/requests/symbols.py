@@ -69,7 +69,7 @@ def parse_selection(
 
 
 def choose_symbols(
-    tools: Services,
+    services: Services,
     market: Market,
     kind: Kind,
     interval: Interval,
@@ -79,28 +79,28 @@ def choose_symbols(
 ) -> ChosenSymbols:
     """Return the symbols that are meant; RequestError for one that nobody knows."""
     if wish.names is None:
-        return _all(tools, market, kind, wish, mode, say)
+        return _all(services, market, kind, wish, mode, say)
     if kind in _LASTING_KINDS and (ending := next(filter(_DELIVERED.fullmatch, wish.names), None)):
         raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
-    known = [name for name in wish.names if _is_known(tools, Series(market, kind, interval, name), mode)]
+    known = [name for name in wish.names if _is_known(services, Series(market, kind, interval, name), mode)]
     unknown = [name for name in wish.names if name not in set(known)]
     if unknown and not (known and wish.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        hint = _hint(tools, market, kind, unknown[0])
+        hint = _hint(services, market, kind, unknown[0])
         raise UnknownSymbol(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
     notes = {
-        name: f"market {market} has no such symbol{_hint(tools, market, kind, name)}; left out" for name in unknown
+        name: f"market {market} has no such symbol{_hint(services, market, kind, name)}; left out" for name in unknown
     }
     return ChosenSymbols(tuple(known), notes)
 
 
 def _all(
-    tools: Services, market: Market, kind: Kind, wish: SymbolSelection, mode: Mode, say: Callable[[str], None]
+    services: Services, market: Market, kind: Kind, wish: SymbolSelection, mode: Mode, say: Callable[[str], None]
 ) -> ChosenSymbols:
     # Imported where it is needed: Polars and Celery would make every command start later.
     from klinefleet.tasks.catalog_update.build import fresh_catalog
 
-    catalog = fresh_catalog(tools, market, say)
+    catalog = fresh_catalog(services, market, say)
     entries = catalog.entries(wish.quote, wish.status)
     if mode is Mode.REST:
         entries = [entry for entry in entries if entry.in_rest]
@@ -120,14 +120,14 @@ def _all(
     )
 
 
-def _is_known(tools: Services, series: Series, mode: Mode) -> bool:
+def _is_known(services: Services, series: Series, mode: Mode) -> bool:
     """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it does not tell."""
-    if tools.listings.of(series) is not None:
+    if services.listings.of(series) is not None:
         return True
     if mode is Mode.REST:
         return False
     try:
-        return tools.shelves.of(series).life() is not None
+        return services.shelves.of(series).life() is not None
     except FleetError as error:
         raise RequestError(
             f"market {series.market} does not list {series.symbol}, and the archive does not tell whether it has files "
@@ -135,8 +135,8 @@ def _is_known(tools: Services, series: Series, mode: Mode) -> bool:
         ) from error
 
 
-def _hint(tools: Services, market: Market, kind: Kind, name: str) -> str:
-    names = tools.listings.pairs(market) if kind is Kind.INDEX else tools.listings.symbols(market)
+def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
+    names = services.listings.pairs(market) if kind is Kind.INDEX else services.listings.symbols(market)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 

@@ -18,30 +18,30 @@ _UNTOLD_LIMIT = 1000
 _LISTS_S = 0.5
 
 
-def policy_for(tools: Services, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
+def policy_for(services: Services, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
     """Return the policy for one series of a request, of which these parts are missing.
 
     Where REST has them in less time than the archive tells what it has, it is not asked: a lake that is kept
     current by the day spends a call or two for each series, and no list.
     """
-    limit = tools.budget(pool_of(series.market, series.kind)).state().limit or _UNTOLD_LIMIT
-    weight_per_s = max(1.0, limit * tools.settings.weight_share) / 60
+    limit = services.budget(pool_of(series.market, series.kind)).state().limit or _UNTOLD_LIMIT
+    weight_per_s = max(1.0, limit * services.settings.weight_share) / 60
     is_brief = False
     if parts:
         calls = sum(page_count(series, part) for part in parts)
         is_brief = calls * request.weight_of_call() / weight_per_s <= _LISTS_S
-    return Policy(request.source, weight_per_s, request.is_small or is_brief, _is_listed(tools, series))
+    return Policy(request.source, weight_per_s, request.is_small or is_brief, _is_listed(services, series))
 
 
-def policy_of(tools: Services, run: str, series: Series) -> Policy:
+def policy_of(services: Services, run: str, series: Series) -> Policy:
     """Return the policy for one series of a run; of a run that is forgotten nothing more is asked of REST."""
-    request = Runs(tools.redis).request(run)
-    return policy_for(tools, request, series) if request else Policy(Mode.ARCHIVE, 1.0)
+    request = Runs(services.redis).request(run)
+    return policy_for(services, request, series) if request else Policy(Mode.ARCHIVE, 1.0)
 
 
-def _is_listed(tools: Services, series: Series) -> bool:
+def _is_listed(services: Services, series: Series) -> bool:
     """Whether REST knows the symbol; where the exchange does not say, it is asked as if it did."""
     try:
-        return tools.listings.of(series) is not None
+        return services.listings.of(series) is not None
     except FleetError:
         return True

@@ -67,11 +67,11 @@ def _of_row(row: dict[str, str]) -> Record:
     return Record(Level(row["level"]), row["text"], series, span, row["source"])
 
 
-def keep_report(tools: Services, progress: Progress) -> None:
+def keep_report(services: Services, progress: Progress) -> None:
     """Keep in the store what a run has to report, if it has: reports/<run>/report.csv.
 
     What was asked for stands there too: when Redis has forgotten the run, this is what is left of it.
     """
     told = [record for record in progress.records if record.level is not Level.NOTE]
     if told:
-        tools.files.put(keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json()))
+        services.files.put(keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json()))

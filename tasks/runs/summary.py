@@ -107,12 +107,12 @@ class Summary:
 FAILED = "FAILED "
 
 
-def summary(tools: Services, progress: Progress) -> Summary:
+def summary(services: Services, progress: Progress) -> Summary:
     """Return how a run went or goes."""
-    state = combined_state(list(tools.states(progress.request.pool).values()))
-    width, most = total_width(tools.redis, progress.request.pool)
-    slots = tools.settings.slots
-    return Summary(progress, state, width or slots, most or slots, tools.settings.store_url)
+    state = combined_state(list(services.states(progress.request.pool).values()))
+    width, most = total_width(services.redis, progress.request.pool)
+    slots = services.settings.slots
+    return Summary(progress, state, width or slots, most or slots, services.settings.store_url)
 
 
 def _folder(progress: Progress) -> str:

@@ -82,7 +82,9 @@ class Compared:
     """Rows that were compared, those that differ among them."""
 
 
-def compare(tools: Services, series: Series, month: str, checked: Checked, sample: Sample, *, sure: bool) -> Compared:
+def compare(
+    services: Services, series: Series, month: str, checked: Checked, sample: Sample, *, sure: bool
+) -> Compared:
     """Compare a sample of a readable partition's covered time; at least one day of it where `sure`."""
     done = Compared()
     if checked.rows is None or checked.footer is None:
@@ -91,7 +93,7 @@ def compare(tools: Services, series: Series, month: str, checked: Checked, sampl
     for unit in drawn(series, month, covered, sample, sure=sure):
         parts, name = spans.clip(covered, unit), f"{series} {unit}"
         try:
-            theirs = _rows_of(tools, series, unit, parts, sample.against)
+            theirs = _rows_of(services, series, unit, parts, sample.against)
         except OverWeight:
             raise
         except (ArchiveFileUnusable, Refused) as error:
@@ -124,27 +126,27 @@ def _is_long(series: Series) -> bool:
     return series.interval.is_coarse or not has_daily(series)
 
 
-def _rows_of(tools: Services, series: Series, unit: Span, parts: list[Span], against: Against) -> pl.DataFrame:
+def _rows_of(services: Services, series: Series, unit: Span, parts: list[Span], against: Against) -> pl.DataFrame:
     """Return what the source has of `parts` of a unit."""
     if against is Against.REST:
         asked = [page for part in parts for page in pages(series, part)]
-        rows = decode_pages(series.kind, [_tried(tools, partial(_page, tools, series, page)) for page in asked])
+        rows = decode_pages(series.kind, [_tried(services, partial(_page, services, series, page)) for page in asked])
     else:
         file = ArchiveFile.of(series, Source.MONTHLY if _is_long(series) else Source.DAILY, unit.start_ms)
-        body = _tried(tools, partial(tools.archive.download, file)).body
+        body = _tried(services, partial(services.archive.download, file)).body
         rows = decode_archive(series.kind, member(body, file.stem))
     return _within(series.kind, rows, parts)
 
 
-def _page(tools: Services, series: Series, page: Page) -> bytes:
-    answer = tools.client(series.market).rows(series, page)
+def _page(services: Services, series: Series, page: Page) -> bytes:
+    answer = services.client(series.market).rows(series, page)
     inspect(answer.body, page, series, answer.server_ms)
     return answer.body
 
 
-def _tried(tools: Services, ask: Callable[[], T]) -> T:
+def _tried(services: Services, ask: Callable[[], T]) -> T:
     def pause(seconds: float) -> None:
-        tools.stop.wait(seconds)
+        services.stop.wait(seconds)
 
     tries = Retrying(
         retry=retry_if_exception_type((Transient, ChecksumMismatch)) & retry_if_not_exception_type(OverWeight),

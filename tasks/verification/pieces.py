@@ -98,20 +98,20 @@ def queue_of(piece: Piece) -> str:
     return ARCHIVE if piece.sample.against is Against.ARCHIVE else COMPACT
 
 
-def verify_piece(tools: Services, piece: Piece) -> Found:
+def verify_piece(services: Services, piece: Piece) -> Found:
     """Return what is wrong with a piece's partitions; a month that has none (any more) is no fault."""
     found, series = Found(), piece.series
     for month in piece.months:
         key = keys.partition(series, month)
         try:
-            body = tools.partitions.body(series, month)
+            body = services.partitions.body(series, month)
         except FleetError as error:
             found.failed[key] = error.reason
             continue
         if body is not None:
             _count(found, checked := check(series, month, body))
             if piece.sample.against is not Against.NOTHING:
-                _compare(tools, found, piece, month, checked)
+                _compare(services, found, piece, month, checked)
     return found
 
 
@@ -122,8 +122,8 @@ def _count(found: Found, checked: Checked) -> None:
     found.faults += checked.faults
 
 
-def _compare(tools: Services, found: Found, piece: Piece, month: str, checked: Checked) -> None:
-    done = compare(tools, piece.series, month, checked, piece.sample, sure=month == piece.sure)
+def _compare(services: Services, found: Found, piece: Piece, month: str, checked: Checked) -> None:
+    done = compare(services, piece.series, month, checked, piece.sample, sure=month == piece.sure)
     found.compared += done.rows
     found.faults += done.faults
     found.told |= done.told

@@ -42,9 +42,9 @@ class Scope:
         )
 
 
-def partitions_of(tools: Services, scope: Scope) -> list[tuple[Series, str]]:
+def partitions_of(services: Services, scope: Scope) -> list[tuple[Series, str]]:
     """Return the series and month of each partition in the lake that is meant, sorted."""
-    listed = tools.files.list(keys.market_folder("lake", scope.market) if scope.market else "lake")
+    listed = services.files.list(keys.market_folder("lake", scope.market) if scope.market else "lake")
     parsed = (keys.partition_of(entry.key) for entry in listed)
     return sorted(found for found in parsed if found and scope.has(*found))
 

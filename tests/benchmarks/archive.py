@@ -115,9 +115,9 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         for variable, value in fleet.settings.items():
             patched.setenv(variable, value)
-        tools = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
+        services = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
         asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026))
-        runs = Runs(tools.redis)
+        runs = Runs(services.redis)
         run = runs.create(asked)
         leads = runs.lead(run, 2**62)
         assert leads
@@ -125,7 +125,7 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
             leads.claim(run, series.block(asked.start_ms))
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
-        led = LedRun(tools, run, asked, leads)
+        led = LedRun(services, run, asked, leads)
         seconds, is_settled = timed(lambda: Ending(led, Dispatch(led)).settle())
         assert is_settled
         runs.end(run, State.CANCELLED)

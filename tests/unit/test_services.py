@@ -9,14 +9,14 @@ from tests.unit.helpers.crew import Crew
 
 
 def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the_pool_for_long(one: Crew) -> None:
-    tools, budget = one.tools, one.tools.budget(Pool.FUTURES)
+    services, budget = one.services, one.services.budget(Pool.FUTURES)
     with Threads(1) as threads:
-        waiting = threads.submit(tools.stop.wait, 60)
+        waiting = threads.submit(services.stop.wait, 60)
         for closed_ms, is_long in ((None, False), (5_000, False), (600_000, True)):
             if closed_ms:
                 budget.close_until(after_ms=closed_ms)
-            tools.note_closed(Pool.FUTURES)
-            assert tools.is_closed is is_long
+            services.note_closed(Pool.FUTURES)
+            assert services.is_closed is is_long
             assert is_long or not waiting.done()
-        until("it is woken", lambda: tools.note_closed(Pool.FUTURES) or waiting.done(), within_s=30)
+        until("it is woken", lambda: services.note_closed(Pool.FUTURES) or waiting.done(), within_s=30)
     assert not waiting.result(), "it was told to stop"

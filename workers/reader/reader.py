@@ -1,6 +1,6 @@
 """What people take out of the lake: lazy or whole, long or wide, coarser, filled up, or candle by candle.
 
-from workers.lake.read import Reader
+from klinefleet import Reader
 
 lake = Reader("./data")                    # or s3://bucket/prefix, or nothing: KLINES_STORE_URL
 year = lake.read("um", "BTCUSDT", "1m", "2024-01-01", "2025-01-01")
@@ -19,24 +19,24 @@ from polars.io.plugins import register_io_source
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import months_of
-from klinefleet.workers.domain.parsing import Moment, parse_interval, parse_kind, parse_market, parse_timestamp
+from klinefleet.workers.domain.parsing import Moment, parse_kind, parse_market
 from klinefleet.workers.domain.schema import SCHEMAS, Candle, time_column
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.series import Kind
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
 from klinefleet.workers.reader.arrow_cache import ArrowCache, can_map
-from klinefleet.workers.reader.lookup import Fetcher, Lookup, Part, Provenance, RequestedRange
+from klinefleet.workers.reader.lookup import Fetcher, Lookup, Part, Provenance
 from klinefleet.workers.reader.partition_reader import PartitionReader
-from klinefleet.workers.reader.resample import MADE_UP, Shape
+from klinefleet.workers.reader.query import SYMBOL, Query, ReadPlan, RowQuery, checked_columns
+from klinefleet.workers.reader.resample import MADE_UP
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import Clock, WallClock
 from klinefleet.workers.support.settings import Settings
 from klinefleet.workers.support.threads import in_turn
 
-SYMBOL = "symbol"
 #: Batches of partitions that are read at once or wait to be taken.
 _AT_ONCE = 4
 _CANDLE = ("open_time", "open", "high", "low", "close", "volume")
@@ -51,38 +51,6 @@ class ReadReport:
 
     def __str__(self) -> str:
         return "\n".join(str(part) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is to be read: series of one kind and interval, and what is held of each."""
-
-    parts: tuple[Part, ...]
-    kind: Kind
-    is_list: bool
-
-    @property
-    def schema(self) -> pl.Schema:
-        """The columns of the rows: with `symbol` where a list of symbols was given."""
-        symbol = {SYMBOL: pl.String()} if self.is_list else {}
-        return pl.Schema({**symbol, **SCHEMAS[self.kind]})
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """What a query needs of one series' rows; `symbol` where they have to name it."""
-
-    symbol: str | None
-    columns: list[str]
-    predicate: pl.Expr | None
-    most: int | None
-
-    def __call__(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        if self.symbol is not None:
-            rows = rows.with_columns(pl.lit(self.symbol).alias(SYMBOL))
-        rows = rows if self.predicate is None else rows.filter(self.predicate)
-        rows = rows.select(self.columns)
-        return rows if self.most is None else rows.head(self.most)
 
 
 class Reader:
@@ -122,7 +90,7 @@ class Reader:
         coverage = Coverage(files, FooterCache(store, footer_cache_path()))
         self._lookup = Lookup(files, self._months, coverage, Catalogs(files), fetcher)
         self._clock = clock or WallClock()
-        self._last: _Asked | None = None
+        self._last: ReadPlan | None = None
 
     def scan(
         self,
@@ -143,10 +111,11 @@ class Reader:
 
             lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") > 100).collect()
         """
-        asked, _ = self._ask(market, symbols, interval, start, end, kind, partial, fetch)
-        names = _checked(asked.schema.names() if columns is None else columns, asked.schema)
-        schema = {name: asked.schema[name] for name in names}
-        return register_io_source(self._source(asked, names), schema=schema, explain_name="klinefleet")
+        query = Query.parse(market, symbols, interval, start, end, kind=kind, now_ms=self._clock.now_ms())
+        plan = self._plan(query, partial=partial, fetch=fetch)
+        names = checked_columns(plan.schema.names() if columns is None else columns, plan.schema)
+        schema = {name: plan.schema[name] for name in names}
+        return register_io_source(self._source(plan, names), schema=schema, explain_name="klinefleet")
 
     def read(
         self,
@@ -171,10 +140,14 @@ class Reader:
 
             lake.read("spot", "BTCUSDT", "1m", "2024-01-01", "2024-02-01", resample="1h", fill="forward")
         """
-        asked, shape = self._ask(market, symbols, interval, start, end, kind, partial, fetch, resample, fill)
-        schema = pl.Schema({**asked.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
-        names = _checked(schema.names() if columns is None else columns, schema)
-        return self._rows(asked, asked.parts, shape, names)
+        now_ms = self._clock.now_ms()
+        query = Query.parse(
+            market, symbols, interval, start, end, kind=kind, resample=resample, fill=fill, now_ms=now_ms
+        )
+        plan = self._plan(query, partial=partial, fetch=fetch)
+        schema = pl.Schema({**plan.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
+        names = checked_columns(schema.names() if columns is None else columns, schema)
+        return self._rows(plan, plan.parts, names)
 
     def panel(
         self,
@@ -226,8 +199,11 @@ class Reader:
         several = [symbols] if isinstance(symbols, str) else symbols
         if kind.lower() == Kind.FUNDING.lower():
             raise RequestError(f"kind {kind} has events, not candles; nothing was read")
-        asked, shape = self._ask(market, several, interval, start, end, kind, partial, fetch, resample, fill)
-        return self._candles(asked, shape)
+        now_ms = self._clock.now_ms()
+        query = Query.parse(
+            market, several, interval, start, end, kind=kind, resample=resample, fill=fill, now_ms=now_ms
+        )
+        return self._candles(self._plan(query, partial=partial, fetch=fetch))
 
     @property
     def report(self) -> ReadReport:
@@ -235,39 +211,14 @@ class Reader:
         parts = self._last.parts if self._last else ()
         return ReadReport(tuple(whence for part in parts for whence in self._lookup.whence(part)))
 
-    def _ask(
-        self,
-        market: str,
-        symbols: str | Sequence[str],
-        interval: str | None,
-        start: Moment | None,
-        end: Moment | None,
-        kind: str,
-        partial: bool,
-        fetch: bool,
-        coarser: str | None = None,
-        fill: str | None = None,
-    ) -> tuple[_Asked, Shape]:
-        """Check what is asked for and look up what is held of it."""
-        of_market = parse_market(market)
-        of_kind = parse_kind(of_market, kind)
-        step = parse_interval(of_market, of_kind, interval)
-        names = dict.fromkeys(checked_symbol(one) for one in ([symbols] if isinstance(symbols, str) else symbols))
-        if not names:
-            raise RequestError("no symbol was given; nothing was read")
-        shape = Shape.of(of_kind, step, coarser, fill)
-        start_ms = shape.ceil(None if start is None else parse_timestamp("start", start))
-        end_ms = shape.ceil(None if end is None else parse_timestamp("end", end))
-        if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-            raise RequestError(f"no {step} candle opens between {start} and {end}; nothing was read")
-        wanted = RequestedRange(start_ms, end_ms, step.floor(self._clock.now_ms()))
-        several = [Series(of_market, of_kind, step, name) for name in names]
+    def _plan(self, query: Query, *, partial: bool, fetch: bool) -> ReadPlan:
+        """Look up what is held of a query, or have the fleet fetch what is not."""
         look = self._lookup.fetch if fetch else self._lookup.find
-        self._last = _Asked(tuple(look(several, wanted, partial=partial)), of_kind, not isinstance(symbols, str))
-        return self._last, shape
+        self._last = ReadPlan(query, tuple(look(query.series, query.wanted, partial=partial)))
+        return self._last
 
     def _source(
-        self, asked: _Asked, names: list[str]
+        self, plan: ReadPlan, names: list[str]
     ) -> Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]:
         """Return what Polars calls to have the rows, with the columns and the filter that the query needs."""
 
@@ -278,9 +229,9 @@ class Reader:
             # Of a query that takes all rows it is known which columns it looks at.
             alone = [name for name in wanted if name != SYMBOL] if predicate is None and most is None else []
             jobs = (
-                functools.partial(self._months.query, batch, _Query(symbol, wanted, predicate, most), alone)
-                for part in asked.parts
-                for symbol in [part.series.symbol if asked.is_list else None]
+                functools.partial(self._months.query, batch, RowQuery(symbol, wanted, predicate, most), alone)
+                for part in plan.parts
+                for symbol in [part.series.symbol if plan.query.is_list else None]
                 for batch in part.months.batches()
             )
             # Where only the first rows are wanted, nothing is read in advance.
@@ -292,11 +243,11 @@ class Reader:
 
         return frames
 
-    def _rows(self, asked: _Asked, parts: Sequence[Part], shape: Shape, names: Sequence[str]) -> pl.DataFrame:
+    def _rows(self, plan: ReadPlan, parts: Sequence[Part], names: Sequence[str]) -> pl.DataFrame:
         """Return these columns of the rows, shaped."""
-        is_shaped = shape.is_coarser or shape.is_filled
-        # To shape them takes them all.
-        columns = SCHEMAS[asked.kind].names() if is_shaped else [name for name in names if name != SYMBOL]
+        shape = plan.query.shape
+        # To shape rows takes all of their columns.
+        columns = SCHEMAS[plan.query.kind].names() if shape.is_shaped else [name for name in names if name != SYMBOL]
         batches = [(part, batch) for part in parts for batch in part.months.batches()]
         jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
         read = zip(batches, in_turn(jobs, _AT_ONCE), strict=True)
@@ -304,16 +255,16 @@ class Reader:
         for symbol, several in itertools.groupby(read, lambda found: found[0][0].series.symbol):
             found = list(several)
             part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
-            if is_shaped:
+            if shape.is_shaped:
                 rows = shape.made(rows, part.held, self._lookup.life(part.series))
-            frames.append(rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if asked.is_list else rows)
+            frames.append(rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if plan.query.is_list else rows)
         return pl.concat(frames, rechunk=False).select(names)
 
-    def _candles(self, asked: _Asked, shape: Shape) -> Iterator[Candle]:
-        columns = [SYMBOL, *(name for name in _CANDLE if name in asked.schema)]
-        order = {part.series.symbol: place for place, part in enumerate(asked.parts)}
-        for parts in [asked.parts] if shape.is_coarser or shape.is_filled else _by_month(asked.parts):
-            rows = self._rows(asked, parts, shape, columns)
+    def _candles(self, plan: ReadPlan) -> Iterator[Candle]:
+        columns = [SYMBOL, *(name for name in _CANDLE if name in plan.schema)]
+        order = {part.series.symbol: place for place, part in enumerate(plan.parts)}
+        for parts in [plan.parts] if plan.query.shape.is_shaped else _by_month(plan.parts):
+            rows = self._rows(plan, parts, columns)
             place = pl.col(SYMBOL).replace_strict(order, return_dtype=pl.Int64)
             for symbol, opened, *prices in rows.sort("open_time", place, maintain_order=True).iter_rows():
                 yield Candle(symbol, opened, *prices, *([] if "volume" in columns else [0.0]))
@@ -325,11 +276,3 @@ def _by_month(parts: Sequence[Part]) -> Iterator[list[Part]]:
     ends = max(part.months.span.end_ms for part in parts)
     for _, month in months_of(Span(begins, ends)):
         yield [replace(part, months=part.months.within(month)) for part in parts]
-
-
-def _checked(columns: Sequence[str], schema: pl.Schema) -> list[str]:
-    """Return the columns; RequestError where one is none of the schema's."""
-    for name in columns:
-        if name not in schema:
-            raise RequestError(f"no column {name!r}; there are {', '.join(schema)}; nothing was read")
-    return list(columns)

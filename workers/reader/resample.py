@@ -55,6 +55,11 @@ class Shape:
             raise RequestError(f"candles of {coarser} are not made of whole ones of {interval}; nothing was read")
         return cls(kind, wanted, wanted != held, bool(fill))
 
+    @property
+    def is_shaped(self) -> bool:
+        """Whether rows are changed at all."""
+        return self.is_coarser or self.is_filled
+
     def ceil(self, ms: int | None) -> int | None:
         """Return the first open time at or after `ms` of what is given away."""
         return ms if ms is None or self.grid is None else self.grid.ceil_ms(ms)

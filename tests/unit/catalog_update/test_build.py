@@ -41,7 +41,7 @@ def maker(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make
 
     def make(*listings: Listing, first: dict[str, int | FleetError | None] | None = None) -> tuple[Crew, Exchange]:
         one, exchange = crew(redis, tmp_path, {}), Exchange(*listings, first=first)
-        one.tools.__dict__["client"] = lambda _: exchange
+        one.services.__dict__["client"] = lambda _: exchange
         return one, exchange
 
     return make
@@ -151,7 +151,7 @@ def test_without_the_archive_the_catalog_says_that_it_is_not_whole(maker: Maker)
     one, _ = maker(listing("BTCUSDT"))
     one.archive.fault = Unreachable("no route")
     said: list[str] = []
-    made = update_catalog(one.tools, UM, said.append)
+    made = update_catalog(one.services, UM, said.append)
     assert not made.has_archive
     assert [symbol.symbol for symbol in made.entries()] == ["BTCUSDT"]
     assert "Unreachable: no route; made of exchangeInfo and of what the last catalog knew" in said[0]
@@ -160,39 +160,39 @@ def test_without_the_archive_the_catalog_says_that_it_is_not_whole(maker: Maker)
 def test_an_archive_that_does_not_answer_costs_no_symbol_that_was_known(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
     publish(one, "SRMUSDT", "2022-01")
-    whole = update_catalog(one.tools, UM)
+    whole = update_catalog(one.services, UM)
     one.archive.fault = Unreachable("no route")
-    poorer = update_catalog(one.tools, UM)
+    poorer = update_catalog(one.services, UM)
     assert poorer.entries() == whole.entries()
     assert (whole.has_archive, poorer.has_archive) == (True, False)
 
 
 def test_a_damaged_catalog_is_passed_over_and_replaced(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    one.tools.catalogs.store(catalog(entry("OLDUSDT"), made_ms=0))
-    one.tools.files.put("catalog/market=um/2090-06-15.parquet", b"cut off")
-    one.tools.files.put("catalog/market=um/notes.txt", b"not ours")
-    held = one.tools.catalogs.newest(UM)
+    one.services.catalogs.store(catalog(entry("OLDUSDT"), made_ms=0))
+    one.services.files.put("catalog/market=um/2090-06-15.parquet", b"cut off")
+    one.services.files.put("catalog/market=um/notes.txt", b"not ours")
+    held = one.services.catalogs.newest(UM)
     assert held is not None
     assert held.get("OLDUSDT")
-    assert [symbol.symbol for symbol in update_catalog(one.tools, UM).entries()] == ["BTCUSDT"]
-    assert one.tools.files.read("catalog/market=um/notes.txt") == b"not ours"
+    assert [symbol.symbol for symbol in update_catalog(one.services, UM).entries()] == ["BTCUSDT"]
+    assert one.services.files.read("catalog/market=um/notes.txt") == b"not ours"
 
 
 def test_a_catalog_made_without_the_archive_is_made_anew_as_soon_as_it_is_wanted(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
     publish(one, "SRMUSDT", "2022-01")
     one.archive.fault = Unreachable("no route")
-    assert len(fresh_catalog(one.tools, UM)) == 1
+    assert len(fresh_catalog(one.services, UM)) == 1
     one.archive.fault = None
-    assert len(fresh_catalog(one.tools, UM)) == 2
+    assert len(fresh_catalog(one.services, UM)) == 2
 
 
 @pytest.mark.parametrize(("age_ms", "is_made_anew"), [(FRESH_MS - 60_000, False), (FRESH_MS, True)])
 def test_a_catalog_is_believed_for_a_day_and_no_longer(maker: Maker, age_ms: int, is_made_anew: bool) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    one.tools.catalogs.store(catalog(entry("OLDUSDT"), made_ms=now_ms(one.tools.redis) - age_ms))
-    told = [symbol.symbol for symbol in fresh_catalog(one.tools, UM).entries()]
+    one.services.catalogs.store(catalog(entry("OLDUSDT"), made_ms=now_ms(one.services.redis) - age_ms))
+    told = [symbol.symbol for symbol in fresh_catalog(one.services, UM).entries()]
     assert told == (["BTCUSDT"] if is_made_anew else ["OLDUSDT"])
 
 
@@ -201,9 +201,9 @@ def test_an_exchange_that_does_not_answer_leaves_the_catalog_that_there_is(maker
     updated(one)
     exchange.faults = [Unreachable("no route")] * klinefleet.tasks.catalog_update.archive_scan.TRIES
     with pytest.raises(Unreachable):
-        update_catalog(one.tools, UM)
+        update_catalog(one.services, UM)
     assert exchange.faults == []
-    assert names(one.tools.catalogs) == ["BTCUSDT"]
+    assert names(one.services.catalogs) == ["BTCUSDT"]
 
 
 def test_a_fault_that_passes_is_asked_through_and_a_refusal_is_not(maker: Maker) -> None:
@@ -212,7 +212,7 @@ def test_a_fault_that_passes_is_asked_through_and_a_refusal_is_not(maker: Maker)
     assert list(updated(one)) == ["BTCUSDT"]
     exchange.faults = [Refused("no", code=-1), Unreachable("not reached")]
     with pytest.raises(Refused):
-        update_catalog(one.tools, UM)
+        update_catalog(one.services, UM)
     assert len(exchange.faults) == 1
 
 
@@ -258,15 +258,15 @@ def test_a_first_candle_that_is_refused_leaves_the_catalog_that_there_is(maker: 
     updated(one, Market.SPOT)
     exchange.listings = (spot("BTCUSDT"), spot("BADUSDT"))
     with pytest.raises(Refused):
-        update_catalog(one.tools, Market.SPOT)
-    assert names(one.tools.catalogs, Market.SPOT) == ["BTCUSDT"]
+        update_catalog(one.services, Market.SPOT)
+    assert names(one.services.catalogs, Market.SPOT) == ["BTCUSDT"]
 
 
 def test_more_symbols_than_are_asked_at_once_keep_their_own_answers(maker: Maker) -> None:
     many = [f"C{n:03}USDT" for n in range(250)]
     said: list[str] = []
     one, _ = maker(*map(spot, many), first={name: utc_ms(2020) + n for n, name in enumerate(many)})
-    made = update_catalog(one.tools, Market.SPOT, said.append)
+    made = update_catalog(one.services, Market.SPOT, said.append)
     assert [symbol.first_ms for symbol in made.entries()] == [utc_ms(2020) + n for n in range(250)]
     assert "first candles of spot: 200 of 250 symbols" in said
 
@@ -275,7 +275,7 @@ class Task:
     """What Celery hands the task as `self`."""
 
     def __init__(self, one: Crew) -> None:
-        self.app = type("App", (), {"services": one.tools})
+        self.app = type("App", (), {"services": one.services})
 
 
 def run_task(one: Crew) -> None:
@@ -284,11 +284,11 @@ def run_task(one: Crew) -> None:
 
 def test_of_two_workers_only_one_makes_the_catalog(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    with one.tools.leases.hold("catalog|um"):
+    with one.services.leases.hold("catalog|um"):
         run_task(one)
-    assert one.tools.catalogs.newest(UM) is None
+    assert one.services.catalogs.newest(UM) is None
     run_task(one)
-    assert names(one.tools.catalogs) == ["BTCUSDT"]
+    assert names(one.services.catalogs) == ["BTCUSDT"]
 
 
 def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,7 +301,7 @@ def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCap
 
 def test_a_task_without_redis_goes_back_to_its_queue(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    one.tools.stop.set()
+    one.services.stop.set()
 
     def gone(*_: object) -> None:
         raise RedisError("gone")

@@ -43,13 +43,13 @@ def fetcher_of(one: Crew, hands: list[Hands]) -> FleetFetcher:
         hands.append(Hands(queues))
         return hands[-1]
 
-    return FleetFetcher(one.tools, start)
+    return FleetFetcher(one.services, start)
 
 
 def end_with(monkeypatch: pytest.MonkeyPatch, one: Crew, state: State, failed: dict[str, str] | None = None) -> None:
     """Have each run end so as soon as somebody looks."""
 
-    def follow(tools: Any, run: str, tend: Any) -> Progress:
+    def follow(services: Any, run: str, tend: Any) -> Progress:
         tend()
         for name, reason in (failed or {}).items():
             one.runs.record(run, Record(Level.FAILED, reason, source=name))
@@ -116,8 +116,8 @@ def test_ctrl_c_cancels_every_run_that_it_waits_for(
     hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
     with pytest.raises(KeyboardInterrupt):
         fetcher_of(one, hands).fetch({series_of(): [JANUARY], hours: [MARCH]})
-    runs = [run.decode() for run in one.tools.redis.zrange("klines:runs", 0, -1)]
-    assert [Runs(one.tools.redis).state(run) for run in runs] == [State.CANCELLED] * 2
+    runs = [run.decode() for run in one.services.redis.zrange("klines:runs", 0, -1)]
+    assert [Runs(one.services.redis).state(run) for run in runs] == [State.CANCELLED] * 2
 
 
 def test_a_life_ends_with_the_last_closed_candle(
@@ -138,5 +138,5 @@ def test_a_symbol_that_nobody_knows_is_told_with_its_like(one: Crew, hands: list
 
 def test_without_workers_nothing_is_queued(one: Crew) -> None:
     with pytest.raises(RequestError, match="no worker serves plan"):
-        FleetFetcher(one.tools).fetch({series_of(): [JANUARY]})
+        FleetFetcher(one.services).fetch({series_of(): [JANUARY]})
     assert one.runs.active() == []

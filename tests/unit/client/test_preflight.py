@@ -207,44 +207,44 @@ def test_markets_and_intervals_are_told_by_name() -> None:
         build.interval_of(Market.USD_M, Kind.KLINES, "1s")
 
 
-def chosen(tools: Services, *names: str, **how: bool) -> ChosenSymbols:
+def chosen(services: Services, *names: str, **how: bool) -> ChosenSymbols:
     asked = Market.USD_M, Kind.KLINES, Interval.M1, SymbolSelection(names or None, **how), Mode.AUTO
-    return choose_symbols(tools, *asked, lambda _: None)
+    return choose_symbols(services, *asked, lambda _: None)
 
 
 @pytest.fixture
-def tools(redis: Redis, tmp_path: Path) -> Services:
+def services(redis: Redis, tmp_path: Path) -> Services:
     """A market of three symbols, and an archive that has files of a fourth."""
     one = crew(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0})
     one.archive.publish(series_of("SRMUSDT"), "2022-01")
-    return one.tools
+    return one.services
 
 
-def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(tools: Services) -> None:
-    assert chosen(tools, "ETHUSDT", "币安人生USDT").symbols == ("ETHUSDT", "币安人生USDT")
+def test_a_symbol_that_nobody_knows_is_refused_with_the_nearest(services: Services) -> None:
+    assert chosen(services, "ETHUSDT", "币安人生USDT").symbols == ("ETHUSDT", "币安人生USDT")
     with pytest.raises(RequestError) as refused:
-        chosen(tools, "BTCUSD", "ETHUSDT", "NOPE")
+        chosen(services, "BTCUSD", "ETHUSDT", "NOPE")
     assert "market um has no symbol BTCUSD (and 1 more) (did you mean BTCUSDT" in str(refused.value)
     with pytest.raises(RequestError, match="no symbol ETHUSD"):
-        chosen(tools, "ETHUSD")
+        chosen(services, "ETHUSD")
 
 
-def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(tools: Services) -> None:
-    assert chosen(tools, "SRMUSDT", "ETHUSDT").symbols == ("SRMUSDT", "ETHUSDT")
+def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(services: Services) -> None:
+    assert chosen(services, "SRMUSDT", "ETHUSDT").symbols == ("SRMUSDT", "ETHUSDT")
 
 
-def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(tools: Services) -> None:
-    told = chosen(tools, "ETHUSDT", "ETHUSD", skip_unknown=True)
+def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(services: Services) -> None:
+    told = chosen(services, "ETHUSDT", "ETHUSD", skip_unknown=True)
     assert told.symbols == ("ETHUSDT",)
     assert "did you mean ETHUSDT" in told.notes["ETHUSD"]
     with pytest.raises(RequestError, match="no symbol NOPE"):
-        chosen(tools, "NOPE", skip_unknown=True)
+        chosen(services, "NOPE", skip_unknown=True)
 
 
-def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(tools: Services) -> None:
-    assert chosen(tools).symbols == ("BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
+def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(services: Services) -> None:
+    assert chosen(services).symbols == ("BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
     trading = choose_symbols(
-        tools,
+        services,
         Market.USD_M,
         Kind.KLINES,
         Interval.M1,
@@ -259,31 +259,31 @@ def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(tools: Serv
 def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told(
     redis: Redis, tmp_path: Path, name: str
 ) -> None:
-    told = chosen(crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).tools)
+    told = chosen(crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).services)
     assert told.symbols == ("ETHUSDT",)
     assert name in told.notes
 
 
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
-    tools = crew(redis, tmp_path, {}).tools
+    services = crew(redis, tmp_path, {}).services
     queues = preflight.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
     waited: list[float] = []
     with pytest.raises(RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"):
-        preflight.check_workers(tools, queues, pause=waited.append)
+        preflight.check_workers(services, queues, pause=waited.append)
     assert waited == [], "where nobody ever was, nobody is waited for"
     for serves in ("plan", "rest.spot@home", "compact"):
         Heartbeat(redis, Leases(redis), serves=serves).beat()
     with pytest.raises(RequestError, match=r"no worker serves rest\.futures: start one"):
-        preflight.check_workers(tools, queues, pause=waited.append)
+        preflight.check_workers(services, queues, pause=waited.append)
     assert sum(waited) == preflight.RETURNS_S
     Heartbeat(redis, Leases(redis), serves="rest.futures@home").beat()
-    preflight.check_workers(tools, queues)
+    preflight.check_workers(services, queues)
 
 
 def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing(
     redis: Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tools = crew(redis, tmp_path, {}).tools
+    services = crew(redis, tmp_path, {}).services
     Heartbeat(redis, Leases(redis), serves="compact").beat()
     waited: list[float] = []
 
@@ -292,7 +292,7 @@ def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing
         if len(waited) == 3:
             Heartbeat(redis, Leases(redis), serves="plan").beat()
 
-    preflight.check_workers(tools, ["plan", "compact"], pause=pause)
+    preflight.check_workers(services, ["plan", "compact"], pause=pause)
     assert len(waited) == 3
     assert capsys.readouterr().err == "no worker serves plan now; waiting up to 12 s for one to start again\n"
 
@@ -300,7 +300,7 @@ def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing
 def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis: Redis, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"store .* cannot be written.*nothing was queued"):
-        preflight.check_store(crew(redis, tmp_path, {}).tools)
+        preflight.check_store(crew(redis, tmp_path, {}).services)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def serve(redis: Redis, *egresses: str) -> None:
 def test_what_workers_at_another_address_have_learned_is_believed_before_redis(redis: Redis, one: Crew) -> None:
     serve(redis, "elsewhere")
     learn(redis, "elsewhere", AHEAD_MS)
-    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
+    assert exchange_ms(one.services, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
     assert "time" not in one.client.asked
 
 
@@ -50,17 +50,17 @@ def test_of_several_addresses_the_one_that_heard_last_is_believed(redis: Redis, 
     serve(redis, "near", "far")
     for egress in ("default", "near", "far"):
         learn(redis, egress, AHEAD_MS if egress == fresh else 0, ago_ms=0 if egress == fresh else 600_000)
-    assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
+    assert exchange_ms(one.services, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
 
 
 def test_a_clock_that_is_days_off_is_asked_again_before_it_is_believed(redis: Redis, one: Crew) -> None:
     """An answer of a proxy that keeps old ones, for instance."""
     learn(redis, "default", -10 * 86_400_000)
-    assert exchange_ms(one.tools, UM) == one.client.told_ms
+    assert exchange_ms(one.services, UM) == one.client.told_ms
 
 
 def test_where_nobody_has_heard_the_exchange_is_asked(redis: Redis, one: Crew) -> None:
-    assert exchange_ms(one.tools, UM) == one.client.told_ms
+    assert exchange_ms(one.services, UM) == one.client.told_ms
     assert one.client.asked == ["time"]
 
 
@@ -69,5 +69,5 @@ def test_only_where_it_does_not_answer_redis_is_believed_and_that_is_said(
 ) -> None:
     one.client.told_ms = Unreachable("um /time: refused; nothing was kept")
     with caplog.at_level(logging.WARNING):
-        assert exchange_ms(one.tools, UM) == pytest.approx(now_ms(redis), abs=ABOUT_MS)
+        assert exchange_ms(one.services, UM) == pytest.approx(now_ms(redis), abs=ABOUT_MS)
     assert "um /time: refused" in caplog.text

@@ -48,16 +48,18 @@ class Silent:
 
 
 @pytest.fixture
-def tools(redis: Redis, tmp_path: Path) -> Services:
-    return crew(redis, tmp_path, {}).tools
+def services(redis: Redis, tmp_path: Path) -> Services:
+    return crew(redis, tmp_path, {}).services
 
 
-def hold(tools: Services, symbols: Iterable[str], months: Iterable[str]) -> None:
+def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> None:
     """Put partitions into the lake of which only January 2024 is sound."""
     body = partition(rows_at(MINUTES, opens(HOUR)), [HOUR])
     for symbol in symbols:
         for month in months:
-            tools.files.put(keys.partition(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month), body)
+            services.files.put(
+                keys.partition(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month), body
+            )
 
 
 def pieces(count: int) -> list[Piece]:
@@ -93,10 +95,10 @@ def test_a_piece_survives_the_way_through_a_message() -> None:
         assert Piece.of(*json.loads(json.dumps(piece.arguments()))) == piece
 
 
-def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Services) -> None:
+def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(services: Services) -> None:
     months = [month for month, _ in months_of(Span(utc_ms(2022), utc_ms(2024)))][:15]
-    hold(tools, ["AUSDT", "BUSDT"], months)
-    cut = pieces_of(partitions_of(tools, Scope()), Sample(Against.REST, 0.0, 7))
+    hold(services, ["AUSDT", "BUSDT"], months)
+    cut = pieces_of(partitions_of(services, Scope()), Sample(Against.REST, 0.0, 7))
     assert [(piece.series.symbol, len(piece.months)) for piece in cut] == [
         ("AUSDT", PARTITIONS_OF_PIECE),
         ("AUSDT", 3),
@@ -121,28 +123,28 @@ def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(tools: Services) -
     ],
 )
 def test_only_what_is_named_is_checked_in_the_months_that_are_touched(
-    tools: Services, scope: Scope, expected: int
+    services: Services, scope: Scope, expected: int
 ) -> None:
-    hold(tools, ["AUSDT", "BUSDT"], ["2024-01", "2024-02", "2024-03"])
-    assert len(partitions_of(tools, scope)) == expected
+    hold(services, ["AUSDT", "BUSDT"], ["2024-01", "2024-02", "2024-03"])
+    assert len(partitions_of(services, scope)) == expected
 
 
-def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(tools: Services) -> None:
-    hold(tools, [f"S{n}" for n in range(9)], ["2024-01", "2024-02"])
-    cut = pieces_of(partitions_of(tools, Scope()), Sample())
+def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(services: Services) -> None:
+    hold(services, [f"S{n}" for n in range(9)], ["2024-01", "2024-02"])
+    cut = pieces_of(partitions_of(services, Scope()), Sample())
     expected = Found()
     for piece in cut:
-        expected.add(verify_piece(tools, piece))
-    assert check_here(tools, cut, Silent()) == expected
+        expected.add(verify_piece(services, piece))
+    assert check_here(services, cut, Silent()) == expected
     assert expected.partitions == 18
     assert {fault.key[-15:-8] for fault in expected.faults} == {"2024-02"}
 
 
 def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
-    tools: Services, monkeypatch: pytest.MonkeyPatch
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first message of every third piece goes nowhere, every second is delivered twice."""
-    sent, most, checks = list[str](), 0, Verifications(tools.redis)
+    sent, most, checks = list[str](), 0, Verifications(services.redis)
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal most
@@ -159,37 +161,37 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
     look_at_once(monkeypatch)
     wanted = PIECES_IN_FLIGHT + 50
-    found = check_by_fleet(tools, pieces(wanted), Silent())
+    found = check_by_fleet(services, pieces(wanted), Silent())
     assert (found.partitions, found.rows) == (wanted, sum(range(wanted)))
     assert most <= PIECES_IN_FLIGHT
-    assert list(tools.redis.scan_iter("klines:check:*")) == []
+    assert list(services.redis.scan_iter("klines:check:*")) == []
 
 
-def test_a_redis_that_forgot_everything_is_told_again(tools: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    checks, times = Verifications(tools.redis), 0
+def test_a_redis_that_forgot_everything_is_told_again(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, times = Verifications(services.redis), 0
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
         nonlocal times
         times += 1
         if times == 1:
-            tools.redis.flushall()
+            services.redis.flushall()
         else:
             for piece in batch:
                 checks.done(check, str(piece), Found(partitions=1).to_json(str(piece)))
 
     monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
-    assert check_by_fleet(tools, pieces(3), Silent()).partitions == 3
+    assert check_by_fleet(services, pieces(3), Silent()).partitions == 3
 
 
 def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
-    tools: Services, monkeypatch: pytest.MonkeyPatch
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = list[str]()
     monkeypatch.setattr(
         klinefleet.tasks.client.verify_run, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch))
     )
     look_at_once(monkeypatch)
-    found = check_by_fleet(tools, pieces(1), Silent())
+    found = check_by_fleet(services, pieces(1), Silent())
     assert found.failed.keys() == set(sent)
     assert len(sent) == TRIES
 

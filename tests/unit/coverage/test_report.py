@@ -36,7 +36,7 @@ DAY = minutes(0, 1440)
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> Services:
+def services(tmp_path: Path) -> Services:
     return Services(Settings(store_url=str(tmp_path / "store")))
 
 
@@ -44,22 +44,22 @@ def series(symbol: str) -> Series:
     return replace(MINUTES, symbol=symbol)
 
 
-def hold(tools: Services, symbol: str, covered: Span, gaps: Iterable[Span] = ()) -> None:
+def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = ()) -> None:
     """Have the lake hold a symbol's minutes, as compaction leaves them."""
     there = spans.without([covered], gaps)
     for month, bounds in months_of(covered):
         rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
-        Partitions(tools.files).merge(series(symbol), month, rows, [covered.clip(bounds)])
+        Partitions(services.files).merge(series(symbol), month, rows, [covered.clip(bounds)])
 
 
-def know(tools: Services, **first: int) -> None:
+def know(services: Services, **first: int) -> None:
     """Have the catalog tell when symbols were listed."""
     listed = [replace(entry(symbol), onboard_ms=ms, first_ms=ms) for symbol, ms in first.items()]
-    Catalogs(tools.files).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
+    Catalogs(services.files).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
 
 
-def report(tools: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS) -> CoverageReport:
-    return coverage_report(tools, wish or CoverageQuery(), now_ms=now_ms)
+def report(services: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS) -> CoverageReport:
+    return coverage_report(services, wish or CoverageQuery(), now_ms=now_ms)
 
 
 def by_symbol(told: CoverageReport) -> dict[str, SeriesReport]:
@@ -70,45 +70,45 @@ def reasons(one: SeriesReport) -> list[tuple[Span, Reason]]:
     return [(hole.span, hole.reason) for hole in one.holes]
 
 
-def test_a_series_is_held_against_all_that_any_of_its_kind_holds(tools: Services) -> None:
-    hold(tools, "BTCUSDT", minutes(0, 1440))
-    hold(tools, "ETHUSDT", minutes(0, 720))
-    told = report(tools)
+def test_a_series_is_held_against_all_that_any_of_its_kind_holds(services: Services) -> None:
+    hold(services, "BTCUSDT", minutes(0, 1440))
+    hold(services, "ETHUSDT", minutes(0, 720))
+    told = report(services)
     whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
     assert (whole.rows, whole.share, whole.holes, whole.is_lacking) == (1440, 1.0, [], False)
     assert (half.rows, half.share, half.held) == (720, 0.5, minutes(0, 720))
     assert reasons(half) == [(minutes(720, 1440), Reason.NOT_FETCHED)]
     assert told.is_lacking
     assert not told.is_redis_asked
-    assert not report(tools, CoverageQuery(symbols=("BTCUSDT",))).is_lacking
-    assert not report(tools, CoverageQuery(end_ms=minutes(0, 720).end_ms)).is_lacking
+    assert not report(services, CoverageQuery(symbols=("BTCUSDT",))).is_lacking
+    assert not report(services, CoverageQuery(end_ms=minutes(0, 720).end_ms)).is_lacking
 
 
-def test_what_never_existed_is_neither_missing_nor_part_of_the_share(tools: Services) -> None:
-    know(tools, BTCUSDT=JANUARY_MS, ETHUSDT=minutes(0, 360).end_ms)
-    hold(tools, "BTCUSDT", DAY)
-    hold(tools, "ETHUSDT", minutes(360, 1440))
-    late = by_symbol(report(tools))["ETHUSDT"]
+def test_what_never_existed_is_neither_missing_nor_part_of_the_share(services: Services) -> None:
+    know(services, BTCUSDT=JANUARY_MS, ETHUSDT=minutes(0, 360).end_ms)
+    hold(services, "BTCUSDT", DAY)
+    hold(services, "ETHUSDT", minutes(360, 1440))
+    late = by_symbol(report(services))["ETHUSDT"]
     assert reasons(late) == [(minutes(0, 360), Reason.BEFORE_LISTING)]
     assert (late.share, late.is_lacking, late.life and late.life.start_ms) == (1.0, False, minutes(0, 360).end_ms)
 
 
-def test_without_a_catalog_nothing_is_said_of_listings(tools: Services) -> None:
-    hold(tools, "BTCUSDT", DAY)
-    told = report(tools, CoverageQuery(start_ms=JANUARY_MS - DAY_MS))
+def test_without_a_catalog_nothing_is_said_of_listings(services: Services) -> None:
+    hold(services, "BTCUSDT", DAY)
+    told = report(services, CoverageQuery(start_ms=JANUARY_MS - DAY_MS))
     assert reasons(told.series[0]) == [(Span(JANUARY_MS - DAY_MS, JANUARY_MS), Reason.NOT_FETCHED)]
     assert told.series[0].holes[0].told == "or before its listing, whose date is not known"
     assert told.series[0].life is None
     assert "listing dates not known" in next(lines(told, every_hole=False))
 
 
-def test_one_symbol_alone_is_compared_with_all_of_its_kind(tools: Services) -> None:
+def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -> None:
     """The outage of all is recognised though only one is asked for; what that one lacks alone is its own."""
     outage = minutes(100, 110)
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT"):
         own = [minutes(200, 201)] if symbol == "BTCUSDT" else []
-        hold(tools, symbol, DAY, [outage, *own])
-    told = report(tools, CoverageQuery(symbols=("BTCUSDT",)))
+        hold(services, symbol, DAY, [outage, *own])
+    told = report(services, CoverageQuery(symbols=("BTCUSDT",)))
     (one,) = told.series
     assert one.holes == [
         MissingSpan(outage, Reason.OUTAGE, "4 of 4 series had none"),
@@ -119,13 +119,13 @@ def test_one_symbol_alone_is_compared_with_all_of_its_kind(tools: Services) -> N
 
 
 @pytest.mark.parametrize("proof", [None, Proof(4, "0" * 16, None)])
-def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(tools: Services, proof: Proof | None) -> None:
+def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(services: Services, proof: Proof | None) -> None:
     key = keys.partition(MINUTES, "2024-01")
     rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
-    tools.files.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
+    services.files.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
     read: list[str] = []
     for _ in range(2):
-        fresh = Services(tools.settings)
+        fresh = Services(services.settings)
         watched = fresh.files.read
         fresh.files.read = lambda key, watched=watched: read.append(key) or watched(key)  # type: ignore[method-assign,misc,func-returns-value]
         (one,) = report(fresh).series
@@ -135,15 +135,17 @@ def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(tools: Servic
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1 but cut off", None])
-def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(tools: Services, body: bytes | None) -> None:
-    hold(tools, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
-    hold(tools, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
+    services: Services, body: bytes | None
+) -> None:
+    hold(services, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
+    hold(services, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     key = keys.partition(series("ETHUSDT"), "2024-02")
     # Sound at its end, and of a version that did not tell its gaps: what does not decode are its rows.
     spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
-    tools.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
+    services.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
     for _ in range(2):
-        told = report(Services(tools.settings))
+        told = report(Services(services.settings))
         whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
         assert (whole.share, whole.holes) == (1.0, [])
         (hole,) = half.holes
@@ -156,68 +158,68 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(tools
         assert any("1 damaged" in line for line in lines(told, every_hole=False))
 
 
-def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(tools: Services) -> None:
-    tools.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
+def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(services: Services) -> None:
+    services.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
     month = Span(JANUARY_MS, utc_ms(2024, 2))
-    assert reasons(report(tools).series[0]) == [(month, Reason.DAMAGED)]
-    hold(tools, "BTCUSDT", DAY)
-    told = report(tools)
+    assert reasons(report(services).series[0]) == [(month, Reason.DAMAGED)]
+    hold(services, "BTCUSDT", DAY)
+    told = report(services)
     assert [reasons(one) for one in told.series] == [[], [(DAY, Reason.DAMAGED)]]
 
 
-def test_every_market_kind_and_interval_is_a_group_of_its_own(tools: Services) -> None:
-    hold(tools, "BTCUSDT", DAY)
+def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services) -> None:
+    hold(services, "BTCUSDT", DAY)
     hours = Series(Market.SPOT, Kind.KLINES, Interval.H1, "BTCUSDT")
-    Partitions(tools.files).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
-    told = report(tools)
+    Partitions(services.files).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
+    told = report(services)
     assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
     assert [one.rows for one in told.series] == [24, 1440]
-    assert [str(of.group) for of in report(tools, CoverageQuery(market=UM)).groups] == ["um klines 1m"]
-    assert [str(of.group) for of in report(tools, CoverageQuery(interval=Interval.H1)).groups] == ["spot klines 1h"]
+    assert [str(of.group) for of in report(services, CoverageQuery(market=UM)).groups] == ["um klines 1m"]
+    assert [str(of.group) for of in report(services, CoverageQuery(interval=Interval.H1)).groups] == ["spot klines 1h"]
 
 
-def test_fundings_have_no_calendar_and_are_counted_as_they_are(tools: Services) -> None:
+def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Services) -> None:
     events = Series(UM, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
     times = [JANUARY_MS + hour * 3_600_000 + 3 for hour in (0, 8, 16)]
     rows = pl.DataFrame({"calc_time": times}).cast(SCHEMAS[Kind.FUNDING]["calc_time"])
     empty = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMAS[Kind.FUNDING].items() if name != "calc_time"]
     covered = Span(JANUARY_MS, utc_ms(2024, 2))
-    Partitions(tools.files).merge(events, "2024-01", rows.with_columns(empty), [covered])
-    assert [(one.rows, one.share, one.holes) for one in report(tools).series] == [(3, 1.0, [])]
-    (half,) = report(tools, CoverageQuery(end_ms=JANUARY_MS + 10 * 3_600_000)).series
+    Partitions(services.files).merge(events, "2024-01", rows.with_columns(empty), [covered])
+    assert [(one.rows, one.share, one.holes) for one in report(services).series] == [(3, 1.0, [])]
+    (half,) = report(services, CoverageQuery(end_ms=JANUARY_MS + 10 * 3_600_000)).series
     assert (half.rows, half.share) == (2, 1.0)
-    (more,) = report(tools, CoverageQuery(end_ms=utc_ms(2024, 3))).series
+    (more,) = report(services, CoverageQuery(end_ms=utc_ms(2024, 3))).series
     assert reasons(more) == [(Span(covered.end_ms, utc_ms(2024, 3)), Reason.NOT_FETCHED)]
 
 
-def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(tools: Services) -> None:
-    know(tools, XRPUSDT=JANUARY_MS)
+def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(services: Services) -> None:
+    know(services, XRPUSDT=JANUARY_MS)
     wish = CoverageQuery(UM, symbols=("XRPUSDT",), start_ms=JANUARY_MS, end_ms=DAY.end_ms)
-    (one,) = report(tools, wish).series
+    (one,) = report(services, wish).series
     assert (reasons(one), one.held, one.rows) == ([(DAY, Reason.NOT_FETCHED)], None, 0)
     with pytest.raises(UnknownSymbol, match="--market"):
-        report(tools, replace(wish, market=None))
+        report(services, replace(wish, market=None))
     with pytest.raises(UnknownSymbol, match="no klines of NOSUCHUSDT"):
-        report(tools, replace(wish, symbols=("NOSUCHUSDT",)))
+        report(services, replace(wish, symbols=("NOSUCHUSDT",)))
 
 
-def test_a_lake_that_holds_nothing_is_no_complete_one(tools: Services) -> None:
+def test_a_lake_that_holds_nothing_is_no_complete_one(services: Services) -> None:
     with pytest.raises(RequestError, match="holds nothing"):
-        report(tools)
+        report(services)
 
 
-def test_what_is_not_over_yet_is_not_missing(tools: Services) -> None:
-    hold(tools, "BTCUSDT", minutes(0, 10))
-    told = report(tools, CoverageQuery(end_ms=DAY.end_ms), now_ms=minutes(0, 11).end_ms + 30_000)
+def test_what_is_not_over_yet_is_not_missing(services: Services) -> None:
+    hold(services, "BTCUSDT", minutes(0, 10))
+    told = report(services, CoverageQuery(end_ms=DAY.end_ms), now_ms=minutes(0, 11).end_ms + 30_000)
     assert reasons(told.series[0]) == [(minutes(10, 11), Reason.NOT_FETCHED)]
     with pytest.raises(RequestError, match="in which candles are closed"):
-        report(tools, CoverageQuery(start_ms=NOW_MS + 1))
+        report(services, CoverageQuery(start_ms=NOW_MS + 1))
 
 
-def test_the_document_names_every_hole_and_the_table_counts_them(tools: Services) -> None:
-    hold(tools, "BTCUSDT", DAY, [minutes(5, 6)])
-    hold(tools, "币安人生USDT", minutes(0, 720))
-    told = report(tools)
+def test_the_document_names_every_hole_and_the_table_counts_them(services: Services) -> None:
+    hold(services, "BTCUSDT", DAY, [minutes(5, 6)])
+    hold(services, "币安人生USDT", minutes(0, 720))
+    told = report(services)
     facts = told.facts()
     assert (facts["complete"], len(facts["series"]), facts["groups"][0]["series"]) == (False, 2, 2)
     (hole,) = facts["series"][0]["holes"]
@@ -248,7 +250,7 @@ def test_names_in_wide_letters_keep_the_columns_straight() -> None:
     assert len(padded("币安人生", 20)) == 16
 
 
-def test_a_key_says_which_series_it_is_of(tools: Services) -> None:
+def test_a_key_says_which_series_it_is_of(services: Services) -> None:
     for one in (MINUTES, replace(MINUTES, interval=Interval.MO1), Series(UM, Kind.FUNDING, Interval.EVENTS, "币USDT")):
         assert keys.partition_of(keys.partition(one, "2024-01")) == (one, "2024-01")
     folder = keys.series_folder("lake", MINUTES)

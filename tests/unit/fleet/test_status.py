@@ -21,7 +21,7 @@ NOW_MS = 1_700_000_000_000
 
 
 @pytest.fixture
-def tools(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
+def services(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
     # One moment for all budgets: what is spent is told of the running minute.
     monkeypatch.setattr("klinefleet.workers.services.RedisBudget", partial(RedisBudget, now_ms=NOW_MS))
     for serves in ("plan", "rest.spot@home", "rest.spot@office"):
@@ -29,26 +29,26 @@ def tools(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Serv
     return Services(Settings(redis_url=redis_url))
 
 
-def told(tools: Services) -> list[str]:
-    return list(lines(tools, served(tools)))
+def told(services: Services) -> list[str]:
+    return list(lines(services, served(services)))
 
 
-def test_a_queue_without_a_worker_is_seen_at_once(tools: Services) -> None:
-    assert served(tools)["rest.futures"] == 0
-    assert "rest.futures   0" in told(tools)
+def test_a_queue_without_a_worker_is_seen_at_once(services: Services) -> None:
+    assert served(services)["rest.futures"] == 0
+    assert "rest.futures   0" in told(services)
 
 
-def test_each_address_shows_what_it_spent_and_whether_it_is_closed(tools: Services) -> None:
-    home, office = (RedisBudget(tools.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office"))
+def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Services) -> None:
+    home, office = (RedisBudget(services.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office"))
     home.set_limit(6000)
     home.take(20)
     office.close_until(after_ms=120_000)
-    shown = told(tools)
+    shown = told(services)
     assert shown[1] == "rest.spot      2"
     assert shown[2].split() == ["home", "weight", "20", "of", "6,000", "in", "this", "minute"]
     assert shown[3].split()[:5] == ["office", "closed", "by", "the", "exchange"]
 
 
-def test_two_names_of_one_address_are_told_to_the_operator(tools: Services) -> None:
-    tools.redis.hset(KEY, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
-    assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(tools)
+def test_two_names_of_one_address_are_told_to_the_operator(services: Services) -> None:
+    services.redis.hset(KEY, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
+    assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(services)

@@ -76,8 +76,8 @@ def publish(one: Crew, symbol: str, *periods: str, interval: Interval = M1, mark
 
 
 def updated(one: Crew, market: Market = UM) -> dict[str, CatalogEntry]:
-    made = update_catalog(one.tools, market, lambda _: None)
-    held = one.tools.catalogs.newest(market)
+    made = update_catalog(one.services, market, lambda _: None)
+    held = one.services.catalogs.newest(market)
     assert held
     assert held.entries() == made.entries()
     return {symbol.symbol: symbol for symbol in made.entries()}

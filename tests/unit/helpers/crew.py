@@ -128,9 +128,9 @@ def zipped(file: ArchiveFile, csv: bytes) -> bytes:
 class OnePlanner:
     """The latest planner of a run, which can be told to do one thing alone."""
 
-    def __init__(self, tools: Services, run: str) -> None:
+    def __init__(self, services: Services, run: str) -> None:
         self.fence = next(_FENCES)
-        self._planner = planner_of(tools, run, Lease(plan_lease(run), self.fence, math.inf))
+        self._planner = planner_of(services, run, Lease(plan_lease(run), self.fence, math.inf))
 
     def lead(self, seconds: float) -> bool:
         return self._planner is not None and self._planner.lead(seconds)
@@ -152,7 +152,7 @@ _FENCES = itertools.count(1)
 class Crew:
     """What was sent, and the hands that do it when told."""
 
-    tools: Services
+    services: Services
     runs: Runs
     client: FakeClient
     archive: FakeArchive
@@ -166,13 +166,13 @@ class Crew:
         return self.runs.create(request)
 
     def planner(self, run: str) -> OnePlanner:
-        return OnePlanner(self.tools, run)
+        return OnePlanner(self.services, run)
 
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""
         run, window = self.fetches.pop(0)
         if self.runs.blocks.is_pending(run, window) and window.source.is_archive:
-            fetch_window(self.tools, run, window)
+            fetch_window(self.services, run, window)
         elif self.runs.blocks.is_pending(run, window):
             series = window.block.series
             calls = list(pages(series, window.span))
@@ -180,14 +180,14 @@ class Crew:
             answers = [
                 body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms) for p in calls
             ]
-            self.tools.raw.store(window.block, window.span, answers)
+            self.services.raw.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
             if self.runs.blocks.finish(run, window, told).is_last:
                 self.send_compact(run, window.block)
 
     def compact_one(self) -> None:
         run, block = self.compactions.pop(0)
-        compact_block(self.tools, run, block)
+        compact_block(self.services, run, block)
 
     def work(self) -> None:
         """Do all that was sent, and what that leads to."""
@@ -224,17 +224,17 @@ def crew(
 ) -> Crew:
     """Make a crew whose exchange has these symbols, each with the ms it began at."""
     url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
-    tools = Services(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
-    tools.__dict__["redis"] = redis
-    tools.__dict__["coverage"] = Coverage(tools.files, FooterCache("", None))
+    services = Services(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
+    services.__dict__["redis"] = redis
+    services.__dict__["coverage"] = Coverage(services.files, FooterCache("", None))
     client = FakeClient(began, tells_dates=market is not Market.SPOT)
-    tools.__dict__["client"] = lambda _: client
-    tools.__dict__["listings"] = SymbolCache(redis, lambda _: client, tools.budget)  # type: ignore[arg-type,return-value]
+    services.__dict__["client"] = lambda _: client
+    services.__dict__["listings"] = SymbolCache(redis, lambda _: client, services.budget)  # type: ignore[arg-type,return-value]
     if began:
-        tools.listings.refresh(market)
+        services.listings.refresh(market)
     archive = FakeArchive()
-    tools.__dict__["archive"] = archive
-    return Crew(tools, Runs(redis), client, archive)
+    services.__dict__["archive"] = archive
+    return Crew(services, Runs(redis), client, archive)
 
 
 def series_of(symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M) -> Series:

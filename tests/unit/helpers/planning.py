@@ -58,13 +58,13 @@ def counts(one: Crew, run: str) -> dict[str, int]:
 
 
 def covered(one: Crew, symbol: str = "BTCUSDT") -> list[Span]:
-    return one.tools.coverage.covered(series_of(symbol))
+    return one.services.coverage.covered(series_of(symbol))
 
 
 def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
     """Have the lake hold a span that lies within one month, without candles."""
     series = series_of(symbol)
-    one.tools.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
+    one.services.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
 
 
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

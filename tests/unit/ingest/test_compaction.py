@@ -48,7 +48,7 @@ def ready(one: Crew, block: Block) -> str:
 
 
 def store(one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any) -> RawEntry:
-    return one.tools.raw.store(block, span, [body(opens(rows or span), **how)])
+    return one.services.raw.store(block, span, [body(opens(rows or span), **how)])
 
 
 def entry(span: Span) -> RawEntry:
@@ -56,7 +56,7 @@ def entry(span: Span) -> RawEntry:
 
 
 def lake(one: Crew, key: str = KEY) -> list[int]:
-    got = one.tools.files.read(key)
+    got = one.services.files.read(key)
     return times_of(decode(got)) if got else []
 
 
@@ -106,10 +106,10 @@ def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[
 def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) -> None:
     for start in (0, 500, 1000):
         store(one, minutes(start, start + 500))
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert one.tools.raw.entries(JANUARY) == []
+    assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
+    assert one.services.raw.entries(JANUARY) == []
     progress = one.runs.progress(run)
     assert progress
     assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (1500, 1, {})
@@ -118,12 +118,12 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
 
 def test_compacting_twice_is_compacting_once(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
-    compact_block(one.tools, run, JANUARY)
-    before = one.tools.files.etag(KEY)
+    compact_block(one.services, run, JANUARY)
+    before = one.services.files.etag(KEY)
     store(one, minutes(0, 500))
-    compact_block(one.tools, run, JANUARY)
-    compact_block(one.tools, run, JANUARY)
-    assert one.tools.files.etag(KEY) == before
+    compact_block(one.services, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
+    assert one.services.files.etag(KEY) == before
     progress = one.runs.progress(run)
     assert progress
     assert (progress.counts["rows"], progress.counts["blocks_done"]) == (500, 1)
@@ -134,21 +134,21 @@ def test_kept_raw_objects_stay_after_their_rows_are_proved(
 ) -> None:
     keeper = crew(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
     kept = store(keeper, minutes(0, 500))
-    compact_block(keeper.tools, ready(keeper, JANUARY), JANUARY)
+    compact_block(keeper.services, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
-    assert keeper.tools.raw.entries(JANUARY) == [kept]
+    assert keeper.services.raw.entries(JANUARY) == [kept]
 
 
 def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -> None:
-    one.tools.raw.store(JANUARY, minutes(0, 500), [b"[]"])
-    compact_block(one.tools, run, JANUARY)
-    assert (lake(one), one.tools.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
+    one.services.raw.store(JANUARY, minutes(0, 500), [b"[]"])
+    compact_block(one.services, run, JANUARY)
+    assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
 
 
 def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, run: str) -> None:
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert one.runs.blocks.states(run) == {}
-    assert one.tools.files.list("lake") == []
+    assert one.services.files.list("lake") == []
 
 
 def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
@@ -159,31 +159,31 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     yearly = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))
     times = range(span.start_ms, span.end_ms, step_ms)
-    yearly.tools.raw.store(year, span, [body(times, step_ms)])
-    compact_block(yearly.tools, ready(yearly, year), year)
-    listed = yearly.tools.files.list("lake")
+    yearly.services.raw.store(year, span, [body(times, step_ms)])
+    compact_block(yearly.services, ready(yearly, year), year)
+    listed = yearly.services.files.list("lake")
     assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
     assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
-    assert yearly.tools.coverage.covered(days) == [span]
+    assert yearly.services.coverage.covered(days) == [span]
 
 
 def damage(one: Crew, bad: RawEntry) -> None:
-    one.tools.files.put(bad.key, b"not what its name says")
+    one.services.files.put(bad.key, b"not what its name says")
 
 
 def spoil(one: Crew, span: Span) -> RawEntry:
     """Keep an answer that passed the fetcher's look and does not parse."""
-    return one.tools.raw.store(JANUARY, span, [body(opens(span), price="4.2.1")])
+    return one.services.raw.store(JANUARY, span, [body(opens(span), price="4.2.1")])
 
 
 def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
     damage(one, store(one, minutes(500, 1000)))
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
     assert phases(one, run) == {JANUARY: Phase.FETCHING}
     assert pending(one, run) == [Window(JANUARY, minutes(500, 1000))]
-    assert [entry.span for entry in one.tools.raw.entries(JANUARY)] == [minutes(0, 500)]
+    assert [entry.span for entry in one.services.raw.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
     assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
@@ -191,7 +191,7 @@ def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: C
 
 def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) -> None:
     spoil(one, minutes(0, 500))
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert lake(one) == []
     one.work()
     assert lake(one) == list(opens(minutes(0, 500)))
@@ -200,18 +200,18 @@ def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) ->
 def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, run: str) -> None:
     tried = 0
     spoil(one, minutes(0, 500))
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     while one.fetches:
         tried += 1
         assert tried < 20
         one.fetches.clear()
         spoil(one, minutes(0, 500))
         one.runs.blocks.finish(run, Window(JANUARY, minutes(0, 500)), {})
-        compact_block(one.tools, run, JANUARY)
+        compact_block(one.services, run, JANUARY)
     assert tried == FETCHED_AGAIN - 1
     assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
-    assert one.tools.coverage.covered(MINUTES) == []
+    assert one.services.coverage.covered(MINUTES) == []
 
 
 def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(one: Crew, run: str) -> None:
@@ -220,9 +220,9 @@ def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(o
         one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
     spoil(one, hopeless)
     spoil(one, once)
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     one.work()
-    assert one.tools.coverage.covered(MINUTES) == [once]
+    assert one.services.coverage.covered(MINUTES) == [once]
     assert failed(one, run)
 
 
@@ -244,9 +244,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, *, call: 
 
 
 STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
-    "before the first publish": lambda one: (one.tools.files, "publish", 1),
-    "before raw objects go": lambda one: (one.tools.raw, "drop", 1),
-    "while raw objects go": lambda one: (one.tools.files, "_remove", 2),
+    "before the first publish": lambda one: (one.services.files, "publish", 1),
+    "before raw objects go": lambda one: (one.services.raw, "drop", 1),
+    "while raw objects go": lambda one: (one.services.files, "_remove", 2),
     "before it is told": lambda one: (Blocks, "close", 1),
 }
 
@@ -261,12 +261,12 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
         target, name, call = STEPS[step](one)
         killed_at(patched, target, name, call=call)
         with pytest.raises(KilledError):
-            compact_block(one.tools, run, JANUARY)
+            compact_block(one.services, run, JANUARY)
     assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert (one.tools.raw.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
+    assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
+    assert (one.services.raw.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
 
 
 def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
@@ -276,10 +276,10 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
     with monkeypatch.context() as patched:
         killed_at(patched, Blocks, "reopen")
         with pytest.raises(KilledError):
-            compact_block(one.tools, run, JANUARY)
-    compact_block(one.tools, run, JANUARY)
+            compact_block(one.services, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     one.work()
-    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
+    assert one.services.coverage.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
 
 
 def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
@@ -290,9 +290,9 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
     def unproved(*_: Any) -> int:
         raise ReadBackMismatch("not read back as written")
 
-    monkeypatch.setattr(one.tools.partitions, "merge", unproved)
-    compact_block(one.tools, run, JANUARY)
-    assert one.tools.raw.entries(JANUARY) == [kept]
+    monkeypatch.setattr(one.services.partitions, "merge", unproved)
+    compact_block(one.services, run, JANUARY)
+    assert one.services.raw.entries(JANUARY) == [kept]
     assert failed(one, run) == {WHOLE: "ReadBackMismatch: not read back as written"}
     assert one.runs.blocks.states(run) == {}
 
@@ -305,29 +305,29 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
     def fails(*_: Any) -> int:
         raise StoreFault("the store is down")
 
-    monkeypatch.setattr(one.tools.partitions, "merge", fails)
+    monkeypatch.setattr(one.services.partitions, "merge", fails)
     for _ in range(HAND_BACKS - 1):
         with pytest.raises(StoreFault):
-            compact_block(one.tools, run, JANUARY)
+            compact_block(one.services, run, JANUARY)
         assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     assert failed(one, run) == {WHOLE: "StoreFault: the store is down"}
-    assert one.tools.raw.entries(JANUARY) == [kept]
+    assert one.services.raw.entries(JANUARY) == [kept]
 
 
 def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
-    one.tools.files.put(KEY, b"PAR1 this is no Parquet file PAR1")
-    compact_block(one.tools, run, JANUARY)
+    one.services.files.put(KEY, b"PAR1 this is no Parquet file PAR1")
+    compact_block(one.services, run, JANUARY)
     assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [WHOLE]
-    assert len(one.tools.raw.entries(JANUARY)) == 1
+    assert len(one.services.raw.entries(JANUARY)) == 1
 
 
 def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
-    one.tools.raw.drop([first])
-    loaded = load(one.tools, [first, second])
+    one.services.raw.drop([first])
+    loaded = load(one.services, [first, second])
     frames, damaged = loaded.frames, loaded.damaged
     assert [e for e, _ in frames] == [second]
     assert damaged == []
@@ -339,20 +339,20 @@ def test_two_compactions_at_once_lose_nothing(
     """A second one runs through between the first one's reading and its publishing: the first stood still so long."""
     for start in (0, 500):
         store(one, minutes(start, start + 500))
-    real, inside = one.tools.partitions.merge, [False]
+    real, inside = one.services.partitions.merge, [False]
 
     def merge(*args: Any) -> int:
         if not inside[0]:
             inside[0] = True
             store(one, minutes(1000, 1500))
             redis.delete(LEASES)
-            compact_block(one.tools, run, JANUARY)
+            compact_block(one.services, run, JANUARY)
         return real(*args)
 
-    monkeypatch.setattr(one.tools.partitions, "merge", merge)
-    compact_block(one.tools, run, JANUARY)
+    monkeypatch.setattr(one.services.partitions, "merge", merge)
+    compact_block(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 1500)]
+    assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
     progress = one.runs.progress(run)
     assert progress
     assert progress.counts["blocks_done"] == 1
@@ -360,8 +360,8 @@ def test_two_compactions_at_once_lose_nothing(
 
 def test_nothing_but_the_store_is_needed_to_tell_what_is_held(one: Crew, run: str, redis: Redis) -> None:
     store(one, minutes(0, 500))
-    compact_block(one.tools, run, JANUARY)
+    compact_block(one.services, run, JANUARY)
     redis.flushall()
-    files = open_store(one.tools.settings.store_url)
+    files = open_store(one.services.settings.store_url)
     assert [e.key for e in files.list("")] == [KEY]
-    assert one.tools.coverage.covered(MINUTES) == [minutes(0, 500)]
+    assert one.services.coverage.covered(MINUTES) == [minutes(0, 500)]

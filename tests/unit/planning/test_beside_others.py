@@ -156,7 +156,7 @@ def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
     run = one.begin(request())
     assert one.planner(run).lead(0)
     assert one.issued == []
-    monkeypatch.setattr(Runs, "wait", lambda *_: one.tools.stop.set())
+    monkeypatch.setattr(Runs, "wait", lambda *_: one.services.stop.set())
     assert one.planner(run).lead(LONG_S)
 
 
@@ -170,16 +170,16 @@ def test_only_a_run_that_nobody_leads_is_sent_a_planner(
     look_at_once(monkeypatch)
     led, lost = one.begin(request()), one.begin(request())
     with Leases(redis).hold(f"plan|{led}"):
-        requeue_leaderless_runs(one.tools)
+        requeue_leaderless_runs(one.services)
         assert one.planners == [lost]
         redis.rpush("plan", "a message")
-        requeue_leaderless_runs(one.tools)
+        requeue_leaderless_runs(one.services)
         assert one.planners == [lost]
 
 
 def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: pytest.fail("two planners lead one run"))
     with Leases(redis).hold(f"plan|{run}"):
         klinefleet.tasks.plan.plan.run(run)
@@ -188,7 +188,7 @@ def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: py
 
 def test_a_planner_whose_turn_is_over_sends_for_the_next(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: True)
     klinefleet.tasks.plan.plan.run(run)
     assert one.planners == [run]
@@ -203,7 +203,7 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
     """A rolling upgrade: an old worker takes the run that a new command has begun."""
     run = one.begin(request())
     redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
-    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     monkeypatch.setattr(klinefleet.tasks.plan, "HAND_BACK_S", 0.0)
     for _ in range(UNREADABLE_TRIES - 1):
         with pytest.raises(Reject):
@@ -218,7 +218,7 @@ def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_ru
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
-    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.tools, raising=False)
+    monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
 
     def fails(planner: Planner, seconds: float) -> bool:
         assert one.runs.lead(run, 2**62)

@@ -53,7 +53,7 @@ def reported(one: Crew, run: str) -> dict[str, str]:
 
 def remembering(one: Crew, folder: Path) -> Coverage:
     """Return what tells the coverage and remembers footers, as workers of one machine do."""
-    return Coverage(one.tools.files, FooterCache(one.tools.settings.store_url, folder / "memory.sqlite"))
+    return Coverage(one.services.files, FooterCache(one.services.settings.store_url, folder / "memory.sqlite"))
 
 
 def losing_raw(one: Crew, times: int) -> Callable[[], None]:
@@ -66,7 +66,7 @@ def losing_raw(one: Crew, times: int) -> Callable[[], None]:
         while one.compactions:
             if left[0]:
                 left[0] -= 1
-                one.tools.raw.drop(one.tools.raw.entries(series_of()))
+                one.services.raw.drop(one.services.raw.entries(series_of()))
             one.compact_one()
 
     return work
@@ -105,7 +105,7 @@ def test_answers_that_end_too_early_are_asked_for_once_more(one: Crew, monkeypat
             _, window = one.fetches.pop()
             early.append(window)
             half = Span(window.span.start_ms, window.span.start_ms + DAY_MS)
-            one.tools.raw.store(window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))])
+            one.services.raw.store(window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))])
             told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
             one.runs.blocks.finish(run, window, told)
         one.work()
@@ -172,10 +172,10 @@ def test_the_end_waits_for_a_block_that_another_run_has_by_then(one: Crew, monke
 def test_of_what_was_held_when_it_was_planned_nothing_is_looked_at_again(
     one: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one.tools.__dict__["coverage"] = remembering(one, tmp_path)
+    one.services.__dict__["coverage"] = remembering(one, tmp_path)
     whole(one, one.begin(request()), monkeypatch)
-    listed, real = list[str](), one.tools.files.list
-    monkeypatch.setattr(one.tools.files, "list", lambda folder: listed.append(folder) or real(folder))
+    listed, real = list[str](), one.services.files.list
+    monkeypatch.setattr(one.services.files, "list", lambda folder: listed.append(folder) or real(folder))
     run = one.begin(request())
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
@@ -187,9 +187,9 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
     one: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, listed, read = one.begin(request()), list[str](), list[str]()
-    files = one.tools.files
+    files = one.services.files
     list_, tail = files.list, files.tail
-    one.tools.__dict__["coverage"] = remembering(one, tmp_path)
+    one.services.__dict__["coverage"] = remembering(one, tmp_path)
 
     def watch() -> None:
         one.work()
@@ -284,7 +284,7 @@ def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert (state(one, run), covered(one)) == (State.COMPLETE, [JANUARY])
-    age_ms = one.tools.listings.age_ms(series_of().market)
+    age_ms = one.services.listings.age_ms(series_of().market)
     assert age_ms
     assert age_ms > 9 * 3_600_000
-    assert one.tools.listings.of(replace(series_of(), symbol="NONE")) is None
+    assert one.services.listings.of(replace(series_of(), symbol="NONE")) is None

@@ -33,7 +33,7 @@ def few(redis: Redis, tmp_path: Path) -> Crew:
 
 
 def test_a_year_of_minutes_is_counted_month_by_month(few: Crew) -> None:
-    told = estimate(few.tools, request())
+    told = estimate(few.services, request())
     days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
     calls = [math.ceil(d * 1440 / 499) for d in days]
     assert (told.counts["klines"], told.counts["requests"]) == (366 * 1440, sum(calls))
@@ -45,48 +45,48 @@ def test_a_year_of_minutes_is_counted_month_by_month(few: Crew) -> None:
 
 def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: Crew) -> None:
     series = series_of()
-    few.tools.partitions.merge(series, "2024-01", frame([]), [JANUARY])
+    few.services.partitions.merge(series, "2024-01", frame([]), [JANUARY])
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
-    few.tools.raw.store(series.block(february.start_ms), february, [b"[]"])
-    told = estimate(few.tools, request())
+    few.services.raw.store(series.block(february.start_ms), february, [b"[]"])
+    told = estimate(few.services, request())
     assert told.counts["klines"] == (366 - 31 - 29) * 1440
 
 
 def test_a_request_of_which_all_is_held_costs_nothing(few: Crew) -> None:
-    few.tools.partitions.merge(series_of(), "2024-01", frame([]), [JANUARY])
-    told = estimate(few.tools, request(span=JANUARY))
+    few.services.partitions.merge(series_of(), "2024-01", frame([]), [JANUARY])
+    told = estimate(few.services, request(span=JANUARY))
     assert (+told.counts, told.minutes) == ({}, 0)
     assert told.facts()["why"] == "nothing is missing"
 
 
 def test_time_before_a_symbol_was_listed_is_not_counted(few: Crew) -> None:
-    told = estimate(few.tools, request("NEWUSDT"))
+    told = estimate(few.services, request("NEWUSDT"))
     assert told.counts["klines"] == (26 + 31) * 1440
 
 
 def test_an_estimate_asks_the_exchange_nothing(redis: Redis, tmp_path: Path) -> None:
     spot = crew(redis, tmp_path, {"BTCUSDT": BEGAN}, market=Market.SPOT)
-    told = estimate(spot.tools, request(span=JANUARY, market=Market.SPOT))
+    told = estimate(spot.services, request(span=JANUARY, market=Market.SPOT))
     assert (told.counts["requests"], told.counts["weight"]) == (45, 90)
     assert spot.client.asked == []
 
 
 def test_small_pages_are_counted_with_their_small_weight(few: Crew) -> None:
-    told = estimate(few.tools, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000)))
+    told = estimate(few.services, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000)))
     assert (told.counts["klines"], told.counts["requests"], told.counts["weight"]) == (60, 1, 1)
 
 
 def test_a_share_of_the_budget_takes_as_much_longer(redis: Redis, tmp_path: Path) -> None:
     half = crew(redis, tmp_path, {"BTCUSDT": BEGAN})
-    object.__setattr__(half.tools.settings, "weight_share", 0.5)
-    assert estimate(half.tools, request()).limit == 1200
+    object.__setattr__(half.services.settings, "weight_share", 0.5)
+    assert estimate(half.services, request()).limit == 1200
 
 
 def test_an_estimate_makes_the_calls_that_are_then_made(few: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     few.patch(monkeypatch)
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
-    few.tools.partitions.merge(series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))])
-    told = estimate(few.tools, request(span=span))
+    few.services.partitions.merge(series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))])
+    told = estimate(few.services, request(span=span))
     few.planner(few.begin(request(span=span))).issue()
     assert len(few.issued) == told.counts["windows"]
     opened = [w.block.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued]
@@ -96,7 +96,7 @@ def test_an_estimate_makes_the_calls_that_are_then_made(few: Crew, monkeypatch: 
 def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) -> None:
     for month in range(1, 12):
         few.archive.publish(series_of(), f"2024-{month:02}")
-    told = estimate(few.tools, request())
+    told = estimate(few.services, request())
     december = math.ceil(31 * 1440 / 499)
     assert (told.counts["monthly_files"], told.counts["requests"]) == (11, december)
     assert told.facts()["weight"] == 2 * december
@@ -108,7 +108,7 @@ def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) ->
 
 def test_an_estimate_says_that_the_archive_does_not_answer(few: Crew) -> None:
     few.archive.fault = Restricted("451")
-    told = estimate(few.tools, request())
+    told = estimate(few.services, request())
     assert told.counts["files"] == 0
     assert "the archive does not tell what it has (Restricted: 451), so REST is asked for all" in told.text()
 
@@ -118,7 +118,7 @@ def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(redi
     symbols = [f"S{n:02}USDT" for n in range(40)]
     one = crew(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
     for symbol in symbols:
-        one.tools.partitions.merge(series_of(symbol), "2024-01", frame([]), [JANUARY])
-    told = estimate(one.tools, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))
+        one.services.partitions.merge(series_of(symbol), "2024-01", frame([]), [JANUARY])
+    told = estimate(one.services, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))
     assert told.counts["requests"] == 40 * math.ceil(2 * 1440 / 499)
     assert one.archive.asked == []

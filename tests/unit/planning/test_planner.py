@@ -40,12 +40,14 @@ def test_a_run_fetches_and_compacts_all_that_was_asked_for(one: Crew, monkeypatc
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request().span]
-    rows = [at for e in one.tools.files.list("lake") for at in times_of(decode(one.tools.files.read(e.key) or b""))]
+    rows = [
+        at for e in one.services.files.list("lake") for at in times_of(decode(one.services.files.read(e.key) or b""))
+    ]
     assert rows == list(opens(request().span))
     got = counts(one, run)
     assert (got["calls_issued"], got["calls_done"], got["calls_ahead"]) == (174, 174, 0)
     assert (got["blocks"], got["blocks_done"], got["blocks_held"], got["rows"]) == (2, 2, 0, len(rows))
-    assert one.tools.files.list("raw") == []
+    assert one.services.files.list("raw") == []
 
 
 def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,18 +116,18 @@ def test_what_is_held_is_not_issued(one: Crew, monkeypatch: pytest.MonkeyPatch) 
 
 def test_raw_objects_left_over_go_straight_to_compaction(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     january = series_of().block(MONTHS[0])
-    one.tools.raw.store(january, january.span, [b"[]"])
+    one.services.raw.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
     assert covered(one) == [january.span]
-    assert one.tools.raw.entries(january) == []
+    assert one.services.raw.entries(january) == []
 
 
 def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     january = series_of().block(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
-    one.tools.raw.store(january, left, [b"[]"])
+    one.services.raw.store(january, left, [b"[]"])
     whole(one, one.begin(request(months=1)), monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
     assert covered(one) == [january.span]
@@ -136,7 +138,7 @@ def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
 ) -> None:
     january = series_of().block(MONTHS[0])
     hold(one, january.span)
-    one.tools.raw.store(january, january.span, [b"[]"])
+    one.services.raw.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert counts(one, run)["blocks_held"] == 1
@@ -152,7 +154,7 @@ def test_every_interval_comes_to_its_end_with_all_covered(
     run = one.begin(asked)
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
-    assert spans.gaps(one.tools.coverage.covered(series_of(interval=interval)), asked.span) == []
+    assert spans.gaps(one.services.coverage.covered(series_of(interval=interval)), asked.span) == []
 
 
 def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +241,7 @@ def test_a_symbol_whose_first_candle_is_refused_fails_alone(crews: Maker, monkey
     progress = one.runs.progress(run)
     assert progress
     assert progress.failed == {"spot BAD": "Refused: 400 Invalid symbol."}
-    assert one.tools.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
+    assert one.services.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
 
 
 def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_turns(
@@ -263,7 +265,7 @@ def test_a_partition_that_cannot_be_read_does_not_keep_the_run_from_its_end(
     crews: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = crews({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
-    one.tools.files.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
+    one.services.files.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
     run, goes_on, turns = one.begin(request("BTCUSDT", "ETHUSDT", months=1)), True, 0
     while goes_on and turns < 20:
         turns += 1

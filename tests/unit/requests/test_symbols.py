@@ -45,20 +45,20 @@ ENTRIES = [
 def one(redis: Redis, tmp_path: Path) -> Crew:
     """A market with a fresh catalog, whose exchange lists some of its symbols."""
     made = crew(redis, tmp_path, {"BTCUSDT": 0, "BTCUSDC": 0, "ETHUSDT": 0, "币安人生USDT": 0})
-    made.tools.catalogs.store(Catalog(UM, now_ms(redis), ENTRIES))
+    made.services.catalogs.store(Catalog(UM, now_ms(redis), ENTRIES))
     return made
 
 
 def every(one: Crew, *, kind: Kind = Kind.KLINES, quote: str | None = None, status: str = "all") -> tuple[str, ...]:
     wish = parse_selection(None, None, None, True, quote=quote, status=status)
-    return choose_symbols(one.tools, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
+    return choose_symbols(one.services, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
 
 
 def named(
     one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = Kind.KLINES
 ) -> ChosenSymbols:
     wish = SymbolSelection(names, skip_unknown=skip)
-    return choose_symbols(one.tools, UM, kind, M1, wish, mode, lambda _: None)
+    return choose_symbols(one.services, UM, kind, M1, wish, mode, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_all_asks_nobody_where_the_catalog_is_fresh(one: Crew) -> None:
 
 def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> None:
     said: list[str] = []
-    tools = crew(redis, tmp_path, {"BTCUSDT": 0}).tools
-    assert choose_symbols(tools, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append).symbols == (
+    services = crew(redis, tmp_path, {"BTCUSDT": 0}).services
+    assert choose_symbols(services, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append).symbols == (
         "BTCUSDT",
     )
     assert said[0] == "catalog um: 1 symbols listed, 0 in the archive"
@@ -99,7 +99,7 @@ def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
 def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> None:
     pairs = ("BTCUSDC", "BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
     assert choose_symbols(
-        one.tools, UM, Kind.INDEX, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
+        one.services, UM, Kind.INDEX, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
     ) == ChosenSymbols(pairs)
 
 

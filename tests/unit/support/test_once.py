@@ -115,17 +115,17 @@ def test_what_was_put_in_its_place_stands_and_a_failure_is_not_kept() -> None:
 def test_a_toolbox_never_makes_two_archives_or_sessions(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
     monkeypatch.setattr("klinefleet.workers.binance.http.pooled_session", makings(lambda *_: object()))
-    tools = Services(Settings(redis_url="redis://nowhere"))
-    assert len({id(archive) for archive in at_once(lambda: tools.archive)}) == 1
+    services = Services(Settings(redis_url="redis://nowhere"))
+    assert len({id(archive) for archive in at_once(lambda: services.archive)}) == 1
     assert makings.count == 1
 
 
 def test_a_toolbox_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
     monkeypatch.setattr(klinefleet.workers.services, "RedisBudget", makings(RedisBudget))
-    tools = Services(Settings())
-    tools.__dict__["redis"] = redis
-    assert len({id(budget) for budget in at_once(lambda: tools.budget(Pool.SPOT))}) == 1
+    services = Services(Settings())
+    services.__dict__["redis"] = redis
+    assert len({id(budget) for budget in at_once(lambda: services.budget(Pool.SPOT))}) == 1
     assert makings.count == 1
 
 
