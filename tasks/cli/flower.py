@@ -66,15 +66,8 @@ def _check(address: str, state: Path | None) -> None:
 
 def _serve(settings: Settings, options: list[str]) -> None:
     """Run Flower in this process until it is told to stop."""
-    from flower.views.monitor import Healthcheck, Metrics
-    from flower.views.tasks import TasksView
-    from tornado.web import authenticated
-
     from klinefleet.workers.app import connect_as_library
+    from klinefleet.workers.patches.flower_access import patch_flower
 
-    # Flower leaves these two open to everybody; with a password set they ask for it as all its pages do.
-    for page in (Metrics, Healthcheck):
-        page.get = authenticated(page.get)
-    drawn = TasksView.render_string
-    TasksView.render_string = lambda *args, **options: drawn(*args, **options).replace(b"</head>", STYLE + b"</head>")
+    patch_flower(STYLE)
     connect_as_library(settings).start(["--quiet", "flower", *options])

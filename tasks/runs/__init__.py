@@ -1,7 +1,10 @@
 """A run's state in Redis: what it asked for, what is under way, and what has come of it.
 
-`store.py` has every move; each is one Lua script here, or one transaction. `keys.py` names the keys. A block's life,
-who moves it on by which script, and what a kill leaves:
+May import: `requests`, and `klinefleet.workers`.
+Begin with `store.py` (a run's life) and `blocks.py` (its blocks); `keys.py` names every key.
+
+Every move is one Lua script in `run_scripts` or `block_scripts`, or one transaction. A block's life, who moves it on by
+which script, and what a kill leaves:
 
 not begun     The planner claims it (`claim`); while another run has it, it is deferred.
               Killed before: the run's cursor stands before the block. Killed after: it is claimed.

@@ -1,5 +1,5 @@
 """Where a library does not do what we need: one file each, with its version and why.
 
-May import: `domain`, `support`.
+May import: `domain`.
 Begin with `redis_transport.py`.
 """

@@ -10,7 +10,6 @@ No label holds a symbol, a window or a run: the number of series does not grow w
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,10 +170,11 @@ def record(folder: Path, lane: str) -> None:
 
     A lane that is started again goes on in the same files: they never become more, and no count goes back.
     """
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    from prometheus_client import CollectorRegistry, values
+    from klinefleet.workers.patches.prometheus_lane import keep_values_by_lane
 
-    values.ValueClass = values.MultiProcessValue(lambda: lane)  # type: ignore[no-untyped-call]
+    keep_values_by_lane(folder, lane)
+    from prometheus_client import CollectorRegistry
+
     count_in(CollectorRegistry())
 
 

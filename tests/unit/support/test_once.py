@@ -112,7 +112,7 @@ def test_what_was_put_in_its_place_stands_and_a_failure_is_not_kept() -> None:
     assert Box.inner.__doc__ == "What is inside."
 
 
-def test_a_toolbox_never_makes_two_archives_or_sessions(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_never_makes_two_archives_or_sessions(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
     monkeypatch.setattr("klinefleet.workers.binance.http.pooled_session", makings(lambda *_: object()))
     services = Services(Settings(redis_url="redis://nowhere"))
@@ -120,7 +120,7 @@ def test_a_toolbox_never_makes_two_archives_or_sessions(redis: Redis, monkeypatc
     assert makings.count == 1
 
 
-def test_a_toolbox_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     makings = Makings()
     monkeypatch.setattr(klinefleet.workers.services, "RedisBudget", makings(RedisBudget))
     services = Services(Settings())
