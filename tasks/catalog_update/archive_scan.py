@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder, symbols_folder
 from klinefleet.workers.binance.exchange_info import ALIVE, Listing
 from klinefleet.workers.domain.errors import Transient
@@ -16,13 +14,12 @@ from klinefleet.workers.domain.series import Kind, Market, Series, Source
 from klinefleet.workers.domain.symbols import is_symbol
 from klinefleet.workers.lake.catalog import Catalog
 from klinefleet.workers.services import Services
+from klinefleet.workers.support.retry import CATALOG
 from klinefleet.workers.support.threads import Threads
 
 T = TypeVar("T")
 #: Symbols that are asked about at once.
 ASKED_AT_ONCE = 32
-#: Tries of one question, and the longest pause between two, seconds.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +110,5 @@ def side_by_side(names: list[str], ask: Callable[[str], T], say: Callable[[str],
 
 
 def retried(ask: Callable[[], T]) -> T:
-    tries = Retrying(
-        retry=retry_if_exception_type(Transient),
-        stop=stop_after_attempt(TRIES),
-        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-        reraise=True,
-    )
-    return tries(ask)
+    """Return the answer, asked for again by the catalog's policy while the error may pass."""
+    return CATALOG.retrying(lambda error: isinstance(error, Transient))(ask)

@@ -13,8 +13,8 @@ from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import fleet_services
 from klinefleet.workers.coordination.private_redis import answers, shared_redis
 from klinefleet.workers.domain.errors import RequestError
-from klinefleet.workers.support import masking
 from klinefleet.workers.support.log import log_to_stderr
+from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
 
 
@@ -38,13 +38,13 @@ def worker(queues: str | None, loglevel: str) -> None:
         if settings.redis_url is None:
             settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
         elif not answers(settings.redis_url):
-            raise RequestError(f"no Redis answers at {masking.mask_url(settings.redis_url)}; no worker was started")
+            raise RequestError(f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started")
         log_to_stderr(loglevel, settings.log)
         crew = Supervisor(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
             "serving %s, Redis at %s, store %s",
             ", ".join(lane.queue for lane in lanes),
-            masking.mask_url(settings.redis_url or ""),
+            mask_secrets(settings.redis_url or ""),
             settings.store_url,
         )
         crew.watch()

@@ -50,7 +50,7 @@ class FleetFetcher:
         return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))))
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
-        """Return when the lake holds all of it; Failed names the windows that failed. Ctrl-C cancels the runs."""
+        """Return when the lake holds all of it; TaskFailed names the windows that failed. Ctrl-C cancels the runs."""
         requests = list(requests_of(wanted))
         preflight.check_redis(self._services)
         preflight.check_store(self._services)

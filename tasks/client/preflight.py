@@ -18,7 +18,7 @@ from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from klinefleet.workers.domain.series import Kind, Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support.masking import mask_url
+from klinefleet.workers.support.masking import mask_secrets
 
 #: A lane that starts again, as after Redis was away, serves within so long; how often it is looked for.
 RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
@@ -27,7 +27,7 @@ RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
 def check_redis(services: Services) -> None:
     """Raise RequestError where no Redis answers."""
     if not answers(services.settings.redis_url or ""):
-        raise RequestError(f"no Redis answers at {mask_url(services.settings.redis_url or '')}; nothing was queued")
+        raise RequestError(f"no Redis answers at {mask_secrets(services.settings.redis_url or '')}; nothing was queued")
 
 
 def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:

@@ -16,6 +16,7 @@ from klinefleet.workers.domain.markets import RULES
 from klinefleet.workers.domain.series import Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.log import AUTO, TEXT, log_to_stderr
+from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def lake_services() -> Iterator[Services]:
     url = settings.redis_url or shared_url()
     if not answers(url):
         if settings.redis_url:
-            logger.warning("no Redis answers at %s: what runs are doing is not known", url.rpartition("@")[2])
+            logger.warning("no Redis answers at %s: what runs are doing is not known", mask_secrets(url))
         url = ""
     yield Services(replace(settings, redis_url=url or None))
 

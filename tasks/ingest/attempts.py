@@ -22,10 +22,6 @@ from klinefleet.workers.domain.errors import (
 from klinefleet.workers.services import Services
 from klinefleet.workers.support import metrics
 
-#: Tries of one file of the archive; another source answers for its time, so it is given up sooner than a page.
-FILE_TRIES = 3
-#: Tries of one page for errors that may pass; 429 and 418 are waited out and cost none.
-TRIES, LONGEST_PAUSE_S = 6, 10.0
 #: Refusals that name our own parameters (-1121 unknown symbol and the like): asking again gives the same.
 _OUR_FAULT = range(-1199, -1099)
 

@@ -6,13 +6,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.keys import fetch_lease
 from klinefleet.tasks.runs.policy import policy_of
@@ -34,11 +27,12 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import fallback, files_of
 from klinefleet.workers.support import metrics
+from klinefleet.workers.support.retry import ARCHIVE_FILE
 
 if TYPE_CHECKING:
     from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.tasks.ingest.archive_window import download_file
-from klinefleet.tasks.ingest.attempts import FILE_TRIES, LONGEST_PAUSE_S, Tally, archive_may_recover, pause_or_stop
+from klinefleet.tasks.ingest.attempts import Tally, archive_may_recover, pause_or_stop
 from klinefleet.tasks.ingest.rest_window import fetch_page, final_until
 
 logger = logging.getLogger(__name__)
@@ -127,15 +121,10 @@ class WindowFetch:
     def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:
         """Store one file; returns why it cannot be used, None where it can."""
         services = self._services
-        tries = Retrying(
-            retry=retry_if_exception(archive_may_recover),
-            wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-            stop=stop_after_attempt(FILE_TRIES),
-            sleep=partial(pause_or_stop, services, str(file.key)),
-            reraise=True,
-        )
+        sleep = partial(pause_or_stop, services, str(file.key))
+        retrying = ARCHIVE_FILE.retrying(archive_may_recover, sleep=sleep)
         try:
-            got = tries(download_file, services, file, self._tally)
+            got = retrying(download_file, services, file, self._tally)
         except OverWeight:
             raise
         except FleetError as error:

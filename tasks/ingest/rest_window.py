@@ -8,14 +8,10 @@ from functools import partial
 from tenacity import (
     Retrying,
     retry_if_exception,
-    stop_after_attempt,
     stop_after_delay,
-    wait_random_exponential,
 )
 
 from klinefleet.tasks.ingest.attempts import (
-    LONGEST_PAUSE_S,
-    TRIES,
     Tally,
     give_up_waiting,
     is_wait,
@@ -31,6 +27,7 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.limits.weight_waiter import MAX_WAIT_S
 from klinefleet.workers.services import Services
+from klinefleet.workers.support.retry import REST_PAGE
 
 
 def final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
@@ -46,14 +43,9 @@ def fetch_page(services: Services, series: Series, page: Page, tally: Tally) -> 
     waits = Retrying(
         retry=retry_if_exception(is_wait), stop=stop_after_delay(MAX_WAIT_S), retry_error_callback=give_up_waiting
     )
-    tries = Retrying(
-        retry=retry_if_exception(rest_may_recover),
-        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-        stop=stop_after_attempt(TRIES),
-        sleep=partial(pause_or_stop, services, f"{series} {page.span}"),
-        reraise=True,
-    )
-    got: tuple[bytes, PageFacts] = tries(waits, _call, services, series, page, tally)
+    sleep = partial(pause_or_stop, services, f"{series} {page.span}")
+    retrying = REST_PAGE.retrying(rest_may_recover, sleep=sleep)
+    got: tuple[bytes, PageFacts] = retrying(waits, _call, services, series, page, tally)
     return _halves(services, series, page, tally) if got[1].is_full else got
 
 

@@ -35,7 +35,7 @@ LISTEN_S = 0.25
 def planner_of(services: Services, run: str, lease: Lease) -> Planner | None:
     """Return the run's planner, which leads it from now on; None where the run has ended or is not known.
 
-    LeaseLost where another leads it by now; Unreadable, and some time later Failed, where a later version made it.
+    LeaseLost where another leads it by now; Unreadable, and some time later TaskFailed, where a later version made it.
     """
     everybodys = Runs(services.redis)
     try:
@@ -84,7 +84,7 @@ class Planner:
     def _know_listings(self) -> None:
         """Have the market's symbols known, and as fresh as the exchange tells them.
 
-        Failed where it does not tell them time and again, and nobody has been told before.
+        TaskFailed where it does not tell them time and again, and nobody has been told before.
         """
         listings, market = self._led.services.listings, self._request.market
         try:

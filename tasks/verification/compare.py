@@ -10,13 +10,6 @@ from random import Random
 from typing import TypeVar
 
 import polars as pl
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
 from klinefleet.workers.binance.archive_names import ArchiveFile, has_daily
 from klinefleet.workers.binance.archive_zip import member
@@ -42,10 +35,9 @@ from klinefleet.workers.lake.integrity import Checked, faults_of_rows
 from klinefleet.workers.lake.partitions import moments
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import days_of
+from klinefleet.workers.support.retry import VERIFICATION
 
 T = TypeVar("T")
-#: Tries of one page or file, and the longest pause between two, seconds.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
 _THEIRS = " of the source"
 
 
@@ -148,14 +140,10 @@ def _tried(services: Services, ask: Callable[[], T]) -> T:
     def pause(seconds: float) -> None:
         services.stop.wait(seconds)
 
-    tries = Retrying(
-        retry=retry_if_exception_type((Transient, ChecksumMismatch)) & retry_if_not_exception_type(OverWeight),
-        wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-        stop=stop_after_attempt(TRIES),
-        sleep=pause,
-        reraise=True,
-    )
-    return tries(ask)
+    def may_recover(error: BaseException) -> bool:
+        return isinstance(error, Transient | ChecksumMismatch) and not isinstance(error, OverWeight)
+
+    return VERIFICATION.retrying(may_recover, sleep=pause)(ask)
 
 
 def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:

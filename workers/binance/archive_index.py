@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from klinefleet.workers.binance.archive_names import has_daily
 from klinefleet.workers.domain.errors import Transient
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import iso, month_start
+from klinefleet.workers.support.retry import ARCHIVE_LISTING
 
 if TYPE_CHECKING:
     from klinefleet.workers.binance.archive import Archive
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: How long a listing is believed, seconds; files appear once a day.
 FRESH_S = 600.0
-#: Tries of one listing and the longest pause between two, seconds.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
 #: Months that may have daily files before they have a monthly one: published weeks after their end, late for weeks.
 _MONTHS_AHEAD = 4
 #: Series whose listings are kept at once.
@@ -77,14 +74,8 @@ class ArchiveIndex:
     def _list(self, source: Source, month: str) -> dict[str, Published]:
         key = (source, month)
         if key not in self._listed:
-            tries = Retrying(
-                retry=retry_if_exception_type(Transient),
-                stop=stop_after_attempt(TRIES),
-                wait=wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_S),
-                sleep=self._sleep,
-                reraise=True,
-            )
-            self._listed[key] = tries(self._archive.published, self._series, source, month)
+            retrying = ARCHIVE_LISTING.retrying(lambda error: isinstance(error, Transient), sleep=self._sleep)
+            self._listed[key] = retrying(self._archive.published, self._series, source, month)
         return self._listed[key]
 
 

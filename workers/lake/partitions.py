@@ -59,7 +59,7 @@ class Partitions:
     ) -> Merged:
         """Publish `rows` and what they cover into the month's partition.
 
-        Where a row is held already the new one takes its place. Unproved where the store does not
+        Where a row is held already the new one takes its place. ReadBackMismatch where the store does not
         give back what was written; the raw objects still hold the rows then. PartitionDamaged where the held rows are
         no longer those that were proved: a new proof must not bless them.
         """
@@ -80,7 +80,7 @@ class Partitions:
                 raise ReadBackMismatch(
                     f"{key}: encoded rows do not decode to themselves; nothing was published or deleted"
                 )
-            # Changed may also mean that an earlier try of this publish was stored and its answer lost.
+            # VersionConflict may also mean that an earlier try of this publish was stored and its answer lost.
             is_apart = held.height + rows.height == merged.height
             changed_now = 0 if is_apart else _changed(series.kind, held, merged)
             unsure[encoded] = Merged(merged.height - held.height, changed_now)

@@ -1,6 +1,6 @@
 """Objects in a folder or in S3, one code path through fsspec: read, list, put, publish, delete.
 
-Publishing is conditional: it replaces exactly the version that the caller has read, or fails with `Changed`.
+Publishing is conditional: it replaces exactly the version that the caller has read, or fails with `VersionConflict`.
 S3 does that itself; in a folder it is done under a lock, by writing beside and renaming.
 """
 
@@ -16,20 +16,14 @@ from typing import Any, TypeVar
 
 from tenacity import (
     RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
 )
 
 from klinefleet.workers.domain.errors import FleetError, StoreFault
 from klinefleet.workers.support import metrics
+from klinefleet.workers.support.retry import STORE, RetryPolicy
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-#: Tries of one store call, and the longest pause between two, seconds.
-TRIES, LONGEST_PAUSE_S = 6, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class ObjectStore:
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
-        """Store an object in place of the version `replaces` (None: there was none); Changed where that is not it."""
+        """Replace the version `replaces` (None: there was none) of an object; VersionConflict if it is another."""
         self._try("publish", key, lambda: self._publish(self._path(key), body, replaces))
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
@@ -96,8 +90,8 @@ class ObjectStore:
         """Raise StoreFault or OSError where nothing can be written."""
         key = f"raw/.writable-{uuid.uuid4().hex}"
         # Another process may take the folder away just now, as it has become empty.
-        tries = Retrying(retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(TRIES), reraise=True)
-        tries(self._put, self._path(key), b"")
+        retrying = RetryPolicy(STORE.tries, 0.0).retrying(lambda error: isinstance(error, FileNotFoundError))
+        retrying(self._put, self._path(key), b"")
         self.delete([key])
 
     def _path(self, key: str) -> str:
@@ -140,14 +134,7 @@ class ObjectStore:
                 raise failed.pop()
             return call()
 
-        retrying = Retrying(
-            stop=stop_after_attempt(TRIES),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_S),
-            retry=retry_if_exception(may_pass),
-            before_sleep=lambda state: log_retry(verb, key, state),
-            reraise=True,
-            sleep=self._sleep,
-        )
+        retrying = STORE.retrying(may_pass, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state))
         try:
             return retrying(again)
         except FleetError:

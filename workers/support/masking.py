@@ -38,9 +38,3 @@ def _password(url: str) -> str:
         return urlsplit(url).password or ""
     except ValueError:
         return ""
-
-
-def mask_url(url: str) -> str:
-    """Return a URL without the password in it."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://***@{tail}" if at else url

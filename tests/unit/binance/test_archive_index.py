@@ -7,7 +7,7 @@ import pytest
 
 from klinefleet.workers.binance import archive_index as shelf_module
 from klinefleet.workers.binance.archive import Archive
-from klinefleet.workers.binance.archive_index import FRESH_S, LONGEST_PAUSE_S, TRIES, ArchiveIndex, ArchiveIndexCache
+from klinefleet.workers.binance.archive_index import FRESH_S, ArchiveIndex, ArchiveIndexCache
 from klinefleet.workers.binance.exchange_info import Listing
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.domain.errors import (
@@ -25,6 +25,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 from klinefleet.workers.sources.listing_dates import ListingDates
+from klinefleet.workers.support.retry import ARCHIVE_LISTING
 from tests.unit.helpers.crew import FakeArchive
 
 MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
@@ -96,20 +97,20 @@ def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> No
 
 @pytest.mark.parametrize("fault", [Unreachable("x"), ServerFault("x"), BadAnswer("x"), Firewalled("x")])
 def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError) -> None:
-    archive = holding(MINUTES, "2024-01", faults=[fault] * (TRIES - 1))
+    archive = holding(MINUTES, "2024-01", faults=[fault] * (ARCHIVE_LISTING.tries - 1))
     pauses = list[float]()
     assert list(shelf_of(archive, MINUTES, pauses).monthly()) == ["2024-01"]
-    assert len(archive.asked) == TRIES
-    assert len(pauses) == TRIES - 1
-    assert all(0 <= pause <= LONGEST_PAUSE_S for pause in pauses)
+    assert len(archive.asked) == ARCHIVE_LISTING.tries
+    assert len(pauses) == ARCHIVE_LISTING.tries - 1
+    assert all(0 <= pause <= ARCHIVE_LISTING.longest_pause_s for pause in pauses)
 
 
 def test_a_listing_that_keeps_failing_is_given_up_and_not_remembered() -> None:
-    archive = holding(MINUTES, "2024-01", faults=[ServerFault("503")] * TRIES)
+    archive = holding(MINUTES, "2024-01", faults=[ServerFault("503")] * ARCHIVE_LISTING.tries)
     shelf = shelf_of(archive, MINUTES)
     with pytest.raises(ServerFault, match="503"):
         shelf.monthly()
-    assert len(archive.asked) == TRIES
+    assert len(archive.asked) == ARCHIVE_LISTING.tries
     assert list(shelf.monthly()) == ["2024-01"]
 
 

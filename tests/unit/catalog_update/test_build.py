@@ -18,6 +18,7 @@ from klinefleet.workers.domain.series import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import FRESH_MS
+from klinefleet.workers.support.retry import CATALOG, RetryPolicy
 from tests.unit.helpers.catalogs import (
     D1,
     MO1,
@@ -37,7 +38,7 @@ from tests.unit.helpers.crew import Crew, crew
 
 @pytest.fixture
 def maker(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    monkeypatch.setattr(klinefleet.tasks.catalog_update.archive_scan, "LONGEST_PAUSE_S", 0)
+    monkeypatch.setattr(klinefleet.tasks.catalog_update.archive_scan, "CATALOG", RetryPolicy(CATALOG.tries, 0.0))
 
     def make(*listings: Listing, first: dict[str, int | FleetError | None] | None = None) -> tuple[Crew, Exchange]:
         one, exchange = crew(redis, tmp_path, {}), Exchange(*listings, first=first)
@@ -199,7 +200,7 @@ def test_a_catalog_is_believed_for_a_day_and_no_longer(maker: Maker, age_ms: int
 def test_an_exchange_that_does_not_answer_leaves_the_catalog_that_there_is(maker: Maker) -> None:
     one, exchange = maker(listing("BTCUSDT"))
     updated(one)
-    exchange.faults = [Unreachable("no route")] * klinefleet.tasks.catalog_update.archive_scan.TRIES
+    exchange.faults = [Unreachable("no route")] * CATALOG.tries
     with pytest.raises(Unreachable):
         update_catalog(one.services, UM)
     assert exchange.faults == []

@@ -19,7 +19,6 @@ from klinefleet.workers.domain.series import Kind, Market
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, iso, utc_ms
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support import masking
 from tests.unit.domain.test_series import intervals, moments, symbols
 from tests.unit.helpers.crew import crew, series_of
 
@@ -301,19 +300,6 @@ def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"store .* cannot be written.*nothing was queued"):
         preflight.check_store(crew(redis, tmp_path, {}).services)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://:secret@host:6379/0", "redis://***@host:6379/0"),
-        ("rediss://user:p@ss@host", "rediss://***@host"),
-        ("redis://host", "redis://host"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-    ],
-)
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert masking.mask_url(url) == shown
 
 
 some_request = st.builds(

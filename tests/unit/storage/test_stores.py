@@ -16,9 +16,10 @@ import pytest
 
 from klinefleet.workers.domain.errors import StoreFault, VersionConflict
 from klinefleet.workers.storage.folder import FolderStore
-from klinefleet.workers.storage.objects import LONGEST_PAUSE_S, TRIES, ObjectStore
+from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.storage.s3 import S3Store
+from klinefleet.workers.support.retry import STORE
 from tests.processes import ROOT
 
 KEY = "lake/market=um/symbol=BTCUSDT/2024-01.parquet"
@@ -339,12 +340,12 @@ def failing(folder: Path, error: BaseException, times: int) -> tuple[ObjectStore
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_store_that_fails_for_a_while_is_tried_again(folder: Path, verb: str) -> None:
-    files, fs, slept = failing(folder, BROKEN, TRIES - 1)
+    files, fs, slept = failing(folder, BROKEN, STORE.tries - 1)
     wanted = VERBS[verb](open_store(str(folder))) if verb in ("read", "list", "look at") else None
     assert VERBS[verb](files) == wanted
     assert fs.left == 0
-    assert len(slept) == TRIES - 1
-    assert all(0 <= pause <= LONGEST_PAUSE_S for pause in slept)
+    assert len(slept) == STORE.tries - 1
+    assert all(0 <= pause <= STORE.longest_pause_s for pause in slept)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -355,7 +356,7 @@ def test_a_store_that_keeps_failing_is_given_up_and_named(folder: Path, verb: st
     assert str(
         fault.value
     ) == f"could not {verb} {folder}/a/{'' if verb == 'list' else '1'}: OSError: {BROKEN}".replace("/a/:", "/a:")
-    assert (fs.called, len(slept)) == (TRIES, TRIES - 1)
+    assert (fs.called, len(slept)) == (STORE.tries, STORE.tries - 1)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -381,7 +382,7 @@ def test_a_folder_that_is_removed_again_and_again_is_given_up(folder: Path) -> N
     files = FolderStore(Failing(FileNotFoundError("gone"), 10**6, ("pipe_file",)), str(folder), sleep=slept.append)
     with pytest.raises(StoreFault, match="FileNotFoundError: gone"):
         files.put("a/1", b"one")
-    assert len(slept) == TRIES - 1
+    assert len(slept) == STORE.tries - 1
 
 
 class Bucket:
@@ -424,7 +425,7 @@ def test_a_bucket_that_fails_otherwise_is_tried_again_with_the_same_condition() 
     bucket = Bucket("SlowDown")
     with pytest.raises(StoreFault, match="SlowDown"):
         S3Store(bucket, "bucket", sleep=lambda _: None).publish("a/1", b"one", replaces="abc")
-    assert [put["IfMatch"] for put in bucket.put] == ["abc"] * TRIES
+    assert [put["IfMatch"] for put in bucket.put] == ["abc"] * STORE.tries
 
 
 def test_tags_of_a_bucket_are_read_without_their_quotes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from klinefleet.workers.support.masking import mask_secrets, secrets_of
 
 
@@ -23,3 +25,16 @@ def test_a_short_password_does_not_riddle_ordinary_words() -> None:
 
 def test_an_address_that_is_none_is_no_error_here() -> None:
     assert secrets_of({"KLINES_REDIS_URL": "redis://[::1"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss://user:p@ss@host", "rediss://user:***@host"),
+        ("redis://host", "redis://host"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_password_in_an_address_is_never_shown(url: str, masked: str) -> None:
+    assert mask_secrets(url) == masked
