@@ -11,9 +11,10 @@ from redis import RedisError
 
 from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.verification.pieces import Piece, verify_piece
-from klinefleet.tasks.verification.state import Verifications, check_lease
+from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.errors import OverWeight
+from klinefleet.workers.domain.redis_keys import check_lease
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ from klinefleet.tasks.client.progress_bar import ProgressDisplay
 from klinefleet.tasks.runs.lost_work import LostWork, Sent
 from klinefleet.tasks.verification.enqueue import send_pieces
 from klinefleet.tasks.verification.pieces import Found, Piece, queue_of, verify_piece
-from klinefleet.tasks.verification.state import Verifications, check_lease
+from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.app import connect
 from klinefleet.workers.domain.errors import RunLost
+from klinefleet.workers.domain.redis_keys import check_lease
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.threads import Threads
 

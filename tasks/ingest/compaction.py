@@ -16,7 +16,6 @@ import polars as pl
 from klinefleet.tasks.ingest.raw_rows import Loaded, file_of, load, origins
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.blocks import Again
-from klinefleet.tasks.runs.keys import compact_lease
 from klinefleet.tasks.runs.policy import policy_of
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
@@ -24,6 +23,7 @@ from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault
 from klinefleet.workers.domain.intervals import months_of
+from klinefleet.workers.domain.redis_keys import compact_lease
 from klinefleet.workers.domain.schema import SCHEMAS, time_column
 from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span

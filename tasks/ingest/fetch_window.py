@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.keys import fetch_lease
 from klinefleet.tasks.runs.policy import policy_of
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
@@ -22,6 +21,7 @@ from klinefleet.workers.domain.errors import (
 )
 from klinefleet.workers.domain.paging import page_count, pages
 from klinefleet.workers.domain.queues import queue_of
+from klinefleet.workers.domain.redis_keys import fetch_lease
 from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services

@@ -7,10 +7,10 @@ import logging
 from redis import RedisError
 
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.keys import plan_lease
 from klinefleet.tasks.runs.lost_work import Sent, missing
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.queues import PLAN
+from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)

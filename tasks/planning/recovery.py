@@ -6,10 +6,10 @@ import logging
 
 from klinefleet.tasks.planning.led import LedRun
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.keys import compact_lease, fetch_lease
 from klinefleet.tasks.runs.lost_work import LostWork, Sent
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.queues import COMPACT, queue_of
+from klinefleet.workers.domain.redis_keys import compact_lease, fetch_lease
 from klinefleet.workers.domain.series import Block, Window
 
 logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from klinefleet.tasks.planning.planner import planner_of
-from klinefleet.tasks.runs.keys import plan_lease
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, Transient
+from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
 
 #: How long one turn leads a run before it lets others have the slot.

@@ -9,18 +9,18 @@ from typing import cast
 
 from redis import Redis
 
-from klinefleet.tasks.runs.keys import (
+from klinefleet.tasks.runs.moves import Moves, count_arguments, pairs, record_arguments
+from klinefleet.tasks.runs.progress import BlockState, State
+from klinefleet.tasks.runs.records import Record
+from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.paging import page_count
+from klinefleet.workers.domain.redis_keys import (
     DONE_MS,
     done_key,
     run_key,
     window_field,
     window_of,
 )
-from klinefleet.tasks.runs.moves import Moves, count_arguments, pairs, record_arguments
-from klinefleet.tasks.runs.progress import BlockState, State
-from klinefleet.tasks.runs.records import Record
-from klinefleet.workers.domain.errors import LeaseLost
-from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.series import Block, Window
 
 

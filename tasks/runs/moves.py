@@ -10,9 +10,9 @@ from typing import Any
 from redis import Redis
 from redis.commands.core import Script
 
-from klinefleet.tasks.runs.keys import script_keys
 from klinefleet.tasks.runs.records import Record
 from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.redis_keys import script_keys
 
 _HERE = Path(__file__).parent
 

@@ -10,19 +10,19 @@ from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Blocks
-from klinefleet.tasks.runs.keys import (
-    ACTIVE,
-    BELL,
-    KEEP_MS,
-    RUNS,
-    run_key,
-)
 from klinefleet.tasks.runs.moves import Moves, count_arguments, record_arguments
 from klinefleet.tasks.runs.progress import COUNTERS, Backlog, BlockState, Progress, State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import Unreadable
 from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.redis_keys import (
+    ACTIVE,
+    KEEP_MS,
+    NEW_RUNS,
+    RUNS,
+    run_key,
+)
 
 
 class Runs:
@@ -47,13 +47,13 @@ class Runs:
             pipe.hset(run_key(run), mapping=told)  # type: ignore[arg-type]
             pipe.zadd(RUNS, {run: now})
             pipe.sadd(ACTIVE, run)
-            pipe.rpush(BELL, run)
+            pipe.rpush(NEW_RUNS, run)
             pipe.execute()
         return run
 
     def next_new(self, seconds: float) -> str | None:
         """Return a new run for which nobody has sent a planner, waiting at most `seconds` for one."""
-        found = cast("tuple[bytes, bytes] | None", self._redis.blpop([BELL], timeout=seconds))
+        found = cast("tuple[bytes, bytes] | None", self._redis.blpop([NEW_RUNS], timeout=seconds))
         return found[1].decode() if found else None
 
     def active(self) -> list[str]:

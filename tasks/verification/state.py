@@ -1,8 +1,5 @@
 """What the fleet has under way of a verification, in Redis; the command that waits for it leads it.
 
-    klines:check:<id>:open   hash   pieces that are sent and not done -> Redis µs when it was last sent
-    klines:check:<id>:found  list   what came of those that are, as JSON; the command takes it off
-
 Both end with the command, or lapse soon after it was killed: what is still queued then is not done.
 """
 
@@ -16,6 +13,7 @@ from redis import Redis
 
 from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
 from klinefleet.workers.coordination.redis_clock import now_ms, now_us
+from klinefleet.workers.domain.redis_keys import check_key
 
 #: A verification whose command has not looked for so long is forgotten.
 KEEP_MS = 600_000
@@ -37,46 +35,35 @@ class Verifications:
         """Note pieces as sent, each a microsecond after the one before; returns when the first was, Redis µs."""
         sent_us = now_us(self._redis)
         with self._redis.pipeline() as pipe:
-            pipe.hset(_open(check), mapping={piece: sent_us + number for number, piece in enumerate(pieces)})
-            pipe.pexpire(_open(check), KEEP_MS)
+            pipe.hset(
+                check_key(check, "open"), mapping={piece: sent_us + number for number, piece in enumerate(pieces)}
+            )
+            pipe.pexpire(check_key(check, "open"), KEEP_MS)
             pipe.execute()
         return sent_us
 
     def sent(self, check: str, piece: str) -> None:
         """Note that the message of a piece is handed back, to the end of its queue."""
-        self._sent([_open(check)], [piece, HANDED_BACK_US])
+        self._sent([check_key(check, "open")], [piece, HANDED_BACK_US])
 
     def wants(self, check: str, piece: str) -> bool:
         """Return whether somebody waits for the piece."""
-        return bool(self._redis.hexists(_open(check), piece))
+        return bool(self._redis.hexists(check_key(check, "open"), piece))
 
     def done(self, check: str, piece: str, found: str) -> bool:
         """Tell what came of a piece, unless that was told before; returns whether it was news."""
-        return bool(self._checked([_open(check), _found(check)], [piece, found, KEEP_MS]))
+        return bool(self._checked([check_key(check, "open"), check_key(check, "found")], [piece, found, KEEP_MS]))
 
     def look(self, check: str) -> tuple[dict[str, int], list[str]]:
         """Return the pieces that are sent and not done, each with its Redis µs, and what came of others since."""
         with self._redis.pipeline() as pipe:
-            pipe.hgetall(_open(check))
-            pipe.lrange(_found(check), 0, -1)
-            pipe.delete(_found(check))
-            pipe.pexpire(_open(check), KEEP_MS)
+            pipe.hgetall(check_key(check, "open"))
+            pipe.lrange(check_key(check, "found"), 0, -1)
+            pipe.delete(check_key(check, "found"))
+            pipe.pexpire(check_key(check, "open"), KEEP_MS)
             still, found, *_ = pipe.execute()
         return {piece.decode(): int(sent_us) for piece, sent_us in still.items()}, [told.decode() for told in found]
 
     def end(self, check: str) -> None:
         """Forget a verification."""
-        self._redis.delete(_open(check), _found(check))
-
-
-def check_lease(check: str, piece: str) -> str:
-    """Return the lease that whoever checks the piece holds."""
-    return f"verify|{check}|{piece}"
-
-
-def _open(check: str) -> str:
-    return f"klines:check:{check}:open"
-
-
-def _found(check: str) -> str:
-    return f"klines:check:{check}:found"
+        self._redis.delete(check_key(check, "open"), check_key(check, "found"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klinefleet.workers.coordination.heartbeat import WORKERS
+from klinefleet.workers.domain.redis_keys import WORKERS
 from tests.harness import Fleet
 from tests.processes import until
 

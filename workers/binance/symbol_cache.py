@@ -16,6 +16,7 @@ from redis import Redis
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import ListingLost
 from klinefleet.workers.domain.markets import FUNDING_CALLS_A_MINUTE, RULES, Pool
+from klinefleet.workers.domain.redis_keys import LIMITS, first_candle_key, pairs_key, symbols_key
 from klinefleet.workers.domain.series import Kind, Market, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
@@ -53,7 +54,7 @@ class SymbolCache:
     def age_ms(self, market: Market) -> int | None:
         """Return how long ago the exchange told the market's symbols; None where they are not loaded."""
         with self._redis.pipeline() as pipe:
-            pipe.hget(_key(market), _TOLD_MS)
+            pipe.hget(symbols_key(market), _TOLD_MS)
             pipe.time()
             told_ms, (seconds, micros) = pipe.execute()
         return None if told_ms is None else max(0, seconds * 1000 + micros // 1000 - int(told_ms))
@@ -68,11 +69,11 @@ class SymbolCache:
         told = {listing.symbol: _packed(listing) for listing in info.listings}
         pairs = _pairs(info.listings)
         with self._redis.pipeline() as pipe:
-            pipe.delete(_key(market), _pairs_key(market))
-            pipe.hset(_key(market), mapping={_TOLD_MS: str(asked_ms), **told})  # type: ignore[dict-item]
+            pipe.delete(symbols_key(market), pairs_key(market))
+            pipe.hset(symbols_key(market), mapping={_TOLD_MS: str(asked_ms), **told})  # type: ignore[dict-item]
             if pairs:
-                pipe.hset(_pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
-            pipe.hset(_LIMITS, str(market), info.limit)
+                pipe.hset(pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
+            pipe.hset(LIMITS, str(market), info.limit)
             pipe.execute()
 
     def note_limit(self, pool: Pool) -> None:
@@ -86,7 +87,7 @@ class SymbolCache:
             return FUNDING_CALLS_A_MINUTE
         # Markets that share a pool are held to the smaller of what they say.
         sharing = [str(market) for market in Market if RULES[market].pool is pool]
-        return min((int(limit) for limit in self._redis.hmget(_LIMITS, sharing) if limit), default=None)
+        return min((int(limit) for limit in self._redis.hmget(LIMITS, sharing) if limit), default=None)
 
     def of(self, series: Series) -> Listing | None:
         """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such.
@@ -103,26 +104,28 @@ class SymbolCache:
 
     def _look(self, series: Series) -> tuple[bool, bytes | None]:
         """Return whether the market's symbols are loaded, and what is told of one, of the same moment."""
-        key = _pairs_key if series.kind is Kind.INDEX else _key
+        key = pairs_key if series.kind is Kind.INDEX else symbols_key
         with self._redis.pipeline() as pipe:
-            pipe.hexists(_key(series.market), _TOLD_MS)
+            pipe.hexists(symbols_key(series.market), _TOLD_MS)
             pipe.hget(key(series.market), series.symbol)
             is_loaded, packed = pipe.execute()
         return bool(is_loaded), packed
 
     def symbols(self, market: Market) -> list[str]:
         """Return the names of all symbols that are loaded, sorted."""
-        names = cast("list[bytes]", self._redis.hkeys(_key(market)))
+        names = cast("list[bytes]", self._redis.hkeys(symbols_key(market)))
         return sorted(name.decode() for name in names if name != _TOLD_MS.encode())
 
     def pairs(self, market: Market) -> list[str]:
         """Return the names of all pairs that are loaded, sorted."""
-        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(_pairs_key(market))))
+        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(pairs_key(market))))
 
     def knows_life(self, series: Series) -> bool:
         """Return whether `life` can be told without asking the exchange."""
         listing = self.of(series)
-        return bool(listing and listing.onboard_ms) or bool(self._redis.hexists(_first(series), series.symbol))
+        return bool(listing and listing.onboard_ms) or bool(
+            self._redis.hexists(first_candle_key(series), series.symbol)
+        )
 
     def life(self, series: Series) -> Span:
         """Return the time in which the series can have candles, as far as the exchange tells; [0, 2100) unclipped.
@@ -137,28 +140,18 @@ class SymbolCache:
         return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else NEVER_MS)
 
     def _first_ms(self, series: Series) -> int:
-        known = cast("bytes | None", self._redis.hget(_first(series), series.symbol))
+        known = cast("bytes | None", self._redis.hget(first_candle_key(series), series.symbol))
         if known is None:
             first_ms = self._client(series.market).first_open_ms(series)
             if first_ms is None:
                 return NEVER_MS
-            self._redis.hset(_first(series), series.symbol, first_ms)
+            self._redis.hset(first_candle_key(series), series.symbol, first_ms)
             return first_ms
         return int(known)
 
 
-_LIMITS = "klines:limits"
 #: Among a market's symbols, Redis ms when they were asked for; no symbol is spelled so.
 _TOLD_MS = "told@ms"
-
-
-def _key(market: Market) -> str:
-    # Not the key of earlier versions, whose entries lapse.
-    return f"klines:listed:{market}"
-
-
-def _pairs_key(market: Market) -> str:
-    return f"klines:listed:{market}:pairs"
 
 
 def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
@@ -170,12 +163,6 @@ def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
     return {
         pair: _packed(Listing(pair, "TRADING", min(onboard, default=None), None)) for pair, onboard in began.items()
     }
-
-
-def _first(series: Series) -> str:
-    # Of klines the name says no kind: so it was before other kinds were kept, and what it holds stays true.
-    kind = "" if series.kind is Kind.KLINES else f"{series.kind}:"
-    return f"klines:first:{series.market}:{kind}{series.interval}"
 
 
 def _packed(listing: Listing) -> str:

@@ -13,13 +13,12 @@ from redis import Redis, RedisError
 
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain.redis_keys import WIDTHS, WORKERS
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats.
 HEARTBEAT_INTERVAL_S = 2.0
-
-WORKERS, WIDTHS = "klines:workers", "klines:widths"
 
 
 class Heartbeat:

@@ -14,10 +14,10 @@ from redis import Redis, RedisError
 
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.redis_keys import FENCE, LEASES, OWNERS
 
 #: A lease, and a process's sign of life, lapses this long after it was last renewed.
 LEASE_TTL_MS = 8_000
-LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 
 _SCRIPT = Path(__file__).with_name("lease.lua").read_text()
 

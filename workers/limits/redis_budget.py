@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from redis import Redis
 
+from klinefleet.workers.domain.redis_keys import budget_key
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import MILLION, Grant, Minute, PoolState, Wait, never_fits_error
 
@@ -24,7 +25,7 @@ class RedisBudget:
     """One pool's budget, shared through Redis by every worker of one egress. Redis gone: nobody gets weight."""
 
     def __init__(self, redis: Redis, pool: str, egress: str, *, share: float = 1.0, now_ms: int | None = None) -> None:
-        name = f"klines:budget:{{{pool}@{egress}}}"
+        name = budget_key(pool, egress)
         self.pool, self.egress = pool, egress
         self._redis = redis
         self._keys = [f"{name}:pool", *(f"{name}:minute:{slot}" for slot in range(3))]

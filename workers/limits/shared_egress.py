@@ -9,6 +9,7 @@ from typing import cast
 
 from redis import Redis
 
+from klinefleet.workers.domain.redis_keys import SHARED_EGRESS
 from klinefleet.workers.limits.budget import Minute
 from klinefleet.workers.limits.redis_budget import RedisBudget
 
@@ -19,8 +20,6 @@ LEAST_SPENT = 30
 LEAST_SEEN, MOST_SEEN, NEARLY_ALL = 0.25, 1.1, 0.9
 #: Minutes in a row after which it is believed: once may be another program that spends as much by chance.
 MINUTES_IN_A_ROW = 2
-#: Hash: "pool first second" -> "minute in a row": the last minute in which both spent, and since how many it is so.
-KEY = "klines:twins"
 
 
 def share_one_address(first: Minute, second: Minute) -> bool | None:
@@ -41,21 +40,21 @@ def detect_shared_egress(redis: Redis, pool: str, budgets: Mapping[str, RedisBud
 
 def shared_egress_pairs(redis: Redis, pool: str) -> list[tuple[str, str]]:
     """Return the pairs of names that seem to be one address."""
-    noted = cast("dict[bytes, bytes]", redis.hgetall(KEY))
+    noted = cast("dict[bytes, bytes]", redis.hgetall(SHARED_EGRESS))
     pairs = {tuple(name.decode().split()): int(told.split()[1]) for name, told in noted.items()}
     return sorted((pair[1], pair[2]) for pair, times in pairs.items() if pair[0] == pool and times >= MINUTES_IN_A_ROW)
 
 
 def _compare(redis: Redis, pair: str, first: Minute, second: Minute) -> None:
     is_one = share_one_address(first, second)
-    noted = cast("bytes | None", redis.hget(KEY, pair))
+    noted = cast("bytes | None", redis.hget(SHARED_EGRESS, pair))
     before, times = map(int, (noted or b"0 0").split())
     if is_one is None or before == first.minute:
         return
     if not is_one:
-        redis.hdel(KEY, pair)
+        redis.hdel(SHARED_EGRESS, pair)
         return
-    redis.hset(KEY, pair, f"{first.minute} {times + 1}")
+    redis.hset(SHARED_EGRESS, pair, f"{first.minute} {times + 1}")
     if times + 1 == MINUTES_IN_A_ROW:
         pool, one, other = pair.split()
         logger.warning(

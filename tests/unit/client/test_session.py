@@ -8,10 +8,10 @@ import pytest
 from redis import Redis
 
 from klinefleet.tasks.client.session import exchange_ms
-from klinefleet.workers.coordination.heartbeat import WORKERS
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import Unreachable
 from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.redis_keys import WORKERS
 from klinefleet.workers.domain.series import Market
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget

@@ -10,10 +10,11 @@ from redis import ConnectionError, Redis
 
 from klinefleet.tasks.fleet.periodic import run_periodically
 from klinefleet.workers.coordination import heartbeat
-from klinefleet.workers.coordination.heartbeat import WORKERS, Heartbeat, live_workers, total_width
-from klinefleet.workers.coordination.leases import FENCE, LEASE_TTL_MS, LEASES, Lease, Leases, are_leased
+from klinefleet.workers.coordination.heartbeat import Heartbeat, live_workers, total_width
+from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Lease, Leases, are_leased
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import LeaseLost
+from klinefleet.workers.domain.redis_keys import FENCE, LEASES, WORKERS
 
 NAME = "fetch|um/klines/1m/BTCUSDT/2024-01|0"
 

@@ -15,14 +15,14 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Again
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.coordination.heartbeat import WORKERS
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.queues import QUEUES
+from klinefleet.workers.domain.redis_keys import SHARED_EGRESS, WORKERS
 from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from klinefleet.workers.limits.shared_egress import KEY, MINUTES_IN_A_ROW
+from klinefleet.workers.limits.shared_egress import MINUTES_IN_A_ROW
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
 FEBRUARY = Block(MINUTES, "2024-02")
@@ -90,8 +90,8 @@ def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: 
 
 
 def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> None:
-    redis.hset(KEY, "spot home other", f"7 {MINUTES_IN_A_ROW}")
-    redis.hset(KEY, "futures home other", "7 1")
+    redis.hset(SHARED_EGRESS, "spot home other", f"7 {MINUTES_IN_A_ROW}")
+    redis.hset(SHARED_EGRESS, "futures home other", "7 1")
     assert [told(redis, "klines_address_twins", pool=pool) for pool in ("spot", "futures")] == [1, 0]
 
 

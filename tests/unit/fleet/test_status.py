@@ -11,9 +11,9 @@ from klinefleet.tasks.fleet.status import lines, served
 from klinefleet.workers.coordination.heartbeat import Heartbeat
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.redis_keys import SHARED_EGRESS
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from klinefleet.workers.limits.shared_egress import KEY
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 
@@ -50,5 +50,5 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Ser
 
 
 def test_two_names_of_one_address_are_told_to_the_operator(services: Services) -> None:
-    services.redis.hset(KEY, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
+    services.redis.hset(SHARED_EGRESS, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
     assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(services)

@@ -19,7 +19,6 @@ from klinefleet.tasks.ingest.fetch_window import fetch_window
 from klinefleet.tasks.planning.planner import planner_of
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.keys import plan_lease
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.binance.archive import Downloaded
 from klinefleet.workers.binance.archive_listing import ListedKey, Published
@@ -30,6 +29,7 @@ from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain.errors import FleetError, NotPublished
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.paging import page_count, pages
+from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache

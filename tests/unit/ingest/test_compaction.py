@@ -14,9 +14,9 @@ from klinefleet.tasks.ingest.raw_rows import final, load
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Blocks
 from klinefleet.tasks.runs.progress import Phase
-from klinefleet.workers.coordination.leases import LEASES
 from klinefleet.workers.domain.errors import BadAnswer, ReadBackMismatch, StoreFault
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.redis_keys import LEASES
 from klinefleet.workers.domain.series import Block, Kind, Market, Series, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms

@@ -12,12 +12,11 @@ from redis import Redis
 import klinefleet.tasks.planning.planner
 import klinefleet.tasks.runs.lost_work
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.keys import fetch_lease
 from klinefleet.tasks.runs.progress import State
-from klinefleet.workers.coordination.leases import LEASES
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.paging import page_count
+from klinefleet.workers.domain.redis_keys import LEASES, fetch_lease
 from tests.unit.helpers.crew import Crew, crew, series_of
 from tests.unit.helpers.planning import (
     BEGAN,

@@ -24,11 +24,11 @@ from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Again
-from klinefleet.tasks.runs.keys import run_key, window_field
 from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import LeaseLost
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.redis_keys import run_key, window_field
 from klinefleet.workers.domain.series import Block, Kind, Market, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
