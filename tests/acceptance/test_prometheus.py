@@ -16,7 +16,7 @@ import yaml
 
 from tests.harness import Fleet
 from tests.processes import Process, ask, free_port, until
-from tests.unit.client.test_follow import PROMETHEUS, RULES, queries
+from tests.unit.deploy.test_watching import PROMETHEUS, RULES, queries
 
 JANUARY = ("--interval", "1m", "--start", "2024-01-01", "--end", "2024-02-01")
 
