@@ -1,7 +1,7 @@
 """Flower's pages: all of them behind its password, and its task table readable.
 
-Flower 2.2 serves `/metrics` and `/healthcheck` to everybody even where FLOWER_BASIC_AUTH is set (its documentation says
-so, without an option), and has no setting for a style sheet of one's own.
+Flower 2.2 serves `/metrics` and `/healthcheck` to everybody, also with FLOWER_BASIC_AUTH set (mher/flower issue 1342),
+and has no setting for a style sheet of one's own.
 """
 
 from __future__ import annotations

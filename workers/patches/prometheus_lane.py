@@ -1,7 +1,7 @@
 """Metrics files named after the lane instead of the process: a lane that starts again goes on in the same files.
 
-prometheus_client 0.23 chooses what holds a value when it is imported, by PROMETHEUS_MULTIPROC_DIR, and names files by
-process id: each restart would leave a set of files behind, and their number would grow without end.
+prometheus_client 0.23 names files by process id: each restart would leave a set of files behind, and their number would
+grow without end (prometheus/client_python issue 509; its answer, `values.ValueClass`, is no public name).
 """
 
 from __future__ import annotations

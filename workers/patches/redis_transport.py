@@ -1,4 +1,8 @@
-"""The broker's transport: the library's own for Redis. Lost work goes to the head of its queue."""
+"""kombu's Redis transport (5.7), with lost work at the head of its queue and an error that a worker survives.
+
+kombu has no way to send a message to the head of a queue, and none to change one that is handed back. A channel that is
+used after its connection raises AttributeError (celery/kombu issue 582 and its kind), which ends the worker.
+"""
 
 from __future__ import annotations
 

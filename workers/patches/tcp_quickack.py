@@ -2,7 +2,8 @@
 
 A kernel holds acknowledgements back for up to 40 ms, to send them along with something else (RFC 1122, 4.2.3.2). A
 server that sends an answer's head and its body apart, and the body only when the head is acknowledged (Nagle, RFC 896),
-stands still for so long at every small answer: Ceph's gateway does, unless it is told otherwise.
+stands still for so long at every small answer: Ceph's gateway does, unless `tcp_nodelay` is set. aiohttp 3 leaves the
+option to its caller (`socket_factory`), and aiobotocore never sets it.
 """
 
 from __future__ import annotations
