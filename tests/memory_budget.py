@@ -25,7 +25,7 @@ LOOK_AGAIN_MS = 3_000
 
 @dataclass
 class _Count:
-    """One calendar minute of the exchange, as we count it; the fields are those of books.lua."""
+    """One calendar minute of the exchange, as we count it; the fields are those of budget_state.lua."""
 
     minute: int
     spent: int = 0

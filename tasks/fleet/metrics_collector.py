@@ -51,7 +51,7 @@ class FleetCollector(Collector):
         served = [name.partition("@")[0] for name in serves]
         egresses = sorted({egress for _, _, egress in (name.partition("@") for name in serves) if egress})
         for pool in Pool:
-            yield metrics.ADDRESS_TWINS, (pool,), len(shared_egress_pairs(self._redis, pool))
+            yield metrics.SHARED_EGRESS_PAIRS, (pool,), len(shared_egress_pairs(self._redis, pool))
             for egress in egresses:
                 yield from self._budget(pool, egress)
         for queue in QUEUES:

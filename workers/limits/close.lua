@@ -1,5 +1,5 @@
 -- close.lua   the exchange said stop: nobody asks until then, and then one alone
--- KEYS        as in books.lua
+-- KEYS        as in budget_state.lua
 -- ARGV[2] exchange ms at which it ends, -1 unknown   ARGV[3] ms from now, -1 unknown; both unknown: the next minute
 -- Returns     Redis ms until which the pool is closed
 -- Cost: O(1).

@@ -1,5 +1,5 @@
 -- learn.lua   what an answer, or its absence, says about the clock and the count
--- KEYS        as in books.lua
+-- KEYS        as in budget_state.lua
 -- ARGV[2] weight   ARGV[3] minute it was charged to   ARGV[4] Redis ms it was granted at
 -- ARGV[5] used weight by the header, -1 unknown   ARGV[6] Date header in ms, -1 unknown
 -- ARGV[7] 1 where the exchange served us   ARGV[8] round trip in ms, -1 where it failed

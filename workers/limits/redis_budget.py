@@ -1,4 +1,4 @@
-"""The weight budget in Redis: three verbs, each one O(1) Lua script. How it counts is told in books.lua."""
+"""The weight budget in Redis: three verbs, each one O(1) Lua script. How it counts is told in budget_state.lua."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from klinefleet.workers.limits.budget import MILLION, Grant, Minute, PoolState, 
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
-    verb: (_HERE / "books.lua").read_text() + (_HERE / f"{verb}.lua").read_text() for verb in ("take", "learn", "close")
+    verb: (_HERE / "budget_state.lua").read_text() + (_HERE / f"{verb}.lua").read_text()
+    for verb in ("take", "learn", "close")
 }
 #: What take.lua returns first where the call fits in no minute.
 _NEVER = -1

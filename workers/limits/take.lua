@@ -1,5 +1,5 @@
 -- take.lua    may a call of this weight be sent now?
--- KEYS        as in books.lua
+-- KEYS        as in budget_state.lua
 -- ARGV[2] weight   ARGV[3] our share of the limit, in millionths   ARGV[4] minute we hold a place in, or -1
 -- ARGV[5] how long a probe may be out, ms
 -- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}   granted, charged to that minute

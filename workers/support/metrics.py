@@ -147,7 +147,9 @@ POOL_CLOSED_SECONDS = Gauge(
 CLOCK_OFFSET_SECONDS = Gauge(
     "klines_exchange_clock_offset_seconds", "Seconds that the exchange's clock is ahead of Redis's.", ("pool", "egress")
 )
-ADDRESS_TWINS = Gauge("klines_address_twins", "Pairs of egress names that seem to be one public address.", ("pool",))
+SHARED_EGRESS_PAIRS = Gauge(
+    "klines_shared_egress_pairs", "Pairs of egress names that seem to be one public address.", ("pool",)
+)
 QUEUE_LENGTH = Gauge("klines_queue_length", "Tasks that wait in a queue, those of no worker's hands.", ("queue",))
 WORKERS = Gauge("klines_workers", "Living processes that serve a queue.", ("queue",))
 RUNS_ACTIVE = Gauge("klines_runs_active", "Runs that have not ended.")

@@ -46,7 +46,7 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     ),
     "KlinesCompactionBehind": ({"klines_oldest_compaction_seconds": "900+60x20"}, "10m"),
     "KlinesExchangeClockOff": ({'klines_exchange_clock_offset_seconds{pool="spot",egress="a"}': "-9x20"}, "10m"),
-    "KlinesOneAddress": ({'klines_address_twins{pool="spot"}': "1x9"}, "3m"),
+    "KlinesOneAddress": ({'klines_shared_egress_pairs{pool="spot"}': "1x9"}, "3m"),
     "KlinesRedisGone": ({'klines_redis_up{instance="a"}': "1 0 0 0", 'klines_redis_up{instance="b"}': "1x3"}, "3m"),
     "KlinesQueueUnserved": (
         {'klines_queue_length{queue="archive"}': "3x9", 'klines_workers{queue="archive"}': "0x9"},
@@ -73,7 +73,7 @@ AT_WORK = {
     "klines_oldest_window_seconds": "300x60",
     "klines_oldest_compaction_seconds": "200x60",
     'klines_exchange_clock_offset_seconds{pool="spot",egress="a"}': "0.4x60",
-    'klines_address_twins{pool="spot"}': "0x60",
+    'klines_shared_egress_pairs{pool="spot"}': "0x60",
     'klines_queue_length{queue="archive"}': "30x60",
     'klines_workers{queue="archive"}': "2x60",
 }

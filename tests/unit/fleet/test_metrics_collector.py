@@ -92,7 +92,7 @@ def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: 
 def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> None:
     redis.hset(SHARED_EGRESS, "spot home other", f"7 {MINUTES_IN_A_ROW}")
     redis.hset(SHARED_EGRESS, "futures home other", "7 1")
-    assert [told(redis, "klines_address_twins", pool=pool) for pool in ("spot", "futures")] == [1, 0]
+    assert [told(redis, "klines_shared_egress_pairs", pool=pool) for pool in ("spot", "futures")] == [1, 0]
 
 
 def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(

@@ -1,4 +1,4 @@
--- books.lua   what take, learn and close begin with: the pool's state and the minutes' counts, read once.
+-- budget_state.lua   what take, learn and close begin with: the pool's state and the minutes' counts, read once.
 -- KEYS[1] hash   pool     lo hi seen        bounds of (exchange clock - Redis clock), ms; when last narrowed
 --                         limit             weight the exchange allows in a calendar minute
 --                         closed since      no call before `closed`; since when; both Redis ms
