@@ -11,7 +11,7 @@ import yaml
 from klinefleet.tasks.fleet.lanes import LANES
 from tests.harness import ROOT
 
-#: The lanes of a worker are given so long to end (Crew.stop), and the container longer.
+#: The lanes of a worker are given so long to end (Supervisor.stop), and the container longer.
 CREW_STOPS_WITHIN_S = 60
 
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
