@@ -132,4 +132,4 @@ lock:  ## Write deploy/requirements.lock anew (needs uv)
 		--no-header --quiet pyproject.toml --output-file deploy/requirements.lock
 
 clean:  ## Remove .venv and caches; the lake in ./data stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build deploy/package/*.egg-info
