@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Fields = MutableMapping[str, Any]
 AUTO, JSON, TEXT = FORMS = ("auto", "json", "text")
-#: The loggers that are ours. Libraries speak up from WARNING on only: quiet at rest, and no line per task.
-_OURS = ("workers", "tasks")
+#: The logger above all of ours. Libraries speak up from WARNING on only: quiet at rest, and no line per task.
+_OURS = "klinefleet"
 #: Says that a lane reached Redis, and that Redis is back: the end of a story that began with warnings.
 _CONNECTED = "celery.worker.consumer.connection"
 #: Tells of each task as it ends. That one was handed back or failed is in our own lines; what nobody expected is here.
@@ -46,8 +46,7 @@ def log_to_stderr(level: str, form: str = AUTO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(as_json=as_json, is_coloured=is_terminal, secrets=secrets_of(os.environ)))
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
-    for name in _OURS:
-        logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger(_OURS).setLevel(level.upper())
     is_debug = _number(level) <= logging.DEBUG
     logging.getLogger("celery").setLevel(logging.INFO if is_debug else logging.WARNING)
     logging.getLogger(_ENDS).setLevel(logging.INFO if is_debug else logging.ERROR)
