@@ -145,7 +145,7 @@ def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_no
     assert len(watched.bad["failed"]) == 1
     assert watched.states("klines.fetch") == {"SUCCESS": watched.windows_done, "FAILURE": 1}
     failed = [task for task in watched.tasks() if task["state"] == "FAILURE"]
-    assert failed[0]["exception"].startswith("Failed('ServerFault: ")
+    assert failed[0]["exception"].startswith("TaskFailed('ServerFault: ")
     assert "ServerFault: " in watched.read(f"/task/{failed[0]['uuid']}")
     client = watched.fleet.redis.client()
     left = [key.decode() for key in client.keys("*")]
