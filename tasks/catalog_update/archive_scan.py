@@ -18,6 +18,7 @@ from klinefleet.workers.support.retry import CATALOG
 from klinefleet.workers.support.threads import Threads
 
 T = TypeVar("T")
+
 #: Symbols that are asked about at once.
 ASKED_AT_ONCE = 32
 

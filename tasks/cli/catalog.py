@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = ("symbol", "status", "base", "quote", "contract", "first", "last", "archive", "rest", "intervals")
+
 _local = click.option("--local", is_flag=True, help="Bring a private Redis for this one command.")
 _market = click.option("--market", default="all", show_default=True, help="spot, um, cm or all.")
 

@@ -76,7 +76,7 @@ def coverage(
     from klinefleet.tasks.coverage.text import lines
 
     _check(plots)
-    wish = CoverageQuery(
+    query = CoverageQuery(
         *_group(market, kind, interval),
         tuple(dict.fromkeys(checked_symbol(symbol) for symbol in symbols.split(",") if symbol.strip()))
         if symbols is not None
@@ -84,12 +84,12 @@ def coverage(
         parsing.parse_timestamp("start", start) if start is not None else None,
         parsing.parse_timestamp("end", end) if end is not None else None,
     )
-    if symbols is not None and not wish.symbols:
+    if symbols is not None and not query.symbols:
         raise RequestError(f"no symbol in {symbols!r}")
-    if wish.start_ms is not None and wish.end_ms is not None and wish.start_ms >= wish.end_ms:
+    if query.start_ms is not None and query.end_ms is not None and query.start_ms >= query.end_ms:
         raise RequestError(f"start {start} is not before end {end}")
     with lake_services() as services:
-        report = coverage_report(services, wish, _Said(), now_ms=WallClock().now_ms())
+        report = coverage_report(services, query, _Said(), now_ms=WallClock().now_ms())
     for path in plots:
         _draw(report, path)
     if as_json:

@@ -68,18 +68,18 @@ def submit(
     mode = build.mode_of(source)
     named = ("symbols", "symbols_file", "top", "every")
     narrowed = {name: options[name] for name in ("quote", "status", "skip_unknown")}
-    wish = parse_selection(*(options[name] for name in named), **narrowed)
+    selection = parse_selection(*(options[name] for name in named), **narrowed)
     with ExitStack() as stack:
         services = stack.enter_context(fleet_services(local=local))
         preflight.check_redis(services)
         preflight.check_store(services)
-        queues, crew = preflight.queues_of(market, kind, mode), None
+        queues, supervisor = preflight.queues_of(market, kind, mode), None
         if local and not dry_run:
-            crew = stack.enter_context(private_fleet(services, queues))
+            supervisor = stack.enter_context(private_fleet(services, queues))
         preflight.load_exchange_info(services, market)
         now_ms = exchange_ms(services, market)
         span = build.range_of(interval, start, end, now_ms=now_ms)
-        request, notes = preflight.request_of(services, market, kind, interval, wish, span, mode, revise)
+        request, notes = preflight.request_of(services, market, kind, interval, selection, span, mode, revise)
         if dry_run:
             _show_estimate(services, request, as_json)
             return
@@ -89,7 +89,7 @@ def submit(
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
             return
-        sys.exit(_follow(services, run, as_json, crew))
+        sys.exit(_follow(services, run, as_json, supervisor))
 
 
 def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
@@ -103,7 +103,7 @@ def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
     return run
 
 
-def _follow(services: Services, run: str, as_json: bool, crew: Supervisor | None) -> int:
+def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor | None) -> int:
     """Show a run to its end and return the exit code; Ctrl-C and SIGTERM cancel it."""
     from klinefleet.tasks.client.follow import follow
     from klinefleet.tasks.runs.progress import State
@@ -112,7 +112,7 @@ def _follow(services: Services, run: str, as_json: bool, crew: Supervisor | None
 
     hear_sigterm()
     try:
-        progress = follow(services, run, crew.tend if crew else lambda: None)
+        progress = follow(services, run, supervisor.tend if supervisor else lambda: None)
     except KeyboardInterrupt:
         Runs(services.redis).end(run, State.CANCELLED)
         click.echo("cancelled: what was fetched is kept, the same command goes on from there", err=True)

@@ -40,14 +40,14 @@ def worker(queues: str | None, loglevel: str) -> None:
         elif not answers(settings.redis_url):
             raise RequestError(f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started")
         log_to_stderr(loglevel, settings.log)
-        crew = Supervisor(settings, lanes, loglevel=loglevel)
+        supervisor = Supervisor(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
             "serving %s, Redis at %s, store %s",
             ", ".join(lane.queue for lane in lanes),
             mask_secrets(settings.redis_url or ""),
             settings.store_url,
         )
-        crew.watch()
+        supervisor.watch()
 
 
 @click.command()

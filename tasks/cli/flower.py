@@ -16,6 +16,7 @@ from klinefleet.workers.support.settings import Settings
 
 PASSWORD = "FLOWER_BASIC_AUTH"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 #: Tasks and their ends that are remembered: about 2 KB each; at the spot budget's pace they are some hours.
 MOST_TASKS = 10_000
 #: How often the state file is written while Flower runs, ms; it is also written at the end.
@@ -24,6 +25,7 @@ SAVED_EVERY_MS = 60_000
 GONE_FOR_S = 3600
 #: What fits a screen: what it is about, how it stands, how long it took, who did it; why it failed is on its own page.
 COLUMNS = "name,args,state,received,runtime,worker"
+
 #: Flower cuts arguments off at 400 pixels, in the middle of a window.
 STYLE = b"<style>.overflow-auto { max-width: 34rem; }</style>"
 

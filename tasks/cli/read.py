@@ -142,12 +142,12 @@ class Asked:
         market = parsing.parse_market(options["market"])
         kind = parsing.parse_kind(market, options["kind"] or Kind.KLINES)
         interval = parsing.parse_interval(market, kind, options["interval"])
-        wish = parse_selection(options["symbols"], options["symbols_file"], None, options["every"])
+        selection = parse_selection(options["symbols"], options["symbols_file"], None, options["every"])
         return cls(
             market,
             kind,
             interval,
-            wish.names or _held(market, kind, interval),
+            selection.names or _held(market, kind, interval),
             options["start"],
             options["end"],
             [name.strip() for name in options["columns"].split(",")] if options["columns"] else None,

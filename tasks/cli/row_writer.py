@@ -21,8 +21,10 @@ from klinefleet.workers.support.optional import require_extra
 
 #: Rows of a Parquet row group or an Arrow batch: three months of 1m candles.
 PART_ROWS = 131_072
+
 #: Writes one part.
 Add: TypeAlias = Callable[[pl.DataFrame], object]
+
 #: ISO 8601 in UTC, to the millisecond.
 _MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%S%.3fZ"
 

@@ -96,13 +96,13 @@ def _verify(options: dict[str, Any]) -> None:
         if sample.against != "nothing":
             _say(f"comparing {sample.share:.2%} with {sample.against}, --seed {sample.seed}")
         # Its lanes are forks: none may be made once threads of Polars run here.
-        crew = stack.enter_context(private_fleet(services, queues)) if local and queues else None
+        supervisor = stack.enter_context(private_fleet(services, queues)) if local and queues else None
         check: Check = check_here if local else check_by_fleet
         hear_sigterm()
         found, done, left = _checked(check, services, pieces), None, None
         if mend and found.faults:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
-            done, left = _mended(check, services, found, sample, crew.tend if crew else lambda: None)
+            done, left = _mended(check, services, found, sample, supervisor.tend if supervisor else lambda: None)
     click.echo(json.dumps(_facts(found, sample, done, left)) if options["as_json"] else _text(found, done, left))
     sys.exit(0 if _is_well(found, done, left) else 1)
 
@@ -158,14 +158,16 @@ def _scope(options: dict[str, Any]) -> Scope:
     if options["quote"] or options["status"] != "all" or options["skip_unknown"]:
         raise RequestError("--quote, --status and --skip-unknown go with --revisions alone; nothing was checked")
     every = options["every"] or (options["symbols"] is None and options["symbols_file"] is None)
-    wish = parse_selection(options["symbols"], options["symbols_file"], options["top"], every)
+    selection = parse_selection(options["symbols"], options["symbols_file"], options["top"], every)
     market = parsing.parse_market(options["market"]) if options["market"] else None
     start_ms, end_ms = (
         parsing.parse_timestamp(name, options[name]) if options[name] else None for name in ("start", "end")
     )
     if start_ms is not None and end_ms is not None and start_ms >= end_ms:
         raise RequestError(f"start {options['start']} is not before end {options['end']}; nothing was checked")
-    return Scope(market, _kind(options["kind"]), _interval(options["interval"]), wish.names or (), start_ms, end_ms)
+    return Scope(
+        market, _kind(options["kind"]), _interval(options["interval"]), selection.names or (), start_ms, end_ms
+    )
 
 
 def _kind(text: str | None) -> Kind | None:

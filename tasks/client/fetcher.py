@@ -44,8 +44,8 @@ class FleetFetcher:
         market = series.market
         preflight.check_redis(self._services)
         preflight.load_exchange_info(self._services, market)
-        wish = SymbolSelection((series.symbol,))
-        choose_symbols(self._services, market, series.kind, series.interval, wish, Mode.AUTO, _say)
+        selection = SymbolSelection((series.symbol,))
+        choose_symbols(self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say)
         life = self._services.lives.of(series)
         return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))))
 

@@ -92,13 +92,13 @@ def request_of(
     market: Market,
     kind: Kind,
     interval: Interval,
-    wish: SymbolSelection,
+    selection: SymbolSelection,
     span: tuple[int, int],
     mode: Mode,
     revise: bool,
 ) -> tuple[Request, dict[str, str]]:
     """Return the request, and what the user should know of symbols that are not in it."""
-    chosen = choose_symbols(services, market, kind, interval, wish, mode, _say)
+    chosen = choose_symbols(services, market, kind, interval, selection, mode, _say)
     return Request(market, kind, interval, chosen.symbols, *span, mode, revise), chosen.notes
 
 

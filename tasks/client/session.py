@@ -77,11 +77,11 @@ def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]
     from klinefleet.tasks.fleet.lanes import lanes_of
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
-    crew = Supervisor(replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
+    supervisor = Supervisor(replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
     try:
-        yield crew
+        yield supervisor
     finally:
-        crew.stop()
+        supervisor.stop()
 
 
 def hear_sigterm() -> None:

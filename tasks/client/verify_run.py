@@ -28,6 +28,7 @@ PIECES_IN_FLIGHT = 200
 AT_ONCE = 4
 #: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
 TRIES = 5
+
 #: How pieces are checked: by this process, or by the fleet.
 Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Found]
 

@@ -18,8 +18,10 @@ from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS
 
 #: Ranges up to so long are shown in hours, or in days; longer ones in months.
 _HOURS_UP_TO_MS, _DAYS_UP_TO_MS = 3 * DAY_MS, 92 * DAY_MS
+
 #: From which share on a cell has which shade, best first, and how the legend calls it.
 SHADES = ((1.0, "complete"), (0.999, "≥ 99.9 %"), (0.99, "≥ 99 %"), (0.9, "≥ 90 %"), (0.5, "≥ 50 %"), (0.0, "< 50 %"))
+
 #: Time in which there was nothing to be had.
 NEVER = (Reason.BEFORE_LISTING, Reason.AFTER_END)
 #: Marks in the order they are drawn in: a short hole is not hidden by a long one, and what failed by none.

@@ -16,10 +16,12 @@ from klinefleet.workers.domain.timestamps import iso
 
 #: Holes of one series that the page holds, the longest; beyond, marks lie on one another.
 MOST_HOLES = 2_000
+
 _GREENS_ON_DARK: tuple[Colour, ...] = (
     (38, 162, 98), (33, 134, 82), (29, 110, 69), (26, 86, 56), (24, 66, 46), (23, 50, 38)
 )  # fmt: skip
 _GREYS_ON_DARK: dict[str, Colour] = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
+
 _TEMPLATE = Path(__file__).with_name("page.html")
 #: How many colours the page has, and which of them are of time in which there was nothing to be had.
 _COUNTS = {"shades": len(SHADES), "reasons": len(Reason), "never": [list(Reason).index(reason) for reason in NEVER]}

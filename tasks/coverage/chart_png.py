@@ -31,6 +31,7 @@ HIGHEST, READABLE = 60_000, 9
 #: From so many rows on the headings stand below as well.
 MANY = 30
 DPI = 100
+
 Colour = tuple[int, int, int]
 PAPER, INK, FAINT = (255, 255, 255), "#1c2330", "#5b6472"
 #: A shade for each of SHADES, and a colour for each reason.

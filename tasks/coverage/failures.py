@@ -26,8 +26,10 @@ from klinefleet.workers.sources.choice import LATE_MS, NO_FILE
 from klinefleet.workers.storage.objects import ObjectStore
 
 logger = logging.getLogger(__name__)
+
 #: Runs of which failures are looked up, the newest, in Redis and as many in the store.
 NEWEST_RUNS = 50
+
 NEXT_DOWNLOAD = "with the next download that asks for it"
 
 

@@ -156,29 +156,29 @@ class CoverageReport:
 
 
 def coverage_report(
-    services: Services, wish: CoverageQuery, say: Callable[[str], None] = lambda text: None, *, now_ms: int
+    services: Services, query: CoverageQuery, say: Callable[[str], None] = lambda text: None, *, now_ms: int
 ) -> CoverageReport:
     """Return what is held of what is wished for; RequestError where that is nothing. StoreFault."""
-    survey = CoverageScan(services.coverage, wish.folder, say)
-    chosen = _chosen(survey, wish)
+    survey = CoverageScan(services.coverage, query.folder, say)
+    chosen = _chosen(survey, query)
     noted, is_redis_asked = _noted(services)
     groups = [
-        _group_report(services, survey, group, sorted(chosen[group]), wish, noted, say, now_ms)
+        _group_report(services, survey, group, sorted(chosen[group]), query, noted, say, now_ms)
         for group in sorted(chosen)
     ]
     return CoverageReport(services.settings.store_url, now_ms, is_redis_asked, groups)
 
 
-def _chosen(survey: CoverageScan, wish: CoverageQuery) -> dict[Group, set[Series]]:
+def _chosen(survey: CoverageScan, query: CoverageQuery) -> dict[Group, set[Series]]:
     chosen: dict[Group, set[Series]] = {}
     for series in survey.series:
-        if wish.takes(Group.of(series)) and (not wish.symbols or series.symbol in wish.symbols):
+        if query.takes(Group.of(series)) and (not query.symbols or series.symbol in query.symbols):
             chosen.setdefault(Group.of(series), set()).add(series)
     found = {series.symbol for of_group in chosen.values() for series in of_group}
-    if left := [symbol for symbol in wish.symbols if symbol not in found]:
-        if wish.named is None:
+    if left := [symbol for symbol in query.symbols if symbol not in found]:
+        if query.named is None:
             raise UnknownSymbol(f"the lake holds nothing of {', '.join(left)}; say of which --market it is")
-        chosen.setdefault(wish.named, set()).update(wish.named.series(symbol) for symbol in left)
+        chosen.setdefault(query.named, set()).update(query.named.series(symbol) for symbol in left)
     if not chosen:
         raise RequestError("the lake holds nothing of what was asked for; name --symbols to be told what is missing")
     return chosen
@@ -199,20 +199,20 @@ def _group_report(
     survey: CoverageScan,
     group: Group,
     chosen: list[Series],
-    wish: CoverageQuery,
+    query: CoverageQuery,
     noted: RunNotes,
     say: Callable[[str], None],
     now_ms: int,
 ) -> GroupReport:
     catalog = services.catalogs.newest(group.market)
     _check_known(chosen, survey, catalog)
-    if wish.start_ms is None and wish.end_ms is None:
+    if query.start_ms is None and query.end_ms is None:
         within = Span(0, NEVER_MS)
     else:
-        within = Span(wish.start_ms or 0, NEVER_MS if wish.end_ms is None else wish.end_ms)
+        within = Span(query.start_ms or 0, NEVER_MS if query.end_ms is None else query.end_ms)
     found = survey.look(chosen, [within])
     lives = {series: lived(of.held, catalog.life(series) if catalog else None) for series, of in found.items()}
-    asked = _asked(group, found, wish, noted, now_ms)
+    asked = _asked(group, found, query, noted, now_ms)
     say(f"{group}: {len(chosen):,} series, {asked}")
     shared = _outages(survey, group, found, lives, catalog, asked)
     raw = services.raw.entries_of_group(group.market, group.kind, group.interval)
@@ -240,7 +240,9 @@ def _check_known(chosen: Collection[Series], survey: CoverageScan, catalog: Cata
             )
 
 
-def _asked(group: Group, found: dict[Series, ScannedSeries], wish: CoverageQuery, noted: RunNotes, now_ms: int) -> Span:
+def _asked(
+    group: Group, found: dict[Series, ScannedSeries], query: CoverageQuery, noted: RunNotes, now_ms: int
+) -> Span:
     """Return the time that all series of the group are held against, on open times.
 
     Where the user gave no start or end: from the first to the last that any of them holds, or that a run asked for.
@@ -251,8 +253,8 @@ def _asked(group: Group, found: dict[Series, ScannedSeries], wish: CoverageQuery
     known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
     ends_ms = closed_ms(group.interval, now_ms)
     first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, ends_ms)
-    start_ms = first_ms if wish.start_ms is None else wish.start_ms
-    end_ms = last_ms if wish.end_ms is None else wish.end_ms
+    start_ms = first_ms if query.start_ms is None else query.start_ms
+    end_ms = last_ms if query.end_ms is None else query.end_ms
     asked = Span(group.interval.ceil(max(start_ms, FIRST_MS)), min(group.interval.ceil(end_ms), ends_ms))
     if asked.is_empty:
         raise RequestError(f"{group}: no time between {iso(start_ms)} and {iso(end_ms)} in which candles are closed")

@@ -13,6 +13,7 @@ from klinefleet.workers.domain.timestamps import iso
 
 #: Holes of one series that are printed; --json has all.
 MOST_HOLES = 1_000
+
 #: One and several, as a line counts them.
 _COUNTED = {
     Reason.BEFORE_LISTING: ("before listing", "before listing"),

@@ -1,4 +1,7 @@
-"""A lane takes no tasks while the exchange has closed its pool: workers at other addresses have them."""
+"""What a lane adds to Celery's worker: signs of life from its own loop, and no tasks while its pool is closed.
+
+Workers at other addresses take the tasks of a pool that the exchange has closed to this one.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ from celery import bootsteps
 
 from klinefleet.workers.coordination.liveness import BEAT_S, Alive
 
+logger = logging.getLogger(__name__)
+
+#: How often the lane looks whether it is to take tasks, seconds.
+POLL_S = 0.5
+
 
 def beat_in_loop(app: Any, alive: Alive) -> None:
     """Have a Celery worker beat from its own loop, from now on and again after each reconnect."""
-    from celery import bootsteps
     from celery.worker import state
 
     def beat() -> None:
@@ -37,11 +44,6 @@ def beat_in_loop(app: Any, alive: Alive) -> None:
                 self._timer.cancel()
 
     app.steps["consumer"].add(Beat)
-
-
-logger = logging.getLogger(__name__)
-#: How often the lane looks whether it is to take tasks, seconds.
-POLL_S = 0.5
 
 
 class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]

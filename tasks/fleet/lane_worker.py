@@ -57,7 +57,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         services.heartbeat.start()
         threading.Thread(target=run_periodically, args=[chores, has_ended], name="chores", daemon=True).start()
         if lane.queue == PLAN:
-            threading.Thread(target=enqueue_new_runs, args=[services], name="bell", daemon=True).start()
+            threading.Thread(target=enqueue_new_runs, args=[services], name="new-runs", daemon=True).start()
 
     parent = os.getppid()
     has_address = lane.pool and settings.egress != Settings.egress
@@ -97,7 +97,7 @@ def _end_orphan(parent: int) -> None:
 
 
 def _attend_to_budget(services: Services, pool: Pool) -> None:
-    """Have the budget know its limit, the slots their demand, the valve whether to take tasks; and look for twins."""
+    """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared egress."""
     services.listings.note_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
     services.heartbeat.report_width(services.slots.width, services.slots.most)

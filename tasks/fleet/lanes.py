@@ -26,6 +26,7 @@ class Lane:
 
 #: A third as many windows as slots: each has several pages, so the slots stay full, and other workers get some too.
 _FETCHES: Callable[[Settings], int] = lambda settings: max(4, settings.slots // 3)  # noqa: E731
+
 LANES = (
     Lane(PLAN, None, lambda _: 8),
     Lane(rest_queue(Pool.SPOT), Pool.SPOT, _FETCHES),

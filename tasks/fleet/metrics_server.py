@@ -28,6 +28,7 @@ from klinefleet.workers.support import metrics
 from klinefleet.workers.support.settings import Settings
 
 logger = logging.getLogger(__name__)
+
 #: How long Redis may take to answer one question of a scrape, and a client to send its own; seconds.
 REDIS_S, CLIENT_S = 0.8, 5.0
 

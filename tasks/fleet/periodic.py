@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
+
 #: Pause between two rounds, seconds.
 PAUSE_S = 2.0
 

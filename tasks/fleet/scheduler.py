@@ -15,8 +15,10 @@ from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.domain.series import Market
 
 logger = logging.getLogger(__name__)
+
 #: Longest sleep between two looks at the clock, seconds; each is a sign of life.
 LOOK_S = 20
+
 #: Hour and minute, UTC: soon after the exchange's day has begun, one market after the other.
 AT = {Market.SPOT: (0, 20), Market.USD_M: (0, 35), Market.COIN_M: (0, 50)}
 #: A message that no worker took in so long is dropped: the next day sends another.

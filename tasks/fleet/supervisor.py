@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
 #: A lane that ends on its own is started again after this long.
 RESTART_S = 1.0
-#: What tells a crew to end.
+
+#: Signals that end a worker.
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+
 #: What the process is called that serves metrics, and how long it may take to end.
 METRICS, METRICS_END_S = "metrics", 5.0
 
 
 class Supervisor:
-    """The lanes' processes, children of this one; a lane that dies is started again until the crew is stopped.
+    """The lanes' processes, children of this one; a lane that dies is started again until the supervisor is stopped.
 
     Where metrics are wanted, one more process serves them.
     """

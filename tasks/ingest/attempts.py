@@ -1,4 +1,4 @@
-"""What is tried again, how often, and what one window's tries cost."""
+"""Which errors of a window are worth another try, and what its tries cost."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from tenacity import (
-    RetryCallState,
-)
+from tenacity import RetryCallState
 
 from klinefleet.workers.domain.errors import (
     ChecksumMismatch,

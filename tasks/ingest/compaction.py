@@ -38,6 +38,7 @@ from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
+
 #: Times a block may be handed back because the store failed, and a window fetched again because its raw object was bad.
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 

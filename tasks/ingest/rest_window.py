@@ -19,9 +19,7 @@ from klinefleet.tasks.ingest.attempts import (
     rest_may_recover,
 )
 from klinefleet.workers.binance.page_check import PageFacts, inspect
-from klinefleet.workers.domain.errors import (
-    FleetError,
-)
+from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.paging import Page
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span

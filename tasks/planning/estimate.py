@@ -25,6 +25,7 @@ from klinefleet.workers.sources.windows import windows
 from klinefleet.workers.support.cpus import available_cpus
 
 logger = logging.getLogger(__name__)
+
 #: Series whose files are asked for at once, and how often it is said how many are done, seconds.
 _LISTED_AT_ONCE, _SAY_S = 16, 3.0
 #: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.

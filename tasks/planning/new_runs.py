@@ -16,7 +16,7 @@ from klinefleet.workers.services import Services
 logger = logging.getLogger(__name__)
 
 
-#: How long one listening to the bell lasts; shorter than any timeout of the connection.
+#: Seconds that one wait for a new run lasts; shorter than any timeout of the connection.
 POLL_S = 2.0
 
 
@@ -29,7 +29,7 @@ def enqueue_new_runs(services: Services) -> None:
                 logger.info("run %s begins", run)
                 enqueue.send_plan(run, runs.planned(run))
         except RedisError as error:
-            logger.warning("bell: %s; listening again", error)
+            logger.warning("new runs: %s; waiting again", error)
             services.stop.wait(1.0)
 
 

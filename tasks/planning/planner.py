@@ -22,6 +22,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
+
 #: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
 WINDOWS_IN_FLIGHT = 200
 #: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at once, at most.

@@ -16,6 +16,7 @@ from klinefleet.workers.sources.choice import SMALL_CALLS
 from klinefleet.workers.sources.policy import Mode
 
 T = TypeVar("T")
+
 #: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
 SETTLE_MS = 10_000
 #: The same of events: an answer is believed up to a minute before the exchange's clock, which is known to some seconds.

@@ -73,18 +73,18 @@ def choose_symbols(
     market: Market,
     kind: Kind,
     interval: Interval,
-    wish: SymbolSelection,
+    selection: SymbolSelection,
     mode: Mode,
     say: Callable[[str], None],
 ) -> ChosenSymbols:
     """Return the symbols that are meant; RequestError for one that nobody knows."""
-    if wish.names is None:
-        return _all(services, market, kind, wish, mode, say)
-    if kind in _LASTING_KINDS and (ending := next(filter(_DELIVERED.fullmatch, wish.names), None)):
+    if selection.names is None:
+        return _all(services, market, kind, selection, mode, say)
+    if kind in _LASTING_KINDS and (ending := next(filter(_DELIVERED.fullmatch, selection.names), None)):
         raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
-    known = [name for name in wish.names if _is_known(services, Series(market, kind, interval, name), mode)]
-    unknown = [name for name in wish.names if name not in set(known)]
-    if unknown and not (known and wish.skip_unknown):
+    known = [name for name in selection.names if _is_known(services, Series(market, kind, interval, name), mode)]
+    unknown = [name for name in selection.names if name not in set(known)]
+    if unknown and not (known and selection.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = _hint(services, market, kind, unknown[0])
         raise UnknownSymbol(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
@@ -95,13 +95,13 @@ def choose_symbols(
 
 
 def _all(
-    services: Services, market: Market, kind: Kind, wish: SymbolSelection, mode: Mode, say: Callable[[str], None]
+    services: Services, market: Market, kind: Kind, selection: SymbolSelection, mode: Mode, say: Callable[[str], None]
 ) -> ChosenSymbols:
     # Imported where it is needed: Polars and Celery would make every command start later.
     from klinefleet.tasks.catalog_update.build import fresh_catalog
 
     catalog = fresh_catalog(services, market, say)
-    entries = catalog.entries(wish.quote, wish.status)
+    entries = catalog.entries(selection.quote, selection.status)
     if mode is Mode.REST:
         entries = [entry for entry in entries if entry.in_rest]
     if kind is Kind.INDEX:
@@ -112,7 +112,9 @@ def _all(
         names = [name for name in names if not _DELIVERED.fullmatch(name)]
     odd = [name for name in names if not is_symbol(name)]
     if len(odd) == len(names):
-        asked = " ".join(part for part in (f"--quote {wish.quote}" if wish.quote else "", f"--status {wish.status}"))
+        asked = " ".join(
+            part for part in (f"--quote {selection.quote}" if selection.quote else "", f"--status {selection.status}")
+        )
         raise RequestError(f"market {market} has no symbol with {asked}; nothing was queued")
     return ChosenSymbols(
         tuple(name for name in names if name not in odd),

@@ -17,6 +17,7 @@ from klinefleet.workers.domain.redis_keys import check_key
 
 #: A verification whose command has not looked for so long is forgotten.
 KEEP_MS = 600_000
+
 _CHECKED, _SENT = (Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("checked", "sent_again"))
 
 

@@ -44,6 +44,7 @@ from klinefleet.workers.support import metrics
 _PIECE_BYTES = 1 << 18
 #: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have 100 MB.
 _PATIENCE = 30
+
 #: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts), of a CHECKSUM (a
 #: line), and of a file (months of 1s have 100 MB).
 _MOST_LISTING_BYTES, _MOST_CHECKSUM_BYTES, _MOST_FILE_BYTES = 16 << 20, 1 << 16, 2 << 30

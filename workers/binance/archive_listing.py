@@ -7,9 +7,7 @@ from datetime import datetime
 from xml.etree import ElementTree
 
 from klinefleet.workers.binance.archive_names import ArchiveFile
-from klinefleet.workers.domain.errors import (
-    BadAnswer,
-)
+from klinefleet.workers.domain.errors import BadAnswer
 
 #: Keys of one page of a listing, as the bucket has it.
 PAGE_KEYS = 1000

@@ -18,6 +18,7 @@ from klinefleet.workers.domain.timestamps import DAY_MS, iso, month_start, utc_m
 
 _MARKETS = {Market.SPOT: "spot", Market.USD_M: "futures/um", Market.COIN_M: "futures/cm"}
 _MONTHLY_ONLY = frozenset({Interval.D3, Interval.W1, Interval.MO1, Interval.EVENTS})
+
 _KEY = re.compile(
     r"data/(?P<market>spot|futures/um|futures/cm)/(?P<source>monthly|daily)/(?P<kind>[A-Za-z]+)/(?P<symbol>[^/]+)/"
     r"(?:(?P<interval>[0-9a-z]+)/)?(?P=symbol)-(?P<spelled>[0-9A-Za-z]+)-(?P<period>[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip"

@@ -15,6 +15,7 @@ from klinefleet.workers.domain.errors import ArchiveDamaged
 _LENGTHS, _LENGTHS_AT = struct.Struct("<HH"), 26
 #: A gzip stream's first ten bytes, without a name or a date, and its last eight: CRC-32 and size (RFC 1952).
 _GZIP_HEAD, _GZIP_END = b"\x1f\x8b\x08" + bytes(6) + b"\xff", struct.Struct("<II")
+
 #: The largest CSV that is unpacked; a month of 1s candles has about 400 MB.
 _MOST_CSV_BYTES = 2 << 30
 

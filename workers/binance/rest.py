@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from typing import Any
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
+from klinefleet.workers.binance.http import date_ms, error_of_answer, parse_json
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
     Firewalled,
     FleetError,
     MustWait,
-    Refused,
-    Restricted,
-    ServerFault,
     TooManyRequests,
     Unreachable,
 )
@@ -39,18 +32,20 @@ from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
+
 #: A closed pool is told of once in so many seconds: dozens of calls are on their way as it closes.
 TOLD_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
+
 #: What every market asks for its clock.
 _TIME_WEIGHT = 1
 #: Nothing of the exchange is older: it opened in July 2017.
 _OLDEST_MS = utc_ms(2017)
 #: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one answer anywhere.
 _DAYS_ASKED = 199
-#: Names both the ban's form on spot and on futures: "banned until 1659146400000".
-_BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+
+
 _USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
@@ -220,53 +215,3 @@ def _first_open_ms(series: Series, answer: Answer) -> int | None:
         return int(rows[0][0]) if rows else None
     except (TypeError, ValueError, IndexError) as error:
         raise BadAnswer(f"{series}: no row but {answer.body[:80]!r}; nothing was kept") from error
-
-
-def error_of_answer(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
-    """Return the error that an answer stands for, None for a good one."""
-    shown = body[:200].decode("utf-8", "replace")
-    retry_after = headers.get("Retry-After", "")
-    after_ms = int(retry_after) * 1000 if retry_after.isdecimal() else None
-    if status == HTTPStatus.OK:
-        # A truncated body is found here where its length is announced, and by its shape otherwise.
-        announced = headers.get("Content-Length", "")
-        if announced.isdecimal() and "Content-Encoding" not in headers and int(announced) != len(body):
-            return BadAnswer(f"{what}: {len(body)} bytes of {announced} came; nothing was kept")
-        return None if body[:1] in (b"[", b"{") else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return TooManyRequests(f"{what}: 429 {shown}", after_ms=after_ms)
-    if until := _BANNED_UNTIL.search(body):
-        return Banned(f"{what}: {status} {shown}", until_ms=int(until[1]), after_ms=after_ms)
-    if status == HTTPStatus.IM_A_TEAPOT:
-        return Banned(f"{what}: 418 {shown}", after_ms=after_ms)
-    if status == HTTPStatus.FORBIDDEN:
-        return Firewalled(f"{what}: 403, the firewall's page {shown!r}")
-    if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-        return Restricted(f"{what}: 451, the exchange does not serve this address")
-    if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ServerFault(f"{what}: {status} {shown}")
-    return Refused(f"{what}: {status} {shown}", code=error_code(body))
-
-
-def error_code(body: bytes) -> int:
-    try:
-        return int(json.loads(body)["code"])
-    except (ValueError, KeyError, TypeError):
-        return 0
-
-
-def parse_json(body: bytes, shape: type) -> Any:
-    try:
-        told = json.loads(body)
-    except ValueError as error:
-        raise BadAnswer(f"not JSON: {body[:200]!r}; nothing was kept") from error
-    if not isinstance(told, shape):
-        raise BadAnswer(f"a {shape.__name__} was asked for, {body[:200]!r} came; nothing was kept")
-    return told
-
-
-def date_ms(headers: Mapping[str, str]) -> int | None:
-    try:
-        return int(parsedate_to_datetime(headers["Date"]).timestamp()) * 1000
-    except (KeyError, ValueError):
-        return None

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
 BEAT_S = 5.0
 #: How long a lane may be silent. Its loop stands still while it looks for Redis, so longer than Redis takes to be
 #: replaced by another (180 s).

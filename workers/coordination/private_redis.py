@@ -22,6 +22,7 @@ from redis import Redis, RedisError
 from klinefleet.workers.domain.errors import SettingsError
 
 logger = logging.getLogger(__name__)
+
 _STARTS_WITHIN_S = 10.0
 _PR_SET_PDEATHSIG = 1
 

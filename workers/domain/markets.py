@@ -43,6 +43,7 @@ class Rules:
 #: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones 100, 500, 1000.
 _FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 _ALL_BUT_SECONDS = frozenset(CANDLE_INTERVALS) - {Interval.S1}
+
 RULES: dict[Market, Rules] = {
     Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(CANDLE_INTERVALS)),
     Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
@@ -66,6 +67,7 @@ ROUTES: dict[Kind, Route] = {
     Kind.PREMIUM: Route("/premiumIndexKlines"),
     Kind.FUNDING: Route("/fundingRate"),
 }
+
 #: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right however these are counted.
 FUNDING_CALLS_A_MINUTE = 100
 

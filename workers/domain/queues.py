@@ -6,6 +6,7 @@ from klinefleet.workers.domain.markets import Pool, pool_of
 from klinefleet.workers.domain.series import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
+
 #: Headers of a message: the Redis µs at which it counts as sent, and whether it goes before all that waits.
 SENT_US, FIRST = "sent_us", "is_first"
 

@@ -14,6 +14,7 @@ Runs (`klinefleet.tasks.runs`):
     klines:active              set     runs that have not ended
     klines:runs                sorted set  run -> Redis ms of its creation
     klines:runs:new            list    runs for which no planner has been sent
+
 Of a run that has ended the hash and its records are left, and lapse after `KEEP_MS`.
 
 Verifications (`klinefleet.tasks.verification`):
@@ -47,6 +48,7 @@ KEEP_MS = 7 * 86_400_000
 #: A planner that has read a block's coverage within this time can tell that the block was compacted since.
 DONE_MS = 3_600_000
 CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs", "klines:runs:new"
+
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS = "klines:workers", "klines:widths"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"

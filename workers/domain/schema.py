@@ -25,6 +25,7 @@ class Candle:
 
 #: A moment in the lake: milliseconds, UTC.
 MOMENT = pl.Datetime("ms", "UTC")
+
 _CANDLE = {
     "open_time": MOMENT,
     "open": pl.Float64(),
@@ -32,9 +33,11 @@ _CANDLE = {
     "low": pl.Float64(),
     "close": pl.Float64(),
 }
+
 #: Mark, index and premium candles have no volumes; the exchange fills those columns with zeros, and the count of
 #: trades with a placeholder that differs between REST and the archive. They are left out.
 _PRICES = pl.Schema({**_CANDLE, "close_time": MOMENT})
+
 SCHEMAS: dict[Kind, pl.Schema] = {
     Kind.KLINES: pl.Schema(
         {

@@ -8,6 +8,7 @@ SECOND_MS = 1_000
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+
 #: The end of a life whose end nobody knows; a delivery date that means "never" lies beyond it (2100-01-01).
 NEVER_MS = 4_102_444_800_000
 

@@ -21,12 +21,14 @@ from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.support.clock import Clock, WallClock
 
 logger = logging.getLogger(__name__)
+
 #: A catalog of this age is used as it is; an older one is made anew first.
 FRESH_MS = DAY_MS
 #: What was read of a catalog is believed so long.
 _LOOK_MS = 600_000
 #: Dated files that are kept of a market: a week, to see what changed.
 KEPT = 7
+
 TRADING = "TRADING"
 
 

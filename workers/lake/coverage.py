@@ -27,9 +27,11 @@ from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from klinefleet.workers.support.threads import Threads
 
 logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 #: What is wrong with partitions that do not decode, by key.
 Damaged = dict[str, str]
+
 #: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
 _READERS, _READ_IN_ONE_GO = 16, 32
 

@@ -23,6 +23,7 @@ from klinefleet.workers.lake.proof import Proof
 #: The footer's entries: JSON lists of [start ms, end ms), and of [source, start ms, end ms, ETag, content], UTC; and
 #: {rows, checksum, gaps, even}, gaps a list of [start ms, end ms) or null.
 COVERAGE_KEY, SOURCES_KEY, PROOF_KEY = "klinefleet.covered", "klinefleet.sources", "klinefleet.proof"
+
 #: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
 _TAIL_BYTES = 1 << 15
 _MAGIC = b"PAR1"

@@ -30,6 +30,7 @@ _MAGIC = b"PAR1"
 #: Volumes are decimals of up to eight places that the exchange adds up and rounds one by one: a taker's share may
 #: exceed the whole by one unit of the last place, and large ones by what a double cannot tell.
 _LAST_PLACE, _DOUBLE = 1e-8, 1e-9
+
 _PRICES = ("open", "high", "low", "close")
 _VOLUMES = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
 

@@ -23,6 +23,7 @@ from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 
 #: Others may publish the same partition while we merge; each round merges what they have published.
 _ROUNDS = 20
+
 #: Funding times carry some milliseconds of jitter that need not be the same in every source; events are hours apart.
 _SAME_EVENT = "1m"
 

@@ -21,6 +21,7 @@ from klinefleet.workers.lake.candle_grid import CandleGrid
 
 #: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
 MOST_GAPS = 1_000
+
 #: What stands for a value that is null: the bits of a NaN that no exchange sends.
 _NULL_BITS = 0x7FF8_DEAD_BEEF_0001
 _HALF = 1 << 32

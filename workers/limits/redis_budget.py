@@ -18,6 +18,7 @@ _SCRIPTS = {
 }
 #: What take.lua returns first where the call fits in no minute.
 _NEVER = -1
+
 #: A probe whose answer never comes is given up after this long; longer than any request's timeout.
 PROBE_MS = 60_000
 

@@ -14,6 +14,7 @@ from klinefleet.workers.limits.budget import Minute
 from klinefleet.workers.limits.redis_budget import RedisBudget
 
 logger = logging.getLogger(__name__)
+
 #: Weight that both have to spend in a minute before anything is said of them.
 LEAST_SPENT = 30
 #: One that has its weight early in a minute sees only part of what the other spends later; one of them sees it all.

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
 #: Of a symbol-year of 1m 46 MB lie here: room for some two hundred.
 MOST_BYTES = 10 * 2**30
+
 #: A file that somebody began to write so long ago was left behind by a process that was killed.
 _LEFT_BEHIND_S = HOUR_MS / 1000
 _MAGIC = b"ARROW1"

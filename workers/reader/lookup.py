@@ -25,6 +25,7 @@ _LOOKERS = 16
 _NAMED = 3
 #: Footers remembered by one reader, by version.
 _MOST_FOOTERS = 20_000
+
 CACHE, LAKE, FETCHED = "cache", "lake", "fetched"
 
 

@@ -33,6 +33,7 @@ _TRIES = 3
 _TOGETHER, _TOGETHER_BYTES = 48, 32 * 2**20
 #: Objects that are fetched at once.
 _FETCHERS = 16
+
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 

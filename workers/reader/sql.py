@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
 #: Rows that an answer is given in at once.
 BATCH_ROWS = 100_000
 #: What DuckDB may use before it goes on in temporary files; the rest of the machine is for whoever takes the rows.
 MEMORY_LIMIT = "50%"
 #: What one GET brings beyond what was asked for: a column's month has some 300 kB.
 _AHEAD_BYTES = 1 << 20
+
 #: How soon Ctrl-C is heard.
 _LOOK_S = 0.1
+
 #: PIVOT runs as several statements; others that do are refused where they could write.
 _PIVOTS = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 

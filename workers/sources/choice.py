@@ -27,6 +27,7 @@ FILES_OF_WINDOW = 9
 EDGE_DAYS = FILES_OF_WINDOW
 #: A monthly file that is not there so long after its month is no longer late: the latest seen came mid-month.
 LATE_MS = 45 * DAY_MS
+
 #: Why time that no allowed source has is noted as failed.
 NO_FILE = "the archive has no file of it (yet); REST was not to be asked"
 

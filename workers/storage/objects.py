@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from tenacity import (
-    RetryCallState,
-)
+from tenacity import RetryCallState
 
 from klinefleet.workers.domain.errors import FleetError, StoreFault
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import STORE, RetryPolicy
 
 logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 Fields = MutableMapping[str, Any]
+
 AUTO, JSON, TEXT = FORMS = ("auto", "json", "text")
 #: The logger above all of ours. Libraries speak up from WARNING on only: quiet at rest, and no line per task.
 _OURS = "klinefleet"

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
+
 #: A shorter password would be found in ordinary words; in URLs it is hidden however short.
 _SHORTEST = 8
 #: Variables whose whole value is a secret.
 _SECRET = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 _IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
 _IN_QUERY = re.compile(
     r"(?i)\b(x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid|password|secret|token)=[^&\s'\"]+"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Between a quick answer (0.1 to 0.3 s is usual) and a call's whole timeout; few, since each is a series per market.
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0)
+
 _MARKETS = tuple(map(str, Market))
 _DONE_OR_FAILED = ("done", "failed")
 _STATUSES = ("200", "400", "403", "404", "418", "429", "451", "500", "503", "unreachable")
@@ -34,6 +35,7 @@ _FAULTS = (
     errors.Refused, errors.Restricted, errors.ChecksumMissing, errors.ChecksumMismatch,
 )  # fmt: skip
 _REASONS = tuple(fault.__name__ for fault in _FAULTS)
+
 #: The library's own counters, by name; empty in a process that does not count.
 _meters: dict[str, Any] = {}
 
@@ -136,6 +138,7 @@ BLOCKS = Counter(
     ("outcome",),
     (_DONE_OR_FAILED,),
 )
+
 REDIS_UP = Gauge("klines_redis_up", "1 while Redis answers this worker; at 0 all that is read from Redis is left out.")
 WEIGHT_USED = Gauge(
     "klines_weight_used", "Weight counted in the exchange's running minute, by us and by others.", ("pool", "egress")
@@ -164,6 +167,7 @@ OLDEST_WINDOW_SECONDS = Gauge(
 OLDEST_COMPACTION_SECONDS = Gauge(
     "klines_oldest_compaction_seconds", "Seconds since the oldest block that waits to be compacted was ready for it."
 )
+
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, Metric))
 
 

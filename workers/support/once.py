@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
+
 #: Where an instance keeps its lock, beside what was made.
 _LOCK = "_once_lock"
 

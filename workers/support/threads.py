@@ -10,6 +10,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 S = TypeVar("S")
+
 T = TypeVar("T")
 
 
