@@ -1,8 +1,10 @@
-"""Make the bucket of KLINES_STORE_URL, and prove that its server honours conditional PUTs: `python -m deploy.bucket`.
+"""Make the bucket of KLINES_STORE_URL, and prove that its server honours conditional PUTs: `python
+-m deploy.bucket`.
 
-Partitions are replaced by a PUT that names the version it replaces. A server that ignores the condition, or checks it
-before the bytes arrive and not when they are kept, lets one worker's rows be overwritten by another's, silently.
-Exit 0: the bucket is there and the server can be trusted with it. 1: one line says what is wrong.
+Partitions are replaced by a PUT that names the version it replaces. A server that ignores the
+condition, or checks it before the bytes arrive and not when they are kept, lets one worker's rows
+be overwritten by another's, silently. Exit 0: the bucket is there and the server can be trusted
+with it. 1: one line says what is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ PAUSE_S = 0.5
 WRITERS = 8
 ROUNDS = 3
 
-#: How S3 says that a condition did not hold; a 409 is a writer that lost to another one at the same moment.
+#: How S3 says that a condition did not hold; a 409 is a writer that lost to another one at the same
+#: moment.
 REFUSALS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
@@ -56,16 +59,27 @@ def client() -> Any:
     """Return a client of the server that AWS_ENDPOINT_URL names (empty or unset: AWS itself)."""
     region = os.environ.get("AWS_REGION") or "us-east-1"
     config = Config(
-        retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20, s3={"addressing_style": "path"}
+        retries={"total_max_attempts": 1},
+        connect_timeout=5,
+        read_timeout=20,
+        s3={"addressing_style": "path"},
     )
     url = os.environ.get("AWS_ENDPOINT_URL") or None
-    return botocore.session.get_session().create_client("s3", region_name=region, endpoint_url=url, config=config)
+    return botocore.session.get_session().create_client(
+        "s3", region_name=region, endpoint_url=url, config=config
+    )
 
 
 def await_bucket(
-    s3: Any, bucket: str, *, within_s: float = ANSWERS_WITHIN_S, sleep: Callable[[float], None] = time.sleep
+    s3: Any,
+    bucket: str,
+    *,
+    within_s: float = ANSWERS_WITHIN_S,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once the bucket is there, made where it was not; Unfit where the server refuses or stays silent."""
+    """Return once the bucket is there, made where it was not; Unfit where the server refuses or
+    stays silent.
+    """
     ends = time.monotonic() + within_s
     while True:
         try:
@@ -73,7 +87,9 @@ def await_bucket(
             return
         except (BotoCoreError, ClientError) as error:
             if _status(error) in (400, 403):
-                raise Unfit(f"the server refuses: {error}; are AWS_ACCESS_KEY_ID and its secret right?") from error
+                raise Unfit(
+                    f"the server refuses: {error}; are AWS_ACCESS_KEY_ID and its secret right?"
+                ) from error
             if time.monotonic() > ends:
                 raise Unfit(f"no answer within {within_s:.0f} s: {error}") from error
         sleep(PAUSE_S)
@@ -92,10 +108,13 @@ def prove(s3: Any, bucket: str, prefix: str) -> None:
 
 def _prove_one_first(s3: Any, bucket: str, key: str) -> None:
     with ThreadPoolExecutor(WRITERS) as writers:
-        kept = sum(writers.map(lambda n: _put(s3, bucket, key, f"{n}", IfNoneMatch="*"), range(WRITERS)))
+        kept = sum(
+            writers.map(lambda n: _put(s3, bucket, key, f"{n}", IfNoneMatch="*"), range(WRITERS))
+        )
     if kept != 1:
         raise Unfit(
-            f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {kept}, not one: unfit as a store, "
+            f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {kept}, not one: "
+            "unfit as a store, "
             "since two workers would overwrite each other's rows"
         )
 
@@ -103,11 +122,18 @@ def _prove_one_first(s3: Any, bucket: str, key: str) -> None:
 def _prove_versions(s3: Any, bucket: str, key: str) -> None:
     stale = _etag(s3, bucket, key)
     if _put(s3, bucket, key, "again", IfNoneMatch="*"):
-        raise Unfit("a PUT with If-None-Match: * replaced what was there: the server ignores the condition")
+        raise Unfit(
+            "a PUT with If-None-Match: * replaced what was there: the server ignores the condition"
+        )
     if not _put(s3, bucket, key, "second", IfMatch=stale):
-        raise Unfit("a PUT with the right If-Match was refused: no partition could ever be replaced")
+        raise Unfit(
+            "a PUT with the right If-Match was refused: no partition could ever be replaced"
+        )
     if _put(s3, bucket, key, "third", IfMatch=stale):
-        raise Unfit("a PUT with an outdated If-Match replaced a newer version: the server ignores the condition")
+        raise Unfit(
+            "a PUT with an outdated If-Match replaced a newer version: the server ignores the "
+            "condition"
+        )
 
 
 def _put(s3: Any, bucket: str, key: str, body: str, **condition: str) -> bool:
@@ -134,7 +160,11 @@ def _make(s3: Any, bucket: str) -> None:
             raise
         region = s3.meta.region_name
         # AWS wants its first region unnamed.
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        where = (
+            {}
+            if region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        )
         s3.create_bucket(Bucket=bucket, **where)
 
 

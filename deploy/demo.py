@@ -1,7 +1,8 @@
-"""`make demo`: what a user would start, on one machine and against the stand-in exchange, and what comes of it.
+"""`make demo`: what a user would start, on one machine and against the stand-in exchange, and what
+comes of it.
 
-Starts the exchange, a worker (with its private Redis) and Flower as processes of their own, runs the `klines`
-command for three markets, and stops everything, also on Ctrl-C.
+Starts the exchange, a worker (with its private Redis) and Flower as processes of their own, runs
+the `klines` command for three markets, and stops everything, also on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -40,15 +41,28 @@ def main() -> int:
         try:
             _say("the stand-in exchange")
             url = stack.enter_context(_exchange(Path(home), env))
-            env |= dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL", "KLINES_ARCHIVE_URL"), url)
+            env |= dict.fromkeys(
+                ("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL", "KLINES_ARCHIVE_URL"), url
+            )
             env["KLINES_ARCHIVE_LIST_URL"] = f"{url}/archive-list"
             _say("a worker, with a Redis of its own")
             stack.enter_context(_running(Path(home) / "worker.log", env, KLINES, "worker"))
             _await_worker(env)
             port = str(_free_port())
-            stack.enter_context(_running(Path(home) / "flower.log", env, KLINES, "flower", "--port", port))
+            stack.enter_context(
+                _running(Path(home) / "flower.log", env, KLINES, "flower", "--port", port)
+            )
             _say(f"Flower at http://127.0.0.1:{port}")
-            to_now = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", _two_months_ago())
+            to_now = (
+                "--market",
+                "um",
+                "--symbols",
+                "BTCUSDT",
+                "--interval",
+                "1m",
+                "--start",
+                _two_months_ago(),
+            )
             codes = [_download(env, *to_now, *only) for only in (("--dry-run",), ())]
             codes += [_download(env, *order) for order in (BY_FILES, BY_CALLS)]
         except KeyboardInterrupt:
@@ -62,7 +76,9 @@ def main() -> int:
 
 
 def _two_months_ago() -> str:
-    """Return the first day of the month before the last: from there to now takes months, days and calls."""
+    """Return the first day of the month before the last: from there to now takes months, days and
+    calls.
+    """
     first = datetime.now(UTC).replace(day=1)
     for _ in range(2):
         first = (first - timedelta(days=1)).replace(day=1)
@@ -90,7 +106,9 @@ def _running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process while the block runs; in a session of its own, so that Ctrl-C reaches only us."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdout=stdout or out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=env, stdout=stdout or out, stderr=out, start_new_session=True
+        )
     try:
         yield process
     finally:
@@ -116,7 +134,10 @@ def _free_port() -> int:
 
 
 def _tail(home: Path) -> str:
-    return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-500:]}" for log in sorted(home.glob("*.log")))
+    return "\n".join(
+        f"{log.name}: {log.read_text(errors='replace')[-500:]}"
+        for log in sorted(home.glob("*.log"))
+    )
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,9 @@
-"""`make up`: the fleet of compose.yaml from nothing to healthy. Needs Docker and Python's own library, no .venv.
+"""`make up`: the fleet of compose.yaml from nothing to healthy. Needs Docker and Python's own
+library, no .venv.
 
-Makes .env of .env.example with passwords of its own where there is none, builds the image, starts what is missing,
-waits until everything is healthy and says what runs and where to look. WORKERS=4 starts so many workers.
+Makes .env of .env.example with passwords of its own where there is none, builds the image, starts
+what is missing, waits until everything is healthy and says what runs and where to look. WORKERS=4
+starts so many workers.
 """
 
 from __future__ import annotations
@@ -41,7 +43,13 @@ class Container:
     def of(cls, told: dict[str, Any]) -> Container:
         """Return what `docker inspect` tells of one."""
         state, service = told["State"], told["Config"]["Labels"]["com.docker.compose.service"]
-        return cls(told["Id"], service, state["Status"], state.get("Health", {}).get("Status"), state["ExitCode"])
+        return cls(
+            told["Id"],
+            service,
+            state["Status"],
+            state.get("Health", {}).get("Status"),
+            state["ExitCode"],
+        )
 
     @property
     def is_well(self) -> bool:
@@ -56,7 +64,10 @@ def main() -> int:
     try:
         compose = find_compose()
         if make_env(Path(".env.example"), Path(".env")):
-            _say("made .env of .env.example, with random passwords in it; keep it, they are nowhere else")
+            _say(
+                "made .env of .env.example, with random passwords in it; keep it, they are "
+                "nowhere else"
+            )
         _run([*compose, "build", "worker"])
         _run([*compose, "up", "--detach", "--no-build", "--scale", f"worker={_workers(compose)}"])
         _await(compose)
@@ -75,16 +86,28 @@ def find_compose() -> list[str]:
     """Return the command of Docker Compose that this machine has."""
     for command in (["docker", "compose"], ["docker-compose"]):
         try:
-            if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+                == 0
+            ):
                 return command
         except FileNotFoundError:
             continue
-    raise FileNotFoundError("neither `docker compose` nor `docker-compose` is here: install Docker with Compose")
+    raise FileNotFoundError(
+        "neither `docker compose` nor `docker-compose` is here: install Docker with Compose"
+    )
 
 
 def make_env(example: Path, env: Path) -> bool:
-    """Write `env`, readable by its owner alone, with a secret in every empty place; False where there is one."""
-    text = re.sub(r"^([A-Z_]+)=$", lambda found: f"{found[1]}={_secret(found[1])}", example.read_text(), flags=re.M)
+    """Write `env`, readable by its owner alone, with a secret in every empty place; False where
+    there is one.
+    """
+    text = re.sub(
+        r"^([A-Z_]+)=$",
+        lambda found: f"{found[1]}={_secret(found[1])}",
+        example.read_text(),
+        flags=re.M,
+    )
     try:
         with os.fdopen(os.open(env, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
@@ -94,13 +117,17 @@ def make_env(example: Path, env: Path) -> bool:
 
 
 def containers(compose: list[str]) -> list[Container]:
-    """Return the project's containers, those that have ended too, but not the commands that were run in it."""
+    """Return the project's containers, those that have ended too, but not the commands that were
+    run in it.
+    """
     ids = subprocess.run(
         [*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True
     ).stdout.split()
     if not ids:
         return []
-    told = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        ["docker", "inspect", *ids], capture_output=True, text=True, check=False
+    ).stdout
     return [Container.of(one) for one in json.loads(told or "[]") if not _is_command(one)]
 
 
@@ -109,7 +136,10 @@ def _await(compose: list[str]) -> None:
     while ill := [one for one in containers(compose) if not one.is_well]:
         if time.monotonic() > ends:
             _tell_ill(ill)
-            raise TimeoutError(f"not healthy within {HEALTHY_WITHIN_S:.0f} s: {', '.join(one.service for one in ill)}")
+            raise TimeoutError(
+                f"not healthy within {HEALTHY_WITHIN_S:.0f} s: "
+                f"{', '.join(one.service for one in ill)}"
+            )
         time.sleep(LOOK_S)
 
 
@@ -124,7 +154,9 @@ def _tell(compose: list[str]) -> None:
         print(f"{service:<12} {count} healthy")
     for service, port in (("flower", 5555), ("grafana", 3000), ("prometheus", 9090)):
         if counts[service]:
-            at = subprocess.run([*compose, "port", service, str(port)], capture_output=True, text=True, check=False)
+            at = subprocess.run(
+                [*compose, "port", service, str(port)], capture_output=True, text=True, check=False
+            )
             print(f"{service.capitalize()}: http://{at.stdout.strip()}")
     print("User and password of Flower are FLOWER_BASIC_AUTH in .env.")
 
@@ -133,7 +165,11 @@ def _tell_ill(project: list[Container]) -> None:
     for one in project:
         if not one.is_well:
             _say(f"{one.service} is {one.health or one.state}; its last lines:")
-            subprocess.run(["docker", "logs", "--tail", str(TOLD_LINES), one.id], stdout=sys.stderr, check=False)
+            subprocess.run(
+                ["docker", "logs", "--tail", str(TOLD_LINES), one.id],
+                stdout=sys.stderr,
+                check=False,
+            )
 
 
 def _is_command(told: dict[str, Any]) -> bool:

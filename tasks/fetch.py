@@ -1,7 +1,8 @@
-"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not parsed.
+"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not
+parsed.
 
-A window of the archive is files instead of pages: no weight, but each held against its CHECKSUM. What cannot be used
-is answered for by daily files or by REST, and reported.
+A window of the archive is files instead of pages: no weight, but each held against its CHECKSUM.
+What cannot be used is answered for by daily files or by REST, and reported.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 
 @app.task(name="klines.fetch", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
-def fetch(self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST, *_: Any) -> None:
+def fetch(
+    self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST, *_: Any
+) -> None:
     """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long.
 
     What a later version tells besides is passed over.

@@ -12,10 +12,12 @@ from klinefleet.workers.support.settings import Settings
 
 
 def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader:
-    """Return a reader of a store; with `fetch=True` the fleet at `redis_url` fetches what is missing.
+    """Return a reader of a store; with `fetch=True` the fleet at `redis_url` fetches what is
+    missing.
 
-    Where they are not given the settings say which (README), or the Redis that `klines worker` brings on this machine.
-    The fleet must work for the same store. Without `fetch=True` no Redis is asked for.
+    Where they are not given the settings say which (README), or the Redis that `klines worker`
+    brings on this machine. The fleet must work for the same store. Without `fetch=True` no Redis is
+    asked for.
 
         lake = reader()
         lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01", fetch=True)

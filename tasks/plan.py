@@ -1,7 +1,9 @@
-"""klines.plan: request − coverage → blocks → windows of pages or files, issued piece by piece as others finish.
+"""klines.plan: request − coverage → blocks → windows of pages or files, issued piece by piece as
+others finish.
 
-One planner at a time leads a run. It works in short turns and sends itself again, so many runs share the plan slots,
-and one that was killed is missed within seconds (`wake_leaderless`) and goes on from the run's cursor.
+One planner at a time leads a run. It works in short turns and sends itself again, so many runs
+share the plan slots, and one that was killed is missed within seconds (`wake_leaderless`) and goes
+on from the run's cursor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""klines.verify: partitions read again → what is wrong with them; a run of one series' months at a time."""
+"""klines.verify: partitions read again → what is wrong with them; a run of one series' months at a
+time.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from redis import Redis
 from klinefleet.workers.coordination.private_redis import private_redis
 from tests.harness import WARM, Exchange, Fleet, RedisServer
 
-#: The same examples on every machine, however slow. `--hypothesis-profile=default` looks for others.
+#: The same examples on every machine, however slow. `--hypothesis-profile=default` looks for
+#: others.
 settings.register_profile(
     "steady",
     derandomize=True,
@@ -54,7 +55,9 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
 
 @pytest.fixture
 def fleet_of(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """Make a fleet without workers; `exchange` are options of the stand-in exchange, settings go to all processes."""
+    """Make a fleet without workers; `exchange` are options of the stand-in exchange, settings go to
+    all processes.
+    """
     made: list[Fleet] = []
 
     def make(*exchange: str, store_url: str | None = None, **settings: str) -> Fleet:

@@ -35,7 +35,8 @@ from tests.warm_klines import WarmKlines
 KLINES = Path(sys.executable).with_name("klines")
 #: Real recorded exchange data; tests that need it skip where it is absent.
 RECORDED = ROOT.parent / "shared" / "data"
-#: Options of an exchange with so much weight that no test waits for what another has spent, and with few symbols.
+#: Options of an exchange with so much weight that no test waits for what another has spent, and
+#: with few symbols.
 AMPLE = ("--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
 #: Runs the commands that a test waits for.
 WARM = WarmKlines()
@@ -109,18 +110,28 @@ class Exchange(Process):
 
     def pages(self) -> Counter[tuple[str, str, str, str]]:
         """Return how often each page was served in full: (market, symbol, start, end) -> times."""
-        good = (call for call in self.calls() if call["status"] == 200 and not call["fault"] and call["end"])
-        return Counter((call["market"], call["symbol"], call["start"], call["end"]) for call in good)
+        good = (
+            call
+            for call in self.calls()
+            if call["status"] == 200 and not call["fault"] and call["end"]
+        )
+        return Counter(
+            (call["market"], call["symbol"], call["start"], call["end"]) for call in good
+        )
 
     def faults(self, rates: dict[str, float], **options: Any) -> None:
         self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
 
     def hold_back(self, ms: float) -> None:
-        """Hold every answer back for so long from now on: a test sees a run at work however late it looks."""
+        """Hold every answer back for so long from now on: a test sees a run at work however late it
+        looks.
+        """
         self.ask("PUT", "latency", {"ms": ms})
 
     def lag_date(self, days: float, answers: int | None = None) -> None:
-        """Have the Date header of so many answers with rows, or of all from now on, lie so many days behind."""
+        """Have the Date header of so many answers with rows, or of all from now on, lie so many
+        days behind.
+        """
         self.ask("PUT", "date", {"behind_ms": int(days * 86_400_000), "answers": answers})
 
     def hide_symbols(self, status: int | None = 500) -> None:
@@ -138,7 +149,10 @@ class Exchange(Process):
     @property
     def env(self) -> dict[str, str]:
         rest = dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
-        return rest | {"KLINES_ARCHIVE_URL": self.url, "KLINES_ARCHIVE_LIST_URL": f"{self.url}/archive-list"}
+        return rest | {
+            "KLINES_ARCHIVE_URL": self.url,
+            "KLINES_ARCHIVE_LIST_URL": f"{self.url}/archive-list",
+        }
 
 
 class ObjectStore(Process):
@@ -175,7 +189,9 @@ class ObjectStore(Process):
 
 
 class RedisServer(Process):
-    """A real Redis with an append-only file on a socket; it can be stopped, killed and started again."""
+    """A real Redis with an append-only file on a socket; it can be stopped, killed and started
+    again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -186,7 +202,14 @@ class RedisServer(Process):
     def start(self) -> None:
         socket = str(self.folder / "redis.sock")
         arguments = ["--port", "0", "--unixsocket", socket, "--dir", str(self.folder), "--save", ""]
-        arguments += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
+        arguments += [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+            "--maxmemory-policy",
+            "noeviction",
+        ]
         self.spawn([server_binary(), *arguments], dict(os.environ), self.folder / "redis.log")
         until("Redis answers", lambda: answers(self.url))
 
@@ -218,7 +241,11 @@ class Fleet:
         `inside` is what the command begins with where it runs on another host.
         """
         worker = Process()
-        worker.spawn([*inside, str(KLINES), "worker", *options], self.env | settings, self.folder / "worker.log")
+        worker.spawn(
+            [*inside, str(KLINES), "worker", *options],
+            self.env | settings,
+            self.folder / "worker.log",
+        )
         self.workers.append(worker)
         lanes = len(options[1].split(",")) if options[:1] == ("--queues",) else len(LANES)
         until("the worker's lanes answer", lambda: len(self.lanes_of(worker)) >= lanes)
@@ -234,7 +261,9 @@ class Fleet:
         finally:
             client.close()
         living = set(tree(worker.pid))
-        return {serves.partition("@")[0]: int(pid) for serves, _, pid in beating if int(pid) in living}
+        return {
+            serves.partition("@")[0]: int(pid) for serves, _, pid in beating if int(pid) in living
+        }
 
     def start(self, *arguments: str) -> Command:
         """Start a `klines` command and return at once."""
@@ -242,14 +271,20 @@ class Fleet:
         self.commands.append(command)
         return command
 
-    def klines(self, *arguments: str, timeout_s: float = 240.0, **settings: str) -> subprocess.CompletedProcess[str]:
+    def klines(
+        self, *arguments: str, timeout_s: float = 240.0, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end, with settings of its own."""
-        return WARM.run(list(arguments), folder=self.folder, env=self.env | settings, timeout_s=timeout_s)
+        return WARM.run(
+            list(arguments), folder=self.folder, env=self.env | settings, timeout_s=timeout_s
+        )
 
     def download(self, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
         """Run `klines download --json …`, which must succeed, and return its summary."""
         done = self.klines("download", "--json", *arguments, timeout_s=timeout_s)
-        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        assert done.returncode == 0, (
+            f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        )
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 
@@ -288,7 +323,9 @@ class Fleet:
         self.exchange.ask("DELETE", "archive")
 
     def assert_fetches_nothing(self, *request: str) -> dict[str, Any]:
-        """A download asks the exchange for no row, and the archive for no file; returns its summary."""
+        """A download asks the exchange for no row, and the archive for no file; returns its
+        summary.
+        """
         self.forget_calls()
         told = self.download(*request)
         assert (told["requests"], told["files"]) == (0, 0)
@@ -306,15 +343,21 @@ class Fleet:
         return path.read_text(errors="replace")[-size:] if path.exists() else ""
 
     def close(self) -> None:
-        """End everything at once: how a worker ends when it is told to is tested where that is the subject."""
+        """End everything at once: how a worker ends when it is told to is tested where that is the
+        subject.
+        """
         for process in (*self.commands, *self.workers, self.exchange, self.redis):
             process.kill_tree()
 
 
 @contextmanager
 def running_fleet(folder: Path, *exchange: str) -> Iterator[Fleet]:
-    """Run a fleet with one worker; `exchange` are options of the stand-in exchange, which refused nobody in the end."""
-    fleet = Fleet(folder, Exchange(folder, *exchange), RedisServer(folder / "redis"), str(folder / "store"))
+    """Run a fleet with one worker; `exchange` are options of the stand-in exchange, which refused
+    nobody in the end.
+    """
+    fleet = Fleet(
+        folder, Exchange(folder, *exchange), RedisServer(folder / "redis"), str(folder / "store")
+    )
     try:
         fleet.start_worker()
         yield fleet
@@ -325,7 +368,9 @@ def running_fleet(folder: Path, *exchange: str) -> Iterator[Fleet]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One request as a user words it, and the check that the lake holds what it asks for: all, once, and no more."""
+    """One request as a user words it, and the check that the lake holds what it asks for: all,
+    once, and no more.
+    """
 
     market: str
     symbols: tuple[str, ...]
@@ -344,7 +389,9 @@ class Wanted:
 
     def truth(self, symbol: str) -> pl.DataFrame:
         """Return what a perfect lake holds of one symbol."""
-        return truth_frame(self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end), self.kind)
+        return truth_frame(
+            self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end), self.kind
+        )
 
     @property
     def klines(self) -> int:
@@ -356,7 +403,9 @@ class Wanted:
         for symbol in self.symbols:
             held = lake_frame(fleet.store_url, self.market, symbol, self.interval, self.kind)
             truth = self.truth(symbol)
-            assert held.height == truth.height, f"{symbol}: {held.height} rows, {truth.height} exist"
+            assert held.height == truth.height, (
+                f"{symbol}: {held.height} rows, {truth.height} exist"
+            )
             assert held["open_time"].is_unique().all(), f"{symbol}: a candle is held twice"
             assert held.equals(truth), f"{symbol}: a row differs"
         if not fleet.store_url.startswith("s3://"):
@@ -381,7 +430,9 @@ def truth_frame(
     market: str, symbol: str, interval: str, start_ms: int, end_ms: int, kind: str = "klines"
 ) -> pl.DataFrame:
     """Return what a perfect lake holds of a generated symbol."""
-    csv = truth(market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000, kind=kind)
+    csv = truth(
+        market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000, kind=kind
+    )
     schema = SCHEMAS[Kind(kind)]
     if not csv:
         return schema.to_frame()
@@ -389,16 +440,30 @@ def truth_frame(
     return pl.read_csv(csv, has_header=False, schema=wire).cast(schema)
 
 
-def lake_frame(store: Path | str, market: str, symbol: str, interval: str, kind: str = "klines") -> pl.DataFrame:
-    """Return every row the lake holds of a series, read as any user of Polars would, in the files' order."""
-    folder = keys.series_folder("lake", Series(Market(market), Kind(kind), Interval(interval), symbol))
+def lake_frame(
+    store: Path | str, market: str, symbol: str, interval: str, kind: str = "klines"
+) -> pl.DataFrame:
+    """Return every row the lake holds of a series, read as any user of Polars would, in the files'
+    order.
+    """
+    folder = keys.series_folder(
+        "lake", Series(Market(market), Kind(kind), Interval(interval), symbol)
+    )
     if str(store).startswith("s3://"):
-        return pl.read_parquet(f"{store}/{folder}/*.parquet", storage_options=s3_options(), hive_partitioning=False)
+        return pl.read_parquet(
+            f"{store}/{folder}/*.parquet", storage_options=s3_options(), hive_partitioning=False
+        )
     files = sorted((Path(store) / folder).glob("*.parquet"))
-    return pl.concat([pl.read_parquet(file) for file in files]) if files else SCHEMAS[Kind(kind)].to_frame()
+    return (
+        pl.concat([pl.read_parquet(file) for file in files])
+        if files
+        else SCHEMAS[Kind(kind)].to_frame()
+    )
 
 
 def s3_options() -> dict[str, str]:
     """Return what Polars needs to know of the S3 server that the environment names."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
-    return {name.lower(): os.environ[name] for name in names if name in os.environ} | {"aws_allow_http": "true"}
+    return {name.lower(): os.environ[name] for name in names if name in os.environ} | {
+        "aws_allow_http": "true"
+    }

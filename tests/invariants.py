@@ -1,4 +1,6 @@
-"""What must hold after every run, whatever happened during it: asked of Redis and of `klines coverage`."""
+"""What must hold after every run, whatever happened during it: asked of Redis and of `klines
+coverage`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
 from klinefleet.tasks.coverage.holes import Reason
-from klinefleet.tasks.coverage.report import CoverageQuery, coverage_report
 from klinefleet.tasks.requests import build
 from klinefleet.tasks.requests.request import closed_ms
 from klinefleet.workers.domain import spans
@@ -44,7 +46,9 @@ TRADED_ONLY, DID_NOT_TRADE, LEFT_OUT = "traded only in ", "did not trade then", 
 
 @contextmanager
 def checked_after_every_download() -> Iterator[None]:
-    """Hold every `klines download` of every fleet that ends with 0 to what that means, as soon as it has ended."""
+    """Hold every `klines download` of every fleet that ends with 0 to what that means, as soon as
+    it has ended.
+    """
     run, start, result = Fleet.klines, Fleet.start, Command.result
     begun: dict[int, tuple[Fleet, tuple[str, ...]]] = {}
 
@@ -73,7 +77,11 @@ def checked_after_every_download() -> Iterator[None]:
 
 
 def _check(fleet: Fleet, arguments: Sequence[str], done: Done, settings: dict[str, str]) -> None:
-    if arguments[0] != "download" or done.returncode != 0 or {"--detach", "--dry-run"} & set(arguments):
+    if (
+        arguments[0] != "download"
+        or done.returncode != 0
+        or {"--detach", "--dry-run"} & set(arguments)
+    ):
         return
     if "--json" in arguments:
         assert_complete_means_held(fleet, arguments, json.loads(done.stdout), **settings)
@@ -85,7 +93,9 @@ def _check(fleet: Fleet, arguments: Sequence[str], done: Done, settings: dict[st
 
 
 def assert_nothing_left(redis: Redis) -> None:
-    """No key is left without an expiry but those that belong to the fleet; to be called when no run is under way."""
+    """No key is left without an expiry but those that belong to the fleet; to be called when no run
+    is under way.
+    """
     lasting = [key.decode() for key in redis.scan_iter(count=1000) if redis.pttl(key) == -1]
     left = sorted(key for key in lasting if not FLEET_WIDE.fullmatch(key))
     assert not left, f"{len(left)} keys without an expiry were left in Redis: {left[:10]}"
@@ -94,19 +104,27 @@ def assert_nothing_left(redis: Redis) -> None:
 def assert_complete_means_held(
     fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str
 ) -> None:
-    """Everything that a complete run was asked for is held: `klines coverage` finds no hole that could be fetched.
+    """Everything that a complete run was asked for is held: `klines coverage` finds no hole that
+    could be fetched.
 
-    `arguments` are those of `klines download`, `summary` what its `--json` told. A range that the run's notes clip is
-    looked at within the clipped part only. Without `--symbols` only series that the lake has are looked at, without
-    `--end` only the time until the last row that any of the kind has.
+    `arguments` are those of `klines download`, `summary` what its `--json` told. A range that the
+    run's notes clip is looked at within the clipped part only. Without `--symbols` only series that
+    the lake has are looked at, without `--end` only the time until the last row that any of the
+    kind has.
     """
     assert summary["state"] == "complete", f"the run is {summary['state']}: {summary['failed']}"
     lacking = lacking_parts(fleet, arguments, summary, **settings)
-    assert not lacking, f"run {summary['run']} is complete, but {lacking[:5]}; its notes: {summary['notes']}"
+    assert not lacking, (
+        f"run {summary['run']} is complete, but {lacking[:5]}; its notes: {summary['notes']}"
+    )
 
 
-def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str) -> list[str]:
-    """Return what `klines coverage` says could be fetched of a request, within the range that its notes clip it to."""
+def lacking_parts(
+    fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str
+) -> list[str]:
+    """Return what `klines coverage` says could be fetched of a request, within the range that its
+    notes clip it to.
+    """
     given = DEFAULTS | {name: value for name, value in pairwise(arguments) if name in SERIES + TIME}
     left_out = {symbol for symbol, note in summary["notes"].items() if LEFT_OUT in note}
     if "--symbols" in given:
@@ -114,7 +132,8 @@ def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any
     if given["--kind"] == "fundingRate":
         given.pop("--interval", None)
     told = coverage_of(fleet, given, settings)
-    # A run is named by the time it began at. What closes later, or just then by another clock, it was not asked for.
+    # A run is named by the time it began at. What closes later, or just then by another clock, it
+    # was not asked for.
     began_ms, interval = int(summary["run"].partition("-")[0], 16), Interval(summary["interval"])
     ends_ms = closed_ms(interval, began_ms) - (interval.step_ms if interval.is_grid else 0)
     found = []
@@ -128,18 +147,29 @@ def lacking_parts(fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any
 
 
 def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -> dict[str, Any]:
-    """Return what `klines coverage --json` tells; of a folder without a process of its own, as this is asked often."""
+    """Return what `klines coverage --json` tells; of a folder without a process of its own, as this
+    is asked often.
+    """
     store_url = settings.get("KLINES_STORE_URL", fleet.store_url)
     if store_url.startswith("s3://"):
-        done = fleet.klines("coverage", "--json", *(word for pair in given.items() for word in pair), **settings)
+        done = fleet.klines(
+            "coverage", "--json", *(word for pair in given.items() for word in pair), **settings
+        )
         assert done.returncode in (0, 1), done.stderr
         told: dict[str, Any] = json.loads(done.stdout)
         return told
     market, kind = Market(given["--market"]), Kind(given["--kind"])
     symbols = tuple(given["--symbols"].split(",")) if "--symbols" in given else ()
-    start_ms, end_ms = (build.moment_of(name, given[name]) if name in given else None for name in TIME)
+    start_ms, end_ms = (
+        build.moment_of(name, given[name]) if name in given else None for name in TIME
+    )
     wish = CoverageQuery(
-        market, kind, build.interval_of(market, kind, given.get("--interval")), symbols, start_ms, end_ms
+        market,
+        kind,
+        build.interval_of(market, kind, given.get("--interval")),
+        symbols,
+        start_ms,
+        end_ms,
     )
     services = Services(Settings(redis_url=fleet.redis.url, store_url=store_url))
     return coverage_report(services, wish, now_ms=time.time_ns() // 1_000_000).facts()

@@ -1,4 +1,6 @@
-"""The weight budget inside one process: the twin of the Lua scripts, for tests and for a single process alone."""
+"""The weight budget inside one process: the twin of the Lua scripts, for tests and for a single
+process alone.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ LOOK_AGAIN_MS = 3_000
 
 @dataclass
 class _Count:
-    """One calendar minute of the exchange, as we count it; the fields are those of budget_state.lua."""
+    """One calendar minute of the exchange, as we count it; the fields are those of
+    budget_state.lua.
+    """
 
     minute: int
     spent: int = 0
@@ -75,10 +79,18 @@ class MemoryBudget:
             return self._take(self._clock.now_ms(), weight, place)
 
     def learn(
-        self, grant: Grant, *, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None = None
+        self,
+        grant: Grant,
+        *,
+        used: int | None,
+        date_ms: int | None,
+        served: bool,
+        rtt_ms: int | None = None,
     ) -> None:
         with self._lock:
-            self._learn(self._clock.now_ms(), grant, -1 if used is None else used, date_ms, served, rtt_ms)
+            self._learn(
+                self._clock.now_ms(), grant, -1 if used is None else used, date_ms, served, rtt_ms
+            )
 
     def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
         now = self._clock.now_ms()
@@ -86,7 +98,9 @@ class MemoryBudget:
             if at_ms is not None:
                 ends = at_ms - self._pool.bounds.lo + SKEW_MS
             else:
-                ends = now + (MINUTE_MS - self._earliest(now) % MINUTE_MS if after_ms is None else after_ms)
+                ends = now + (
+                    MINUTE_MS - self._earliest(now) % MINUTE_MS if after_ms is None else after_ms
+                )
             self._pool.closed = max(self._pool.closed, ends)
             self._pool.probing, self._pool.probe = True, 0
 
@@ -126,7 +140,10 @@ class MemoryBudget:
         spare = limit * EDGE_SPARE + weight
         following = self._count(minute + 1)
         unspent = ours - following.spent - following.reserved - count.flying
-        unseen = paced * (self._latest(now) - minute * MINUTE_MS - count.at) / MINUTE_MS + limit * FOREIGN_MARGIN
+        unseen = (
+            paced * (self._latest(now) - minute * MINUTE_MS - count.at) / MINUTE_MS
+            + limit * FOREIGN_MARGIN
+        )
         is_kept = left < weight <= full - places - unseen and begins_in > LOOK_AGAIN_MS
         looks = is_kept and is_doubtful and now - pool.looked >= LOOK_AGAIN_MS
         if certain or not knows_clock or min(left, unspent) >= spare:
@@ -135,7 +152,9 @@ class MemoryBudget:
                 count.flying += weight
                 pool.probe = now + PROBE_MS if is_probe else pool.probe
                 pool.looked = now if looks else pool.looked
-                return Grant(weight, minute, now, max(0, left - weight), begins_in, int(pool.rtt or 300))
+                return Grant(
+                    weight, minute, now, max(0, left - weight), begins_in, int(pool.rtt or 300)
+                )
             if weight <= full and begins_in > LOOK_AGAIN_MS:
                 return Wait(LOOK_AGAIN_MS, None)
         return self._place(weight, limit, minute, begins_in)
@@ -157,9 +176,20 @@ class MemoryBudget:
 
     def _used(self, count: _Count) -> int:
         before = self._pool.counts.get(count.minute - 1)
-        return max(count.spent + count.others, count.header + count.flying + (before.flying if before else 0))
+        return max(
+            count.spent + count.others,
+            count.header + count.flying + (before.flying if before else 0),
+        )
 
-    def _learn(self, now: int, grant: Grant, used: int, date_ms: int | None, served: bool, rtt_ms: int | None) -> None:
+    def _learn(
+        self,
+        now: int,
+        grant: Grant,
+        used: int,
+        date_ms: int | None,
+        served: bool,
+        rtt_ms: int | None,
+    ) -> None:
         pool, knew_clock = self._pool, self._pool.bounds.seen is not None
         if date_ms is not None:
             self._narrow(now, date_ms - now, date_ms + 999 - grant.at_ms)
@@ -188,7 +218,10 @@ class MemoryBudget:
         if used > count.header:
             count.header = used
             count.others = max(count.others, used - count.spent)
-            count.at = min(MINUTE_MS, max(0, self._latest(now) - (now - grant.at_ms) // 2 - count.minute * MINUTE_MS))
+            count.at = min(
+                MINUTE_MS,
+                max(0, self._latest(now) - (now - grant.at_ms) // 2 - count.minute * MINUTE_MS),
+            )
 
     def _narrow(self, now: int, lo: int, hi: int) -> None:
         bounds, drift = self._pool.bounds, self._drift(now)
@@ -227,5 +260,7 @@ class MemoryBudget:
 
 
 def _others_in(count: _Count) -> tuple[int, float]:
-    """Return what others surely spent in this minute so far, and what they will have by its end at that pace."""
+    """Return what others surely spent in this minute so far, and what they will have by its end at
+    that pace.
+    """
     return count.others, count.others * MINUTE_MS / max(count.at, PACE_MS)

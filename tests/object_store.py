@@ -1,7 +1,9 @@
-"""A small S3 server in memory: `python -m tests.object_store [HOST [PORT]]` prints its address, one line.
+"""A small S3 server in memory: `python -m tests.object_store [HOST [PORT]]` prints its address, one
+line.
 
-Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET (Range), HEAD, DELETE,
-ListObjectsV2. No signature is checked. It can be made to fail writes before or after it has stored them.
+Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET
+(Range), HEAD, DELETE, ListObjectsV2. No signature is checked. It can be made to fail writes before
+or after it has stored them.
 
 control (JSON):  PUT /-/faults {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1, "methods": ["PUT"]}
                  GET /-/writes     every PUT and DELETE in order: key, condition, status, fault      DELETE empties it
@@ -124,7 +126,10 @@ class ObjectStore:
 
     async def _write(self, request: web.Request, key: str) -> web.StreamResponse:
         body = _unchunked(request, await request.read())
-        conditions = [request.headers.get(name, "").strip('"') or None for name in ("If-Match", "If-None-Match")]
+        conditions = [
+            request.headers.get(name, "").strip('"') or None
+            for name in ("If-Match", "If-None-Match")
+        ]
         write = Write(request.method, key, *conditions)
         self.writes.append(write)
         fault = self._draw(request.method)
@@ -155,7 +160,11 @@ class ObjectStore:
         if held is None:
             return _error(404, "NoSuchKey")
         body = held.body
-        headers = {"ETag": f'"{held.etag}"', "Last-Modified": formatdate(0, usegmt=True), "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{held.etag}"',
+            "Last-Modified": formatdate(0, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
         found = _RANGE.fullmatch(request.headers.get("Range", ""))
         if not found or request.method == "HEAD":
             return web.Response(body=body, headers=headers)
@@ -186,7 +195,11 @@ class ObjectStore:
             else self._content(bucket, name)
             for name, is_prefix in page
         ]
-        token = f"<NextContinuationToken>{escape(page[-1][0])}</NextContinuationToken>" if is_more else ""
+        token = (
+            f"<NextContinuationToken>{escape(page[-1][0])}</NextContinuationToken>"
+            if is_more
+            else ""
+        )
         return _xml(
             200,
             f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount>"
@@ -226,7 +239,9 @@ class ObjectStore:
 
 
 def _unchunked(request: web.Request, body: bytes) -> bytes:
-    """Return a body without the frames of aws-chunked (size;signature CRLF data CRLF …, then trailers)."""
+    """Return a body without the frames of aws-chunked (size;signature CRLF data CRLF …, then
+    trailers).
+    """
     if not request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
         return body
     whole, at = bytearray(), 0
@@ -241,7 +256,9 @@ def _unchunked(request: web.Request, body: bytes) -> bytes:
 
 def _xml(status: int, text: str) -> web.Response:
     return web.Response(
-        status=status, text=f'<?xml version="1.0" encoding="UTF-8"?>{text}', content_type="application/xml"
+        status=status,
+        text=f'<?xml version="1.0" encoding="UTF-8"?>{text}',
+        content_type="application/xml",
     )
 
 

@@ -1,4 +1,6 @@
-"""Processes for tests: children that end with the test however that ends, and what is asked of them."""
+"""Processes for tests: children that end with the test however that ends, and what is asked of
+them.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,16 @@ def until(what: str, holds: Callable[[], Any], within_s: float = WITHIN_S) -> An
 
 
 def await_young_minute(left_s: float) -> None:
-    """Return in a minute of which so much is left, and which is the same by a clock that is a second off."""
+    """Return in a minute of which so much is left, and which is the same by a clock that is a
+    second off.
+    """
     until(f"a minute with {left_s} s left", lambda: 1 < time.time() % 60 < 60 - left_s)
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on, that no call which goes out will take, and no other test."""
+    """Return a port of loopback that nobody listens on, that no call which goes out will take, and
+    no other test.
+    """
     while True:
         port = random.randrange(*PORTS)
         if _reservations().reserve(port):
@@ -55,9 +61,11 @@ def free_port() -> int:
 
 
 class PortReservations:
-    """Ports given out by all test processes of this user: each once, for as long as the process lives that asked.
+    """Ports given out by all test processes of this user: each once, for as long as the process
+    lives that asked.
 
-    Between the look whether a port is free and the bind by the program under test, another test could get it too.
+    Between the look whether a port is free and the bind by the program under test, another test
+    could get it too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +79,8 @@ class PortReservations:
             if port in self._ours:
                 return False
             try:
-                # One byte of the file for each port. The kernel lets go of it when the process ends, however it does.
+                # One byte of the file for each port. The kernel lets go of it when the process
+                # ends, however it does.
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             except (BlockingIOError, PermissionError):
                 return False
@@ -91,7 +100,9 @@ def _reservations() -> PortReservations:
 def ask(url: str, method: str = "GET", body: Any = None) -> Any:
     """Return the JSON that a stand-in answers."""
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, method=method, data=data), timeout=WITHIN_S) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, method=method, data=data), timeout=WITHIN_S
+    ) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -182,6 +193,9 @@ class Process:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()

@@ -1,4 +1,6 @@
-"""The archive's real key lists as a bucket, beside the real exchangeInfo: a small HTTP server inside the test."""
+"""The archive's real key lists as a bucket, beside the real exchangeInfo: a small HTTP server
+inside the test.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from xml.sax.saxutils import escape
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 MOST_KEYS = 1000
-#: The weight of a minute as the exchange allows it today; in the recorded answers it is that of 2021.
+#: The weight of a minute as the exchange allows it today; in the recorded answers it is that of
+#: 2021.
 SPOT_LIMIT, FUTURES_LIMIT = 6000, 2400
 INFO = {
     "/api/v3": ("rest/spot/exchangeInfo_prod_cryptofeed_2021.json", SPOT_LIMIT),
@@ -37,11 +40,17 @@ class KeyList:
     def __init__(self, keys: list[str]) -> None:
         self._keys = sorted(keys)
 
-    def page(self, prefix: str, marker: str, delimiter: str, most: int) -> tuple[list[str], list[str], bool]:
+    def page(
+        self, prefix: str, marker: str, delimiter: str, most: int
+    ) -> tuple[list[str], list[str], bool]:
         """Return the keys and the folders of one page, and whether there is more."""
         keys, folders = list[str](), list[str]()
         # A marker that is a folder stands for all that lies in it.
-        behind = _after(marker) if delimiter and marker.endswith(delimiter) else bisect_right(self._keys, marker)
+        behind = (
+            _after(marker)
+            if delimiter and marker.endswith(delimiter)
+            else bisect_right(self._keys, marker)
+        )
         at = max(bisect_left(self._keys, prefix), self._place(behind))
         while at < len(self._keys) and self._keys[at].startswith(prefix):
             if len(keys) + len(folders) == most:
@@ -124,7 +133,9 @@ class RealBucket:
         return (200, b"{}") if what == "ping" else (404, b"{}")
 
     def _first_candle(self, query: dict[str, str]) -> list[list[Any]]:
-        """Return the first candle where the first file begins; none of symbols that have no files here."""
+        """Return the first candle where the first file begins; none of symbols that have no files
+        here.
+        """
         day = self.first_days.get(query["symbol"])
         if day is None or (query["startTime"], query["limit"]) != ("0", "1"):
             return []
@@ -132,15 +143,21 @@ class RealBucket:
         return [[opens, "1", "1", "1", "1", "1", opens + 59_999, "1", 1, "1", "1", "0"]]
 
     def _listed(self, query: dict[str, str]) -> bytes:
-        prefix, marker, delimiter = (query.get(name, "") for name in ("prefix", "marker", "delimiter"))
+        prefix, marker, delimiter = (
+            query.get(name, "") for name in ("prefix", "marker", "delimiter")
+        )
         most = min(MOST_KEYS, int(query.get("max-keys", MOST_KEYS)))
         keys, folders, is_cut = self.listing.page(prefix, marker, delimiter, most)
         told = f"<Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker><MaxKeys>{most}</MaxKeys>"
         told += f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>"
         if is_cut and delimiter:
             told += f"<NextMarker>{escape(max([*keys[-1:], *folders[-1:]]))}</NextMarker>"
-        told += "".join(f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys)
-        told += "".join(f"<CommonPrefixes><Prefix>{escape(path)}</Prefix></CommonPrefixes>" for path in folders)
+        told += "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys
+        )
+        told += "".join(
+            f"<CommonPrefixes><Prefix>{escape(path)}</Prefix></CommonPrefixes>" for path in folders
+        )
         return f'<?xml version="1.0"?><ListBucketResult xmlns="{NAMESPACE}">{told}</ListBucketResult>'.encode()
 
     def _keys(self, name: str) -> list[str]:
@@ -150,7 +167,9 @@ class RealBucket:
 
 
 def first_periods(keys: list[str]) -> dict[str, str]:
-    """Return the first period (YYYY-MM or YYYY-MM-DD) of each symbol of some keys, by their names alone."""
+    """Return the first period (YYYY-MM or YYYY-MM-DD) of each symbol of some keys, by their names
+    alone.
+    """
     first: dict[str, str] = {}
     for key in keys:
         symbol, _, period = key.rpartition("/")[2].removesuffix(".zip").partition("-1m-")
@@ -164,7 +183,8 @@ def serving(bucket: RealBucket) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Head and body leave together: an answer in two packets waits for the other side's delayed ACK.
+        # Head and body leave together: an answer in two packets waits for the other side's delayed
+        # ACK.
         wbufsize = 1 << 16
         disable_nagle_algorithm = True
 

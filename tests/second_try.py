@@ -1,8 +1,10 @@
-"""Run the tests, and the acceptance tests that failed once more, alone: `python -m tests.second_try [pytest options]`.
+"""Run the tests, and the acceptance tests that failed once more, alone: `python -m tests.second_try
+[pytest options]`.
 
-Acceptance tests run a dozen processes on a machine that may be busy with others: one that fails once and then passes
-is told by name, but does not fail the run. A failure of any other test does, as does what is no test's failure.
-This is also the pytest plugin that both runs note their outcomes with.
+Acceptance tests run a dozen processes on a machine that may be busy with others: one that fails
+once and then passes is told by name, but does not fail the run. A failure of any other test does,
+as does what is no test's failure. This is also the pytest plugin that both runs note their outcomes
+with.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Outcomes:
     tests: dict[str, str] = field(default_factory=dict)
     """By node id: passed, failed (also where setup or teardown did) or skipped."""
     broken: list[str] = field(default_factory=list)
-    """What kept tests from running or ended them: files that do not import, processes that crashed."""
+    """What kept tests from running or ended them: files that do not import, processes that crashed.
+    """
 
     @property
     def failed(self) -> list[str]:
@@ -50,7 +53,9 @@ class Recorder:
         if report.when not in ("setup", "call", "teardown"):
             # What pytest-xdist reports of a test under which its process crashed.
             self._seen.broken.append(report.nodeid)
-        if report.failed or (report.when == "call" and self._seen.tests.get(report.nodeid) != "failed"):
+        if report.failed or (
+            report.when == "call" and self._seen.tests.get(report.nodeid) != "failed"
+        ):
             self._seen.tests[report.nodeid] = report.outcome
         elif report.skipped:
             self._seen.tests.setdefault(report.nodeid, "skipped")
@@ -83,13 +88,28 @@ def run(arguments: Iterable[str]) -> Outcomes:
     with tempfile.TemporaryDirectory() as folder:
         # A new file each time: no earlier run can be taken for this one.
         path = Path(folder, "outcomes.json")
-        command = [sys.executable, "-m", "pytest", "-p", "tests.second_try", "--outcomes", str(path), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.second_try",
+            "--outcomes",
+            str(path),
+            *arguments,
+        ]
         code = subprocess.run(command, check=False).returncode
-        return Outcomes(code, **json.loads(path.read_text())) if path.exists() else Outcomes(code or FAILED)
+        return (
+            Outcomes(code, **json.loads(path.read_text()))
+            if path.exists()
+            else Outcomes(code or FAILED)
+        )
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest with these arguments, then what may be tried again, and return the exit code of it all."""
+    """Run pytest with these arguments, then what may be tried again, and return the exit code of it
+    all.
+    """
     first = run(arguments)
     if first.code == PASSED:
         return PASSED
@@ -109,7 +129,9 @@ def main(arguments: list[str]) -> int:
 
 
 def why_not_again(first: Outcomes) -> str:
-    """Return why a second try could not change that a run failed; nothing where it could, or would at least tell."""
+    """Return why a second try could not change that a run failed; nothing where it could, or would
+    at least tell.
+    """
     again = [test for test in first.failed if test.startswith(ACCEPTANCE)]
     if first.code != FAILED:
         return f"pytest ended with exit code {first.code}"

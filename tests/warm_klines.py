@@ -1,7 +1,8 @@
-"""A `klines` that has started already: each command is a fork of it, which spares the half second that a start takes.
+"""A `klines` that has started already: each command is a fork of it, which spares the half second
+that a start takes.
 
-The fork is a process like any other, with its own environment, folder, output and exit code; what it does not show is
-that the installed script starts, which `Command` and every worker do.
+The fork is a process like any other, with its own environment, folder, output and exit code; what
+it does not show is that the installed script starts, which `Command` and every worker do.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ IMPORTED = (
 
 
 class WarmKlines(Process):
-    """Runs `klines` commands one after the other; starts with the first, and again where it has died."""
+    """Runs `klines` commands one after the other; starts with the first, and again where it has
+    died.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="klines-tests-")
@@ -42,17 +45,23 @@ class WarmKlines(Process):
     def run(
         self, arguments: list[str], *, folder: Path, env: dict[str, str], timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes too long.
+        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes
+        too long.
 
-        RuntimeError where the process that runs commands died under it: whether the command had begun is not known.
+        RuntimeError where the process that runs commands died under it: whether the command had
+        begun is not known.
         """
         self._start()
         out, err = (Path(self._folder.name, name) for name in ("out", "err"))
         code = self._ask([arguments, str(folder), env, str(out), str(err)], timeout_s)
         if code is None:
             self.kill_tree()
-            raise subprocess.TimeoutExpired(["klines", *arguments], timeout_s, out.read_bytes(), err.read_bytes())
-        return subprocess.CompletedProcess(["klines", *arguments], code, out.read_text(), err.read_text())
+            raise subprocess.TimeoutExpired(
+                ["klines", *arguments], timeout_s, out.read_bytes(), err.read_bytes()
+            )
+        return subprocess.CompletedProcess(
+            ["klines", *arguments], code, out.read_text(), err.read_text()
+        )
 
     def close(self) -> None:
         self.stop()
@@ -81,7 +90,9 @@ class WarmKlines(Process):
             return None
         if not (answer := self.process.stdout.readline()):
             self.stop(signal.SIGKILL)
-            raise RuntimeError(f"the process that runs commands died; it wrote: {self._log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the process that runs commands died; it wrote: {self._log.read_text()[-2000:]}"
+            )
         return int(answer)
 
 
@@ -103,7 +114,11 @@ def become(arguments: list[str], folder: str, env: dict[str, str], out: str, err
     """Be the command, as a shell would have started it."""
     from klinefleet.tasks.cli.main import main
 
-    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, out, os.O_WRONLY),
+        (2, err, os.O_WRONLY),
+    ):
         os.dup2(os.open(path, flags | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600), number)
     os.chdir(folder)
     os.environ.clear()

@@ -8,19 +8,22 @@ from kombu.transport import TRANSPORT_ALIASES
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 
-#: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its lease; this only
-#: clears what is left, so it is longer than any task can take (waits included).
+#: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its
+#: lease; this only clears what is left, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
 
-#: Our transport under a name of its own: other Celery apps of the process keep theirs. The class is named as a string,
-#: because it is imported only when a connection is made, and many commands make none.
+#: Our transport under a name of its own: other Celery apps of the process keep theirs. The class is
+#: named as a string, because it is imported only when a connection is made, and many commands make
+#: none.
 TRANSPORT = "klinefleet"
 TRANSPORT_ALIASES[TRANSPORT] = "klinefleet.workers.patches.redis_transport:Transport"
 
 app = Celery(
     "klines",
     set_as_current=False,
-    include=[f"klinefleet.tasks.{name}" for name in ("plan", "fetch", "compact", "catalog", "verify")],
+    include=[
+        f"klinefleet.tasks.{name}" for name in ("plan", "fetch", "compact", "catalog", "verify")
+    ],
 )
 app.conf.update(
     broker_transport=TRANSPORT,
@@ -38,7 +41,8 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,
-    # Threads cannot be cancelled; what ran while the connection was lost is found by its lease or its result.
+    # Threads cannot be cancelled; what ran while the connection was lost is found by its lease or
+    # its result.
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_transport_options={
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
@@ -49,7 +53,9 @@ app.conf.update(
 
 
 def connect(settings: Settings, services: Services | None = None) -> Celery:
-    """Return the app, connected to the settings' Redis; its tasks find `services` as `self.app.services`."""
+    """Return the app, connected to the settings' Redis; its tasks find `services` as
+    `self.app.services`.
+    """
     app.conf.broker_url = broker_url(settings.redis_url or "")
     app.services = services
     return app

@@ -23,7 +23,8 @@ from klinefleet.workers.support.stop_signal import Stop
 from klinefleet.workers.support.threads import Threads
 
 if TYPE_CHECKING:
-    # Imported where they are built: a command that only looks at Redis starts in a third of the time.
+    # Imported where they are built: a command that only looks at Redis starts in a third of the
+    # time.
     from requests import Session
 
     from klinefleet.workers.binance.archive import Archive
@@ -37,13 +38,16 @@ if TYPE_CHECKING:
     from klinefleet.workers.storage.objects import ObjectStore
 
 
-#: A pool that the exchange has closed for longer sends its windows back to the queue, where workers that go out by
-#: another address find them; a shorter wait costs less than the pages of a window that are fetched again.
+#: A pool that the exchange has closed for longer sends its windows back to the queue, where workers
+#: that go out by another address find them; a shorter wait costs less than the pages of a window
+#: that are fetched again.
 LONGEST_CLOSED_S = 15.0
 
 
 class Services:
-    """One process's clients. `queue` is the one it works for, if any; `pool` the one whose weight that spends."""
+    """One process's clients. `queue` is the one it works for, if any; `pool` the one whose weight
+    that spends.
+    """
 
     def __init__(self, settings: Settings, *, queue: str = "", pool: Pool | None = None) -> None:
         self.settings = settings
@@ -51,8 +55,11 @@ class Services:
         self.queue = queue
         self.pool = pool
         self.is_closed = False
-        """Whether the exchange has closed the pool for so long that others had better do its work."""
-        self.patience = WeightWaiter(self.stop, longest_closed_s=LONGEST_CLOSED_S if queue else MAX_WAIT_S)
+        """Whether the exchange has closed the pool for so long that others had better do its work.
+        """
+        self.patience = WeightWaiter(
+            self.stop, longest_closed_s=LONGEST_CLOSED_S if queue else MAX_WAIT_S
+        )
         self.slots = RestSlots(settings.slots)
         self.gate = AdaptiveLimit(settings.slots)
         self._clients: dict[Market, RestClient] = {}
@@ -146,19 +153,24 @@ class Services:
         redis = self.redis
         with self._lock:
             if pool not in self._budgets:
-                # Kept: making one hashes its scripts, which at every call would be a tenth of what a call costs.
+                # Kept: making one hashes its scripts, which at every call would be a tenth of what
+                # a call costs.
                 share = self.settings.weight_share
                 self._budgets[pool] = RedisBudget(redis, pool, self.settings.egress, share=share)
             return self._budgets[pool]
 
     def note_closed(self, pool: Pool) -> None:
-        """Note whether the exchange has closed the pool for long; then who waits for its next minute is woken."""
+        """Note whether the exchange has closed the pool for long; then who waits for its next
+        minute is woken.
+        """
         self.is_closed = self.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
         if self.is_closed:
             self.stop.wake()
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
-        """Return the pool's budgets at all public addresses by which workers go out, or else at our own."""
+        """Return the pool's budgets at all public addresses by which workers go out, or else at our
+        own.
+        """
         names = egresses(self.redis, rest_queue(pool)) or [self.settings.egress]
         return {name: RedisBudget(self.redis, pool, name) for name in names}
 

@@ -1,8 +1,10 @@
-"""How many workers a weight budget can feed: `python -m deploy.k8s.ceiling`. The autoscaler's ceiling is its answer.
+"""How many workers a weight budget can feed: `python -m deploy.k8s.ceiling`. The autoscaler's
+ceiling is its answer.
 
-Little's law: calls in flight = calls the budget pays for in a second × seconds a call takes. A worker brings as many
-slots to each pool (each lane is a process of its own), so the pool that wants most of them decides. A lane is one
-Python process and no more than one core: where its processor time is the tighter bound, that one counts.
+Little's law: calls in flight = calls the budget pays for in a second × seconds a call takes. A
+worker brings as many slots to each pool (each lane is a process of its own), so the pool that wants
+most of them decides. A lane is one Python process and no more than one core: where its processor
+time is the tighter bound, that one counts.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import argparse
 import math
 from dataclasses import dataclass
 
-#: Calls in flight beyond Little's number, so that a slow answer does not leave weight unspent; as the workers have it.
+#: Calls in flight beyond Little's number, so that a slow answer does not leave weight unspent; as
+#: the workers have it.
 HEADROOM = 1.25
 #: Processor time of one page in a lane that fetches, measured (README, "Figures").
 PAGE_CPU_MS = 4.0
-#: Workers beyond those that the budget feeds: while one is lost or drained, another is there at once.
+#: Workers beyond those that the budget feeds: while one is lost or drained, another is there at
+#: once.
 SPARE = 1
 
 
@@ -41,7 +45,9 @@ POOLS = (Pool("spot", 6000, 2, 1000), Pool("futures", 2400, 2, 499))
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What the ceiling depends on. The defaults are those of the manifests, and the round trip the benchmarks use."""
+    """What the ceiling depends on. The defaults are those of the manifests, and the round trip the
+    benchmarks use.
+    """
 
     egresses: int = 1
     slots: int = 50
@@ -57,12 +63,17 @@ class Fleet:
         return pool.calls_a_second * self.share * PAGE_CPU_MS / 1000
 
     def fed(self, pool: Pool) -> int:
-        """Return how many workers one address's budget keeps busy: by their slots, or by a core for each lane."""
+        """Return how many workers one address's budget keeps busy: by their slots, or by a core for
+        each lane.
+        """
         return max(math.ceil(self.calls_in_flight(pool) / self.slots), math.ceil(self.cores(pool)))
 
     @property
     def ceiling(self) -> int:
-        """Workers of one address: those that are fed, and the spare. Each address has a Deployment of its own."""
+        """Workers of one address: those that are fed, and the spare.
+
+        Each address has a Deployment of its own.
+        """
         return max(self.fed(pool) for pool in POOLS) + SPARE
 
 
@@ -72,10 +83,13 @@ def explain(fleet: Fleet) -> str:
         [
             *(_of_pool(fleet, pool) for pool in POOLS),
             f"workers that one address feeds: {fleet.ceiling - SPARE}, and {SPARE} spare",
-            f"maxReplicaCount: {fleet.ceiling} for each address, {fleet.ceiling * fleet.egresses} workers in all",
+            f"maxReplicaCount: {fleet.ceiling} for each address, {fleet.ceiling * fleet.egresses} "
+            "workers in all",
             "",
-            "More would wait for the same weight. The spare is for the loss of a node. Archive files cost no weight;",
-            "a second machine's line helps them, but compaction is what bounds them: scale the compactor for that.",
+            "More would wait for the same weight. The spare is for the loss of a node. Archive "
+            "files cost no weight;",
+            "a second machine's line helps them, but compaction is what bounds them: scale the "
+            "compactor for that.",
         ]
     )
 
@@ -83,20 +97,28 @@ def explain(fleet: Fleet) -> str:
 def _of_pool(fleet: Fleet, pool: Pool) -> str:
     calls = pool.calls_a_second * fleet.share
     return (
-        f"{pool.name}: {pool.weight_a_minute * fleet.share:g} weight a minute / {pool.page_weight} a page / 60 = "
-        f"{calls:.1f} calls a second ({calls * pool.page_rows * 60 / 1e6:.2f} million klines a minute)\n"
-        f"  × {fleet.rtt_ms:g} ms × {HEADROOM} = {fleet.calls_in_flight(pool):.1f} in flight / {fleet.slots} slots; "
-        f"× {PAGE_CPU_MS:g} ms = {fleet.cores(pool):.2f} of a core / 1 core a lane: {fleet.fed(pool)} worker(s)"
+        f"{pool.name}: {pool.weight_a_minute * fleet.share:g} weight a minute / "
+        f"{pool.page_weight} a page / 60 = "
+        f"{calls:.1f} calls a second ({calls * pool.page_rows * 60 / 1e6:.2f} million klines a "
+        "minute)\n"
+        f"  × {fleet.rtt_ms:g} ms × {HEADROOM} = {fleet.calls_in_flight(pool):.1f} in flight / "
+        f"{fleet.slots} slots; "
+        f"× {PAGE_CPU_MS:g} ms = {fleet.cores(pool):.2f} of a core / 1 core a lane: "
+        f"{fleet.fed(pool)} worker(s)"
     )
 
 
 def main(words: list[str] | None = None) -> None:
     """Print the ceiling and how it comes about."""
-    given = argparse.ArgumentParser(prog="python -m deploy.k8s.ceiling", description="How many workers a budget feeds.")
+    given = argparse.ArgumentParser(
+        prog="python -m deploy.k8s.ceiling", description="How many workers a budget feeds."
+    )
     fleet = Fleet()
     given.add_argument("--egresses", type=_count, default=fleet.egresses, help="public addresses")
     given.add_argument("--slots", type=_count, default=fleet.slots, help="KLINES_SLOTS")
-    given.add_argument("--rtt-ms", type=_positive, default=fleet.rtt_ms, help="round trip of one call")
+    given.add_argument(
+        "--rtt-ms", type=_positive, default=fleet.rtt_ms, help="round trip of one call"
+    )
     given.add_argument("--share", type=_positive, default=fleet.share, help="KLINES_WEIGHT_SHARE")
     print(explain(Fleet(**vars(given.parse_args(words)))))
 

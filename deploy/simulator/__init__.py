@@ -1,4 +1,5 @@
-"""A stand-in for the exchange's kline REST interface, offline; see `python -m deploy.simulator --help`.
+"""A stand-in for the exchange's kline REST interface, offline; see `python -m deploy.simulator
+--help`.
 
 It knows nothing of the client and the client nothing of it: they meet on the wire only.
 
@@ -10,7 +11,8 @@ It knows nothing of the client and the client nothing of it: they meet on the wi
     candles         their numbers                timeline       which of them exist
     truth           what a lake without a fault must hold
 
-A new kind of data is a class like MarketRoutes with its own `add_to(app)`, listed in `server.build_app`.
+A new kind of data is a class like MarketRoutes with its own `add_to(app)`, listed in
+`server.build_app`.
 """
 
 from deploy.simulator.truth import truth

@@ -45,26 +45,57 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options of a run."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.simulator",
-        description="A stand-in for the exchange's REST interface and archive, offline and on one port.",
+        description="A stand-in for the exchange's REST interface and archive, offline and on one "
+        "port.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one (default)")
-    parser.add_argument("--latency-ms", type=float, default=0, help="hold every market answer back so long")
-    parser.add_argument("--jitter-ms", type=float, default=0, help="and up to so much longer, evenly spread")
-    parser.add_argument("--archive-latency-ms", type=float, default=0, help="hold every archive answer back so long")
-    parser.add_argument("--spot-limit", type=int, default=DEFAULT_LIMITS[Pool.SPOT], help="spot weight a minute")
     parser.add_argument(
-        "--futures-limit", type=int, default=DEFAULT_LIMITS[Pool.FUTURES], help="weight both futures markets share"
+        "--host", default="127.0.0.1", help="address to listen on (default %(default)s)"
     )
     parser.add_argument(
-        "--weights", type=Bands, choices=list(Bands), default=Bands.MEASURED, help="which table prices futures klines"
+        "--port", type=int, default=0, help="port to listen on; 0 picks a free one (default)"
     )
-    parser.add_argument("--skew-ms", type=int, default=0, help="how far the exchange's clock is ahead of this one")
-    parser.add_argument("--ban-s", type=float, default=DEFAULT_BAN_S, help="length of a first ban; it doubles")
-    parser.add_argument("--symbols", type=int, default=400, help="symbols listed on spot and on USD-M")
-    parser.add_argument("--replay", type=Path, metavar="DIR", help="serve the recorded candle files below DIR instead")
+    parser.add_argument(
+        "--latency-ms", type=float, default=0, help="hold every market answer back so long"
+    )
+    parser.add_argument(
+        "--jitter-ms", type=float, default=0, help="and up to so much longer, evenly spread"
+    )
+    parser.add_argument(
+        "--archive-latency-ms", type=float, default=0, help="hold every archive answer back so long"
+    )
+    parser.add_argument(
+        "--spot-limit", type=int, default=DEFAULT_LIMITS[Pool.SPOT], help="spot weight a minute"
+    )
+    parser.add_argument(
+        "--futures-limit",
+        type=int,
+        default=DEFAULT_LIMITS[Pool.FUTURES],
+        help="weight both futures markets share",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Bands,
+        choices=list(Bands),
+        default=Bands.MEASURED,
+        help="which table prices futures klines",
+    )
+    parser.add_argument(
+        "--skew-ms", type=int, default=0, help="how far the exchange's clock is ahead of this one"
+    )
+    parser.add_argument(
+        "--ban-s", type=float, default=DEFAULT_BAN_S, help="length of a first ban; it doubles"
+    )
+    parser.add_argument(
+        "--symbols", type=int, default=400, help="symbols listed on spot and on USD-M"
+    )
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="DIR",
+        help="serve the recorded candle files below DIR instead",
+    )
     return parser.parse_args(arguments)
 
 

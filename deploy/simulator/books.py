@@ -1,4 +1,6 @@
-"""The exchange's own count of weight: per address, pool and calendar minute, with refusals and bans."""
+"""The exchange's own count of weight: per address, pool and calendar minute, with refusals and
+bans.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Account = tuple[str, Pool]
 
 @dataclass(slots=True)
 class Minute:
-    """What one address spent in one pool in one calendar minute; `weight` counts everything, the foreign part too."""
+    """What one address spent in one pool in one calendar minute; `weight` counts everything, the
+    foreign part too.
+    """
 
     address: str
     pool: Pool
@@ -54,7 +58,9 @@ class Foreign:
 class Books:
     """Counts every call at its arrival and says whether it may pass."""
 
-    def __init__(self, limits: Mapping[Pool, int], ban_ms: int, refusals_before_ban: int = 10) -> None:
+    def __init__(
+        self, limits: Mapping[Pool, int], ban_ms: int, refusals_before_ban: int = 10
+    ) -> None:
         self._limits = limits
         self._ban_ms = ban_ms
         self._refusals_before_ban = refusals_before_ban
@@ -89,7 +95,9 @@ class Books:
             return Verdict(HTTPStatus.OK, minute.weight)
         if minute.refused_429 < self._refusals_before_ban:
             minute.refused_429 += 1
-            return Verdict(HTTPStatus.TOO_MANY_REQUESTS, minute.weight, minute.minute_ms + MINUTE_MS)
+            return Verdict(
+                HTTPStatus.TOO_MANY_REQUESTS, minute.weight, minute.minute_ms + MINUTE_MS
+            )
         minute.refused_418 += 1
         return Verdict(HTTPStatus.IM_A_TEAPOT, minute.weight, self._punish(address, pool, now_ms))
 

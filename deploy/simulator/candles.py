@@ -1,4 +1,6 @@
-"""Candles as a pure function of market, symbol, interval and open time, written as the rows of a page or of a file."""
+"""Candles as a pure function of market, symbol, interval and open time, written as the rows of a
+page or of a file.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,24 @@ from functools import lru_cache
 from zlib import crc32
 
 from deploy.simulator.stamps import close_texts, open_texts
-from deploy.simulator.tables import FLOWS, PRICES, Flow, Price, Script, Tables, flow_texts_of, price_texts_of, tables
+from deploy.simulator.tables import (
+    FLOWS,
+    PRICES,
+    Flow,
+    Price,
+    Script,
+    Tables,
+    flow_texts_of,
+    price_texts_of,
+    tables,
+)
 from deploy.simulator.timeline import Run, Series
 
 #: How finely a candle still forming is measured.
 WHOLE = 1_000
 NO_FLOW = Flow(0, 0, 0, 0)
-#: A row is written in six pieces: open time (two), prices and volume, close time (two), turnover and trades.
+#: A row is written in six pieces: open time (two), prices and volume, close time (two), turnover
+#: and trades.
 PIECES = 6
 
 
@@ -26,7 +39,9 @@ class Pen:
     shift: int
 
     def page(self, runs: list[Run], now_ms: int) -> bytes:
-        """Return the runs as a JSON page; a last candle still forming is written as far as it has come."""
+        """Return the runs as a JSON page; a last candle still forming is written as far as it has
+        come.
+        """
         if not runs:
             return b"[]"
         closed, forming = split_forming(runs, now_ms)
@@ -39,8 +54,14 @@ class Pen:
         return "".join(pieces).encode()
 
     def csv(self, runs: list[Run]) -> bytes:
-        """Return the runs as lines of eleven columns, without a header and without the exchange's unused column."""
-        return b"".join("".join(self._write([part], self.tables.csv)).encode() for run in runs for part in _parts(run))
+        """Return the runs as lines of eleven columns, without a header and without the exchange's
+        unused column.
+        """
+        return b"".join(
+            "".join(self._write([part], self.tables.csv)).encode()
+            for run in runs
+            for part in _parts(run)
+        )
 
     def _write(self, runs: list[Run], script: Script) -> list[str]:
         pieces: list[str] = []
@@ -61,7 +82,9 @@ class Pen:
     def _numbers(self, run: Run, script: Script) -> tuple[list[str], list[str]]:
         price_at, flow_at = self._places(run.first)
         if not run.flat:
-            return script.prices[price_at : price_at + run.rows], script.flows[flow_at : flow_at + run.rows]
+            return script.prices[price_at : price_at + run.rows], script.flows[
+                flow_at : flow_at + run.rows
+            ]
         # What the candle before closed with is where everything stood still.
         still = self.tables.prices[price_at].open
         prices = price_texts_of(Price(still, still, still, still, 0), self.tables.digits)
@@ -69,7 +92,9 @@ class Pen:
         return [script.write_prices(prices)] * run.rows, [script.write_flows(flows)] * run.rows
 
     def _forming(self, run: Run, now_ms: int) -> str:
-        """Return a candle as it stands now: always less volume and fewer trades than it will close with."""
+        """Return a candle as it stands now: always less volume and fewer trades than it will close
+        with.
+        """
         script, digits = self.tables.json, self.tables.digits
         start, end = run.grid.open_of(run.last), close_of(run)
         done = min(WHOLE - 1, max(0, (now_ms - start) * WHOLE // (end + 1 - start)))

@@ -12,7 +12,9 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def checked(handler: Handler) -> Handler:
-    """Return the handler, answering 400 with a sentence when it is asked for something it does not understand."""
+    """Return the handler, answering 400 with a sentence when it is asked for something it does not
+    understand.
+    """
 
     async def answer(request: web.Request) -> web.Response:
         try:

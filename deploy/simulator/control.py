@@ -1,4 +1,7 @@
-"""The /sim routes: what a test reads from the exchange, and what it does to it. Never counted as weight."""
+"""The /sim routes: what a test reads from the exchange, and what it does to it.
+
+Never counted as weight.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +66,14 @@ class Control:
         return _done()
 
     async def set_date(self, request: web.Request) -> web.Response:
-        """Have the Date header of the next answers with rows, or of all from now on, lie behind; 0 ends it."""
+        """Have the Date header of the next answers with rows, or of all from now on, lie behind; 0
+        ends it.
+        """
         wanted = await request.json()
         answers = wanted.get("answers")
-        self._exchange.date_shift = DateShift(int(wanted["behind_ms"]), None if answers is None else int(answers))
+        self._exchange.date_shift = DateShift(
+            int(wanted["behind_ms"]), None if answers is None else int(answers)
+        )
         return _done()
 
     async def set_info(self, request: web.Request) -> web.Response:
@@ -85,7 +92,11 @@ class Control:
     async def set_foreign(self, request: web.Request) -> web.Response:
         """Let another program spend weight on an address; 0 ends it."""
         wanted = await request.json()
-        address, pool, weight = str(wanted["address"]), Pool(wanted["pool"]), int(wanted["weight_per_minute"])
+        address, pool, weight = (
+            str(wanted["address"]),
+            Pool(wanted["pool"]),
+            int(wanted["weight_per_minute"]),
+        )
         self._exchange.books.set_foreign(address, pool, weight, self._exchange.clock())
         return _done()
 

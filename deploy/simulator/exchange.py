@@ -1,4 +1,6 @@
-"""The state of one stand-in exchange: its clock, rows, books, faults, archive and the log of calls for rows."""
+"""The state of one stand-in exchange: its clock, rows, books, faults, archive and the log of calls
+for rows.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DEFAULT_BAN_S = 120
 
 @dataclass(slots=True)
 class Call:
-    """One call for rows, in the order of arrival; status stays 0 until it is answered, and for good if it never is."""
+    """One call for rows, in the order of arrival; status stays 0 until it is answered, and for good
+    if it never is.
+    """
 
     market: Market
     kind: Kind
@@ -58,7 +62,9 @@ class Latency:
 
 @dataclass(slots=True)
 class DateShift:
-    """How far the Date header of answers with rows lies behind the exchange's clock, and for how many more answers."""
+    """How far the Date header of answers with rows lies behind the exchange's clock, and for how
+    many more answers.
+    """
 
     behind_ms: int = 0
     answers: int | None = None
@@ -127,7 +133,9 @@ class Exchange:
         self.faults.struck[fault] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return the books: minutes, fundings asked for, calls to market routes, rows served and faults struck."""
+        """Return the books: minutes, fundings asked for, calls to market routes, rows served and
+        faults struck.
+        """
         return {
             "minutes": self.books.minutes(),
             "funding": self.funding.stretches(),

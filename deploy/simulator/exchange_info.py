@@ -9,7 +9,15 @@ from typing import Any
 from deploy.simulator.markets import Market, Rules
 from deploy.simulator.symbols import NEVER_MS, Instrument
 
-SPOT_ORDERS = ("LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
+SPOT_ORDERS = (
+    "LIMIT",
+    "LIMIT_MAKER",
+    "MARKET",
+    "STOP_LOSS",
+    "STOP_LOSS_LIMIT",
+    "TAKE_PROFIT",
+    "TAKE_PROFIT_LIMIT",
+)
 FUTURES_ORDERS = (
     "LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET",
 )  # fmt: skip
@@ -17,7 +25,11 @@ FUTURES_ORDERS = (
 
 def head(rules: Rules, weight_limit: int) -> dict[str, Any]:
     """Return everything but the server time and the symbols."""
-    info: dict[str, Any] = {"timezone": "UTC", "rateLimits": _rate_limits(rules, weight_limit), "exchangeFilters": []}
+    info: dict[str, Any] = {
+        "timezone": "UTC",
+        "rateLimits": _rate_limits(rules, weight_limit),
+        "exchangeFilters": [],
+    }
     if rules.market is Market.USD_M:
         info["futuresType"] = "U_MARGINED"
         info["assets"] = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
@@ -26,7 +38,11 @@ def head(rules: Rules, weight_limit: int) -> dict[str, Any]:
 
 def symbols_json(instruments: Sequence[Instrument]) -> str:
     """Return the symbols as a JSON array."""
-    return json.dumps([_symbol(instrument) for instrument in instruments], separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        [_symbol(instrument) for instrument in instruments],
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
 
 
 def _rate_limits(rules: Rules, weight_limit: int) -> list[dict[str, Any]]:
@@ -71,7 +87,14 @@ def _spot_symbol(instrument: Instrument) -> dict[str, Any]:
         "icebergAllowed": True,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
-        "filters": [{"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000.00", "tickSize": "0.01"}],
+        "filters": [
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": "0.01",
+                "maxPrice": "1000000.00",
+                "tickSize": "0.01",
+            }
+        ],
         "permissions": [],
         "permissionSets": [["SPOT"]],
     }
@@ -94,7 +117,14 @@ def _futures_symbol(instrument: Instrument) -> dict[str, Any]:
         "quotePrecision": 8,
         "underlyingType": "COIN",
         "underlyingSubType": [],
-        "filters": [{"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"}],
+        "filters": [
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": "0.01",
+                "maxPrice": "1000000",
+                "tickSize": "0.01",
+            }
+        ],
         "orderTypes": FUTURES_ORDERS,
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }

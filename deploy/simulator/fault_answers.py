@@ -17,12 +17,17 @@ HTML = "text/html"
 
 FIREWALL_PAGE = (
     b"<!DOCTYPE HTML><HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD>"
-    b"<BODY><H1>403 ERROR</H1><H2>The request could not be satisfied.</H2><HR>Request blocked.</BODY></HTML>"
+    b"<BODY><H1>403 ERROR</H1><H2>The request could not be satisfied.</H2><HR>Request "
+    b"blocked.</BODY></HTML>"
 )
 GATEWAY_PAGE = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad "
+    b"Gateway</h1></center></body></html>"
 )
-CAPTIVE_PAGE = b"<html><head><title>Welcome</title></head><body>Please accept the terms of this network.</body></html>"
+CAPTIVE_PAGE = (
+    b"<html><head><title>Welcome</title></head><body>Please accept the terms of this "
+    b"network.</body></html>"
+)
 GARBAGE = b"upstream said: \xef\xbf\xbd\x00\x01 not a kline in sight"
 
 
@@ -32,11 +37,23 @@ def _error(code: int, text: str) -> bytes:
 
 #: Faults that are a plain answer: status, content type, body.
 ANSWERS = {
-    Fault.BAD_REQUEST: (400, JSON, _error(-1000, "An unknown error occurred while processing the request.")),
+    Fault.BAD_REQUEST: (
+        400,
+        JSON,
+        _error(-1000, "An unknown error occurred while processing the request."),
+    ),
     Fault.FIREWALL: (403, HTML, FIREWALL_PAGE),
-    Fault.BACKEND_TIMEOUT: (408, JSON, _error(-1007, "Timeout waiting for response from backend server.")),
+    Fault.BACKEND_TIMEOUT: (
+        408,
+        JSON,
+        _error(-1007, "Timeout waiting for response from backend server."),
+    ),
     Fault.RESTRICTED: (451, JSON, _error(0, "Service unavailable from a restricted location.")),
-    Fault.INTERNAL: (500, JSON, _error(-1001, "Internal error; unable to process your request. Please try again.")),
+    Fault.INTERNAL: (
+        500,
+        JSON,
+        _error(-1001, "Internal error; unable to process your request. Please try again."),
+    ),
     Fault.BAD_GATEWAY: (502, HTML, GATEWAY_PAGE),
     Fault.UNAVAILABLE: (503, JSON, _error(0, "Service Unavailable.")),
     Fault.NOT_JSON: (200, JSON, GARBAGE),
@@ -44,7 +61,9 @@ ANSWERS = {
 }
 
 
-async def answer(request: web.Request, fault: Fault, headers: Mapping[str, str], hang_s: float) -> web.StreamResponse:
+async def answer(
+    request: web.Request, fault: Fault, headers: Mapping[str, str], hang_s: float
+) -> web.StreamResponse:
     """Fail a call in a way that needs no page."""
     if fault is Fault.RESET:
         return _reset(request)
@@ -57,12 +76,16 @@ async def answer(request: web.Request, fault: Fault, headers: Mapping[str, str],
     return web.Response(status=status, body=body, headers=sent | {"Content-Type": content_type})
 
 
-async def spoilt(request: web.Request, fault: Fault, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+async def spoilt(
+    request: web.Request, fault: Fault, body: bytes, headers: Mapping[str, str]
+) -> web.StreamResponse:
     """Send the first half of a page: honest about its length, or under the length of the whole."""
     begun = body[: len(body) // 2]
     if fault is Fault.HALF:
         return web.Response(body=begun, headers={**headers, "Content-Type": JSON})
-    cut = web.StreamResponse(headers={**headers, "Content-Type": JSON, "Content-Length": str(len(body))})
+    cut = web.StreamResponse(
+        headers={**headers, "Content-Type": JSON, "Content-Length": str(len(body))}
+    )
     cut.force_close()
     await cut.prepare(request)
     await cut.write(begun)

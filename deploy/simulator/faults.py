@@ -49,7 +49,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1:
-            raise ValueError(f"rates were {dict(self.rates)}; none may be negative and their sum at most 1")
+            raise ValueError(
+                f"rates were {dict(self.rates)}; none may be negative and their sum at most 1"
+            )
         if min(self.retry_after_s, self.ban_s, self.hang_s) < 0:
             raise ValueError("retry_after_s, ban_s and hang_s must not be negative")
 

@@ -1,4 +1,6 @@
-"""Funding: an event every eight hours, of some symbols every four, some milliseconds after the full hour."""
+"""Funding: an event every eight hours, of some symbols every four, some milliseconds after the full
+hour.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def _hours(instrument: Instrument, low_ms: int, high_ms: int) -> Iterator[int]:
 
 
 def _step(instrument: Instrument, at_ms: int) -> int:
-    return FOUR_HOURS_MS if is_four_hourly(instrument) and at_ms > FOUR_HOURLY_MS else EIGHT_HOURS_MS
+    return (
+        FOUR_HOURS_MS if is_four_hourly(instrument) and at_ms > FOUR_HOURLY_MS else EIGHT_HOURS_MS
+    )
 
 
 @lru_cache(maxsize=100_000)

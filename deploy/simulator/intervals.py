@@ -38,7 +38,9 @@ class MonthGrid:
 
     def open_of(self, index: int) -> int:
         """Return the first moment of the month with this index."""
-        return int(datetime(1970 + index // 12, index % 12 + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
+        return (
+            int(datetime(1970 + index // 12, index % 12 + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
+        )
 
 
 Grid = FixedGrid | MonthGrid

@@ -60,10 +60,14 @@ class MarketRoutes:
 
     async def time(self, request: web.Request) -> web.Response:
         """Answer what time it is on the exchange."""
-        return await self._light(request, LIGHT_WEIGHT, lambda now_ms: b'{"serverTime":%d}' % now_ms)
+        return await self._light(
+            request, LIGHT_WEIGHT, lambda now_ms: b'{"serverTime":%d}' % now_ms
+        )
 
     async def info(self, request: web.Request) -> web.Response:
-        """Answer what trades here and how much weight a minute holds, or with the error that is set for it."""
+        """Answer what trades here and how much weight a minute holds, or with the error that is set
+        for it.
+        """
         answer = await self._light(request, self._rules.exchange_info_weight, self._info)
         status = self._exchange.info_status
         if status is None or answer.status != HTTPStatus.OK:
@@ -71,7 +75,9 @@ class MarketRoutes:
         return _json(fault_answers.ANSWERS[Fault.INTERNAL][2], dict(answer.headers), status)
 
     async def rows(self, kind: Kind, request: web.Request) -> web.StreamResponse:
-        """Answer a call for rows: counted as it arrives, then held back, then answered or made to fail."""
+        """Answer a call for rows: counted as it arrives, then held back, then answered or made to
+        fail.
+        """
         exchange, query = self._exchange, request.query
         call = Call(
             market=self._rules.market,
@@ -96,17 +102,33 @@ class MarketRoutes:
         exchange, rules, address = self._exchange, self._rules, request.remote or ""
         exchange.note_arrival()
         fault = exchange.faults.draw()
-        if self._has_own_limit(call.kind) and exchange.books.banned_until(address, rules.pool, call.at_ms) is None:
-            verdict = Verdict(HTTPStatus.OK, 0) if fault in UNCHARGED else exchange.funding.count(address, call.at_ms)
+        if (
+            self._has_own_limit(call.kind)
+            and exchange.books.banned_until(address, rules.pool, call.at_ms) is None
+        ):
+            verdict = (
+                Verdict(HTTPStatus.OK, 0)
+                if fault in UNCHARGED
+                else exchange.funding.count(address, call.at_ms)
+            )
             return Admission(verdict, fault if verdict.status is HTTPStatus.OK else None)
-        if fault in UNCHARGED and exchange.books.banned_until(address, rules.pool, call.at_ms) is None:
-            return Admission(Verdict(HTTPStatus.OK, exchange.books.used(address, rules.pool, call.at_ms)), fault)
+        if (
+            fault in UNCHARGED
+            and exchange.books.banned_until(address, rules.pool, call.at_ms) is None
+        ):
+            return Admission(
+                Verdict(HTTPStatus.OK, exchange.books.used(address, rules.pool, call.at_ms)), fault
+            )
         is_funding = call.kind is Kind.FUNDING
-        weight = LIGHT_WEIGHT if is_funding else klines_weight(rules.market, call.limit, exchange.bands)
+        weight = (
+            LIGHT_WEIGHT if is_funding else klines_weight(rules.market, call.limit, exchange.bands)
+        )
         verdict = exchange.books.count(address, rules.pool, weight, call.at_ms)
         return Admission(verdict, fault if verdict.status is HTTPStatus.OK else None)
 
-    async def _answer(self, request: web.Request, call: Call, admission: Admission) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, call: Call, admission: Admission
+    ) -> web.StreamResponse:
         verdict, fault = admission
         now_ms = self._exchange.clock()
         headers = self._headers(verdict.used, now_ms - self._exchange.date_shift.due_ms())
@@ -131,10 +153,14 @@ class MarketRoutes:
         question = read_question(self._rules, request.query, kind)
         wanted = window(self._rules, question, now_ms)
         source = self._exchange.source
-        return source.page(self._rules.market, question.symbol, question.interval, wanted, now_ms=now_ms, kind=kind)
+        return source.page(
+            self._rules.market, question.symbol, question.interval, wanted, now_ms=now_ms, kind=kind
+        )
 
     def _has_own_limit(self, kind: Kind) -> bool:
-        """Return whether calls of this kind are counted apart from all weight, and without telling the count."""
+        """Return whether calls of this kind are counted apart from all weight, and without telling
+        the count.
+        """
         return kind is Kind.FUNDING and self._rules.market is Market.USD_M
 
     async def _fail(
@@ -143,18 +169,26 @@ class MarketRoutes:
         plan, pool, address = self._exchange.faults.plan, self._rules.pool, request.remote or ""
         now_ms = self._exchange.clock()
         if fault is Fault.TOO_MANY:
-            verdict = Verdict(HTTPStatus.TOO_MANY_REQUESTS, 0, now_ms + plan.retry_after_s * SECOND_MS)
+            verdict = Verdict(
+                HTTPStatus.TOO_MANY_REQUESTS, 0, now_ms + plan.retry_after_s * SECOND_MS
+            )
             return self._refuse(request, verdict, headers, now_ms)
         if fault is Fault.BANNED:
             until_ms = now_ms + round(plan.ban_s * SECOND_MS)
             self._exchange.books.ban(address, pool, until_ms)
-            return self._refuse(request, Verdict(HTTPStatus.IM_A_TEAPOT, 0, until_ms), headers, now_ms)
+            return self._refuse(
+                request, Verdict(HTTPStatus.IM_A_TEAPOT, 0, until_ms), headers, now_ms
+            )
         return await fault_answers.answer(request, fault, headers, plan.hang_s)
 
-    async def _light(self, request: web.Request, weight: int, body: Callable[[int], bytes]) -> web.Response:
+    async def _light(
+        self, request: web.Request, weight: int, body: Callable[[int], bytes]
+    ) -> web.Response:
         """Answer a call that is counted but never logged or made to fail."""
         self._exchange.note_arrival()
-        verdict = self._exchange.books.count(request.remote or "", self._rules.pool, weight, self._exchange.clock())
+        verdict = self._exchange.books.count(
+            request.remote or "", self._rules.pool, weight, self._exchange.clock()
+        )
         await self._exchange.latency.wait()
         now_ms = self._exchange.clock()
         headers = self._headers(verdict.used, now_ms)
@@ -165,7 +199,9 @@ class MarketRoutes:
     def _info(self, now_ms: int) -> bytes:
         return f'{self._info_start},"serverTime":{now_ms}{self._info_end}'.encode()
 
-    def _refuse(self, request: web.Request, verdict: Verdict, headers: dict[str, str], now_ms: int) -> web.Response:
+    def _refuse(
+        self, request: web.Request, verdict: Verdict, headers: dict[str, str], now_ms: int
+    ) -> web.Response:
         """Return the 429 or the 418; only spot says in a header how long to wait."""
         pool = self._rules.pool
         if verdict.status is HTTPStatus.TOO_MANY_REQUESTS:

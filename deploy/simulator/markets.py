@@ -1,4 +1,6 @@
-"""What differs between the three markets: paths, pools, row limits, intervals and the price list in weight."""
+"""What differs between the three markets: paths, pools, row limits, intervals and the price list in
+weight.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,23 @@ class Bands(StrEnum):
     DOCUMENTED = "documented"
 
 
-FUTURES_INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
+FUTURES_INTERVALS = (
+    "1m",
+    "3m",
+    "5m",
+    "15m",
+    "30m",
+    "1h",
+    "2h",
+    "4h",
+    "6h",
+    "8h",
+    "12h",
+    "1d",
+    "3d",
+    "1w",
+    "1M",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +71,19 @@ class Rules:
 
 
 RULES = {
-    Market.SPOT: Rules(Market.SPOT, "/api/v3", Pool.SPOT, 1000, 20, intervals=("1s", *FUTURES_INTERVALS)),
+    Market.SPOT: Rules(
+        Market.SPOT, "/api/v3", Pool.SPOT, 1000, 20, intervals=("1s", *FUTURES_INTERVALS)
+    ),
     Market.USD_M: Rules(Market.USD_M, "/fapi/v1", Pool.FUTURES, 1500, 1),
-    Market.COIN_M: Rules(Market.COIN_M, "/dapi/v1", Pool.FUTURES, 1500, 1, max_span_ms=200 * DAY_MS, newest_first=True),
+    Market.COIN_M: Rules(
+        Market.COIN_M,
+        "/dapi/v1",
+        Pool.FUTURES,
+        1500,
+        1,
+        max_span_ms=200 * DAY_MS,
+        newest_first=True,
+    ),
 }
 
 DEFAULT_LIMIT = 500
@@ -67,7 +95,8 @@ SPOT_KLINES_WEIGHT = 2
 #: Asking for 500 rows by leaving `limit` out costs more than asking for them.
 UNSTATED_LIMIT_WEIGHT = 5
 TOP_WEIGHT = 10
-#: Largest limit that still costs the weight beside it; anything above costs TOP_WEIGHT, refused or not.
+#: Largest limit that still costs the weight beside it; anything above costs TOP_WEIGHT, refused or
+#: not.
 BAND_TABLES = {
     Bands.MEASURED: ((100, 1), (500, 2), (1000, 5)),
     Bands.DOCUMENTED: ((99, 1), (499, 2), (1000, 5)),

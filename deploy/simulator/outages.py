@@ -1,4 +1,6 @@
-"""When the spot exchange stood still, and when futures traded nothing: the irregularities a client must survive."""
+"""When the spot exchange stood still, and when futures traded nothing: the irregularities a client
+must survive.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ def _span(start: str, end: str) -> Span:
     return Span(utc_ms(start), utc_ms(end))
 
 
-#: Stop and restart, UTC. Where the stop was not on the minute its millisecond is known from the close time of the
-#: last candle: the exchange cut it short.
+#: Stop and restart, UTC. Where the stop was not on the minute its millisecond is known from the
+#: close time of the last candle: the exchange cut it short.
 SPOT_OUTAGES = (
     _span("2017-09-06 16:00:00.001", "2017-09-06 23:00"),
     _span("2017-12-04 06:00:20.799", "2017-12-04 06:49"),
@@ -60,7 +62,8 @@ SPOT_OUTAGES = (
     _span("2023-03-24 12:40", "2023-03-24 14:00"),
 )
 
-#: After this restart candles opened off the minute, in step with the millisecond the exchange had stopped at.
+#: After this restart candles opened off the minute, in step with the millisecond the exchange had
+#: stopped at.
 OFF_GRID = _span("2018-02-09 10:00:14.789", "2018-02-10 06:00")
 OFF_GRID_ANCHOR_MS = utc_ms("2018-02-09 09:28:14.789")
 
@@ -87,4 +90,6 @@ def flat_span(market: Market) -> Span | None:
 
 def next_trading(market: Market, moment_ms: int) -> int:
     """Return the first moment from `moment_ms` on at which the market trades."""
-    return next(max(span.start_ms, moment_ms) for span in trading_spans(market) if span.end_ms > moment_ms)
+    return next(
+        max(span.start_ms, moment_ms) for span in trading_spans(market) if span.end_ms > moment_ms
+    )

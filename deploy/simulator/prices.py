@@ -19,7 +19,8 @@ MARK_HOLE = range(utc_ms("2023-11-10 03:40"), utc_ms("2023-11-10 04:00"))
 MARK_HOLE_ROWS = 20
 #: What candles of a page and of a file tell in place of a number of trades.
 PAGE_SAMPLES, FILE_SAMPLES = 12, 60
-#: A premium is a hundred-millionth of how far the price has wandered from here: some ten-thousandths either way.
+#: A premium is a hundred-millionth of how far the price has wandered from here: some
+#: ten-thousandths either way.
 PREMIUM_FROM, PREMIUM_SCALE = 30_000, 1e8
 
 

@@ -22,11 +22,15 @@ class Refusal(Exception):
     @property
     def body(self) -> bytes:
         """Return the JSON the exchange sends."""
-        return json.dumps({"code": self.code, "msg": self.text}, separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps(
+            {"code": self.code, "msg": self.text}, separators=(",", ":"), ensure_ascii=False
+        ).encode()
 
 
 def missing(parameter: str) -> Refusal:
-    return Refusal(-1102, f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed.")
+    return Refusal(
+        -1102, f"Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."
+    )
 
 
 def empty(parameter: str) -> Refusal:
@@ -34,7 +38,9 @@ def empty(parameter: str) -> Refusal:
 
 
 def illegal_characters(parameter: str, legal: str) -> Refusal:
-    return Refusal(-1100, f"Illegal characters found in parameter '{parameter}'; legal range is '{legal}'.")
+    return Refusal(
+        -1100, f"Illegal characters found in parameter '{parameter}'; legal range is '{legal}'."
+    )
 
 
 def invalid_limit() -> Refusal:

@@ -39,7 +39,10 @@ class Recording:
 
     def page(self, window: Window) -> Page:
         """Return the rows of a window."""
-        first, last = bisect_left(self.opens, window.low_ms), bisect_right(self.opens, window.high_ms)
+        first, last = (
+            bisect_left(self.opens, window.low_ms),
+            bisect_right(self.opens, window.high_ms),
+        )
         if window.newest:
             first = max(first, last - window.limit)
         else:
@@ -61,7 +64,9 @@ class Replay:
                 self._files[key].append(path)
                 self.shelf.add(*key, _period(path), path)
         if not self._files:
-            raise FileNotFoundError(f"no candle file like spot/BTCUSDT-1m-2024-02.csv.gz lies below {folder}")
+            raise FileNotFoundError(
+                f"no candle file like spot/BTCUSDT-1m-2024-02.csv.gz lies below {folder}"
+            )
         self._instruments = {market: list(_instruments(market, self._files)) for market in Market}
 
     def instruments(self, market: Market) -> Sequence[Instrument]:
@@ -69,7 +74,14 @@ class Replay:
         return self._instruments[market]
 
     def page(
-        self, market: Market, symbol: str, interval: str, window: Window, *, now_ms: int, kind: Kind = Kind.KLINES
+        self,
+        market: Market,
+        symbol: str,
+        interval: str,
+        window: Window,
+        *,
+        now_ms: int,
+        kind: Kind = Kind.KLINES,
     ) -> Page:
         """Return the recorded candles of a window; nothing is recorded of other kinds."""
         if not any(instrument.name == symbol for instrument in self._instruments[market]):
@@ -83,7 +95,9 @@ class Replay:
 
 
 def file_key(path: Path, folder: Path) -> Key | None:
-    """Return the series a file belongs to, by its name and the market among its folders; None for other files."""
+    """Return the series a file belongs to, by its name and the market among its folders; None for
+    other files.
+    """
     name = FILE_NAME.fullmatch(path.name)
     folders = (*folder.resolve().parts, *path.parts[:-1])
     market = next((Market(part) for part in reversed(folders) if part in set(Market)), None)
@@ -122,7 +136,9 @@ def _instruments(market: Market, files: dict[Key, list[Path]]) -> Iterator[Instr
     listed: dict[str, int] = {}
     for (where, symbol, _), paths in files.items():
         if where is market:
-            listed[symbol] = min([_first_day(path) for path in paths] + [listed.get(symbol, _first_day(paths[0]))])
+            listed[symbol] = min(
+                [_first_day(path) for path in paths] + [listed.get(symbol, _first_day(paths[0]))]
+            )
     for symbol, listed_ms in sorted(listed.items()):
         base, quote = _split(symbol)
         yield Instrument(market, symbol, base, quote, listed_ms)

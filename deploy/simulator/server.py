@@ -35,7 +35,9 @@ def build_app(exchange: Exchange) -> web.Application:
 @contextlib.asynccontextmanager
 async def serving(exchange: Exchange, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve an exchange while the context lasts, and yield its base URL."""
-    runner = web.AppRunner(build_app(exchange), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
+    runner = web.AppRunner(
+        build_app(exchange), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, backlog=BACKLOG)

@@ -40,7 +40,14 @@ class Source(Protocol):
         ...
 
     def page(
-        self, market: Market, symbol: str, interval: str, window: Window, *, now_ms: int, kind: Kind = Kind.KLINES
+        self,
+        market: Market,
+        symbol: str,
+        interval: str,
+        window: Window,
+        *,
+        now_ms: int,
+        kind: Kind = Kind.KLINES,
     ) -> Page:
         """Return the rows of a window, or raise the refusal for an unknown symbol."""
         ...
@@ -57,14 +64,23 @@ class Generated:
                 self._by_name[market, False, listed.name] = listed
                 if pair := find_pair(market, listed.pair):
                     self._by_name[market, True, pair.name] = pair
-        self.shelf = GeneratedShelf({market: [*self._instruments[market], *forgotten(market)] for market in Market})
+        self.shelf = GeneratedShelf(
+            {market: [*self._instruments[market], *forgotten(market)] for market in Market}
+        )
 
     def instruments(self, market: Market) -> Sequence[Instrument]:
         """Return the catalogue of a market."""
         return self._instruments[market]
 
     def page(
-        self, market: Market, symbol: str, interval: str, window: Window, *, now_ms: int, kind: Kind = Kind.KLINES
+        self,
+        market: Market,
+        symbol: str,
+        interval: str,
+        window: Window,
+        *,
+        now_ms: int,
+        kind: Kind = Kind.KLINES,
     ) -> Page:
         """Return the rows of a window as the function makes them."""
         instrument = self._by_name.get((market, kind is Kind.INDEX, symbol))

@@ -1,7 +1,8 @@
 """Open and close times as text, without formatting every number: a page holds two thousand of them.
 
-A time is thirteen digits. The first five stand still for a day; the last eight come round in a short loop, because
-candles are evenly spaced. So a stretch of times is a few repeated heads beside one slice of prepared tails.
+A time is thirteen digits. The first five stand still for a day; the last eight come round in a
+short loop, because candles are evenly spaced. So a stretch of times is a few repeated heads beside
+one slice of prepared tails.
 """
 
 from __future__ import annotations

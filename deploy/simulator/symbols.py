@@ -1,4 +1,6 @@
-"""What trades where, since when and until when: a catalogue with one of everything a client can stumble over."""
+"""What trades where, since when and until when: a catalogue with one of everything a client can
+stumble over.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,15 @@ def _spot(base: str, listed: str, ends: str | None = None, status: str = "TRADIN
     return Instrument(Market.SPOT, f"{base}USDT", base, "USDT", utc_ms(listed), ends_ms, status)
 
 
-def _perpetual(base: str, listed_ms: int, ends_ms: int | None = None, status: str = "TRADING") -> Instrument:
+def _perpetual(
+    base: str, listed_ms: int, ends_ms: int | None = None, status: str = "TRADING"
+) -> Instrument:
     return Instrument(Market.USD_M, f"{base}USDT", base, "USDT", listed_ms, ends_ms, status)
 
 
-def _coin(base: str, suffix: str, listed_ms: int, ends_ms: int | None, kind: str, size: int) -> Instrument:
+def _coin(
+    base: str, suffix: str, listed_ms: int, ends_ms: int | None, kind: str, size: int
+) -> Instrument:
     name = f"{base}USD_{suffix}"
     return Instrument(Market.COIN_M, name, base, "USD", listed_ms, ends_ms, "TRADING", kind, size)
 
@@ -71,7 +77,14 @@ NAMED = (
     _perpetual("币安人生", 1_760_958_000_000),
     Instrument(Market.USD_M, "BTCUSDC", "BTC", "USDC", utc_ms("2024-01-04 09:00")),
     Instrument(
-        Market.USD_M, "BTCUSDT_261225", "BTC", "USDT", QUARTER_LISTED_MS, QUARTER_ENDS_MS, "TRADING", "CURRENT_QUARTER"
+        Market.USD_M,
+        "BTCUSDT_261225",
+        "BTC",
+        "USDT",
+        QUARTER_LISTED_MS,
+        QUARTER_ENDS_MS,
+        "TRADING",
+        "CURRENT_QUARTER",
     ),
     _coin("BTC", "PERP", 1_597_042_800_000, None, "PERPETUAL", 100),
     _coin("ETH", "PERP", 1_597_734_000_000, None, "PERPETUAL", 10),
@@ -82,11 +95,22 @@ NAMED = (
 FORGOTTEN = (
     _spot("BTT", "2019-01-31 04:00", "2022-01-12 06:00"),
     _perpetual("SRM", utc_ms("2020-09-16 07:00"), utc_ms("2022-11-28 05:00")),
-    Instrument(Market.USD_M, "CTKUSDTSETTLED", "CTK", "USDT", utc_ms("2020-12-01 07:00"), utc_ms("2023-11-20 09:00")),
+    Instrument(
+        Market.USD_M,
+        "CTKUSDTSETTLED",
+        "CTK",
+        "USDT",
+        utc_ms("2020-12-01 07:00"),
+        utc_ms("2023-11-20 09:00"),
+    ),
 )
 
-#: Generated symbols are listed within so many days of this date, spread by a multiplier prime to the span.
-SIMULATED_FIRST_MS = {Market.SPOT: utc_ms("2019-01-01 00:00"), Market.USD_M: utc_ms("2019-10-01 00:00")}
+#: Generated symbols are listed within so many days of this date, spread by a multiplier prime to
+#: the span.
+SIMULATED_FIRST_MS = {
+    Market.SPOT: utc_ms("2019-01-01 00:00"),
+    Market.USD_M: utc_ms("2019-10-01 00:00"),
+}
 SIMULATED_SPAN_DAYS = {Market.SPOT: 1_095, Market.USD_M: 820}
 SPREAD = 389
 
@@ -100,7 +124,9 @@ def simulated(market: Market, number: int) -> Instrument:
 
 
 def catalogue(market: Market, size: int) -> list[Instrument]:
-    """Return the named instruments of a market, filled up with generated ones to `size` (COIN-M has none)."""
+    """Return the named instruments of a market, filled up with generated ones to `size` (COIN-M has
+    none).
+    """
     named = [instrument for instrument in NAMED if instrument.market is market]
     if market is Market.COIN_M:
         return named
@@ -114,7 +140,9 @@ def forgotten(market: Market) -> list[Instrument]:
 
 @cache
 def find(market: Market, name: str) -> Instrument | None:
-    """Return the instrument of this name, whatever the size of the catalogue in service, forgotten or not."""
+    """Return the instrument of this name, whatever the size of the catalogue in service, forgotten
+    or not.
+    """
     for instrument in (*NAMED, *FORGOTTEN):
         if instrument.market == market and instrument.name == name:
             return instrument
@@ -127,7 +155,9 @@ def find(market: Market, name: str) -> Instrument | None:
 @cache
 def find_pair(market: Market, pair: str) -> Instrument | None:
     """Return what stands for a pair's index: the first instrument on it, under the pair's name."""
-    on_it = [thing for thing in (*NAMED, *FORGOTTEN) if (thing.market, thing.pair) == (market, pair)]
+    on_it = [
+        thing for thing in (*NAMED, *FORGOTTEN) if (thing.market, thing.pair) == (market, pair)
+    ]
     found = min(on_it, key=lambda thing: thing.listed_ms) if on_it else None
     if SIMULATED.fullmatch(pair):
         found = find(market, pair)

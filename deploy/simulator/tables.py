@@ -1,7 +1,9 @@
-"""The numbers candles are made of: two loops of different prime-to-each-other lengths, rendered once per market.
+"""The numbers candles are made of: two loops of different prime-to-each-other lengths, rendered
+once per market.
 
-A candle takes prices and volume from one loop and turnover, trades and taker volumes from the other, each at its own
-place. The same pair of places comes round after 16.7 million candles, so no two minutes of 31 years are alike.
+A candle takes prices and volume from one loop and turnover, trades and taker volumes from the
+other, each at its own place. The same pair of places comes round after 16.7 million candles, so no
+two minutes of 31 years are alike.
 """
 
 from __future__ import annotations
@@ -50,7 +52,11 @@ class Digits:
     quote: int
 
 
-DIGITS = {Market.SPOT: Digits(8, 8, 8), Market.USD_M: Digits(2, 3, 5), Market.COIN_M: Digits(2, 0, 8)}
+DIGITS = {
+    Market.SPOT: Digits(8, 8, 8),
+    Market.USD_M: Digits(2, 3, 5),
+    Market.COIN_M: Digits(2, 0, 8),
+}
 
 #: Volumes lie above this many units and the takers' part below it: takers never exceed the whole.
 VOLUME_FLOOR = 1_000_000
@@ -72,7 +78,8 @@ def price_text(cents: int, digits: Digits) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One way of writing a row: what stands before its open time, between its times, and after them.
+    """One way of writing a row: what stands before its open time, between its times, and after
+    them.
 
     The lists hold their loop twice, so that any stretch up to one loop long is a single slice.
     """
@@ -189,5 +196,7 @@ def _flows(market: Market) -> list[Flow]:
 
 
 def _below(rng: Random, bound: int) -> int:
-    """Return a number in [0, bound); only `random()` is promised to stay the same between Python versions."""
+    """Return a number in [0, bound); only `random()` is promised to stay the same between Python
+    versions.
+    """
     return int(rng.random() * bound)

@@ -1,4 +1,6 @@
-"""Which candles exist: runs of neighbouring candles, per market and interval, and the part of them a call asks for."""
+"""Which candles exist: runs of neighbouring candles, per market and interval, and the part of them
+a call asks for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from functools import cache
 from deploy.simulator.intervals import GRIDS, FixedGrid, Grid
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import HOUR_MS
-from deploy.simulator.outages import OFF_GRID, OFF_GRID_ANCHOR_MS, Span, flat_span, next_trading, trading_spans
+from deploy.simulator.outages import (
+    OFF_GRID,
+    OFF_GRID_ANCHOR_MS,
+    Span,
+    flat_span,
+    next_trading,
+    trading_spans,
+)
 from deploy.simulator.symbols import Instrument
 
 
@@ -31,8 +40,15 @@ class Run:
         return self.last - self.first + 1
 
     def part(self, first: int, last: int) -> Run:
-        """Return the candles between two indices; the cut close time stays with the candle it belongs to."""
-        return replace(self, first=first, last=last, cut_close_ms=self.cut_close_ms if last == self.last else None)
+        """Return the candles between two indices; the cut close time stays with the candle it
+        belongs to.
+        """
+        return replace(
+            self,
+            first=first,
+            last=last,
+            cut_close_ms=self.cut_close_ms if last == self.last else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +59,9 @@ class Series:
     interval: str
 
     def runs(self, low_ms: int, high_ms: int) -> Iterator[Run]:
-        """Yield the candles with `low_ms` <= open time <= `high_ms` that ever existed, oldest first."""
+        """Yield the candles with `low_ms` <= open time <= `high_ms` that ever existed, oldest
+        first.
+        """
         market = self.instrument.market
         listed_ms = next_trading(market, self.instrument.listed_ms)
         ends_ms = self.instrument.ends_ms
@@ -88,7 +106,12 @@ def _runs(market: Market, interval: str) -> tuple[list[Run], list[int]]:
     for span, following in _with_next(trading_spans(market)):
         grid = _grid(interval, span)
         run = _run(grid, span, following, interval)
-        if runs and runs[-1].grid == grid and runs[-1].cut_close_ms is None and run.first <= runs[-1].last + 1:
+        if (
+            runs
+            and runs[-1].grid == grid
+            and runs[-1].cut_close_ms is None
+            and run.first <= runs[-1].last + 1
+        ):
             runs[-1] = replace(run, first=runs[-1].first)
         else:
             runs.append(run)
@@ -105,15 +128,25 @@ def _with_next(spans: tuple[Span, ...]) -> Iterator[tuple[Span, Span | None]]:
 def _grid(interval: str, span: Span) -> Grid:
     """Return the grid in force; only intervals up to an hour are known to have left theirs."""
     grid = GRIDS[interval]
-    if span.start_ms != OFF_GRID.start_ms or not isinstance(grid, FixedGrid) or grid.step_ms > HOUR_MS:
+    if (
+        span.start_ms != OFF_GRID.start_ms
+        or not isinstance(grid, FixedGrid)
+        or grid.step_ms > HOUR_MS
+    ):
         return grid
     return FixedGrid(grid.step_ms, OFF_GRID_ANCHOR_MS % grid.step_ms)
 
 
 def _run(grid: Grid, span: Span, following: Span | None, interval: str) -> Run:
-    """Return the candles of one trading stretch; the last is cut unless trading resumed before its time was up."""
+    """Return the candles of one trading stretch; the last is cut unless trading resumed before its
+    time was up.
+    """
     first, last = grid.index_at(span.start_ms), grid.index_at(span.end_ms - 1)
-    resumed = following is not None and _grid(interval, following) == grid and grid.index_at(following.start_ms) == last
+    resumed = (
+        following is not None
+        and _grid(interval, following) == grid
+        and grid.index_at(following.start_ms) == last
+    )
     cut = following is not None and not resumed and grid.open_of(last + 1) > span.end_ms
     return Run(grid, first, last, cut_close_ms=span.end_ms - 1 if cut else None)
 

@@ -16,14 +16,22 @@ ALL = 1 << 40
 
 
 def truth(
-    market: str, symbol: str, interval: str, start_ms: int, end_ms: int, *, now_ms: int, kind: str = "klines"
+    market: str,
+    symbol: str,
+    interval: str,
+    start_ms: int,
+    end_ms: int,
+    *,
+    now_ms: int,
+    kind: str = "klines",
 ) -> bytes:
-    """Return all closed rows with `start_ms` <= time < `end_ms` as CSV without a header, oldest first; times in ms.
+    """Return all closed rows with `start_ms` <= time < `end_ms` as CSV without a header, oldest
+    first; times in ms.
 
-    klines: open_time, open, high, low, close, volume, close_time, quote_volume, count, taker_buy_volume,
-    taker_buy_quote_volume. Mark, index and premium prices: open_time, open, high, low, close, close_time.
-    fundingRate, whatever the interval: calc_time, funding_interval_hours, last_funding_rate, mark_price ("" where none
-    was told).
+    klines: open_time, open, high, low, close, volume, close_time, quote_volume, count,
+    taker_buy_volume, taker_buy_quote_volume. Mark, index and premium prices: open_time, open, high,
+    low, close, close_time. fundingRate, whatever the interval: calc_time, funding_interval_hours,
+    last_funding_rate, mark_price ("" where none was told).
     """
     instrument = instrument_of(Market(market), Kind(kind), symbol)
     if instrument is None:
@@ -33,12 +41,16 @@ def truth(
         found = events(instrument, start_ms, last_ms)
         return "".join(f"{e.at_ms},{e.hours},{e.rate},{e.mark_price}\n" for e in found).encode()
     if kind in PRICES:
-        rows = price_rows(instrument, Kind(kind), interval, Window(start_ms, last_ms, ALL, newest=False))
+        rows = price_rows(
+            instrument, Kind(kind), interval, Window(start_ms, last_ms, ALL, newest=False)
+        )
         return price_csv([row for row in rows if row.close_ms < now_ms])
     return _klines(instrument, interval, start_ms, last_ms, now_ms)
 
 
-def _klines(instrument: Instrument, interval: str, start_ms: int, last_ms: int, now_ms: int) -> bytes:
+def _klines(
+    instrument: Instrument, interval: str, start_ms: int, last_ms: int, now_ms: int
+) -> bytes:
     series = Series(instrument, interval)
     runs = list(series.runs(start_ms, last_ms))
     closed = split_forming(runs, now_ms)[0] if runs else []

@@ -1,4 +1,6 @@
-"""Which rows a call asks for: parameters checked, and start, end and limit read as each market reads them."""
+"""Which rows a call asks for: parameters checked, and start, end and limit read as each market
+reads them.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def window(rules: Rules, question: Question, now_ms: int) -> Window:
 
 
 def _funding_window(question: Question, now_ms: int) -> Window:
-    """Return the window of a funding call: from the start on, or the newest; a start of 0 is taken for none."""
+    """Return the window of a funding call: from the start on, or the newest; a start of 0 is taken
+    for none.
+    """
     start_ms, end_ms = question.start_ms, question.end_ms
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise refusals.start_after_end()
@@ -98,7 +102,9 @@ def _funding_window(question: Question, now_ms: int) -> Window:
     )
 
 
-def _bounded(start_ms: int | None, end_ms: int | None, span_ms: int, now_ms: int) -> tuple[int, int]:
+def _bounded(
+    start_ms: int | None, end_ms: int | None, span_ms: int, now_ms: int
+) -> tuple[int, int]:
     """Return both ends, at most `span_ms` apart: what was not said follows from what was."""
     if end_ms is None:
         end_ms = now_ms if start_ms is None else min(start_ms + span_ms, now_ms)

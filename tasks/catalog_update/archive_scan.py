@@ -35,26 +35,37 @@ class ArchivedFiles:
 def scan_archive(
     services: Services, market: Market, listed: dict[str, Listing], say: Callable[[str], None]
 ) -> dict[str, ArchivedFiles]:
-    folders = [symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
+    folders = [
+        symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)
+    ]
     names = sorted({name for path in folders for name in _children(services, path)})
     trades = {name for name, listing in listed.items() if listing.status in ALIVE}
     asked = [name for name in names if is_symbol(name)]
     say(f"catalog {market}: {len(listed):,} symbols listed, {len(names):,} in the archive")
-    found = side_by_side(asked, lambda name: _files(services, market, name, name in trades), say, f"catalog {market}")
+    found = side_by_side(
+        asked, lambda name: _files(services, market, name, name in trades), say, f"catalog {market}"
+    )
     return dict(zip(asked, found, strict=True))
 
 
 def _files(services: Services, market: Market, symbol: str, trades: bool) -> ArchivedFiles:
-    by_source = {source: _intervals(services, market, symbol, source) for source in (Source.DAILY, Source.MONTHLY)}
+    by_source = {
+        source: _intervals(services, market, symbol, source)
+        for source in (Source.DAILY, Source.MONTHLY)
+    }
     finest: dict[Source, Series] = {}
     for source, intervals in by_source.items():
         # 1s began years after 1m, so it tells nothing of the symbol's first day.
-        if interval := min(intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None):
+        if interval := min(
+            intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None
+        ):
             finest[source] = Series(market, Kind.KLINES, interval, symbol)
     begun = (_first_file(services, series, source) for source, series in finest.items())
     first_ms = next((ms for ms in begun if ms is not None), None)
     last_ms = None if trades else _end_of_files(services, finest)
-    return ArchivedFiles(tuple(sorted(by_source[Source.DAILY] | by_source[Source.MONTHLY])), first_ms, last_ms)
+    return ArchivedFiles(
+        tuple(sorted(by_source[Source.DAILY] | by_source[Source.MONTHLY])), first_ms, last_ms
+    )
 
 
 def _intervals(services: Services, market: Market, symbol: str, source: Source) -> set[Interval]:
@@ -78,7 +89,9 @@ def _end_of_files(services: Services, finest: dict[Source, Series]) -> int | Non
     monthly, daily, marker = finest.get(Source.MONTHLY), finest.get(Source.DAILY), ""
     month = _last_file(services, folder(monthly, Source.MONTHLY), "") if monthly else None
     if daily and month:
-        marker = f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, month.period).stem}-"
+        marker = (
+            f"{folder(daily, Source.DAILY)}{ArchiveFile(daily, Source.DAILY, month.period).stem}-"
+        )
     last = (_last_file(services, folder(daily, Source.DAILY), marker) if daily else None) or month
     return last.span.end_ms if last else None
 
@@ -91,10 +104,16 @@ def _last_file(services: Services, prefix: str, marker: str) -> ArchiveFile | No
 def remembered_files(held: Catalog | None) -> dict[str, ArchivedFiles]:
     """Return what an older catalog knew of the archive."""
     entries = held.entries() if held is not None else []
-    return {e.symbol: ArchivedFiles(e.intervals, e.archive_ms, e.last_ms) for e in entries if e.in_archive}
+    return {
+        e.symbol: ArchivedFiles(e.intervals, e.archive_ms, e.last_ms)
+        for e in entries
+        if e.in_archive
+    }
 
 
-def side_by_side(names: list[str], ask: Callable[[str], T], say: Callable[[str], None], what: str) -> list[T]:
+def side_by_side(
+    names: list[str], ask: Callable[[str], T], say: Callable[[str], None], what: str
+) -> list[T]:
     """Ask about many symbols at once; raises the first error that several tries did not mend."""
     answers: list[T] = []
     with Threads(ASKED_AT_ONCE, thread_name_prefix="catalog") as asking:

@@ -1,4 +1,6 @@
-"""The catalog's reports: since when there is what, and which symbols are on several markets, as CSV."""
+"""The catalog's reports: since when there is what, and which symbols are on several markets, as
+CSV.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,37 @@ def write_reports(catalogs: Mapping[Market, Catalog], folder: Path) -> Iterator[
     everything = [row for market in sorted(earliest, key=str) for row in earliest[market]]
     yield _write(folder / "all_markets_earliest_dates.csv", _EARLIEST, everything)
     both, spot, um, cm = ["base", "quote"], Market.SPOT, Market.USD_M, Market.COIN_M
-    yield _write(folder / "spot_um_symbols.csv", [*both, "spot", "um"], list(_shared(catalogs, [spot, um])))
     yield _write(
-        folder / "spot_um_cm_symbols.csv", [*both, "spot", "um", "cm"], list(_shared(catalogs, [spot, um, cm]))
+        folder / "spot_um_symbols.csv", [*both, "spot", "um"], list(_shared(catalogs, [spot, um]))
+    )
+    yield _write(
+        folder / "spot_um_cm_symbols.csv",
+        [*both, "spot", "um", "cm"],
+        list(_shared(catalogs, [spot, um, cm])),
     )
 
 
 def _earliest(catalog: Catalog) -> Iterator[list[str]]:
-    """Yield each symbol's first day in the archive (its first candle's where it has none), and its first candle."""
+    """Yield each symbol's first day in the archive (its first candle's where it has none), and its
+    first candle.
+    """
     for entry in catalog.entries():
         begins_ms = entry.archive_ms if entry.archive_ms is not None else entry.first_ms
         if begins_ms is not None:
             first = iso(entry.first_ms) if entry.first_ms is not None else ""
-            yield [str(catalog.market), entry.symbol, iso(begins_ms)[:10], ",".join(entry.intervals), first]
+            yield [
+                str(catalog.market),
+                entry.symbol,
+                iso(begins_ms)[:10],
+                ",".join(entry.intervals),
+                first,
+            ]
 
 
 def _shared(catalogs: Mapping[Market, Catalog], markets: list[Market]) -> Iterator[list[str]]:
-    """Yield base and quote, and the symbols that have them on each of the markets; no contracts with an end."""
+    """Yield base and quote, and the symbols that have them on each of the markets; no contracts
+    with an end.
+    """
     by_market = [_by_assets(catalogs[market]) for market in markets]
     for assets in sorted(set.intersection(*(set(named) for named in by_market))):
         yield [*assets, *(named[assets] for named in by_market)]
@@ -59,7 +75,9 @@ def _is_lasting(entry: CatalogEntry) -> bool:
     return "QUARTER" not in entry.contract_type and not entry.symbol.rpartition("_")[2].isdecimal()
 
 
-def _write(path: Path, header: list[str] | tuple[str, ...], rows: list[list[str]]) -> tuple[Path, int]:
+def _write(
+    path: Path, header: list[str] | tuple[str, ...], rows: list[list[str]]
+) -> tuple[Path, int]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

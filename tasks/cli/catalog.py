@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from klinefleet.workers.services import Services
 
 
-_COLUMNS = ("symbol", "status", "base", "quote", "contract", "first", "last", "archive", "rest", "intervals")
+_COLUMNS = (
+    "symbol",
+    "status",
+    "base",
+    "quote",
+    "contract",
+    "first",
+    "last",
+    "archive",
+    "rest",
+    "intervals",
+)
 
 _local = click.option("--local", is_flag=True, help="Bring a private Redis for this one command.")
 _market = click.option("--market", default="all", show_default=True, help="spot, um, cm or all.")
@@ -33,7 +44,9 @@ _market = click.option("--market", default="all", show_default=True, help="spot,
 
 @click.group()
 def catalog() -> None:
-    """Every symbol that the markets have and had: since when, until when, in which intervals and from where."""
+    """Every symbol that the markets have and had: since when, until when, in which intervals and
+    from where.
+    """
 
 
 @catalog.command()
@@ -59,11 +72,19 @@ def update(market: str, detach: bool, local: bool) -> None:
 @catalog.command("list")
 @_market
 @click.option("--quote", help="Only symbols of this quote asset, like USDT.")
-@click.option("--status", type=click.Choice(["trading", "all"]), default="all", show_default=True, help="Which.")
+@click.option(
+    "--status",
+    type=click.Choice(["trading", "all"]),
+    default="all",
+    show_default=True,
+    help="Which.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
 @_local
-def list_symbols(market: str, quote: str | None, status: str, as_json: bool, as_csv: bool, local: bool) -> None:
+def list_symbols(
+    market: str, quote: str | None, status: str, as_json: bool, as_csv: bool, local: bool
+) -> None:
     """Print the symbols; a catalog that is older than a day is made anew first."""
     with ExitStack() as stack:
         catalogs = _fresh(_services(stack, local), _markets(market))
@@ -79,12 +100,19 @@ def list_symbols(market: str, quote: str | None, status: str, as_json: bool, as_
         _write(sys.stdout, ("market", *_COLUMNS), (tuple(row.values()) for row in rows))
     else:
         for row in rows:
-            click.echo("  ".join(f"{row[name]:<{width}}" for name, width in _WIDTHS.items()).rstrip())
+            click.echo(
+                "  ".join(f"{row[name]:<{width}}" for name, width in _WIDTHS.items()).rstrip()
+            )
         click.echo(f"{len(rows):,} symbols", err=True)
 
 
 @catalog.command()
-@click.option("--to", type=click.Path(path_type=Path), required=True, help="The folder the CSV files are written to.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder the CSV files are written to.",
+)
 @_local
 def report(to: Path, local: bool) -> None:
     """Write what researchers ask for as CSV.
@@ -139,7 +167,16 @@ def _write(out: object, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     writer.writerows(rows)
 
 
-_WIDTHS = {"market": 4, "symbol": 20, "status": 12, "base": 10, "quote": 6, "first": 16, "last": 16, "rest": 3}
+_WIDTHS = {
+    "market": 4,
+    "symbol": 20,
+    "status": 12,
+    "base": 10,
+    "quote": 6,
+    "first": 16,
+    "last": 16,
+    "rest": 3,
+}
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,6 @@
-"""`klines coverage`: what is held of which series, every hole with its reason, as a table, JSON or a picture."""
+"""`klines coverage`: what is held of which series, every hole with its reason, as a table, JSON or
+a picture.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,26 @@ QUIET_S = 2.0
 
 @click.command()
 @click.option("--market", help="Only spot, um or cm.")
-@click.option("--kind", help="Only klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.")
+@click.option(
+    "--kind",
+    help="Only klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.",
+)
 @click.option("--interval", help="Only 1m, 1h, …")
-@click.option("--symbols", help="Only these, separated by commas; with --market also such that nothing is held of.")
-@click.option("--start", help="First open time, UTC; where not given, the first that any series of the kind holds.")
-@click.option("--end", help="End, exclusive, UTC; where not given, the last that any series of the kind holds.")
-@click.option("--holes", is_flag=True, help="List every hole; for a single series they are listed anyway.")
+@click.option(
+    "--symbols",
+    help="Only these, separated by commas; with --market also such that nothing is held of.",
+)
+@click.option(
+    "--start",
+    help="First open time, UTC; where not given, the first that any series of the kind holds.",
+)
+@click.option(
+    "--end",
+    help="End, exclusive, UTC; where not given, the last that any series of the kind holds.",
+)
+@click.option(
+    "--holes", is_flag=True, help="List every hole; for a single series they are listed anyway."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every hole.")
 @click.option(
     "--plot",
@@ -57,7 +73,8 @@ def coverage(
 ) -> None:
     """Tell what the lake holds of each series and why each missing part is missing.
 
-    Without options of everything in the lake. Works without Redis; with one it tells also what runs are at.
+    Without options of everything in the lake. Works without Redis; with one it tells also what runs
+    are at.
 
     \b
     Reasons: before listing, after the end of trading, exchange outage (most series of the market had no candle),
@@ -72,13 +89,15 @@ def coverage(
       klines coverage --market um --interval 1m --plot coverage.html
       klines coverage --json | jq -r '.series[] | select(.complete | not) | .symbol'
     """
-    from klinefleet.tasks.coverage.report import CoverageQuery, coverage_report
+    from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
     from klinefleet.tasks.coverage.text import lines
 
     _check(plots)
     query = CoverageQuery(
         *_group(market, kind, interval),
-        tuple(dict.fromkeys(checked_symbol(symbol) for symbol in symbols.split(",") if symbol.strip()))
+        tuple(
+            dict.fromkeys(checked_symbol(symbol) for symbol in symbols.split(",") if symbol.strip())
+        )
         if symbols is not None
         else (),
         parsing.parse_timestamp("start", start) if start is not None else None,
@@ -113,13 +132,19 @@ class _Said:
 def _group(
     market: str | None, kind: str | None, interval: str | None
 ) -> tuple[Market | None, Kind | None, Interval | None]:
-    """Return the market, kind and interval of these names; RequestError where there are no such, or not together."""
+    """Return the market, kind and interval of these names; RequestError where there are no such, or
+    not together.
+    """
     of_market = parsing.parse_market(market) if market is not None else None
     # USD-M has every kind, spot every interval.
     of_kind = parsing.parse_kind(of_market or Market.USD_M, kind) if kind is not None else None
     if interval is None and of_kind is not Kind.FUNDING:
         return of_market, of_kind, None
-    return of_market, of_kind, parsing.parse_interval(of_market or Market.SPOT, of_kind or Kind.KLINES, interval)
+    return (
+        of_market,
+        of_kind,
+        parsing.parse_interval(of_market or Market.SPOT, of_kind or Kind.KLINES, interval),
+    )
 
 
 def _check(plots: tuple[Path, ...]) -> None:

@@ -1,4 +1,6 @@
-"""What has rows fetched: `klines download`, and the order that `klines verify --revisions` gives as well."""
+"""What has rows fetched: `klines download`, and the order that `klines verify --revisions` gives as
+well.
+"""
 
 from __future__ import annotations
 
@@ -33,35 +35,53 @@ from klinefleet.tasks.cli.options import run_options, symbol_options
 )
 @click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
 @click.option(
-    "--start", default="2017-01-01", help="First open time, UTC: 2024-01-01; each symbol's own where it is not given."
+    "--start",
+    default="2017-01-01",
+    help="First open time, UTC: 2024-01-01; each symbol's own where it is not given.",
 )
 @click.option("--end", help="End, exclusive, UTC; now where it is not given.")
 @click.option(
     "--source",
     default="auto",
     show_default=True,
-    help="auto: monthly and daily files of the archive where they are sooner, REST for the rest; archive; rest.",
+    help="auto: monthly and daily files of the archive where they are sooner, REST for the rest; "
+    "archive; rest.",
 )
-@click.option("--dry-run", is_flag=True, help="Tell files, calls, weight, bytes and minutes, and why; fetch nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Tell files, calls, weight, bytes and minutes, and why; fetch nothing.",
+)
 @run_options
 def download(start: str, end: str | None, source: str, dry_run: bool, **options: Any) -> None:
     """Fetch every row of some symbols and a time that is not held yet.
 
-    What is held already is not fetched again, so the same command goes on where a broken one ended, and keeps
-    a lake current when it is repeated. Ctrl-C cancels the run; what was fetched by then stays.
+    What is held already is not fetched again, so the same command goes on where a broken one ended,
+    and keeps a lake current when it is repeated. Ctrl-C cancels the run; what was fetched by then
+    stays.
     """
     submit(options, start=start, end=end, source=source, dry_run=dry_run)
 
 
 def submit(
-    options: dict[str, Any], *, start: str, end: str | None, source: str, dry_run: bool = False, revise: bool = False
+    options: dict[str, Any],
+    *,
+    start: str,
+    end: str | None,
+    source: str,
+    dry_run: bool = False,
+    revise: bool = False,
 ) -> None:
-    """Check what was asked for, have it fetched and show it to its end; nothing is queued where it makes no sense."""
+    """Check what was asked for, have it fetched and show it to its end; nothing is queued where it
+    makes no sense.
+    """
     from klinefleet.tasks.requests.symbols import parse_selection
 
     local, detach, as_json = options["local"], options["detach"], options["as_json"]
     if local and detach:
-        raise RequestError("--local ends its worker with the command, so --detach cannot go with it")
+        raise RequestError(
+            "--local ends its worker with the command, so --detach cannot go with it"
+        )
     market = build.market_of(options["market"])
     kind = build.kind_of(market, options["kind"])
     interval = build.interval_of(market, kind, options["interval"])
@@ -79,7 +99,9 @@ def submit(
         preflight.load_exchange_info(services, market)
         now_ms = exchange_ms(services, market)
         span = build.range_of(interval, start, end, now_ms=now_ms)
-        request, notes = preflight.request_of(services, market, kind, interval, selection, span, mode, revise)
+        request, notes = preflight.request_of(
+            services, market, kind, interval, selection, span, mode, revise
+        )
         if dry_run:
             _show_estimate(services, request, as_json)
             return
@@ -99,7 +121,10 @@ def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
     runs = Runs(services.redis)
     run = runs.create(request)
     series = (Series(request.market, request.kind, request.interval, symbol) for symbol in notes)
-    runs.record(run, *(Record(Level.NOTE, note, of) for of, note in zip(series, notes.values(), strict=True)))
+    runs.record(
+        run,
+        *(Record(Level.NOTE, note, of) for of, note in zip(series, notes.values(), strict=True)),
+    )
     return run
 
 
@@ -115,7 +140,9 @@ def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor 
         progress = follow(services, run, supervisor.tend if supervisor else lambda: None)
     except KeyboardInterrupt:
         Runs(services.redis).end(run, State.CANCELLED)
-        click.echo("cancelled: what was fetched is kept, the same command goes on from there", err=True)
+        click.echo(
+            "cancelled: what was fetched is kept, the same command goes on from there", err=True
+        )
         return 1
     told = summary(services, progress)
     click.echo(json.dumps(told.facts(), ensure_ascii=False) if as_json else told.text())

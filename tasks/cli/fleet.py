@@ -28,7 +28,10 @@ from klinefleet.workers.support.settings import Settings
     help="What is logged: at DEBUG a line for every window, at INFO runs, bans and failures.",
 )
 def worker(queues: str | None, loglevel: str) -> None:
-    """Work for every run until told to stop (Ctrl-C): one process per queue. Start more on any machine."""
+    """Work for every run until told to stop (Ctrl-C): one process per queue.
+
+    Start more on any machine.
+    """
     from klinefleet.tasks.fleet.lanes import lanes_of
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
@@ -38,7 +41,9 @@ def worker(queues: str | None, loglevel: str) -> None:
         if settings.redis_url is None:
             settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
         elif not answers(settings.redis_url):
-            raise RequestError(f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started")
+            raise RequestError(
+                f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started"
+            )
         log_to_stderr(loglevel, settings.log)
         supervisor = Supervisor(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
@@ -52,7 +57,10 @@ def worker(queues: str | None, loglevel: str) -> None:
 
 @click.command()
 def beat() -> None:
-    """Send what is due by the clock, until told to stop: each market's catalog, daily. Run one in a fleet."""
+    """Send what is due by the clock, until told to stop: each market's catalog, daily.
+
+    Run one in a fleet.
+    """
     from klinefleet.tasks.fleet.scheduler import run_scheduler
     from klinefleet.workers.app import connect
 
@@ -67,7 +75,8 @@ def beat() -> None:
 @click.command()
 @click.option("--wait", default=0, help="Seconds to wait until every queue is served.")
 def workers(wait: int) -> None:
-    """List the queues that are served and by how many processes; exit 1 where one is served by none.
+    """List the queues that are served and by how many processes; exit 1 where one is served by
+    none.
 
     For queues that spend weight also what is left of it at each public address.
     """

@@ -59,5 +59,17 @@ def main() -> None:
     """
 
 
-for command in (download, verify, read, catalog, coverage, flower, status, cancel, worker, workers, beat):
+for command in (
+    download,
+    verify,
+    read,
+    catalog,
+    coverage,
+    flower,
+    status,
+    cancel,
+    worker,
+    workers,
+    beat,
+):
     main.add_command(command)

@@ -32,13 +32,23 @@ symbol_options = options(
     click.option("--all", "every", is_flag=True, help="Every symbol that the market has or had."),
     click.option("--quote", help="With --all: only symbols of this quote asset, like USDT."),
     click.option(
-        "--status", type=click.Choice(["trading", "all"]), default="all", show_default=True, help="With --all: which."
+        "--status",
+        type=click.Choice(["trading", "all"]),
+        default="all",
+        show_default=True,
+        help="With --all: which.",
     ),
-    click.option("--skip-unknown", is_flag=True, help="Leave out symbols that nobody knows, instead of ending."),
+    click.option(
+        "--skip-unknown",
+        is_flag=True,
+        help="Leave out symbols that nobody knows, instead of ending.",
+    ),
 )
 #: How the command goes about it.
 run_options = options(
-    click.option("--local", is_flag=True, help="Start a private Redis and worker for this one command."),
+    click.option(
+        "--local", is_flag=True, help="Start a private Redis and worker for this one command."
+    ),
     click.option("--detach", is_flag=True, help="Queue the run, print its id and return."),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
 )

@@ -1,4 +1,6 @@
-"""`klines read`: rows of the lake on the screen, in a file or in a pipe, as they are held or as SQL makes them."""
+"""`klines read`: rows of the lake on the screen, in a file or in a pipe, as they are held or as SQL
+makes them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from klinefleet.tasks.client.session import command_settings, fleet_services, hear_sigterm, private_fleet
+from klinefleet.tasks.client.session import (
+    command_settings,
+    fleet_services,
+    hear_sigterm,
+    private_fleet,
+)
 from klinefleet.tasks.requests.symbols import parse_selection
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RangeNotHeld, RequestError
@@ -39,25 +46,65 @@ _ROWS = (
 @click.command()
 @click.option("--market", help="spot, um (USD-M futures) or cm (COIN-M futures).")
 @click.option("--symbols", help="Symbols, separated by commas: BTCUSDT,ETHUSDT.")
-@click.option("--symbols-file", type=click.Path(path_type=Path), help="A CSV with a column symbol, or one a line.")
+@click.option(
+    "--symbols-file",
+    type=click.Path(path_type=Path),
+    help="A CSV with a column symbol, or one a line.",
+)
 @click.option("--all", "every", is_flag=True, help="Every symbol that the lake holds anything of.")
-@click.option("--kind", help="klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.")
+@click.option(
+    "--kind", help="klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate."
+)
 @click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
-@click.option("--start", help="First open time, UTC: 2024-01-01; where what is held begins if it is not given.")
+@click.option(
+    "--start",
+    help="First open time, UTC: 2024-01-01; where what is held begins if it is not given.",
+)
 @click.option("--end", help="End, exclusive, UTC; where what is held ends if it is not given.")
 @click.option("--columns", help="Only these, separated by commas; `symbol` comes first.")
 @click.option("--resample", help="Make coarser candles of them: 5m, 1h, 1d, 1w, 1M, 7m.")
-@click.option("--fill", type=click.Choice(["forward"]), help="Make up what the exchange lacks; is_made_up marks it.")
-@click.option("--panel", is_flag=False, flag_value="close", metavar="[COLUMN]", help="A column for each symbol: close.")
-@click.option("--partial", is_flag=True, help="Read what is held of the range, though it is not all.")
+@click.option(
+    "--fill",
+    type=click.Choice(["forward"]),
+    help="Make up what the exchange lacks; is_made_up marks it.",
+)
+@click.option(
+    "--panel",
+    is_flag=False,
+    flag_value="close",
+    metavar="[COLUMN]",
+    help="A column for each symbol: close.",
+)
+@click.option(
+    "--partial", is_flag=True, help="Read what is held of the range, though it is not all."
+)
 @click.option("--fetch", is_flag=True, help="Have the fleet fetch what is missing, and wait.")
-@click.option("--local", is_flag=True, help="With --fetch: start a private Redis and worker for this one command.")
-@click.option("--sql", metavar="QUERY", help="Answer one SELECT instead; each kind is a view: klines, fundingRate, …")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="With --fetch: start a private Redis and worker for this one command.",
+)
+@click.option(
+    "--sql",
+    metavar="QUERY",
+    help="Answer one SELECT instead; each kind is a view: klines, fundingRate, …",
+)
 @click.option("--head", type=click.IntRange(min=0), metavar="N", help="Show the first N rows.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Show the last N rows.")
-@click.option("--describe", is_flag=True, help="Show count, least, mean and greatest of each column.")
-@click.option("--to", metavar="FILE", help="Write FILE.csv, .parquet, .arrow, .feather or .json; - for stdout.")
-@click.option("--format", "form", type=click.Choice(["csv", "parquet", "arrow", "json"]), help="With --to -: csv, …")
+@click.option(
+    "--describe", is_flag=True, help="Show count, least, mean and greatest of each column."
+)
+@click.option(
+    "--to",
+    metavar="FILE",
+    help="Write FILE.csv, .parquet, .arrow, .feather or .json; - for stdout.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet", "arrow", "json"]),
+    help="With --to -: csv, …",
+)
 def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> None:
     """Read rows of the lake: to the screen, to a file, or to a pipe.
 
@@ -67,7 +114,8 @@ def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> N
       klines read --market spot --symbols BTCUSDT --start 2024-01-01 --fetch --to - | head
       klines read --sql "SELECT symbol, max(high) FROM klines WHERE interval = '1d' GROUP BY symbol"
 
-    Exit 1 where the range is not all held, naming the missing spans and the command that fetches them.
+    Exit 1 where the range is not all held, naming the missing spans and the command that fetches
+    them.
     """
     screen = Screen(options["head"], options["tail"], options["describe"])
     _check_target(to, form, screen)
@@ -134,15 +182,24 @@ class Asked:
     def of(cls, options: dict[str, Any]) -> Asked:
         """Return what the options say; RequestError where they make no sense."""
         if not options["market"]:
-            raise RequestError("say which rows: --market and --symbols, --symbols-file or --all; or --sql")
+            raise RequestError(
+                "say which rows: --market and --symbols, --symbols-file or --all; or --sql"
+            )
         if options["local"] and not options["fetch"]:
-            raise RequestError("--local starts a worker for what --fetch asks for; say --fetch as well")
+            raise RequestError(
+                "--local starts a worker for what --fetch asks for; say --fetch as well"
+            )
         if options["panel"] and options["columns"]:
-            raise RequestError(f"--panel has one column of each symbol; say --panel {options['columns'].split(',')[0]}")
+            raise RequestError(
+                "--panel has one column of each symbol; say --panel "
+                f"{options['columns'].split(',')[0]}"
+            )
         market = parsing.parse_market(options["market"])
         kind = parsing.parse_kind(market, options["kind"] or Kind.KLINES)
         interval = parsing.parse_interval(market, kind, options["interval"])
-        selection = parse_selection(options["symbols"], options["symbols_file"], None, options["every"])
+        selection = parse_selection(
+            options["symbols"], options["symbols_file"], None, options["every"]
+        )
         return cls(
             market,
             kind,
@@ -150,7 +207,9 @@ class Asked:
             selection.names or _held(market, kind, interval),
             options["start"],
             options["end"],
-            [name.strip() for name in options["columns"].split(",")] if options["columns"] else None,
+            [name.strip() for name in options["columns"].split(",")]
+            if options["columns"]
+            else None,
             options["resample"],
             options["fill"],
             options["panel"],
@@ -158,7 +217,9 @@ class Asked:
         )
 
     def rows(self, reader: Reader, *, fetch: bool) -> pl.LazyFrame:
-        """Return the rows; in memory only where coarser candles, made up ones or a panel are asked for."""
+        """Return the rows; in memory only where coarser candles, made up ones or a panel are asked
+        for.
+        """
         interval = self.interval if self.interval.is_grid else None
         what = (self.market, self.symbols, interval, self.start, self.end)
         how = Known(kind=self.kind, partial=self.partial, fetch=fetch)
@@ -177,10 +238,15 @@ class Asked:
         spans = [span for several in missing.values() for span in several]
         kind = "" if self.kind is Kind.KLINES else f" --kind {self.kind}"
         interval = f" --interval {self.interval}" if self.interval.is_grid else ""
-        start, end = iso(min(span.start_ms for span in spans)), iso(max(span.end_ms for span in spans))
+        start, end = (
+            iso(min(span.start_ms for span in spans)),
+            iso(max(span.end_ms for span in spans)),
+        )
         return (
-            f"not all of it is held, nothing was read; missing: {', '.join(named[:_NAMED])}{more}. Fetch it with "
-            f"`klines download --market {self.market}{kind} --symbols {','.join(missing)}{interval} --start {start} "
+            "not all of it is held, nothing was read; missing: "
+            f"{', '.join(named[:_NAMED])}{more}. Fetch it with "
+            f"`klines download --market {self.market}{kind} --symbols "
+            f"{','.join(missing)}{interval} --start {start} "
             f"--end {end}` or with --fetch, or read what is there with --partial"
         )
 
@@ -191,7 +257,13 @@ def _held(market: Market, kind: Kind, interval: Interval) -> tuple[str, ...]:
 
     store_url = command_settings().store_url
     listed = open_store(store_url).list(keys.group_folder("lake", market, kind, interval))
-    symbols = sorted({symbol for entry in listed if keys.month_of(entry.key) and (symbol := keys.symbol_of(entry.key))})
+    symbols = sorted(
+        {
+            symbol
+            for entry in listed
+            if keys.month_of(entry.key) and (symbol := keys.symbol_of(entry.key))
+        }
+    )
     if not symbols:
         raise RequestError(f"the lake at {store_url} holds no {interval} {kind} of market {market}")
     return tuple(symbols)
@@ -230,12 +302,16 @@ def _check_target(to: str | None, form: str | None, screen: Screen) -> None:
     if to is not None:
         format_of(to, form)
         if screen.is_asked_for:
-            raise RequestError("--head, --tail and --describe are for the screen; --to writes all rows")
+            raise RequestError(
+                "--head, --tail and --describe are for the screen; --to writes all rows"
+            )
     elif form is not None:
         raise RequestError(f"--format {form} says what goes to stdout; say --to - as well")
 
 
-def _give(rows: pl.LazyFrame | Iterable[pl.DataFrame], screen: Screen, to: str | None, form: str | None) -> None:
+def _give(
+    rows: pl.LazyFrame | Iterable[pl.DataFrame], screen: Screen, to: str | None, form: str | None
+) -> None:
     """Write the rows to where they are wanted, or show some of them."""
     import polars as pl
 

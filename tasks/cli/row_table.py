@@ -1,4 +1,6 @@
-"""Rows on the screen: as many columns as fit its width, numbers aligned, times without the zeros that all share."""
+"""Rows on the screen: as many columns as fit its width, numbers aligned, times without the zeros
+that all share.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,18 @@ _APART, _GAP, _NOTHING = "…", "  ", "-"
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """The first and the last rows of some, no row in both, and how many there are (None: not counted)."""
+    """The first and the last rows of some, no row in both, and how many there are (None: not
+    counted).
+    """
 
     head: pl.DataFrame
     tail: pl.DataFrame
     rows: int | None
 
 
-def glimpse(rows: pl.LazyFrame | Iterable[pl.DataFrame], head: int | None, tail: int | None) -> Glimpse:
+def glimpse(
+    rows: pl.LazyFrame | Iterable[pl.DataFrame], head: int | None, tail: int | None
+) -> Glimpse:
     """Return the ends of rows, lazy or in parts of which the first tells the columns.
 
     No others are kept; where only the first are asked for, no others are read.
@@ -61,17 +67,28 @@ def text(seen: Glimpse, width: int) -> str:
     columns = [Column(name, _cells(shown[name]), shown[name].dtype) for name in shown.columns]
     lines, left_out = _lines(columns, width, apart)
     counted = (
-        f"the first {shown.height:,} rows" if seen.rows is None else f"{seen.rows:,} row{'s' if seen.rows != 1 else ''}"
+        f"the first {shown.height:,} rows"
+        if seen.rows is None
+        else f"{seen.rows:,} row{'s' if seen.rows != 1 else ''}"
     )
     return "\n".join([*lines, *textwrap.wrap(counted + _left_out(left_out), width)])
 
 
 def description(rows: pl.LazyFrame, width: int) -> str:
-    """Return a table of how many values each column has and lacks, the least, the mean and the greatest."""
+    """Return a table of how many values each column has and lacks, the least, the mean and the
+    greatest.
+    """
     schema, each = rows.collect_schema(), pl.all()
-    asked = {"values": each.count(), "missing": each.null_count(), "least": each.min(), "greatest": each.max()}
+    asked = {
+        "values": each.count(),
+        "missing": each.null_count(),
+        "least": each.min(),
+        "greatest": each.max(),
+    }
     means = pl.selectors.numeric().mean().name.prefix("mean ")
-    told = rows.select(means, *(one.name.prefix(f"{name} ") for name, one in asked.items())).collect(engine="streaming")
+    told = rows.select(
+        means, *(one.name.prefix(f"{name} ") for name, one in asked.items())
+    ).collect(engine="streaming")
     columns = [Column("", ["values", "missing", "least", "mean", "greatest"], pl.String())]
     for name, dtype in schema.items():
         numbers = [f"{told[f'{what} {name}'].item():,}" for what in ("values", "missing")]
@@ -106,15 +123,23 @@ class Column:
 
 
 def _lines(columns: list[Column], width: int, apart: int | None) -> tuple[list[str], list[str]]:
-    """Return the lines of the columns that fit, and the names of the others; `apart` rows stand above a mark."""
+    """Return the lines of the columns that fit, and the names of the others; `apart` rows stand
+    above a mark.
+    """
     fitting, used = columns[:1], columns[0].width
     for column in columns[1:]:
         used += len(_GAP) + column.width
         if used > width:
             break
         fitting.append(column)
-    rows = [[column.name for column in fitting], *zip(*(column.cells for column in fitting), strict=True)]
-    lines = [_GAP.join(column.padded(cell) for column, cell in zip(fitting, row, strict=True)).rstrip() for row in rows]
+    rows = [
+        [column.name for column in fitting],
+        *zip(*(column.cells for column in fitting), strict=True),
+    ]
+    lines = [
+        _GAP.join(column.padded(cell) for column, cell in zip(fitting, row, strict=True)).rstrip()
+        for row in rows
+    ]
     if apart is not None:
         lines.insert(1 + apart, _APART)
     return lines, [column.name for column in columns[len(fitting) :]]
@@ -135,7 +160,8 @@ def _cells(values: pl.Series) -> list[str]:
         decimals = max((len(one.partition(".")[2]) for one in told if "e" not in one), default=0)
         return [_padded(one, decimals) for one in told]
     return [
-        _NOTHING if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values
+        _NOTHING if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        for value in values
     ]
 
 

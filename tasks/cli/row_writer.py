@@ -1,4 +1,6 @@
-"""Where rows go that are read: a file of any of the usual forms, or stdout, in parts, so that memory stays bounded."""
+"""Where rows go that are read: a file of any of the usual forms, or stdout, in parts, so that
+memory stays bounded.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     ARROW = "arrow"
-    """In a file Arrow's file format, uncompressed, so that it can be mapped; on stdout its stream."""
+    """In a file Arrow's file format, uncompressed, so that it can be mapped; on stdout its stream.
+    """
     FEATHER = "feather"
     """Arrow's file format, compressed."""
     JSON = "json"
@@ -47,21 +50,29 @@ class Format(StrEnum):
 
 
 def format_of(target: str, told: str | None) -> Format:
-    """Return what `--to target --format told` means; RequestError where they do not say or contradict each other."""
+    """Return what `--to target --format told` means; RequestError where they do not say or
+    contradict each other.
+    """
     if target == "-":
         if told == Format.FEATHER:
             raise RequestError("feather needs a file: --to FILE.feather, or --to - --format arrow")
         return Format(told or Format.CSV)
     ending = Path(target).suffix.removeprefix(".").lower()
     if ending not in list(Format):
-        raise RequestError(f"--to {target}: its ending says no format; there are {', '.join(f'.{f}' for f in Format)}")
+        raise RequestError(
+            f"--to {target}: its ending says no format; there are "
+            f"{', '.join(f'.{f}' for f in Format)}"
+        )
     if told and told != ending:
-        raise RequestError(f"--to {target} and --format {told} contradict each other; --format is for --to -")
+        raise RequestError(
+            f"--to {target} and --format {told} contradict each other; --format is for --to -"
+        )
     return Format(ending)
 
 
 def write_file(parts: Iterable[pl.DataFrame], target: Path, form: Format) -> tuple[int, int]:
-    """Write the parts beside `target` and put them there when all are written; return the rows and the bytes.
+    """Write the parts beside `target` and put them there when all are written; return the rows and
+    the bytes.
 
     NotWritten where that fails; nothing half stands under the name at any time.
     """
@@ -87,7 +98,9 @@ def write_file(parts: Iterable[pl.DataFrame], target: Path, form: Format) -> tup
 def write_stdout(parts: Iterable[pl.DataFrame], form: Format) -> int:
     """Write the parts to stdout until all are written or nobody reads any more; return the rows."""
     if not form.is_text and sys.stdout.isatty():
-        raise RequestError(f"{form} is nothing for a terminal; pipe it somewhere, or give --to FILE")
+        raise RequestError(
+            f"{form} is nothing for a terminal; pipe it somewhere, or give --to FILE"
+        )
     try:
         rows = _write(parts, sys.stdout.buffer, form)
         sys.stdout.flush()
@@ -99,14 +112,20 @@ def write_stdout(parts: Iterable[pl.DataFrame], form: Format) -> int:
 
 
 def parts_of(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """Yield the rows as they are read, in their order; the first part has none and tells the columns."""
+    """Yield the rows as they are read, in their order; the first part has none and tells the
+    columns.
+    """
     yield rows.collect_schema().to_frame()
     yield from rows.collect_batches(maintain_order=True)
 
 
 def spelled(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with its moments as text, ISO 8601 in UTC."""
-    moments = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone]
+    moments = [
+        name
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone
+    ]
     return frame.with_columns(pl.col(moments).cast(MOMENT).dt.strftime(_MOMENT_FORMAT))
 
 
@@ -137,7 +156,9 @@ def _gathered(parts: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 @contextmanager
 def _csv(file: BinaryIO, empty: pl.DataFrame) -> Iterator[Add]:
     if nested := [name for name, dtype in empty.schema.items() if dtype.is_nested()]:
-        raise RequestError(f"CSV has no lists: column {nested[0]} fits into --format json, parquet or arrow")
+        raise RequestError(
+            f"CSV has no lists: column {nested[0]} fits into --format json, parquet or arrow"
+        )
     file.write(empty.write_csv().encode())
     yield lambda part: file.write(spelled(part).write_csv(include_header=False).encode())
 
@@ -155,7 +176,9 @@ def _parquet(file: BinaryIO, empty: pl.DataFrame) -> Iterator[Add]:
 
 
 @contextmanager
-def _arrow_file(file: BinaryIO, empty: pl.DataFrame, compression: str | None = None) -> Iterator[Add]:
+def _arrow_file(
+    file: BinaryIO, empty: pl.DataFrame, compression: str | None = None
+) -> Iterator[Add]:
     ipc = require_extra("pyarrow.ipc", "writing Arrow")
     if file is sys.stdout.buffer:
         writer = ipc.new_stream(_Forward(file), _arrow(empty).schema)

@@ -29,7 +29,9 @@ def status(run: str | None, as_json: bool) -> None:
         for name in chosen:
             progress = runs.progress(name)
             if progress is None:
-                raise RequestError(f"no run {name!r} is known; `klines status` lists those under way")
+                raise RequestError(
+                    f"no run {name!r} is known; `klines status` lists those under way"
+                )
             if as_json:
                 click.echo(json.dumps(summary(services, progress).facts(), ensure_ascii=False))
             elif progress.state.has_ended:

@@ -13,7 +13,12 @@ import click
 from klinefleet.tasks.cli.download import submit
 from klinefleet.tasks.cli.options import run_options, symbol_options
 from klinefleet.tasks.client import preflight
-from klinefleet.tasks.client.session import fleet_services, hear_sigterm, offline_services, private_fleet
+from klinefleet.tasks.client.session import (
+    fleet_services,
+    hear_sigterm,
+    offline_services,
+    private_fleet,
+)
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
@@ -38,26 +43,46 @@ _FIRST = "2017-01-01"
 
 
 @click.command()
-@click.option("--market", help="Only spot, um (USD-M futures) or cm (COIN-M futures); --revisions needs one.")
+@click.option(
+    "--market", help="Only spot, um (USD-M futures) or cm (COIN-M futures); --revisions needs one."
+)
 @symbol_options
 @click.option("--kind", help="Only this kind; with --revisions klines where it is not given.")
 @click.option("--interval", help="Only this interval; with --revisions 1m where it is not given.")
-@click.option("--start", help="Only months that end after this, UTC; with --revisions the first open time.")
-@click.option("--end", help="Only months that begin before this, UTC; with --revisions the end, exclusive.")
-@click.option("--revisions", is_flag=True, help="Fetch again what the exchange's archive has published anew.")
-@click.option("--against", help="Compare a sample with its source, value by value: archive or rest.")
-@click.option("--sample", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Part that is compared.")
-@click.option("--seed", type=click.IntRange(min=0), help="Draws the same sample again; it is printed.")
+@click.option(
+    "--start", help="Only months that end after this, UTC; with --revisions the first open time."
+)
+@click.option(
+    "--end", help="Only months that begin before this, UTC; with --revisions the end, exclusive."
+)
+@click.option(
+    "--revisions", is_flag=True, help="Fetch again what the exchange's archive has published anew."
+)
+@click.option(
+    "--against", help="Compare a sample with its source, value by value: archive or rest."
+)
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Part that is compared.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Draws the same sample again; it is printed."
+)
 @click.option("--repair", "mend", is_flag=True, help="Fetch again what is wrong, exactly that.")
 @run_options
 def verify(revisions: bool, **options: Any) -> None:
     """Read partitions again and tell what is wrong with them: exit 1 and a list where anything is.
 
-    Without options all of the lake, by the fleet; --local does it in this process. With --repair faulty time is taken
-    out (what was there is kept under damaged/), fetched again and verified again.
+    Without options all of the lake, by the fleet; --local does it in this process. With --repair
+    faulty time is taken out (what was there is kept under damaged/), fetched again and verified
+    again.
 
-    --revisions holds the lake against the archive's list instead: files that were published anew since are fetched
-    again. Where they disagree with what is held, REST and the daily files are asked as well, and the majority stands.
+    --revisions holds the lake against the archive's list instead: files that were published anew
+    since are fetched again. Where they disagree with what is held, REST and the daily files are
+    asked as well, and the majority stands.
     """
     if revisions:
         _revise(options)
@@ -67,13 +92,18 @@ def verify(revisions: bool, **options: Any) -> None:
 
 def _revise(options: dict[str, Any]) -> None:
     if options["market"] is None:
-        raise RequestError("say which --market to hold against the archive's list; nothing was queued")
+        raise RequestError(
+            "say which --market to hold against the archive's list; nothing was queued"
+        )
     if options["against"] or options["mend"]:
         raise RequestError(
-            "--against and --repair check what is held, --revisions what is published; nothing was queued"
+            "--against and --repair check what is held, --revisions what is published; nothing "
+            "was queued"
         )
     options["kind"] = options["kind"] or Kind.KLINES
-    submit(options, start=options["start"] or _FIRST, end=options["end"], source="auto", revise=True)
+    submit(
+        options, start=options["start"] or _FIRST, end=options["end"], source="auto", revise=True
+    )
 
 
 def _verify(options: dict[str, Any]) -> None:
@@ -96,30 +126,44 @@ def _verify(options: dict[str, Any]) -> None:
         if sample.against != "nothing":
             _say(f"comparing {sample.share:.2%} with {sample.against}, --seed {sample.seed}")
         # Its lanes are forks: none may be made once threads of Polars run here.
-        supervisor = stack.enter_context(private_fleet(services, queues)) if local and queues else None
+        supervisor = (
+            stack.enter_context(private_fleet(services, queues)) if local and queues else None
+        )
         check: Check = check_here if local else check_by_fleet
         hear_sigterm()
         found, done, left = _checked(check, services, pieces), None, None
         if mend and found.faults:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
-            done, left = _mended(check, services, found, sample, supervisor.tend if supervisor else lambda: None)
-    click.echo(json.dumps(_facts(found, sample, done, left)) if options["as_json"] else _text(found, done, left))
+            done, left = _mended(
+                check, services, found, sample, supervisor.tend if supervisor else lambda: None
+            )
+    click.echo(
+        json.dumps(_facts(found, sample, done, left))
+        if options["as_json"]
+        else _text(found, done, left)
+    )
     sys.exit(0 if _is_well(found, done, left) else 1)
 
 
-def _prepare(services: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool) -> list[str]:
+def _prepare(
+    services: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool
+) -> list[str]:
     """Refuse what cannot be done before anything is, and return the queues that a repair needs."""
     from klinefleet.tasks.verification.pieces import queue_of
 
     groups = {(piece.series.market, piece.series.kind) for piece in pieces}
     to_mend = (
-        {queue for market, kind in groups for queue in preflight.queues_of(market, kind, Mode.AUTO)} if mend else set()
+        {queue for market, kind in groups for queue in preflight.queues_of(market, kind, Mode.AUTO)}
+        if mend
+        else set()
     )
     if mend:
         preflight.check_store(services)
     if not is_local:
         preflight.check_redis(services)
-        preflight.check_workers(services, sorted({*map(queue_of, pieces)} | to_mend), "do it here with --local")
+        preflight.check_workers(
+            services, sorted({*map(queue_of, pieces)} | to_mend), "do it here with --local"
+        )
     if sample.against == "rest":
         for market in sorted({market for market, _ in groups}):
             preflight.load_exchange_info(services, market)
@@ -133,7 +177,9 @@ def _checked(check: Check, services: Services, pieces: list[Piece]) -> Found:
         return check(services, pieces, shows)
 
 
-def _mended(check: Check, services: Services, found: Found, sample: Sample, tend: Any) -> tuple[Repair, Found]:
+def _mended(
+    check: Check, services: Services, found: Found, sample: Sample, tend: Any
+) -> tuple[Repair, Found]:
     """Repair what was found, and check the partitions again."""
     from klinefleet.tasks.client.repair import repair
     from klinefleet.tasks.verification.pieces import Piece
@@ -142,11 +188,16 @@ def _mended(check: Check, services: Services, found: Found, sample: Sample, tend
     try:
         done = repair(services, found.faults, tend)
     except KeyboardInterrupt:
-        _say("cancelled: what was taken out is missing now; `klines download` of the same time fetches it")
+        _say(
+            "cancelled: what was taken out is missing now; `klines download` of the same time "
+            "fetches it"
+        )
         raise
     wrong = sorted({of for fault in found.faults if (of := keys.partition_of(fault.key))})
     # Each alone and surely compared: so its sample is at least the one that was drawn before.
-    return done, _checked(check, services, [Piece(series, (month,), sample, month) for series, month in wrong])
+    return done, _checked(
+        check, services, [Piece(series, (month,), sample, month) for series, month in wrong]
+    )
 
 
 def _scope(options: dict[str, Any]) -> Scope:
@@ -154,19 +205,31 @@ def _scope(options: dict[str, Any]) -> Scope:
     from klinefleet.tasks.verification.scope import Scope
 
     if options["detach"]:
-        raise RequestError("--detach goes with --revisions alone: a verification ends with its command")
+        raise RequestError(
+            "--detach goes with --revisions alone: a verification ends with its command"
+        )
     if options["quote"] or options["status"] != "all" or options["skip_unknown"]:
-        raise RequestError("--quote, --status and --skip-unknown go with --revisions alone; nothing was checked")
+        raise RequestError(
+            "--quote, --status and --skip-unknown go with --revisions alone; nothing was checked"
+        )
     every = options["every"] or (options["symbols"] is None and options["symbols_file"] is None)
     selection = parse_selection(options["symbols"], options["symbols_file"], options["top"], every)
     market = parsing.parse_market(options["market"]) if options["market"] else None
     start_ms, end_ms = (
-        parsing.parse_timestamp(name, options[name]) if options[name] else None for name in ("start", "end")
+        parsing.parse_timestamp(name, options[name]) if options[name] else None
+        for name in ("start", "end")
     )
     if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-        raise RequestError(f"start {options['start']} is not before end {options['end']}; nothing was checked")
+        raise RequestError(
+            f"start {options['start']} is not before end {options['end']}; nothing was checked"
+        )
     return Scope(
-        market, _kind(options["kind"]), _interval(options["interval"]), selection.names or (), start_ms, end_ms
+        market,
+        _kind(options["kind"]),
+        _interval(options["interval"]),
+        selection.names or (),
+        start_ms,
+        end_ms,
     )
 
 
@@ -179,7 +242,9 @@ def _kind(text: str | None) -> Kind | None:
 
 def _interval(text: str | None) -> Interval | None:
     if text is not None and text not in CANDLE_INTERVALS:
-        raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was checked")
+        raise RequestError(
+            f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}; nothing was checked"
+        )
     return None if text is None else Interval(text)
 
 
@@ -190,7 +255,10 @@ def _sample(options: dict[str, Any]) -> Sample:
     if against is None:
         return NO_SAMPLE
     if against.lower() not in known:
-        raise RequestError(f"no source {against!r} to compare with; there are {', '.join(known)}; nothing was checked")
+        raise RequestError(
+            f"no source {against!r} to compare with; there are {', '.join(known)}; nothing was "
+            "checked"
+        )
     seed = secrets.randbelow(1 << 31) if options["seed"] is None else options["seed"]
     return Sample(Against(against.lower()), options["sample"], seed)
 
@@ -200,7 +268,9 @@ def _check_held(scope: Scope, held: set[str]) -> None:
     unknown = [name for name in scope.symbols if name not in held]
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise RequestError(f"the lake holds nothing of {unknown[0]}{more} that you ask for; nothing was checked")
+        raise RequestError(
+            f"the lake holds nothing of {unknown[0]}{more} that you ask for; nothing was checked"
+        )
 
 
 def _facts(found: Found, sample: Sample, done: Repair | None, left: Found | None) -> dict[str, Any]:
@@ -231,7 +301,9 @@ def _text(found: Found, done: Repair | None, left: Found | None) -> str:
     lines += _named("not compared, ", found.told) + _named("FAILED ", found.failed)
     compared = f", {found.compared:,} of them compared" if found.compared else ""
     wrong = len({fault.key for fault in found.faults})
-    told = f"{len(found.faults):,} faults in {wrong:,} partitions" if found.faults else "nothing wrong"
+    told = (
+        f"{len(found.faults):,} faults in {wrong:,} partitions" if found.faults else "nothing wrong"
+    )
     lines.append(f"{found.partitions:,} partitions, {found.rows:,} rows{compared}: {told}")
     if found.unproved:
         old = f"{found.unproved:,} partitions of an earlier version have no proof"
@@ -256,7 +328,9 @@ def _mended_of(found: Found, done: Repair, left: Found) -> list[Fault]:
 
     still = {fault.key for fault in left.faults} | left.failed.keys()
     parsed = [(fault, keys.partition_of(fault.key)) for fault in found.faults]
-    return [fault for fault, of in parsed if of and fault.key not in still and done.is_mended(of[0])]
+    return [
+        fault for fault, of in parsed if of and fault.key not in still and done.is_mended(of[0])
+    ]
 
 
 def _named(mark: str, told: dict[str, str]) -> list[str]:

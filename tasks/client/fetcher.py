@@ -27,11 +27,13 @@ _NAMED = 3
 class FleetFetcher:
     """Has the fleet of `services` fetch what is missing, showing how it goes on stderr.
 
-    `start` starts workers for some queues where there are none; it is called when something is to be fetched, once.
-    The workers must work for the store that is read.
+    `start` starts workers for some queues where there are none; it is called when something is to
+    be fetched, once. The workers must work for the store that is read.
     """
 
-    def __init__(self, services: Services, start: Callable[[list[str]], Supervisor] | None = None) -> None:
+    def __init__(
+        self, services: Services, start: Callable[[list[str]], Supervisor] | None = None
+    ) -> None:
         self._services = services
         self._runs = Runs(services.redis)
         self._start = start
@@ -39,18 +41,27 @@ class FleetFetcher:
     def life(self, series: Series) -> Span:
         """Return the time in which the series can have closed candles, ms UTC; it may be empty.
 
-        UnknownSymbol where neither REST nor the archive knows it; RequestError where no Redis or exchange answers.
+        UnknownSymbol where neither REST nor the archive knows it; RequestError where no Redis or
+        exchange answers.
         """
         market = series.market
         preflight.check_redis(self._services)
         preflight.load_exchange_info(self._services, market)
         selection = SymbolSelection((series.symbol,))
-        choose_symbols(self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say)
+        choose_symbols(
+            self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
+        )
         life = self._services.lives.of(series)
-        return Span(life.start_ms, min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))))
+        return Span(
+            life.start_ms,
+            min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))),
+        )
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
-        """Return when the lake holds all of it; TaskFailed names the windows that failed. Ctrl-C cancels the runs."""
+        """Return when the lake holds all of it; TaskFailed names the windows that failed.
+
+        Ctrl-C cancels the runs.
+        """
         requests = list(requests_of(wanted))
         preflight.check_redis(self._services)
         preflight.check_store(self._services)
@@ -67,8 +78,12 @@ class FleetFetcher:
             raise TaskFailed(_told(failed))
 
     def _have_workers(self, requests: list[Request]) -> Callable[[], None]:
-        """Return what keeps the workers going that were started for this; RequestError where there are none."""
-        queues = chain.from_iterable(preflight.queues_of(one.market, one.kind, one.source) for one in requests)
+        """Return what keeps the workers going that were started for this; RequestError where there
+        are none.
+        """
+        queues = chain.from_iterable(
+            preflight.queues_of(one.market, one.kind, one.source) for one in requests
+        )
         needed = list(dict.fromkeys(queues))
         if self._start is None:
             preflight.check_workers(self._services, needed)
@@ -77,9 +92,11 @@ class FleetFetcher:
 
 
 def requests_of(wanted: Mapping[Series, list[Span]]) -> Iterator[Request]:
-    """Yield one request for each market, kind and interval, from the first wanted moment to the last.
+    """Yield one request for each market, kind and interval, from the first wanted moment to the
+    last.
 
-    The planner fetches of that time what the lake lacks: of one reading, no more than what is wanted.
+    The planner fetches of that time what the lake lacks: of one reading, no more than what is
+    wanted.
     """
     groups: dict[tuple[Market, Kind, str], dict[Series, list[Span]]] = {}
     for series, spans in wanted.items():
@@ -95,7 +112,9 @@ def requests_of(wanted: Mapping[Series, list[Span]]) -> Iterator[Request]:
 
 def _told(failed: list[Progress]) -> str:
     """Return in one line what could not be fetched, and why."""
-    reasons = [f"{name}: {reason}" for progress in failed for name, reason in progress.failed.items()]
+    reasons = [
+        f"{name}: {reason}" for progress in failed for name, reason in progress.failed.items()
+    ]
     more = f" and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
     runs = ", ".join(f"{progress.run} is {progress.state}" for progress in failed)
     named = f": {'; '.join(reasons[:_NAMED])}{more}" if reasons else ""

@@ -35,16 +35,25 @@ def follow(services: Services, run: str, tend: Callable[[], None] = lambda: None
             except RedisError as error:
                 if time.monotonic() - seen > REDIS_AWAY_S:
                     raise RunLost(
-                        f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); run {run} may go on"
+                        f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); run {run} may "
+                        "go on"
                     ) from error
                 shows.say("Redis does not answer; waiting for it")
                 time.sleep(1.0)
                 continue
             if progress is None:
-                raise RunLost(f"Redis knows nothing of run {run} any more; what was fetched is held, ask again")
+                raise RunLost(
+                    f"Redis knows nothing of run {run} any more; what was fetched is held, ask "
+                    "again"
+                )
             seen = time.monotonic()
             done = progress.counts["calls_done"]
-            shows.show(done, done + progress.calls_left, f"{run}: ", partial(status_line, services, progress))
+            shows.show(
+                done,
+                done + progress.calls_left,
+                f"{run}: ",
+                partial(status_line, services, progress),
+            )
             if progress.state.has_ended:
                 return progress
             time.sleep(LOOK_S)
@@ -61,9 +70,13 @@ def status_line(services: Services, progress: Progress) -> str:
         f"{counts['klines']:,} rows",
         f"budget {pool.used / pool.limit:.0%} of this minute" if pool.limit else "",
         *(f"the exchange closed {name} for {seconds} s" for name, seconds in closed.items()),
-        f"waited {counts['waited_ms'] / 1000:,.0f} s for weight" if counts["waited_ms"] > 1000 else "",
+        f"waited {counts['waited_ms'] / 1000:,.0f} s for weight"
+        if counts["waited_ms"] > 1000
+        else "",
         f"{counts['windows_failed']:,} failed" if counts["windows_failed"] else "",
-        f"{_clock(progress.eta_s)} to go" if progress.eta_s is not None and not progress.state.has_ended else "",
+        f"{_clock(progress.eta_s)} to go"
+        if progress.eta_s is not None and not progress.state.has_ended
+        else "",
     ]
     return ", ".join(part for part in parts if part)
 

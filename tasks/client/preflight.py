@@ -20,14 +20,18 @@ from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.support.masking import mask_secrets
 
-#: A lane that starts again, as after Redis was away, serves within so long; how often it is looked for.
+#: A lane that starts again, as after Redis was away, serves within so long; how often it is looked
+#: for.
 RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
 
 
 def check_redis(services: Services) -> None:
     """Raise RequestError where no Redis answers."""
     if not answers(services.settings.redis_url or ""):
-        raise RequestError(f"no Redis answers at {mask_secrets(services.settings.redis_url or '')}; nothing was queued")
+        raise RequestError(
+            f"no Redis answers at {mask_secrets(services.settings.redis_url or '')}; nothing was "
+            "queued"
+        )
 
 
 def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
@@ -42,9 +46,11 @@ def check_workers(
     otherwise: str = "queue it for later with --detach",
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Raise RequestError where a queue that is needed is served by no living worker; says what to do `otherwise`.
+    """Raise RequestError where a queue that is needed is served by no living worker; says what to
+    do `otherwise`.
 
-    Where workers lived until just now, a queue that is not served is waited for: a lane may be starting again.
+    Where workers lived until just now, a queue that is not served is waited for: a lane may be
+    starting again.
     """
     for look in range(int(RETURNS_S / LOOK_S)):
         missing = _unserved(services, queues)
@@ -53,11 +59,15 @@ def check_workers(
         if not any_worker_seen_recently(services.redis):
             break
         if not look:
-            _say(f"no worker serves {', '.join(missing)} now; waiting up to {RETURNS_S:.0f} s for one to start again")
+            _say(
+                f"no worker serves {', '.join(missing)} now; waiting up to {RETURNS_S:.0f} s for "
+                "one to start again"
+            )
         pause(LOOK_S)
     if missing := _unserved(services, queues):
         raise RequestError(
-            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or {otherwise}; nothing was queued"
+            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or "
+            f"{otherwise}; nothing was queued"
         )
 
 
@@ -72,19 +82,28 @@ def check_store(services: Services) -> None:
         services.files.check_writable()
     except (StoreFault, OSError) as error:
         where = services.settings.store_url
-        raise RequestError(f"store {where} cannot be written: {error}; nothing was queued") from error
+        raise RequestError(
+            f"store {where} cannot be written: {error}; nothing was queued"
+        ) from error
 
 
 def load_exchange_info(services: Services, market: Market) -> None:
-    """Have the market's symbols and limit known; RequestError where the exchange does not tell and never has."""
+    """Have the market's symbols and limit known; RequestError where the exchange does not tell and
+    never has.
+    """
     try:
         services.listings.refresh(market)
     except FleetError as error:
         age_ms = services.listings.age_ms(market)
         if age_ms is None:
-            raise RequestError(f"the exchange does not tell its symbols: {error.reason}; nothing was queued") from error
+            raise RequestError(
+                f"the exchange does not tell its symbols: {error.reason}; nothing was queued"
+            ) from error
         age_h = age_ms / 3_600_000
-        _say(f"the exchange does not tell its symbols ({error.reason}); those of {age_h:.1f} hours ago are used")
+        _say(
+            f"the exchange does not tell its symbols ({error.reason}); those of {age_h:.1f} hours "
+            "ago are used"
+        )
 
 
 def request_of(

@@ -15,7 +15,10 @@ class ProgressDisplay(Protocol):
     """What moves on stderr while something goes on."""
 
     def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
-        """Show how much is done; a line of its own begins with `name`. `text` is asked for only where it is shown."""
+        """Show how much is done; a line of its own begins with `name`.
+
+        `text` is asked for only where it is shown.
+        """
         ...
 
     def say(self, text: str) -> None:
@@ -28,7 +31,9 @@ class ProgressDisplay(Protocol):
 
 
 def progress_display(first: str) -> ProgressDisplay:
-    """Return a bar on a terminal, which says `first` until there is more to say, and plain lines elsewhere."""
+    """Return a bar on a terminal, which says `first` until there is more to say, and plain lines
+    elsewhere.
+    """
     return _Bar(first) if sys.stderr.isatty() else _Lines()
 
 

@@ -1,4 +1,5 @@
-"""Mends what a verification found: faulty time is taken out of the lake, so that it is missing, and fetched again.
+"""Mends what a verification found: faulty time is taken out of the lake, so that it is missing, and
+fetched again.
 
 Interrupted in between, the time stays missing, which the next download of it mends.
 """
@@ -44,8 +45,8 @@ class Repair:
 def repair(services: Services, faults: Iterable[Fault], tend: Callable[[], None]) -> Repair:
     """Take faulty time out of the lake and have it fetched again; `tend` is called meanwhile.
 
-    RequestError, and nothing is taken out, where the exchange does not even tell its symbols. Interrupted, the runs are
-    cancelled.
+    RequestError, and nothing is taken out, where the exchange does not even tell its symbols.
+    Interrupted, the runs are cancelled.
     """
     wrong = _by_partition(faults)
     for market in sorted({series.market for series, _ in wrong}):
@@ -70,7 +71,9 @@ def repair(services: Services, faults: Iterable[Fault], tend: Callable[[], None]
 
 
 def requests_of(services: Services, taken: dict[Series, list[Span]]) -> Iterator[Request]:
-    """Yield what fetches the time that was taken out: one request for all symbols that lack the same."""
+    """Yield what fetches the time that was taken out: one request for all symbols that lack the
+    same.
+    """
     now_ms: dict[Market, int] = {}
     alike: dict[tuple[Series, Span], list[str]] = {}
     for series, parts in taken.items():
@@ -82,7 +85,9 @@ def requests_of(services: Services, taken: dict[Series, list[Span]]) -> Iterator
                 any_series = Series(series.market, series.kind, series.interval, "")
                 alike.setdefault((any_series, span), []).append(series.symbol)
     for (series, span), symbols in alike.items():
-        yield Request(series.market, series.kind, series.interval, tuple(symbols), span.start_ms, span.end_ms)
+        yield Request(
+            series.market, series.kind, series.interval, tuple(symbols), span.start_ms, span.end_ms
+        )
 
 
 def _by_partition(faults: Iterable[Fault]) -> dict[tuple[Series, str], list[Span] | None]:
@@ -92,12 +97,16 @@ def _by_partition(faults: Iterable[Fault]) -> dict[tuple[Series, str], list[Span
         partition = keys.partition_of(fault.key)
         if partition is not None:
             parts = wrong.setdefault(partition, [])
-            wrong[partition] = None if parts is None or fault.span is None else spans.union([*parts, fault.span])
+            wrong[partition] = (
+                None if parts is None or fault.span is None else spans.union([*parts, fault.span])
+            )
     return wrong
 
 
 def _joined(services: Services, series: Series, parts: list[Span]) -> list[Span]:
-    """Return spans that lack just `parts`: neighbours with nothing but held time between them are one."""
+    """Return spans that lack just `parts`: neighbours with nothing but held time between them are
+    one.
+    """
     try:
         held = services.coverage.covered(series)
     except FleetError:

@@ -1,4 +1,6 @@
-"""What every command works in: its settings, its Redis, its log, and where asked for a private fleet."""
+"""What every command works in: its settings, its Redis, its log, and where asked for a private
+fleet.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def fleet_services(*, local: bool = False) -> Iterator[Services]:
         elif settings.redis_url is None:
             if not answers(shared_url()):
                 raise RequestError(
-                    "no Redis: start `klines worker` (it brings one), use --local, or set KLINES_REDIS_URL; "
+                    "no Redis: start `klines worker` (it brings one), use --local, or set "
+                    "KLINES_REDIS_URL; "
                     "nothing was queued"
                 )
             settings = replace(settings, redis_url=shared_url())
@@ -52,13 +55,16 @@ def fleet_services(*, local: bool = False) -> Iterator[Services]:
 
 
 def offline_services() -> Services:
-    """Return what a command works with that asks nobody but the store and the archive: there is no Redis in it."""
+    """Return what a command works with that asks nobody but the store and the archive: there is no
+    Redis in it.
+    """
     return Services(command_settings())
 
 
 @contextmanager
 def lake_services() -> Iterator[Services]:
-    """Yield what a command works with that looks at the lake; its `settings.redis_url` is None where no Redis answers.
+    """Yield what a command works with that looks at the lake; its `settings.redis_url` is None
+    where no Redis answers.
 
     One that is named and does not answer is told of on stderr.
     """
@@ -66,18 +72,24 @@ def lake_services() -> Iterator[Services]:
     url = settings.redis_url or shared_url()
     if not answers(url):
         if settings.redis_url:
-            logger.warning("no Redis answers at %s: what runs are doing is not known", mask_secrets(url))
+            logger.warning(
+                "no Redis answers at %s: what runs are doing is not known", mask_secrets(url)
+            )
         url = ""
     yield Services(replace(settings, redis_url=url or None))
 
 
 @contextmanager
 def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]:
-    """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody could find them."""
+    """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody
+    could find them.
+    """
     from klinefleet.tasks.fleet.lanes import lanes_of
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
-    supervisor = Supervisor(replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING")
+    supervisor = Supervisor(
+        replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING"
+    )
     try:
         yield supervisor
     finally:
@@ -93,20 +105,25 @@ def hear_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-#: An exchange's clock that is known to differ from Redis's by more is asked again before it is believed.
+#: An exchange's clock that is known to differ from Redis's by more is asked again before it is
+#: believed.
 DOUBTFUL_MS = 600_000
 
 
 def exchange_ms(services: Services, market: Market) -> int:
     """Return the exchange's time, ms UTC, as its latest answer to any public address tells it.
 
-    Where there was none, or a doubtful one, the exchange is asked; where it does not answer, what is known stands, or
-    Redis's time with a warning.
+    Where there was none, or a doubtful one, the exchange is asked; where it does not answer, what
+    is known stands, or Redis's time with a warning.
     """
     pool = RULES[market].pool
     budgets = {services.settings.egress: services.budget(pool), **services.budgets(pool)}
     states = (budget.state() for budget in budgets.values())
-    known = [(state.offset_at_ms or 0, state.offset_ms) for state in states if state.offset_ms is not None]
+    known = [
+        (state.offset_at_ms or 0, state.offset_ms)
+        for state in states
+        if state.offset_ms is not None
+    ]
     offset_ms = max(known)[1] if known else None
     if offset_ms is not None and abs(offset_ms) <= DOUBTFUL_MS:
         return now_ms(services.redis) + offset_ms
@@ -115,5 +132,9 @@ def exchange_ms(services: Services, market: Market) -> int:
     except FleetError as error:
         if offset_ms is not None:
             return now_ms(services.redis) + offset_ms
-        logger.warning("%s does not tell the time (%s): that of Redis is used, and must be right", market, error.reason)
+        logger.warning(
+            "%s does not tell the time (%s): that of Redis is used, and must be right",
+            market,
+            error.reason,
+        )
         return now_ms(services.redis)

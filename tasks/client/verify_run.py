@@ -1,4 +1,6 @@
-"""Has the lake's partitions checked, in pieces: by this process, or by the fleet while this process looks on."""
+"""Has the lake's partitions checked, in pieces: by this process, or by the fleet while this process
+looks on.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ from klinefleet.workers.domain.redis_keys import check_lease
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.threads import Threads
 
-#: Pieces that are sent and not done, at most: Redis holds no more of a verification, however large the lake is.
+#: Pieces that are sent and not done, at most: Redis holds no more of a verification, however large
+#: the lake is.
 PIECES_IN_FLIGHT = 200
-#: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by side.
+#: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by
+#: side.
 AT_ONCE = 4
 #: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
 TRIES = 5
@@ -63,7 +67,9 @@ def check_by_fleet(services: Services, pieces: Sequence[Piece], shows: ProgressD
                 seen = time.monotonic()
             except (RedisError, OperationalError) as error:
                 if time.monotonic() - seen > REDIS_AWAY_S:
-                    raise RunLost(f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); verify again") from error
+                    raise RunLost(
+                        f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); verify again"
+                    ) from error
                 shows.say("Redis does not answer; waiting for it")
                 time.sleep(1.0)
             _show(shows, led.found, led.total)
@@ -74,7 +80,9 @@ def check_by_fleet(services: Services, pieces: Sequence[Piece], shows: ProgressD
 
 
 class _FleetVerification:
-    """A verification that this process leads: a bounded number of pieces is sent, and more as they are done."""
+    """A verification that this process leads: a bounded number of pieces is sent, and more as they
+    are done.
+    """
 
     def __init__(self, services: Services, pieces: Sequence[Piece]) -> None:
         self.found = Found()
@@ -103,7 +111,9 @@ class _FleetVerification:
         for piece in again:
             if self._tries[str(piece)] == TRIES:
                 del self._sent[str(piece)]
-                self.found.failed[str(piece)] = f"lost {TRIES} times with whoever checked it, and given up"
+                self.found.failed[str(piece)] = (
+                    f"lost {TRIES} times with whoever checked it, and given up"
+                )
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
         self._send([piece for piece in again if str(piece) in self._sent], since_us)
         self._send([self._waiting.popleft() for _ in range(room)])
@@ -112,21 +122,28 @@ class _FleetVerification:
         self._checks.end(self._check)
 
     def _send(self, ready: list[Piece], since_us: int | None = None) -> None:
-        """Send pieces; those that were sent before, at `since_us`, Redis µs, go before all that waits."""
+        """Send pieces; those that were sent before, at `since_us`, Redis µs, go before all that
+        waits.
+        """
         if not ready:
             return
         self._sent |= {str(piece): piece for piece in ready}
         self._tries.update(map(str, ready))
         sent_us = self._checks.issue(self._check, map(str, ready))
         is_again = since_us is not None
-        send_pieces(self._check, ready, since_us if since_us is not None else sent_us, first=is_again)
+        send_pieces(
+            self._check, ready, since_us if since_us is not None else sent_us, first=is_again
+        )
 
     def _lost_of(self, still: dict[str, int]) -> set[str]:
         """Return the pieces that no message and no living worker holds, twice in a row."""
         if not self._lost.is_due:
             return set()
         names = still.keys() & self._sent.keys()
-        sent = {Sent(check_lease(self._check, name), queue_of(self._sent[name]), still[name]): name for name in names}
+        sent = {
+            Sent(check_lease(self._check, name), queue_of(self._sent[name]), still[name]): name
+            for name in names
+        }
         return {sent[one] for one in self._lost.among(sent)}
 
 
@@ -137,4 +154,7 @@ def _show(shows: ProgressDisplay, found: Found, total: int) -> None:
 def progress_line(found: Found, total: int) -> str:
     """Return where a verification stands, in one line."""
     compared = f", {found.compared:,} compared" if found.compared else ""
-    return f"{found.partitions:,}/{total:,} partitions, {found.rows:,} rows{compared}, {len(found.faults):,} faults"
+    return (
+        f"{found.partitions:,}/{total:,} partitions, {found.rows:,} rows{compared}, "
+        f"{len(found.faults):,} faults"
+    )

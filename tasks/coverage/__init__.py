@@ -1,5 +1,5 @@
 """What the lake holds and lacks, and why: as data, text, picture and page.
 
 May import: `runs`, `requests`.
-Begin with `report.py`.
+Begin with `build.py`.
 """

@@ -1,4 +1,6 @@
-"""The picture of coverage as one HTML file that needs nothing else: no server, no library, no network."""
+"""The picture of coverage as one HTML file that needs nothing else: no server, no library, no
+network.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,13 @@ _GREENS_ON_DARK: tuple[Colour, ...] = (
 _GREYS_ON_DARK: dict[str, Colour] = {"r0": (38, 42, 50), "r1": (74, 80, 92)}
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-#: How many colours the page has, and which of them are of time in which there was nothing to be had.
-_COUNTS = {"shades": len(SHADES), "reasons": len(Reason), "never": [list(Reason).index(reason) for reason in NEVER]}
+#: How many colours the page has, and which of them are of time in which there was nothing to be
+#: had.
+_COUNTS = {
+    "shades": len(SHADES),
+    "reasons": len(Reason),
+    "never": [list(Reason).index(reason) for reason in NEVER],
+}
 
 
 def write_page(report: CoverageReport, grids: list[ChartGrid], path: Path) -> None:
@@ -67,7 +74,10 @@ def _legend() -> list[str]:
 
 
 def _grid(number: int, grid: ChartGrid) -> str:
-    headings = "".join(f"<b style=--n:{end - start}>{html.escape(name)}</b>" for name, start, end in grid.headings())
+    headings = "".join(
+        f"<b style=--n:{end - start}>{html.escape(name)}</b>"
+        for name, start, end in grid.headings()
+    )
     labels = "".join(
         f"<span data-n={n}>{grid.columns[start + n].label}</span>"
         for _, start, end in grid.headings()
@@ -80,8 +90,10 @@ def _grid(number: int, grid: ChartGrid) -> str:
     )
     head = f"<div class=tops>{headings}</div><div class=labels>{labels}</div>"
     return (
-        f"<section data-grid={number} style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2>"
-        f"<div class=grid><div class=head><a></a><div>{head}</div><em></em></div>{rows}</div></section>"
+        f"<section data-grid={number} "
+        f"style=--columns:{len(grid.columns)}><h2>{html.escape(grid.title)}</h2>"
+        "<div class=grid><div "
+        f"class=head><a></a><div>{head}</div><em></em></div>{rows}</div></section>"
     )
 
 
@@ -96,7 +108,9 @@ def _data(grid: ChartGrid, told: list[str]) -> dict[str, Any]:
 
     def row(one: Row) -> dict[str, Any]:
         report = one.report
-        longest = sorted(report.holes, key=lambda hole: hole.span.start_ms - hole.span.end_ms)[:MOST_HOLES]
+        longest = sorted(report.holes, key=lambda hole: hole.span.start_ms - hole.span.end_ms)[
+            :MOST_HOLES
+        ]
         drawn = sorted(longest, key=lambda hole: (LAYERS.index(hole.reason), hole.span))
         about = [
             f"{report.rows:,} rows, {share_text(report.share)}",
@@ -105,17 +119,24 @@ def _data(grid: ChartGrid, told: list[str]) -> dict[str, Any]:
         ]
         return {
             "about": " · ".join(text for text in about if text),
-            "shares": [None if share is None else [shade(share), share_text(share)] for share in one.shares],
+            "shares": [
+                None if share is None else [shade(share), share_text(share)] for share in one.shares
+            ],
             "holes": [_hole(grid, hole, number) for hole in drawn],
         }
 
-    return {"columns": [column.name for column in grid.columns], "rows": [row(one) for one in grid.rows]}
+    return {
+        "columns": [column.name for column in grid.columns],
+        "rows": [row(one) for one in grid.rows],
+    }
 
 
 def _hole(grid: ChartGrid, hole: MissingSpan, number: Any) -> list[Any]:
     """Return a hole as [from column, to column, reason, from, to, number of what is told]."""
     text = (
-        str(hole.reason) + (f" ({hole.told})" if hole.told else "") + (f"; again: {hole.again}" if hole.again else "")
+        str(hole.reason)
+        + (f" ({hole.told})" if hole.told else "")
+        + (f"; again: {hole.again}" if hole.again else "")
     )
     places = (round(grid.place(ms), 4) for ms in (hole.span.start_ms, hole.span.end_ms))
     return [*places, list(Reason).index(hole.reason), str(hole.span), number(text)]

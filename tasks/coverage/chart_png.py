@@ -1,4 +1,6 @@
-"""The picture of coverage as a PNG: pixels are set one by one, so that a hole of a minute is seen in nine years."""
+"""The picture of coverage as a PNG: pixels are set one by one, so that a hole of a minute is seen
+in nine years.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
 
 #: Pixels of a row, of the columns together at most, and of one column at most and at least.
 ROW, WIDTH, WIDEST, NARROWEST = 15, 1_120, 42, 4
-#: What stands beside, above and between: names, shares, headings, title, a line of the legend, the page's edge.
+#: What stands beside, above and between: names, shares, headings, title, a line of the legend, the
+#: page's edge.
 NAMES, SHARES, HEADINGS, TITLE, LEGEND, EDGE = 170, 70, 34, 30, 22, 16
 #: About how wide a letter is: of the page's heading, of a grid's title, in the legend.
 LETTER_OF_HEADING, LETTER_OF_TITLE, LETTER = 9, 7.6, 6
 #: The least width of a hole's mark.
 LEAST_MARK = 2
-#: The highest picture; rows become narrower beyond, and lose their names where those cannot be read.
+#: The highest picture; rows become narrower beyond, and lose their names where those cannot be
+#: read.
 HIGHEST, READABLE = 60_000, 9
 #: From so many rows on the headings stand below as well.
 MANY = 30
@@ -50,7 +54,14 @@ COLOURS: dict[Reason, Colour] = {
     Reason.DAMAGED: (112, 58, 22),
 }
 #: Fonts for symbols in letters that the first does not have, where one is installed.
-FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+)
 
 
 def write_png(report: CoverageReport, grids: list[ChartGrid], path: Path) -> None:
@@ -65,13 +76,21 @@ def write_png(report: CoverageReport, grids: list[ChartGrid], path: Path) -> Non
     sizes = [_column(grid) for grid in grids]
     inner = max(max(size * len(grid.columns) for size, grid in zip(sizes, grids, strict=True)), 560)
     heading = f"Coverage of {report.store_url}, {iso(report.made_ms)[:16]} UTC"
-    written = max(LETTER_OF_HEADING * len(heading), *(int(LETTER_OF_TITLE * len(grid.title)) for grid in grids))
+    written = max(
+        LETTER_OF_HEADING * len(heading),
+        *(int(LETTER_OF_TITLE * len(grid.title)) for grid in grids),
+    )
     width = EDGE + max(NAMES + inner + SHARES, written) + EDGE
     legend = _legend(width)
     grids_top = EDGE + TITLE + LEGEND * len(legend) + EDGE
-    height = grids_top + sum(TITLE + 2 * HEADINGS + row * len(grid.rows) + EDGE for grid in grids) + EDGE
+    height = (
+        grids_top + sum(TITLE + 2 * HEADINGS + row * len(grid.rows) + EDGE for grid in grids) + EDGE
+    )
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    with rc_context({"font.family": [font for font in FONTS if font in installed]}), warnings.catch_warnings():
+    with (
+        rc_context({"font.family": [font for font in FONTS if font in installed]}),
+        warnings.catch_warnings(),
+    ):
         # A symbol in letters that no font here has is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -95,7 +114,9 @@ class _Page:
     def __init__(self, figure: Any, width: int, height: int) -> None:
         self._figure, self._width, self._height = figure, width, height
 
-    def text(self, x: float, y: float, text: str, *, size: float = 7.5, colour: str = INK, **options: Any) -> None:
+    def text(
+        self, x: float, y: float, text: str, *, size: float = 7.5, colour: str = INK, **options: Any
+    ) -> None:
         """Write a text whose upper left corner (or middle, by `ha` and `va`) is at (x, y)."""
         options = {"va": "top", "fontsize": size, "color": colour, "parse_math": False} | options
         self._figure.text(x / self._width, 1 - y / self._height, text, **options)
@@ -103,7 +124,12 @@ class _Page:
     def pixels(self, x: int, y: int, pixels: np.ndarray[Any, Any]) -> None:
         """Set pixels, one of the picture's for each."""
         high, wide = pixels.shape[:2]
-        box = (x / self._width, 1 - (y + high) / self._height, wide / self._width, high / self._height)
+        box = (
+            x / self._width,
+            1 - (y + high) / self._height,
+            wide / self._width,
+            high / self._height,
+        )
         axes = self._figure.add_axes(box)
         axes.set_axis_off()
         axes.imshow(pixels, interpolation="none", aspect="auto")
@@ -115,7 +141,9 @@ def _column(grid: ChartGrid) -> int:
 
 
 def _legend(width: int) -> list[list[tuple[int, Colour, str]]]:
-    """Return the legend's lines, as many as a page of this width needs: of each entry its place, colour and name."""
+    """Return the legend's lines, as many as a page of this width needs: of each entry its place,
+    colour and name.
+    """
     lines: list[list[tuple[int, Colour, str]]] = []
     shades = [(colour, name) for colour, (_, name) in zip(GREENS, SHADES, strict=True)]
     for entries in (shades, [(COLOURS[reason], str(reason)) for reason in Reason]):
@@ -144,7 +172,14 @@ def _draw(page: _Page, grid: ChartGrid, top: int, size: int, row: int) -> int:
             page.text(left - 8, middle, one.report.series.symbol, ha="right", va="center_baseline")
             lacks = "#b3132a" if one.report.is_lacking else FAINT
             share = share_text(one.report.share)
-            page.text(left + wide + SHARES - 8, middle, share, ha="right", va="center_baseline", colour=lacks)
+            page.text(
+                left + wide + SHARES - 8,
+                middle,
+                share,
+                ha="right",
+                va="center_baseline",
+                colour=lacks,
+            )
     page.pixels(left, rows_top, pixels)
     _headings(page, grid, left, top + TITLE, size)
     if len(grid.rows) > MANY:
@@ -162,11 +197,15 @@ def _headings(page: _Page, grid: ChartGrid, left: int, top: int, size: int) -> N
         for n in range(start, end):
             if (n - start) % every == 0:
                 label = grid.columns[n].label
-                page.text(left + (n + 0.5) * size, top + 17, label, size=6.5, colour=FAINT, ha="center")
+                page.text(
+                    left + (n + 0.5) * size, top + 17, label, size=6.5, colour=FAINT, ha="center"
+                )
 
 
 def _paint(pixels: np.ndarray[Any, Any], grid: ChartGrid, row: Row, size: int) -> None:
-    """Set one row's pixels: a shade for each column, and over it each hole where it lies, two pixels wide at least."""
+    """Set one row's pixels: a shade for each column, and over it each hole where it lies, two
+    pixels wide at least.
+    """
     for n, share in enumerate(row.shares):
         if share is not None:
             pixels[:, n * size : (n + 1) * size] = GREENS[shade(share)]

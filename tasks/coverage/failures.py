@@ -1,4 +1,5 @@
-"""What runs have noted of time that is not in the lake: what failed, when it is tried again, and what is under way.
+"""What runs have noted of time that is not in the lake: what failed, when it is tried again, and
+what is under way.
 
 From Redis where one answers, and from the reports in the store, which outlive it.
 """
@@ -58,24 +59,38 @@ class RunNotes:
     """What active runs have still to bring of a series, and which."""
 
     def of(self, series: Series, raw: Iterable[RawEntry], *, now_ms: int) -> list[MissingSpan]:
-        """Return what is known of a series' time; of two holes that speak of the same time the first stands."""
+        """Return what is known of a series' time; of two holes that speak of the same time the
+        first stands.
+        """
         wanted = self.wanted.get(series, [])
-        found = [hole for failure in self.failures.get(series, []) for hole in _holes(failure, wanted, now_ms)]
+        found = [
+            hole
+            for failure in self.failures.get(series, [])
+            for hole in _holes(failure, wanted, now_ms)
+        ]
         found += [
-            MissingSpan(span, Reason.BEING_FETCHED, f"run {run} is at it") for run, parts in wanted for span in parts
+            MissingSpan(span, Reason.BEING_FETCHED, f"run {run} is at it")
+            for run, parts in wanted
+            for span in parts
         ]
         waits = "fetched, and not compacted yet"
-        found += [MissingSpan(entry.span, Reason.BEING_FETCHED, waits, NEXT_DOWNLOAD) for entry in raw]
+        found += [
+            MissingSpan(entry.span, Reason.BEING_FETCHED, waits, NEXT_DOWNLOAD) for entry in raw
+        ]
         return found
 
     def times(self, series: Series) -> list[Span]:
         """Return all time of a series that some run has asked for in vain or has still to bring."""
         failed = (failure.span for failure in self.failures.get(series, []))
-        return spans.union([*failed, *(span for _, parts in self.wanted.get(series, []) for span in parts)])
+        return spans.union(
+            [*failed, *(span for _, parts in self.wanted.get(series, []) for span in parts)]
+        )
 
 
 def load_run_notes(runs: Runs | None, files: ObjectStore) -> RunNotes:
-    """Return what the newest runs have noted; without a Redis (`runs` is None) only what their reports tell."""
+    """Return what the newest runs have noted; without a Redis (`runs` is None) only what their
+    reports tell.
+    """
     failures: dict[Series, list[Failure]] = {}
     wanted: dict[Series, list[tuple[str, list[Span]]]] = {}
     told: dict[str, tuple[Iterable[Record], Request | None]] = {}
@@ -117,14 +132,21 @@ def failures_of(run: str, records: Iterable[Record], request: Request | None) ->
             yield from (Failure(series, request.span, run, record.text) for series in several)
 
 
-def _holes(failure: Failure, wanted: list[tuple[str, list[Span]]], now_ms: int) -> Iterator[MissingSpan]:
-    """Yield what a failure left open, apart where another run is at it and where a file may yet be published."""
+def _holes(
+    failure: Failure, wanted: list[tuple[str, list[Span]]], now_ms: int
+) -> Iterator[MissingSpan]:
+    """Yield what a failure left open, apart where another run is at it and where a file may yet be
+    published.
+    """
     told = f"run {failure.run}: {failure.reason}"
     for span, reason in _of_months(failure, now_ms):
         left = [span]
         for run, parts in wanted:
             if run != failure.run:
-                yield from (MissingSpan(part, reason, told, f"run {run} is at it") for part in spans.both(left, parts))
+                yield from (
+                    MissingSpan(part, reason, told, f"run {run} is at it")
+                    for part in spans.both(left, parts)
+                )
                 left = spans.without(left, parts)
         again = NEXT_DOWNLOAD
         if reason is Reason.NOT_PUBLISHED:
@@ -142,7 +164,9 @@ def _of_months(failure: Failure, now_ms: int) -> Iterator[tuple[Span, Reason]]:
 
 
 def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span]]:
-    """Return what an active run has still to bring: blocks under way or waited for, and all behind its cursor."""
+    """Return what an active run has still to bring: blocks under way or waited for, and all behind
+    its cursor.
+    """
     index, from_ms = runs.cursor(run)
     found = {
         series: [Span(max(from_ms if n == 0 else 0, request.start_ms), request.end_ms)]
@@ -153,7 +177,9 @@ def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span
     return {series: spans.union(parts) for series, parts in found.items()}
 
 
-def _in_reports(files: ObjectStore, known: Collection[str]) -> dict[str, tuple[Iterable[Record], Request | None]]:
+def _in_reports(
+    files: ObjectStore, known: Collection[str]
+) -> dict[str, tuple[Iterable[Record], Request | None]]:
     """Return what the newest reports in the store tell, those of `known` runs left out."""
     listed = (entry.key for entry in files.list(keys.reports()))
     runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT}"))

@@ -1,4 +1,6 @@
-"""Every part of a series' time that has no rows, with the reason: pure arithmetic over what is known of it."""
+"""Every part of a series' time that has no rows, with the reason: pure arithmetic over what is
+known of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
 
-#: A gap is the exchange's own outage where at least so many series have it, and more than half of those that could.
+#: A gap is the exchange's own outage where at least so many series have it, and more than half of
+#: those that could.
 LEAST_SHARING = 3
 
 
@@ -51,7 +54,9 @@ class MissingSpan:
     span: Span
     reason: Reason
     told: str = ""
-    """What is known beyond the reason: how many series share an outage, why it failed and in which run."""
+    """What is known beyond the reason: how many series share an outage, why it failed and in which
+    run.
+    """
     again: str = ""
     """When it will be tried again; empty where nothing is to be tried."""
 
@@ -79,14 +84,18 @@ class Outage:
     missed: int
     """How many series had none, at most at once."""
     alive: int
-    """How many could have had one, at most: they were listed, and the lake has asked for that time of theirs."""
+    """How many could have had one, at most: they were listed, and the lake has asked for that time
+    of theirs.
+    """
 
 
 def lived(held: HeldSpans, known: Span | None) -> Span:
-    """Return the time in which a series had candles: what is `known` of it, corrected by what is held.
+    """Return the time in which a series had candles: what is `known` of it, corrected by what is
+    held.
 
-    None: not known, so nothing counts as before or after it. The catalog tells whole days, and speaks of klines: rows
-    beyond its dates prove a longer life, and asked for in vain beside them a shorter one.
+    None: not known, so nothing counts as before or after it. The catalog tells whole days, and
+    speaks of klines: rows beyond its dates prove a longer life, and asked for in vain beside them a
+    shorter one.
     """
     if known is None:
         return Span(0, NEVER_MS)
@@ -96,15 +105,21 @@ def lived(held: HeldSpans, known: Span | None) -> Span:
     for gap in held.gaps:
         if present and gap.start_ms <= start_ms < gap.end_ms <= present[0].start_ms:
             start_ms = gap.end_ms
-        if present and end_ms != NEVER_MS and present[-1].end_ms <= gap.start_ms < end_ms <= gap.end_ms:
+        if (
+            present
+            and end_ms != NEVER_MS
+            and present[-1].end_ms <= gap.start_ms < end_ms <= gap.end_ms
+        ):
             end_ms = gap.start_ms
     return Span(start_ms, end_ms)
 
 
 def outages(group: Collection[tuple[HeldSpans, Span]]) -> list[Outage]:
-    """Return the time in which most of a group's series, each with its life, had no candle, oldest first.
+    """Return the time in which most of a group's series, each with its life, had no candle, oldest
+    first.
 
-    Counted are the series that were alive and of which the lake has asked: at least three of them, and more than half.
+    Counted are the series that were alive and of which the lake has asked: at least three of them,
+    and more than half.
     """
     changes: dict[int, list[int]] = {}
     for held, life in group:
@@ -128,12 +143,18 @@ def outages(group: Collection[tuple[HeldSpans, Span]]) -> list[Outage]:
 
 
 def holes(
-    series: Series, asked: Span, held: HeldSpans, life: Span, shared: Sequence[Outage], noted: Iterable[MissingSpan]
+    series: Series,
+    asked: Span,
+    held: HeldSpans,
+    life: Span,
+    shared: Sequence[Outage],
+    noted: Iterable[MissingSpan],
 ) -> list[MissingSpan]:
-    """Return every part of `asked` without rows in which the calendar has some, oldest first, each once.
+    """Return every part of `asked` without rows in which the calendar has some, oldest first, each
+    once.
 
-    `shared` are the group's outages. `noted` is what runs tell of time that is not covered; of two that speak of the
-    same time the first stands.
+    `shared` are the group's outages. `noted` is what runs tell of time that is not covered; of two
+    that speak of the same time the first stands.
     """
     layers = [
         MissingSpan(Span(0, life.start_ms), Reason.BEFORE_LISTING),
@@ -142,8 +163,13 @@ def holes(
     found: list[MissingSpan] = []
     beyond = _painted(found, spans.gaps(held.present, asked), layers)
     silent = spans.both(beyond, held.gaps)
-    found += [_of_most(span, shared) for span in spans.both(silent, (outage.span for outage in shared))]
-    found += [MissingSpan(span, Reason.NO_CANDLE) for span in spans.without(silent, (outage.span for outage in shared))]
+    found += [
+        _of_most(span, shared) for span in spans.both(silent, (outage.span for outage in shared))
+    ]
+    found += [
+        MissingSpan(span, Reason.NO_CANDLE)
+        for span in spans.without(silent, (outage.span for outage in shared))
+    ]
     left = _painted(found, spans.without(beyond, held.covered), noted)
     found += [MissingSpan(span, Reason.NOT_FETCHED) for span in left]
     return _joined(series.interval, found)
@@ -151,11 +177,17 @@ def holes(
 
 def _of_most(span: Span, shared: Sequence[Outage]) -> MissingSpan:
     """Return the hole that one of the outages, which are sorted and do not touch, has made."""
-    outage = shared[bisect_right(shared, span.start_ms, key=lambda outage: outage.span.start_ms) - 1]
-    return MissingSpan(span, Reason.OUTAGE, f"{outage.missed:,} of {outage.alive:,} series had none")
+    outage = shared[
+        bisect_right(shared, span.start_ms, key=lambda outage: outage.span.start_ms) - 1
+    ]
+    return MissingSpan(
+        span, Reason.OUTAGE, f"{outage.missed:,} of {outage.alive:,} series had none"
+    )
 
 
-def _painted(found: list[MissingSpan], parts: list[Span], layers: Iterable[MissingSpan]) -> list[Span]:
+def _painted(
+    found: list[MissingSpan], parts: list[Span], layers: Iterable[MissingSpan]
+) -> list[Span]:
     """Give the layers' reasons to `parts`, where they speak of them; returns what is left."""
     for layer in layers:
         if not parts:
@@ -176,7 +208,9 @@ def _joined(interval: Interval, found: list[MissingSpan]) -> list[MissingSpan]:
             hole.span.start_ms, hole.reason, hole.told, hole.again
         )  # fmt: skip
         if last and same:
-            joined[-1] = MissingSpan(Span(last.span.start_ms, hole.span.end_ms), hole.reason, hole.told, hole.again)
+            joined[-1] = MissingSpan(
+                Span(last.span.start_ms, hole.span.end_ms), hole.reason, hole.told, hole.again
+            )
         else:
             joined.append(hole)
     return [hole for hole in joined if interval.opens(hole.span.start_ms, hole.span.end_ms)]

@@ -1,4 +1,6 @@
-"""What the lake holds of groups of series, found in one listing: their partitions, covered time, gaps and rows."""
+"""What the lake holds of groups of series, found in one listing: their partitions, covered time,
+gaps and rows.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class ScannedSeries:
     held: HeldSpans = field(default_factory=HeldSpans)
     footers: dict[StoredObject, Footer] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
-    """Months whose partition does not decode, with what is wrong: whatever it held does not count as held."""
+    """Months whose partition does not decode, with what is wrong: whatever it held does not count
+    as held.
+    """
 
 
 class CoverageScan:
@@ -65,7 +69,8 @@ class CoverageScan:
         listed = ((keys.partition_of(entry.key), entry) for entry in coverage.partitions(folder))
         found = sorted((*named, entry) for named, entry in listed if named)
         self._partitions = {
-            series: {month: entry for _, month, entry in of_it} for series, of_it in groupby(found, lambda one: one[0])
+            series: {month: entry for _, month, entry in of_it}
+            for series, of_it in groupby(found, lambda one: one[0])
         }
         say(f"{len(found):,} partitions of {len(self._partitions):,} series")
 
@@ -74,8 +79,12 @@ class CoverageScan:
         """All series that the lake holds anything of, sorted."""
         return list(self._partitions)
 
-    def look(self, wanted: Collection[Series], within: Collection[Span]) -> dict[Series, ScannedSeries]:
-        """Return what is held of series, as far as it lies in a month that one of the spans touches."""
+    def look(
+        self, wanted: Collection[Series], within: Collection[Span]
+    ) -> dict[Series, ScannedSeries]:
+        """Return what is held of series, as far as it lies in a month that one of the spans
+        touches.
+        """
         chosen = {
             entry: series
             for series in wanted
@@ -91,9 +100,14 @@ class CoverageScan:
                 found[series].footers[entry] = footers[entry.key]
         untold = sum(f.proof is None or f.proof.gaps is None for f in footers.values())
         if untold:
-            self._say(f"looking for gaps in {untold:,} of them that do not tell their own, unless they are known")
+            self._say(
+                f"looking for gaps in {untold:,} of them that do not tell their own, unless they "
+                "are known"
+            )
         with Threads(_LOOKERS, thread_name_prefix="look") as lookers:
-            gaps = lookers.map(lambda one: self._coverage.gaps(one, found[one].footers, damaged), wanted)
+            gaps = lookers.map(
+                lambda one: self._coverage.gaps(one, found[one].footers, damaged), wanted
+            )
             found_gaps = dict(zip(wanted, gaps, strict=True))
         for entry, series in chosen.items():
             if entry.key in damaged:
@@ -107,8 +121,13 @@ class CoverageScan:
     def rows(self, series: Series, of: ScannedSeries, asked: Span) -> int:
         """Return how many rows are held within `asked`."""
         if series.interval.is_grid:
-            return sum(series.interval.opens(p.start_ms, p.end_ms) for p in spans.clip(of.held.present, asked))
-        return sum(self._events(series, entry, footer, asked) for entry, footer in of.footers.items())
+            return sum(
+                series.interval.opens(p.start_ms, p.end_ms)
+                for p in spans.clip(of.held.present, asked)
+            )
+        return sum(
+            self._events(series, entry, footer, asked) for entry, footer in of.footers.items()
+        )
 
     def _again(self) -> list[StoredObject]:
         return self._coverage.partitions(self._folder)

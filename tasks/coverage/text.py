@@ -35,7 +35,10 @@ def lines(report: CoverageReport, *, every_hole: bool) -> Iterator[str]:
         yield ""
     yield _summary(report)
     if not report.is_redis_asked:
-        yield "No Redis answers: what runs are doing is not known, and of failures what reports in the store tell."
+        yield (
+            "No Redis answers: what runs are doing is not known, and of failures what reports "
+            "in the store tell."
+        )
 
 
 def share_text(share: float | None) -> str:
@@ -55,13 +58,18 @@ def hole_text(one: SeriesReport, hole: MissingSpan) -> str:
 
 def counts_text(one: SeriesReport) -> str:
     """Return how many holes there are of each reason, in words."""
-    return ", ".join(f"{n:,} {_COUNTED[reason][n > 1]}" for reason, n in sorted(one.counts.items(), key=_order))
+    return ", ".join(
+        f"{n:,} {_COUNTED[reason][n > 1]}" for reason, n in sorted(one.counts.items(), key=_order)
+    )
 
 
 def catalog_text(group: GroupReport) -> str:
     """Return since when it is known when symbols were listed."""
     if group.catalog_ms is None:
-        return f"listing dates not known: `klines catalog update --market {group.group.market}` tells them"
+        return (
+            f"listing dates not known: `klines catalog update --market {group.group.market}` "
+            "tells them"
+        )
     return f"listing dates of {iso(group.catalog_ms)[:10]}"
 
 

@@ -1,4 +1,5 @@
-"""What a lane adds to Celery's worker: signs of life from its own loop, and no tasks while its pool is closed.
+"""What a lane adds to Celery's worker: signs of life from its own loop, and no tasks while its pool
+is closed.
 
 Workers at other addresses take the tasks of a pool that the exchange has closed to this one.
 """
@@ -47,7 +48,9 @@ def beat_in_loop(app: Any, alive: Alive) -> None:
 
 
 class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Stops and starts taking tasks from the lane's queue as `Services` say, in the worker's own loop."""
+    """Stops and starts taking tasks from the lane's queue as `Services` say, in the worker's own
+    loop.
+    """
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - the library's way to say it
 
@@ -69,9 +72,13 @@ class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
         takes = taking.consuming_from(services.queue)
         if takes and services.is_closed:
             logger.warning(
-                "the exchange has closed %s to %s: taking no tasks", services.queue, services.settings.egress
+                "the exchange has closed %s to %s: taking no tasks",
+                services.queue,
+                services.settings.egress,
             )
             consumer.cancel_task_queue(services.queue)
         elif not takes and not services.is_closed:
-            logger.warning("%s is open to %s again: taking tasks", services.queue, services.settings.egress)
+            logger.warning(
+                "%s is open to %s again: taking tasks", services.queue, services.settings.egress
+            )
             consumer.add_task_queue(services.queue)

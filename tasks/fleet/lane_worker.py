@@ -55,14 +55,20 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
 
     def ready(**_: object) -> None:
         services.heartbeat.start()
-        threading.Thread(target=run_periodically, args=[chores, has_ended], name="chores", daemon=True).start()
+        threading.Thread(
+            target=run_periodically, args=[chores, has_ended], name="chores", daemon=True
+        ).start()
         if lane.queue == PLAN:
-            threading.Thread(target=enqueue_new_runs, args=[services], name="new-runs", daemon=True).start()
+            threading.Thread(
+                target=enqueue_new_runs, args=[services], name="new-runs", daemon=True
+            ).start()
 
     parent = os.getppid()
     has_address = lane.pool and settings.egress != Settings.egress
     name = node_name(f"{lane.queue}-{settings.egress}" if has_address else lane.queue)
-    multiprocessing.current_process().name = name  # read by the log: the lane that a line comes from
+    multiprocessing.current_process().name = (
+        name  # read by the log: the lane that a line comes from
+    )
 
     def stopping(**_: object) -> None:
         services.stop.set()
@@ -91,13 +97,17 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
 
 
 def _end_orphan(parent: int) -> None:
-    """End at once where whoever started us was killed, and perhaps Redis with it: our work comes back elsewhere."""
+    """End at once where whoever started us was killed, and perhaps Redis with it: our work comes
+    back elsewhere.
+    """
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _attend_to_budget(services: Services, pool: Pool) -> None:
-    """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared egress."""
+    """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared
+    egress.
+    """
     services.listings.note_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
     services.heartbeat.report_width(services.slots.width, services.slots.most)

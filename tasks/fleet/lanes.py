@@ -24,7 +24,8 @@ class Lane:
     tasks: Callable[[Settings], int]
 
 
-#: A third as many windows as slots: each has several pages, so the slots stay full, and other workers get some too.
+#: A third as many windows as slots: each has several pages, so the slots stay full, and other
+#: workers get some too.
 _FETCHES: Callable[[Settings], int] = lambda settings: max(4, settings.slots // 3)  # noqa: E731
 
 LANES = (
@@ -38,7 +39,9 @@ LANES = (
 
 
 def lanes_of(names: str | None) -> list[Lane]:
-    """Return the lanes of a comma-separated list of queues, all of them for None; RequestError for unknown ones."""
+    """Return the lanes of a comma-separated list of queues, all of them for None; RequestError for
+    unknown ones.
+    """
     known = {lane.queue: lane for lane in LANES}
     wanted = [name.strip() for name in names.split(",")] if names else list(known)
     for name in wanted:

@@ -1,7 +1,8 @@
-"""What Redis knows of the whole fleet, as metrics: asked at each scrape, told alike by every worker.
+"""What Redis knows of the whole fleet, as metrics: asked at each scrape, told alike by every
+worker.
 
-What is not known is left out, never told as 0: a pool that nobody has asked yet, a clock not yet measured, the age of
-the oldest window where none waits.
+What is not known is left out, never told as 0: a pool that nobody has asked yet, a clock not yet
+measured, the age of the oldest window where none waits.
 """
 
 from __future__ import annotations
@@ -42,14 +43,18 @@ class FleetCollector(Collector):
             readings = [(metrics.REDIS_UP, (), 0)]
         families: dict[str, GaugeMetricFamily] = {}
         for gauge, labels, value in readings:
-            family = families.setdefault(gauge.name, GaugeMetricFamily(gauge.name, gauge.told, labels=gauge.labels))
+            family = families.setdefault(
+                gauge.name, GaugeMetricFamily(gauge.name, gauge.told, labels=gauge.labels)
+            )
             family.add_metric(labels, value)
         yield from families.values()
 
     def _read(self) -> Iterator[Reading]:
         serves = live_workers(self._redis)
         served = [name.partition("@")[0] for name in serves]
-        egresses = sorted({egress for _, _, egress in (name.partition("@") for name in serves) if egress})
+        egresses = sorted(
+            {egress for _, _, egress in (name.partition("@") for name in serves) if egress}
+        )
         for pool in Pool:
             yield metrics.SHARED_EGRESS_PAIRS, (pool,), len(shared_egress_pairs(self._redis, pool))
             for egress in egresses:
@@ -74,7 +79,10 @@ class FleetCollector(Collector):
         yield metrics.RUNS_ACTIVE, (), len(backlog)
         yield metrics.WINDOWS_IN_FLIGHT, (), sum(run.windows for run in backlog)
         yield metrics.FAILURES, (), sum(run.failed for run in backlog)
-        oldest = {Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS, Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS}
+        oldest = {
+            Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS,
+            Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS,
+        }
         for phase, gauge in oldest.items():
             since_ms = list(chain.from_iterable(run.since_ms(phase) for run in backlog))
             yield metrics.BLOCKS_WAITING, (phase,), len(since_ms)

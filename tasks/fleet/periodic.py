@@ -1,4 +1,6 @@
-"""What a lane does beside its tasks, again and again, in a thread of its own: it never holds the heartbeat up."""
+"""What a lane does beside its tasks, again and again, in a thread of its own: it never holds the
+heartbeat up.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,13 @@ PAUSE_S = 2.0
 
 
 def run_periodically(
-    chores: list[Callable[[], None]], stopped: threading.Event | None = None, pause_s: float = PAUSE_S
+    chores: list[Callable[[], None]],
+    stopped: threading.Event | None = None,
+    pause_s: float = PAUSE_S,
 ) -> None:
-    """Do all chores, pause, and begin again until `stopped` is set; one that fails waits for the next round."""
+    """Do all chores, pause, and begin again until `stopped` is set; one that fails waits for the
+    next round.
+    """
     stopped = stopped or threading.Event()
     while not stopped.is_set():
         for chore in chores:

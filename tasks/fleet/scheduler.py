@@ -39,7 +39,10 @@ def schedule() -> dict[str, dict[str, Any]]:
 
 
 class ScheduleClock(Scheduler):  # type: ignore[misc]
-    """Sends what is due and says that it lives. It keeps nothing: the times are the clock's, not the last run's."""
+    """Sends what is due and says that it lives.
+
+    It keeps nothing: the times are the clock's, not the last run's.
+    """
 
     def __init__(self, *args: Any, alive: Alive | None = None, **options: Any) -> None:
         self._alive = alive or Alive("beat")
@@ -57,7 +60,10 @@ class ScheduleClock(Scheduler):  # type: ignore[misc]
 
 
 def run_scheduler() -> None:
-    """Send what is due, until told to stop. One process in a fleet: two would send everything twice."""
+    """Send what is due, until told to stop.
+
+    One process in a fleet: two would send everything twice.
+    """
     app.conf.update(timezone="UTC", beat_schedule=schedule())
     service = Service(app, scheduler_cls=ScheduleClock, max_interval=LOOK_S)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,6 @@
-"""What an operator sees of the fleet: which queues are served, and what each public address has left to spend."""
+"""What an operator sees of the fleet: which queues are served, and what each public address has
+left to spend.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ METRICS, METRICS_END_S = "metrics", 5.0
 
 
 class Supervisor:
-    """The lanes' processes, children of this one; a lane that dies is started again until the supervisor is stopped.
+    """The lanes' processes, children of this one; a lane that dies is started again until the
+    supervisor is stopped.
 
     Where metrics are wanted, one more process serves them.
     """
@@ -51,7 +52,9 @@ class Supervisor:
             self._start(METRICS, self._exposition.serve)
 
     def watch(self) -> None:
-        """Keep every lane running until the process is told to stop, then let the lanes finish what they do."""
+        """Keep every lane running until the process is told to stop, then let the lanes finish what
+        they do.
+        """
         told: list[int] = []
         for number in _ENDS:
             signal.signal(number, lambda caught, _frame: told.append(caught))
@@ -70,13 +73,16 @@ class Supervisor:
                 self._start(name, work)
 
     def stop(self, within_s: float = 60.0) -> None:
-        """Tell the lanes to stop and return when they have; one that does not is killed (its work comes back).
+        """Tell the lanes to stop and return when they have; one that does not is killed (its work
+        comes back).
 
         Metrics are served until the last lane has ended.
         """
         _terminate({pid for pid, (name, _) in self._lanes.items() if name != METRICS}, within_s)
         if self._exposition:
-            _terminate({pid for pid, (name, _) in self._lanes.items() if name == METRICS}, METRICS_END_S)
+            _terminate(
+                {pid for pid, (name, _) in self._lanes.items() if name == METRICS}, METRICS_END_S
+            )
             self._exposition.close()
         self._lanes.clear()
 
@@ -86,9 +92,12 @@ class Supervisor:
         return serve(self._settings, lane, self._loglevel)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
-        # What we are told waits for the fork's end: Python drops what is raised in the callbacks of a fork.
+        # What we are told waits for the fork's end: Python drops what is raised in the callbacks of
+        # a fork.
         caught: list[int] = []
-        held = {end: signal.signal(end, lambda number, _frame: caught.append(number)) for end in _ENDS}
+        held = {
+            end: signal.signal(end, lambda number, _frame: caught.append(number)) for end in _ENDS
+        }
         parent, pid = os.getpid(), os.fork()
         if pid:
             self._lanes[pid] = name, work
@@ -101,9 +110,11 @@ class Supervisor:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(parent)
         if caught:
-            # The child was told before it could listen, or the parent, which is about to tell the child.
+            # The child was told before it could listen, or the parent, which is about to tell the
+            # child.
             os._exit(1)
-        # Results alone go to stdout, and the library greets and takes leave there; what matters is logged.
+        # Results alone go to stdout, and the library greets and takes leave there; what matters is
+        # logged.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         try:
             code = work()

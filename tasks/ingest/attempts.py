@@ -20,7 +20,8 @@ from klinefleet.workers.domain.errors import (
 from klinefleet.workers.services import Services
 from klinefleet.workers.support import metrics
 
-#: Refusals that name our own parameters (-1121 unknown symbol and the like): asking again gives the same.
+#: Refusals that name our own parameters (-1121 unknown symbol and the like): asking again gives the
+#: same.
 _OUR_FAULT = range(-1199, -1099)
 
 
@@ -47,7 +48,9 @@ class Tally:
 
 
 def is_wait(error: BaseException) -> bool:
-    """Whether the exchange told us to wait; the next try waits in the budget, for all of us at once."""
+    """Whether the exchange told us to wait; the next try waits in the budget, for all of us at
+    once.
+    """
     return isinstance(error, MustWait) and not isinstance(error, OverWeight)
 
 
@@ -57,7 +60,9 @@ def give_up_waiting(state: RetryCallState) -> Any:
 
 
 def archive_may_recover(error: BaseException) -> bool:
-    """Whether the archive may answer otherwise in a moment: a file being replaced does not fit its CHECKSUM."""
+    """Whether the archive may answer otherwise in a moment: a file being replaced does not fit its
+    CHECKSUM.
+    """
     return isinstance(error, Transient | ChecksumMismatch)
 
 

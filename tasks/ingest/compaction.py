@@ -1,7 +1,8 @@
 """One compaction: decode → doubts → settle → merge → publish → delete raw.
 
-Nothing of a block is merged while there is somebody to ask about it: a damaged raw object is fetched again, an archive
-file that cannot be used is answered for by another source, its gaps are asked of REST, and so are rows that differ.
+Nothing of a block is merged while there is somebody to ask about it: a damaged raw object is
+fetched again, an archive file that cannot be used is answered for by another source, its gaps are
+asked of REST, and so are rows that differ.
 """
 
 from __future__ import annotations
@@ -32,22 +33,29 @@ from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import fallback
-from klinefleet.workers.sources.consensus import missing_in, resolve_conflicts, trusted_spans, windows_to_recheck
+from klinefleet.workers.sources.consensus import (
+    missing_in,
+    resolve_conflicts,
+    trusted_spans,
+    windows_to_recheck,
+)
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Times a block may be handed back because the store failed, and a window fetched again because its raw object was bad.
+#: Times a block may be handed back because the store failed, and a window fetched again because its
+#: raw object was bad.
 HAND_BACKS, FETCHED_AGAIN = 5, 3
 
 
 def compact_block(services: Services, run: str, block: Block) -> str:
-    """Compact what the raw zone holds of a block and say so; or have asked again what is not sure yet.
+    """Compact what the raw zone holds of a block and say so; or have asked again what is not sure
+    yet.
 
-    Returns why it failed for good, which is noted, or ''. Does nothing where another is at it, or the block is not to
-    be compacted any more. StoreFault where the store may answer at a later try.
+    Returns why it failed for good, which is noted, or ''. Does nothing where another is at it, or
+    the block is not to be compacted any more. StoreFault where the store may answer at a later try.
     """
     runs = Runs(services.redis)
     with services.leases.hold(compact_lease(block)) as lease:
@@ -63,12 +71,22 @@ def compact_block(services: Services, run: str, block: Block) -> str:
 class _Compaction:
     """One compaction of one block, by one lease."""
 
-    def __init__(self, services: Services, runs: Runs, run: str, block: Block, lease: Lease) -> None:
-        self._services, self._runs, self._run, self._block, self._lease = services, runs, run, block, lease
+    def __init__(
+        self, services: Services, runs: Runs, run: str, block: Block, lease: Lease
+    ) -> None:
+        self._services, self._runs, self._run, self._block, self._lease = (
+            services,
+            runs,
+            run,
+            block,
+            lease,
+        )
         self._records: list[Record] = []
 
     def work(self) -> str:
-        """Compact the block or have asked again what is not sure; returns why it failed for good, or ''."""
+        """Compact the block or have asked again what is not sure; returns why it failed for good,
+        or ''.
+        """
         services, runs, run, block = self._services, self._runs, self._run, self._block
         counts, reason = Counter[str](), ""
         try:
@@ -79,8 +97,8 @@ class _Compaction:
             sent_us, first = self._reopen(loaded, held, policy)
             if first:
                 runs.record(run, *self._records)
-                # Only once they are waited for, since a compaction killed in between must not hide them, and before
-                # they are sent for: what is fetched again may have the same name.
+                # Only once they are waited for, since a compaction killed in between must not hide
+                # them, and before they are sent for: what is fetched again may have the same name.
                 self._drop(unfit)
                 enqueue.send_fetch(run, first, sent_us)
                 return ""
@@ -92,7 +110,9 @@ class _Compaction:
         except LeaseLost:
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and runs.blocks.record_attempt(run, str(block), HAND_BACKS):
+            if isinstance(error, StoreFault) and runs.blocks.record_attempt(
+                run, str(block), HAND_BACKS
+            ):
                 raise
             logger.error("compact %s failed: %s", block, error.reason)
             reason = error.reason
@@ -101,20 +121,27 @@ class _Compaction:
             metrics.BLOCKS.add(outcome="failed" if reason else "done")
         return reason
 
-    def _reopen(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> tuple[int, list[Window]]:
-        """Have the block wait for what must be fetched first, in place of what is damaged, unfit or doubted.
+    def _reopen(
+        self, loaded: Loaded, held: pl.DataFrame, policy: Policy
+    ) -> tuple[int, list[Window]]:
+        """Have the block wait for what must be fetched first, in place of what is damaged, unfit or
+        doubted.
 
-        Returns the Redis µs at which the first counts as sent, and the windows. What was asked for too often is told as
-        failed; what is doubted is asked once.
+        Returns the Redis µs at which the first counts as sent, and the windows. What was asked for
+        too often is told as failed; what is doubted is asked once.
         """
         block = self._block
         damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
-        unusable = [Again(window, str(window), FETCHED_AGAIN) for window in (Window(block, s, of) for of, s in damaged)]
+        unusable = [
+            Again(window, str(window), FETCHED_AGAIN)
+            for window in (Window(block, s, of) for of, s in damaged)
+        ]
         for window in self._instead_of_unfit(loaded, policy):
             unusable.append(Again(window, f"instead {window}", FETCHED_AGAIN))
         asked = list(unusable)
         asked += [
-            Again(window, f"doubt {window}", 2) for window in windows_to_recheck(block, loaded.versions, held, policy)
+            Again(window, f"doubt {window}", 2)
+            for window in windows_to_recheck(block, loaded.versions, held, policy)
         ]
         if not asked:
             return 0, []
@@ -124,7 +151,9 @@ class _Compaction:
             if not is_accepted:
                 told = f"RawDamaged: what came of it could not be used {FETCHED_AGAIN} times"
                 self._records.append(Record.of_window(Level.FAILED, one.window, told))
-        return sent_us, [one.window for one, is_accepted in zip(asked, accepted, strict=True) if is_accepted]
+        return sent_us, [
+            one.window for one, is_accepted in zip(asked, accepted, strict=True) if is_accepted
+        ]
 
     def _instead_of_unfit(self, loaded: Loaded, policy: Policy) -> list[Window]:
         """Return what answers for archive files that cannot be used, and note them."""
@@ -144,7 +173,10 @@ class _Compaction:
         if not loaded.frames:
             return Counter()
         series, versions = self._block.series, loaded.versions
-        verdict, known = resolve_conflicts(series.kind, versions, held), trusted_spans(series, versions, policy)
+        verdict, known = (
+            resolve_conflicts(series.kind, versions, held),
+            trusted_spans(series, versions, policy),
+        )
         self._report_disputes(verdict.disputed)
         self._report_gaps(loaded, known, policy)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
@@ -155,19 +187,29 @@ class _Compaction:
         )
         for month, bounds in months_of(self._block.span):
             if covered := spans.clip(known, bounds):
-                of_month = verdict.rows.filter((opened >= bounds.start_ms) & (opened < bounds.end_ms))
+                of_month = verdict.rows.filter(
+                    (opened >= bounds.start_ms) & (opened < bounds.end_ms)
+                )
                 self._lease.check()
-                merged = self._services.partitions.merge(series, month, of_month, covered, origins(loaded, covered))
+                merged = self._services.partitions.merge(
+                    series, month, of_month, covered, origins(loaded, covered)
+                )
                 self._runs.count(self._run, {"rows": merged.gained, "changed": merged.changed})
                 metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
                 published += [merged.published] if merged.published else []
                 if merged.changed:
-                    self._report(f"{merged.changed:,} rows that were held have other values now", bounds, "lake")
+                    self._report(
+                        f"{merged.changed:,} rows that were held have other values now",
+                        bounds,
+                        "lake",
+                    )
         self._services.coverage.remember(published)
         return counts
 
     def _report_disputes(self, disputed: pl.DataFrame) -> None:
-        """Keep every version of the rows on which sources differ, and say how many there are and who was believed."""
+        """Keep every version of the rows on which sources differ, and say how many there are and
+        who was believed.
+        """
         if not disputed.height:
             return
         body, block, series = disputed.write_csv().encode(), self._block, self._block.series
@@ -187,7 +229,10 @@ class _Compaction:
         if not policy.is_listed:
             gaps = {gap for version in loaded.versions for gap in missing_in(series, version)}
             if rows := sum(opens(gap.start_ms, gap.end_ms) for gap in gaps):
-                told = f"{rows:,} rows are not in the archive's files, and REST has forgotten the symbol"
+                told = (
+                    f"{rows:,} rows are not in the archive's files, and REST has forgotten the "
+                    "symbol"
+                )
                 self._report(f"{told}: believed as it is", block.span, "archive")
         asked = spans.union(entry.span for entry, _ in loaded.frames)
         for span in (gap for whole in asked for gap in spans.gaps(known, whole)):
@@ -208,7 +253,9 @@ class _Compaction:
 
 
 def _held_against(services: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
-    """Return the held rows that archive files speak of again, where a run revises them; none otherwise."""
+    """Return the held rows that archive files speak of again, where a run revises them; none
+    otherwise.
+    """
     request = runs.request(run)
     if not loaded.frames or request is None or not request.revise:
         series = loaded.frames[0][0].block.series if loaded.frames else None

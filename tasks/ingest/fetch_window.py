@@ -38,15 +38,17 @@ from klinefleet.tasks.ingest.rest_window import fetch_page, final_until
 logger = logging.getLogger(__name__)
 
 
-#: Times a window may be handed back to the queue because the store failed, before it counts as failed.
+#: Times a window may be handed back to the queue because the store failed, before it counts as
+#: failed.
 HAND_BACKS = 5
 
 
 def fetch_window(services: Services, run: str, window: Window) -> str:
-    """Fetch and keep a window, and count it as in; returns why it failed for good, which is noted, or ''.
+    """Fetch and keep a window, and count it as in; returns why it failed for good, which is noted,
+    or ''.
 
-    Does nothing where another is at it, or nobody waits for it any more. OverWeight where a ban or the budget would
-    hold it for too long, StoreFault where the store may answer at a later try.
+    Does nothing where another is at it, or nobody waits for it any more. OverWeight where a ban or
+    the budget would hold it for too long, StoreFault where the store may answer at a later try.
     """
     runs = Runs(services.redis)
     with services.leases.hold(fetch_lease(window)) as lease:
@@ -62,8 +64,16 @@ def fetch_window(services: Services, run: str, window: Window) -> str:
 class WindowFetch:
     """One window, fetched by one lease."""
 
-    def __init__(self, services: Services, runs: Runs, run: str, window: Window, lease: Lease) -> None:
-        self._services, self._runs, self._run, self._window, self._lease = services, runs, run, window, lease
+    def __init__(
+        self, services: Services, runs: Runs, run: str, window: Window, lease: Lease
+    ) -> None:
+        self._services, self._runs, self._run, self._window, self._lease = (
+            services,
+            runs,
+            run,
+            window,
+            lease,
+        )
         self._records: list[Record] = []
         self._tally = Tally()
 
@@ -81,14 +91,18 @@ class WindowFetch:
         except (OverWeight, LeaseLost):
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._runs.blocks.record_attempt(self._run, str(window), HAND_BACKS):
+            if isinstance(error, StoreFault) and self._runs.blocks.record_attempt(
+                self._run, str(window), HAND_BACKS
+            ):
                 raise
             failed = error.reason
             logger.error("fetch %s failed: %s", window, failed)
             tally.add(windows_failed=1)
             self._records.append(Record.of_window(Level.FAILED, window, failed))
         self._lease.check()
-        told = self._runs.blocks.finish(self._run, window, tally.counts, records=self._records, instead=instead)
+        told = self._runs.blocks.finish(
+            self._run, window, tally.counts, records=self._records, instead=instead
+        )
         if told.is_counted:
             logger.debug("fetched %s: %s", window, dict(tally.counts))
             metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
@@ -102,7 +116,9 @@ class WindowFetch:
         services, window = self._services, self._window
         wanted = files_of(window)
         faults = services.pages.each(lambda of: self._keep_file(of[0], of[1]), wanted)
-        unfit = [(file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault]
+        unfit = [
+            (file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault
+        ]
         if not unfit:
             return []
         policy = policy_of(services, self._run, window.block.series)
@@ -135,14 +151,20 @@ class WindowFetch:
         return None
 
     def _keep_pages(self) -> None:
-        """Store the window's pages as one raw object; where the present cuts it, as long as its candles are final."""
+        """Store the window's pages as one raw object; where the present cuts it, as long as its
+        candles are final.
+        """
         services, window, tally = self._services, self._window, self._tally
         series, calls = window.block.series, list(pages(window.block.series, window.span))
         with services.slots.queued(sum(page.weight for page in calls)):
             got = services.pages.each(lambda page: fetch_page(services, series, page, tally), calls)
         covered = Span(window.span.start_ms, final_until(calls, got))
         if not covered.is_empty:
-            bodies = [body for (body, _), page in zip(got, calls, strict=True) if page.span.start_ms < covered.end_ms]
+            bodies = [
+                body
+                for (body, _), page in zip(got, calls, strict=True)
+                if page.span.start_ms < covered.end_ms
+            ]
             self._lease.check()
             services.raw.store(window.block, covered, bodies)
         rows = sum(facts.rows for _, facts in got)

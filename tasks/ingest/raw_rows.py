@@ -73,15 +73,20 @@ def _rows(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
 
 
 def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
-    """Return the rows of the entry's span; what lies outside was not asked for, or still forming when fetched.
+    """Return the rows of the entry's span; what lies outside was not asked for, or still forming
+    when fetched.
 
     BadAnswer where rows of REST stand before the window or out of order.
     """
     kind = entry.block.series.kind
     opened = rows[time_column(kind)].dt.timestamp("ms")
     is_page = not entry.source.is_archive and rows.height
-    if is_page and (opened[0] < entry.span.start_ms or not opened.is_sorted() or opened.n_unique() < rows.height):
-        raise BadAnswer(f"{entry.key}: rows out of order or before {entry.span}; it will be fetched again")
+    if is_page and (
+        opened[0] < entry.span.start_ms or not opened.is_sorted() or opened.n_unique() < rows.height
+    ):
+        raise BadAnswer(
+            f"{entry.key}: rows out of order or before {entry.span}; it will be fetched again"
+        )
     return rows.filter((opened >= entry.span.start_ms) & (opened < entry.span.end_ms))
 
 

@@ -35,11 +35,15 @@ def final_until(calls: list[Page], got: list[tuple[bytes, PageFacts]]) -> int:
     return calls[-1].span.end_ms
 
 
-def fetch_page(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+def fetch_page(
+    services: Services, series: Series, page: Page, tally: Tally
+) -> tuple[bytes, PageFacts]:
     """Return a page's checked bytes, after as many tries as its errors deserve."""
 
     waits = Retrying(
-        retry=retry_if_exception(is_wait), stop=stop_after_delay(MAX_WAIT_S), retry_error_callback=give_up_waiting
+        retry=retry_if_exception(is_wait),
+        stop=stop_after_delay(MAX_WAIT_S),
+        retry_error_callback=give_up_waiting,
     )
     sleep = partial(pause_or_stop, services, f"{series} {page.span}")
     retrying = REST_PAGE.retrying(rest_may_recover, sleep=sleep)
@@ -47,11 +51,15 @@ def fetch_page(services: Services, series: Series, page: Page, tally: Tally) -> 
     return _halves(services, series, page, tally) if got[1].is_full else got
 
 
-def _halves(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
+def _halves(
+    services: Services, series: Series, page: Page, tally: Tally
+) -> tuple[bytes, PageFacts]:
     """Return a page of events asked for in halves: the whole had more than one answer takes."""
     middle_ms = (page.span.start_ms + page.span.end_ms) // 2
     cut = Span(page.span.start_ms, middle_ms), Span(middle_ms, page.span.end_ms)
-    (left, in_left), (right, in_right) = (fetch_page(services, series, replace(page, span=span), tally) for span in cut)
+    (left, in_left), (right, in_right) = (
+        fetch_page(services, series, replace(page, span=span), tally) for span in cut
+    )
     end_ms = in_right.end_ms if in_left.end_ms == middle_ms else in_left.end_ms
     # The raw zone keeps a page a line.
     return left + b"\n" + right, PageFacts(in_left.rows + in_right.rows, end_ms)
@@ -69,7 +77,10 @@ def _call(services: Services, series: Series, page: Page, tally: Tally) -> tuple
             raise
     grant = answer.grant
     services.slots.answered(
-        rtt_ms=answer.rtt_ms, weight=page.weight, left=grant.left, minute_left_ms=grant.minute_left_ms
+        rtt_ms=answer.rtt_ms,
+        weight=page.weight,
+        left=grant.left,
+        minute_left_ms=grant.minute_left_ms,
     )
     tally.add(waited_ms=int(answer.waited_s * 1000))
     return answer.body, facts

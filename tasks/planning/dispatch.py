@@ -1,4 +1,6 @@
-"""How a claimed block comes under way: who is asked for what is missing of it, and the messages that are sent."""
+"""How a claimed block comes under way: who is asked for what is missing of it, and the messages
+that are sent.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,11 @@ class Dispatch:
         self._archive_fault: FleetError | None = None
         self._policy_of: tuple[Series, Policy] | None = None
 
-    def put_under_way(self, block: Block, wanted: Span, held: SeriesHoldings, counted_as: str = "") -> None:
-        """Send what is missing of a claimed block; straight to compaction where only that is missing.
+    def put_under_way(
+        self, block: Block, wanted: Span, held: SeriesHoldings, counted_as: str = ""
+    ) -> None:
+        """Send what is missing of a claimed block; straight to compaction where only that is
+        missing.
 
         `counted_as` counts one try, in the same step.
         """
@@ -48,18 +53,25 @@ class Dispatch:
         if led.request.revise:
             return held.reissued(block, wanted)
         found = self._cut(self._policy(held), block, missing(block.series, held.spans, wanted))
-        told = [Record(Level.REPORT, text, block.series, source=file) for file, text in found.told.items()]
+        told = [
+            Record(Level.REPORT, text, block.series, source=file)
+            for file, text in found.told.items()
+        ]
         told += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.absent]
         led.runs.record(led.run, *told)
         return found.windows
 
     def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
-        """Return who is asked for `parts`; REST alone where the archive does not even tell what it has."""
+        """Return who is asked for `parts`; REST alone where the archive does not even tell what it
+        has.
+        """
         led = self._led
         clock_ms = now_ms(led.services.redis)
         if self._archive_fault is None:
             try:
-                return assign_sources(block, parts, led.services.shelves.of(block.series), policy, now_ms=clock_ms)
+                return assign_sources(
+                    block, parts, led.services.shelves.of(block.series), policy, now_ms=clock_ms
+                )
             except FleetError as error:
                 self._archive_fault = error
         if not policy.may_rest:
@@ -71,7 +83,10 @@ class Dispatch:
     def _policy(self, held: SeriesHoldings) -> Policy:
         if self._policy_of is None or self._policy_of[0] != held.series:
             parts = missing(held.series, held.spans, self._led.request.span)
-            self._policy_of = held.series, policy_for(self._led.services, self._led.request, held.series, parts)
+            self._policy_of = (
+                held.series,
+                policy_for(self._led.services, self._led.request, held.series, parts),
+            )
         return self._policy_of[1]
 
 

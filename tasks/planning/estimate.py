@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 _LISTED_AT_ONCE, _SAY_S = 16, 3.0
 #: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.
 _REST_BYTES = 40
-#: What a row costs one core: unzipped or parsed, checked, written as Parquet and read back; seconds.
+#: What a row costs one core: unzipped or parsed, checked, written as Parquet and read back;
+#: seconds.
 _ROW_S = 2e-6
 #: Files that should be there and are not, named one by one; the rest are counted.
 _NAMED = 10
@@ -38,7 +39,9 @@ _NAMED = 10
 
 @dataclass
 class Estimate:
-    """Calls, weight, files and minutes, at most: what is not known of listing dates can only make it less."""
+    """Calls, weight, files and minutes, at most: what is not known of listing dates can only make
+    it less.
+    """
 
     symbols: int
     limit: int
@@ -48,13 +51,28 @@ class Estimate:
 
     @property
     def minutes(self) -> float:
-        """The lanes and the compaction run side by side: the slowest counts, at a worker on a machine like this."""
+        """The lanes and the compaction run side by side: the slowest counts, at a worker on a
+        machine like this.
+        """
         compaction_s = self.counts["klines"] * _ROW_S / available_cpus()
-        return max(self.counts["weight"] / self.limit, self.counts["files"] * FILE_S / 60, compaction_s / 60)
+        return max(
+            self.counts["weight"] / self.limit,
+            self.counts["files"] * FILE_S / 60,
+            compaction_s / 60,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain values, for --json."""
-        named = ("klines", "windows", "requests", "weight", "monthly_files", "daily_files", "bytes", "absent_klines")
+        named = (
+            "klines",
+            "windows",
+            "requests",
+            "weight",
+            "monthly_files",
+            "daily_files",
+            "bytes",
+            "absent_klines",
+        )
         return {
             "symbols": self.symbols,
             **{name: self.counts[name] for name in named},
@@ -67,14 +85,19 @@ class Estimate:
         """Return it for people."""
         f = self.facts()
         lines = [
-            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in {_time(self.minutes)}, "
+            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in "
+            f"{_time(self.minutes)}, "
             f"{f['bytes'] / 1e6:,.1f} MB",
-            f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, no weight",
-            f"  REST      {f['requests']:,} requests, weight {f['weight']:,} ({self.limit:,} a minute)",
+            f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, no "
+            "weight",
+            f"  REST      {f['requests']:,} requests, weight {f['weight']:,} ({self.limit:,} a "
+            "minute)",
             f"  because   {self.why}",
         ]
         if f["absent_klines"]:
-            lines.append(f"  nobody to ask for {f['absent_klines']:,} rows: they would stay missing")
+            lines.append(
+                f"  nobody to ask for {f['absent_klines']:,} rows: they would stay missing"
+            )
         lines += [f"  {file} is {text}" for file, text in list(self.missed.items())[:_NAMED]]
         if len(self.missed) > _NAMED:
             lines.append(f"  and {len(self.missed) - _NAMED:,} more files that are not there")
@@ -85,14 +108,21 @@ def _time(minutes: float) -> str:
     return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"
 
 
-def estimate(services: Services, request: Request, say: Callable[[str], None] = logger.info) -> Estimate:
-    """Return what is missing of the request and what fetching it costs; the store and the archive's list are asked."""
+def estimate(
+    services: Services, request: Request, say: Callable[[str], None] = logger.info
+) -> Estimate:
+    """Return what is missing of the request and what fetching it costs; the store and the archive's
+    list are asked.
+    """
     addresses = len(services.states(request.pool))
-    limit = int(services.settings.weight_share * addresses * (services.listings.limit(request.pool) or 1))
+    limit = int(
+        services.settings.weight_share * addresses * (services.listings.limit(request.pool) or 1)
+    )
     told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
     holdings, clock_ms, said = Holdings(services, request), now_ms(services.redis), time.monotonic()
     with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="estimate") as asking:
-        # What is held is looked up in order, for all at once; the archive's lists are asked for side by side.
+        # What is held is looked up in order, for all at once; the archive's lists are asked for
+        # side by side.
         looked = (holdings.of(series) for series in request.series())
         parts = asking.map(lambda held: _of_series(services, request, held, clock_ms), looked)
         for count, (counts, missed, fault) in enumerate(parts, 1):
@@ -102,14 +132,21 @@ def estimate(services: Services, request: Request, say: Callable[[str], None] = 
             if time.monotonic() - said > _SAY_S:
                 said = time.monotonic()
                 say(f"reckoned {count:,} of {len(request.symbols):,} symbols")
-    told.why = _why(request, told, policy_for(services, request, next(request.series())), next(iter(faults), None))
+    told.why = _why(
+        request,
+        told,
+        policy_for(services, request, next(request.series())),
+        next(iter(faults), None),
+    )
     return told
 
 
 def _of_series(
     services: Services, request: Request, held: SeriesHoldings, clock_ms: int
 ) -> tuple[Counter[str], dict[str, str], FleetError | None]:
-    """Return what one series costs, the files that are missed, and why the archive did not tell, where it did not."""
+    """Return what one series costs, the files that are missed, and why the archive did not tell,
+    where it did not.
+    """
     series, counts, missed, fault = held.series, Counter[str](), dict[str, str](), None
     lacking = missing(series, held.spans, request.span)
     policy, life = policy_for(services, request, series, lacking), Span(0, request.end_ms)
@@ -120,7 +157,9 @@ def _of_series(
         found = Assignment(list(windows(block, parts)))
         if parts and fault is None:
             try:
-                found = assign_sources(block, parts, services.shelves.of(series), policy, now_ms=clock_ms)
+                found = assign_sources(
+                    block, parts, services.shelves.of(series), policy, now_ms=clock_ms
+                )
             except FleetError as error:
                 fault = error
         missed |= found.told
@@ -147,7 +186,9 @@ def _files(services: Services, window: Window) -> Counter[str]:
     shelf, counts = services.shelves.of(window.block.series), Counter[str]()
     for file, _ in files_of(window):
         listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
-        counts += Counter({"files": 1, f"{file.source}_files": 1, "bytes": listed[file.period].size})
+        counts += Counter(
+            {"files": 1, f"{file.source}_files": 1, "bytes": listed[file.period].size}
+        )
     return counts
 
 
@@ -157,12 +198,20 @@ def _why(request: Request, told: Estimate, policy: Policy, archive_fault: FleetE
     if request.source is not Mode.AUTO:
         return f"--source {request.source} was asked for"
     if archive_fault:
-        return f"the archive does not tell what it has ({archive_fault.reason}), so REST is asked for all"
+        return (
+            f"the archive does not tell what it has ({archive_fault.reason}), so REST is asked "
+            "for all"
+        )
     if request.is_small and policy.is_listed:
-        return f"all of it is at most {SMALL_CALLS} calls, which REST answers in a round trip or two"
+        return (
+            f"all of it is at most {SMALL_CALLS} calls, which REST answers in a round trip or two"
+        )
     files, calls = told.counts["files"], told.counts["requests"]
     if files and calls:
-        return "files cost no weight and are done sooner than the calls they save; REST has what they lack"
+        return (
+            "files cost no weight and are done sooner than the calls they save; REST has what "
+            "they lack"
+        )
     if files:
         return "files cost no weight and are done sooner than the calls they save"
     return "files would not be done sooner than the calls they save"

@@ -1,4 +1,6 @@
-"""What of a request is in the lake or waits in the raw zone: looked up for all its symbols at once, or one by one."""
+"""What of a request is in the lake or waits in the raw zone: looked up for all its symbols at once,
+or one by one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import files_of
 from klinefleet.workers.support.once import once
 
-#: Requests of so many symbols are looked up in one listing of all that the lake holds of their kind and interval.
+#: Requests of so many symbols are looked up in one listing of all that the lake holds of their kind
+#: and interval.
 _MANY = 8
 
 
@@ -77,19 +80,26 @@ class SeriesHoldings:
         return not spans.gaps(self.lake, wanted) and not self.is_raw_in(block)
 
     def reissued(self, block: Block, wanted: Span) -> list[Window]:
-        """Return windows for the archive files of `wanted` that were published anew since their rows were taken."""
+        """Return windows for the archive files of `wanted` that were published anew since their
+        rows were taken.
+        """
         shelf, anew = self._shelf, dict[ArchiveFile, list[Span]]()
         for origin in self._origins:
             span = origin.span.clip(wanted)
             if origin.source.is_archive and not span.is_empty:
                 for file, of_file in files_of(Window(block, span, origin.source)):
-                    listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
+                    listed = (
+                        shelf.monthly()
+                        if file.source is Source.MONTHLY
+                        else shelf.daily(file.period[:7])
+                    )
                     published = listed.get(file.period)
                     if published and published.etag != origin.etag:
                         anew.setdefault(file, []).append(of_file)
         # REST answered for the gaps of a file between its pieces; the new one may tell them.
         return [
-            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source) for file, pieces in anew.items()
+            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source)
+            for file, pieces in anew.items()
         ]
 
     @property
@@ -99,7 +109,9 @@ class SeriesHoldings:
 
     @once
     def _shelf(self) -> ArchiveIndex:
-        """What is published now: what was listed minutes ago does not tell what was published since."""
+        """What is published now: what was listed minutes ago does not tell what was published
+        since.
+        """
         return self._services.shelves.of(self.series, anew=True)
 
     @once

@@ -13,21 +13,28 @@ from klinefleet.workers.domain.series import Series, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
-#: Times that what is held of a symbol, or when it was listed, is looked up before the symbol counts as failed.
+#: Times that what is held of a symbol, or when it was listed, is looked up before the symbol counts
+#: as failed.
 TRIES = 5
 
 
 @dataclass(frozen=True)
 class LedRun:
-    """A run that is led; `runs` has the planner's fencing number, so that only its latest planner changes it."""
+    """A run that is led; `runs` has the planner's fencing number, so that only its latest planner
+    changes it.
+    """
 
     services: Services
     run: str
     request: Request
     runs: Runs
 
-    def held(self, holdings: Holdings, series: Series, *, anew: bool = False) -> SeriesHoldings | None:
-        """Return what is held of a series; None, with the symbol noted as failed, where that cannot be told."""
+    def held(
+        self, holdings: Holdings, series: Series, *, anew: bool = False
+    ) -> SeriesHoldings | None:
+        """Return what is held of a series; None, with the symbol noted as failed, where that cannot
+        be told.
+        """
         try:
             return holdings.of(series, anew=anew)
         except FleetError as error:
@@ -35,7 +42,9 @@ class LedRun:
             return None
 
     def wanted(self, held: SeriesHoldings) -> Span:
-        """Return the part of the request in which the series can have candles; all of it where all is held."""
+        """Return the part of the request in which the series can have candles; all of it where all
+        is held.
+        """
         request, series = self.request, held.series
         if request.revise:
             return request.span.clip(held.held_from_to)
@@ -62,10 +71,13 @@ class LedRun:
             return False
 
     def _give_up(self, series: Series, error: FleetError) -> None:
-        """Note a symbol as failed; raise the error again while another try, or waiting, may mend it."""
+        """Note a symbol as failed; raise the error again while another try, or waiting, may mend
+        it.
+        """
         is_wait = isinstance(error, MustWait)
         if is_wait or (
-            isinstance(error, Transient) and self.runs.blocks.record_attempt(self.run, series.symbol, TRIES)
+            isinstance(error, Transient)
+            and self.runs.blocks.record_attempt(self.run, series.symbol, TRIES)
         ):
             raise error
         self.runs.record(self.run, Record(Level.FAILED, error.reason, series))

@@ -37,7 +37,10 @@ def requeue_leaderless_runs(services: Services) -> None:
     """Send a planner to every run that none leads and for which none is waiting."""
     runs = Runs(services.redis)
     active = runs.active()
-    sent = {Sent(plan_lease(run), PLAN, us): run for run, us in zip(active, runs.planned_us(active), strict=True)}
+    sent = {
+        Sent(plan_lease(run), PLAN, us): run
+        for run, us in zip(active, runs.planned_us(active), strict=True)
+    }
     for one in missing(services.redis, list(sent)):
         runs.planned(sent[one])
         enqueue.send_plan(sent[one], one.sent_us, first=True)

@@ -1,4 +1,6 @@
-"""One run, led for a turn: its blocks are issued piece by piece as others finish, and its end is told."""
+"""One run, led for a turn: its blocks are issued piece by piece as others finish, and its end is
+told.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
-#: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds for many workers.
+#: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds
+#: for many workers.
 WINDOWS_IN_FLIGHT = 200
-#: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at once, at most.
+#: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at
+#: once, at most.
 BLOCKS_UNDER_WAY = 500
 #: Times that a run is handed back whose request this version cannot read, two seconds apart.
 UNREADABLE_TRIES = 30
@@ -34,9 +38,11 @@ LISTEN_S = 0.25
 
 
 def planner_of(services: Services, run: str, lease: Lease) -> Planner | None:
-    """Return the run's planner, which leads it from now on; None where the run has ended or is not known.
+    """Return the run's planner, which leads it from now on; None where the run has ended or is not
+    known.
 
-    LeaseLost where another leads it by now; Unreadable, and some time later TaskFailed, where a later version made it.
+    LeaseLost where another leads it by now; Unreadable, and some time later TaskFailed, where a
+    later version made it.
     """
     everybodys = Runs(services.redis)
     try:
@@ -92,9 +98,16 @@ class Planner:
             listings.refresh(market)
         except FleetError as error:
             if listings.are_loaded(market):
-                logger.warning("plan %s: the symbols of %s are not the newest: %s", self._run, market, error.reason)
+                logger.warning(
+                    "plan %s: the symbols of %s are not the newest: %s",
+                    self._run,
+                    market,
+                    error.reason,
+                )
                 return
-            may_pass = isinstance(error, Transient) and self._runs.blocks.record_attempt(self._run, "listings", TRIES)
+            may_pass = isinstance(error, Transient) and self._runs.blocks.record_attempt(
+                self._run, "listings", TRIES
+            )
             if isinstance(error, MustWait) or may_pass:
                 raise
             raise TaskFailed(f"the exchange does not tell its symbols: {error.reason}") from error
@@ -113,12 +126,16 @@ class Planner:
         return False
 
     def _has_room(self) -> bool:
-        """Return whether more may be issued: workers that fetch faster than they compact wait for themselves."""
+        """Return whether more may be issued: workers that fetch faster than they compact wait for
+        themselves.
+        """
         windows, blocks = self._runs.blocks.in_flight(self._run)
         return windows < WINDOWS_IN_FLIGHT and blocks < BLOCKS_UNDER_WAY
 
     def _wanted(self) -> Iterator[tuple[Block, Span, SeriesHoldings]]:
-        """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the cursor behind each."""
+        """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the
+        cursor behind each.
+        """
         request = self._request
         index, from_ms = self._runs.cursor(self._run)
         calls_of_one = request.calls_of_one()
@@ -130,7 +147,8 @@ class Planner:
                 self._runs.advance(self._run, index, 0, after)
                 continue
             if self._led.has_to_ask(held):
-                # Its first candle has to be asked for. Meanwhile its newest block is fetched: that one exists.
+                # Its first candle has to be asked for. Meanwhile its newest block is fetched: that
+                # one exists.
                 newest = series.block(request.end_ms - 1)
                 yield newest, newest.span.clip(request.span), held
             span = self._led.wanted(held)
@@ -148,9 +166,15 @@ class Planner:
             self._runs.advance(self._run, index, 0, after, whole)
 
     def _is_over(self) -> bool:
-        """Return whether nothing is under way any more and all is held or told; the run's end is noted then."""
+        """Return whether nothing is under way any more and all is held or told; the run's end is
+        noted then.
+        """
         self._take_up()
-        if self._runs.blocks.states(self._run) or self._runs.blocks.deferred(self._run) or not self._ending.settle():
+        if (
+            self._runs.blocks.states(self._run)
+            or self._runs.blocks.deferred(self._run)
+            or not self._ending.settle()
+        ):
             return False
         progress = self._runs.progress(self._run)
         # A run that was cancelled meanwhile has nothing under way either.
@@ -162,8 +186,14 @@ class Planner:
         return True
 
     def _take_up(self) -> None:
-        """Put under way what had to wait for another run, and what a planner had claimed that was killed."""
-        claimed = [block for block, told in self._runs.blocks.states(self._run).items() if told.phase is Phase.CLAIMED]
+        """Put under way what had to wait for another run, and what a planner had claimed that was
+        killed.
+        """
+        claimed = [
+            block
+            for block, told in self._runs.blocks.states(self._run).items()
+            if told.phase is Phase.CLAIMED
+        ]
         for block in [*claimed, *self._runs.blocks.deferred(self._run)]:
             if not self._runs.blocks.claim(self._run, block):
                 continue

@@ -23,7 +23,9 @@ class Recovery:
         self._lost = LostWork(led.services.redis)
 
     def send_lost_again(self) -> None:
-        """Send again what no message and no living worker holds; does nothing where the last look was just now."""
+        """Send again what no message and no living worker holds; does nothing where the last look
+        was just now.
+        """
         if not self._lost.is_due:
             return
         led = self._led
@@ -39,7 +41,9 @@ class Recovery:
             self._send({sent[one]: one.sent_us for one in lost})
 
     def _send(self, lost: dict[Window | Block, int]) -> None:
-        """Send again what was last sent at these Redis µs; the messages keep that, and so hide nothing behind them."""
+        """Send again what was last sent at these Redis µs; the messages keep that, and so hide
+        nothing behind them.
+        """
         led, since_us = self._led, min(lost.values())
         windows = sorted(what for what in lost if isinstance(what, Window))
         blocks = sorted(what for what in lost if isinstance(what, Block))

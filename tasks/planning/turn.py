@@ -15,7 +15,8 @@ TURN_S = 20.0
 
 
 def lead(services: Services, run: str) -> int:
-    """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where there is none.
+    """Lead a run for one turn; returns the Redis µs at which the next turn counts as sent, 0 where
+    there is none.
 
     What cannot pass ends the run incomplete, unless another planner leads it by then (LeaseLost).
     """

@@ -1,4 +1,6 @@
-"""From a user's words to a Request: everything that can be wrong with them is said here, in one line."""
+"""From a user's words to a Request: everything that can be wrong with them is said here, in one
+line.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def kind_of(market: Market, text: str) -> Kind:
 
 
 def interval_of(market: Market, kind: Kind, text: str | None) -> Interval:
-    """Return the interval of this name, where the market has it; for events, which have none, what stands for it."""
+    """Return the interval of this name, where the market has it; for events, which have none, what
+    stands for it.
+    """
     with _refusing():
         return parsing.parse_interval(market, kind, text)
 
@@ -40,7 +44,9 @@ def mode_of(text: str) -> Mode:
     try:
         return Mode(text.lower())
     except ValueError:
-        raise RequestError(f"no source {text!r}; there are {', '.join(Mode)}; nothing was queued") from None
+        raise RequestError(
+            f"no source {text!r}; there are {', '.join(Mode)}; nothing was queued"
+        ) from None
 
 
 def moment_of(name: str, text: str) -> int:
@@ -55,14 +61,18 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
     if start_ms < 0:
         raise RequestError(f"start {start} lies before 1970; nothing was queued")
     if start_ms >= now_ms:
-        raise RequestError(f"start {start} lies in the future (it is {iso(now_ms)} UTC); nothing was queued")
+        raise RequestError(
+            f"start {start} lies in the future (it is {iso(now_ms)} UTC); nothing was queued"
+        )
     if start_ms >= end_ms:
         raise RequestError(f"start {start} is not before end {end}; nothing was queued")
     first_ms = interval.ceil(max(start_ms, FIRST_MS))
     last_ms = min(interval.ceil(min(end_ms, now_ms)), closed_ms(interval, now_ms))
     if first_ms >= last_ms:
         until = "now" if end is None else end
-        raise RequestError(f"no {interval} candle opens and closes between {start} and {until}; nothing was queued")
+        raise RequestError(
+            f"no {interval} candle opens and closes between {start} and {until}; nothing was queued"
+        )
     return first_ms, last_ms
 
 

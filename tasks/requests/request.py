@@ -17,14 +17,18 @@ from klinefleet.workers.sources.policy import Mode
 
 T = TypeVar("T")
 
-#: A candle is asked for only when it has been closed for this long; the exchange still corrects younger ones.
+#: A candle is asked for only when it has been closed for this long; the exchange still corrects
+#: younger ones.
 SETTLE_MS = 10_000
-#: The same of events: an answer is believed up to a minute before the exchange's clock, which is known to some seconds.
+#: The same of events: an answer is believed up to a minute before the exchange's clock, which is
+#: known to some seconds.
 EVENT_SETTLE_MS = 75_000
 
 
 def closed_ms(interval: Interval, now_ms: int) -> int:
-    """Return the end of what may be asked for at `now_ms` by the exchange's clock, ms UTC, on an open time."""
+    """Return the end of what may be asked for at `now_ms` by the exchange's clock, ms UTC, on an
+    open time.
+    """
     return interval.floor(now_ms - (SETTLE_MS if interval.is_grid else EVENT_SETTLE_MS))
 
 
@@ -40,7 +44,9 @@ class Request:
     end_ms: int
     source: Mode = Mode.AUTO
     revise: bool = False
-    """Whether it is not about what is missing, but about archive files that were published anew since."""
+    """Whether it is not about what is missing, but about archive files that were published anew
+    since.
+    """
 
     @property
     def span(self) -> Span:
@@ -64,13 +70,20 @@ class Request:
     def calls_of_one(self) -> int:
         """Return how many calls one symbol takes that existed all the time."""
         any_series = next(self.series())
-        return sum(page_count(any_series, block.span.clip(self.span)) for block in any_series.blocks(self.span))
+        return sum(
+            page_count(any_series, block.span.clip(self.span))
+            for block in any_series.blocks(self.span)
+        )
 
     def weight_of_call(self) -> int:
         """Return the weight of this request's usual call."""
         first = next(self.series())
         return max(
-            (page.weight for page in pages(first, next(first.blocks(self.span)).span.clip(self.span))), default=1
+            (
+                page.weight
+                for page in pages(first, next(first.blocks(self.span)).span.clip(self.span))
+            ),
+            default=1,
         )
 
     def to_json(self) -> str:
@@ -78,9 +91,11 @@ class Request:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Request:
-        """Return the request that `to_json` wrote, by this version or another; ValueError names a key that is wrong.
+        """Return the request that `to_json` wrote, by this version or another; ValueError names a
+        key that is wrong.
 
-        Unknown keys are ignored, optional ones have their defaults. The interval is required: none is the usual one.
+        Unknown keys are ignored, optional ones have their defaults. The interval is required: none
+        is the usual one.
         """
         told = json.loads(text)
         if not isinstance(told, dict):

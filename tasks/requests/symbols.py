@@ -55,13 +55,23 @@ def parse_selection(
         raise RequestError("give --symbols or --symbols-file, not both; nothing was queued")
     if top is not None and file is None:
         raise RequestError("--top takes the first symbols of a --symbols-file; nothing was queued")
-    names = symbols.split(",") if symbols is not None else _from_file(file) if file is not None else None
+    names = (
+        symbols.split(",")
+        if symbols is not None
+        else _from_file(file)
+        if file is not None
+        else None
+    )
     if (names is None) is not every:
-        raise RequestError("say which symbols: --symbols, --symbols-file or --all; nothing was queued")
+        raise RequestError(
+            "say which symbols: --symbols, --symbols-file or --all; nothing was queued"
+        )
     if names is None:
         return SymbolSelection(None, quote.upper() if quote else None, status)
     if quote or status != "all":
-        raise RequestError("--quote and --status narrow --all, not a list of names; nothing was queued")
+        raise RequestError(
+            "--quote and --status narrow --all, not a list of names; nothing was queued"
+        )
     chosen = tuple(dict.fromkeys(checked_symbol(name) for name in names if name.strip()))
     if not chosen:
         raise RequestError("no symbol was named; nothing was queued")
@@ -80,22 +90,36 @@ def choose_symbols(
     """Return the symbols that are meant; RequestError for one that nobody knows."""
     if selection.names is None:
         return _all(services, market, kind, selection, mode, say)
-    if kind in _LASTING_KINDS and (ending := next(filter(_DELIVERED.fullmatch, selection.names), None)):
+    if kind in _LASTING_KINDS and (
+        ending := next(filter(_DELIVERED.fullmatch, selection.names), None)
+    ):
         raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
-    known = [name for name in selection.names if _is_known(services, Series(market, kind, interval, name), mode)]
+    known = [
+        name
+        for name in selection.names
+        if _is_known(services, Series(market, kind, interval, name), mode)
+    ]
     unknown = [name for name in selection.names if name not in set(known)]
     if unknown and not (known and selection.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = _hint(services, market, kind, unknown[0])
-        raise UnknownSymbol(f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued")
+        raise UnknownSymbol(
+            f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued"
+        )
     notes = {
-        name: f"market {market} has no such symbol{_hint(services, market, kind, name)}; left out" for name in unknown
+        name: f"market {market} has no such symbol{_hint(services, market, kind, name)}; left out"
+        for name in unknown
     }
     return ChosenSymbols(tuple(known), notes)
 
 
 def _all(
-    services: Services, market: Market, kind: Kind, selection: SymbolSelection, mode: Mode, say: Callable[[str], None]
+    services: Services,
+    market: Market,
+    kind: Kind,
+    selection: SymbolSelection,
+    mode: Mode,
+    say: Callable[[str], None],
 ) -> ChosenSymbols:
     # Imported where it is needed: Polars and Celery would make every command start later.
     from klinefleet.tasks.catalog_update.build import fresh_catalog
@@ -113,7 +137,11 @@ def _all(
     odd = [name for name in names if not is_symbol(name)]
     if len(odd) == len(names):
         asked = " ".join(
-            part for part in (f"--quote {selection.quote}" if selection.quote else "", f"--status {selection.status}")
+            part
+            for part in (
+                f"--quote {selection.quote}" if selection.quote else "",
+                f"--status {selection.status}",
+            )
         )
         raise RequestError(f"market {market} has no symbol with {asked}; nothing was queued")
     return ChosenSymbols(
@@ -123,7 +151,9 @@ def _all(
 
 
 def _is_known(services: Services, series: Series, mode: Mode) -> bool:
-    """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it does not tell."""
+    """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it
+    does not tell.
+    """
     if services.listings.of(series) is not None:
         return True
     if mode is Mode.REST:
@@ -132,13 +162,16 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
         return services.shelves.of(series).life() is not None
     except FleetError as error:
         raise RequestError(
-            f"market {series.market} does not list {series.symbol}, and the archive does not tell whether it has files "
+            f"market {series.market} does not list {series.symbol}, and the archive does not tell "
+            "whether it has files "
             f"of it: {error.reason}; nothing was queued"
         ) from error
 
 
 def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
-    names = services.listings.pairs(market) if kind is Kind.INDEX else services.listings.symbols(market)
+    names = (
+        services.listings.pairs(market) if kind is Kind.INDEX else services.listings.symbols(market)
+    )
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
@@ -147,7 +180,9 @@ def _from_file(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"symbols file {path} cannot be read: {error}; nothing was queued") from error
+        raise RequestError(
+            f"symbols file {path} cannot be read: {error}; nothing was queued"
+        ) from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise RequestError(f"symbols file {path} is empty; nothing was queued")
@@ -156,5 +191,7 @@ def _from_file(path: Path) -> list[str]:
     if column:
         return [row[column] or "" for row in csv.DictReader(lines)]
     if len(header) > 1:
-        raise RequestError(f"symbols file {path} has no column {' or '.join(SYMBOL_COLUMNS)}; nothing was queued")
+        raise RequestError(
+            f"symbols file {path} has no column {' or '.join(SYMBOL_COLUMNS)}; nothing was queued"
+        )
     return lines

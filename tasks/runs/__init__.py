@@ -3,8 +3,8 @@
 May import: `requests`, and `klinefleet.workers`.
 Begin with `store.py` (a run's life) and `blocks.py` (its blocks); `keys.py` names every key.
 
-Every move is one Lua script in `run_scripts` or `block_scripts`, or one transaction. A block's life, who moves it on by
-which script, and what a kill leaves:
+Every move is one Lua script in `run_scripts` or `block_scripts`, or one transaction. A block's
+life, who moves it on by which script, and what a kill leaves:
 
 not begun     The planner claims it (`claim`); while another run has it, it is deferred.
               Killed before: the run's cursor stands before the block. Killed after: it is claimed.
@@ -17,8 +17,9 @@ compacting    Who compacts takes it (`compacting`) and closes it (`close`), or h
 closed        Before the run ends the planner compares what it should hold with the lake. What the lake lacks is opened
               once more, and what it lacks then is told as failed. Killed before or after: it is compared again.
 
-A run is running until `end`, which lets go of all it holds in the same step; nothing of an ended run is written again.
-The lead is fenced: `lead` notes the planner's fencing number, and every write of an earlier planner is refused. So are
-those of an earlier compaction, by the number that `compacting` notes in the block. A window needs no number: it counts
-while it is waited for, whoever brings it.
+A run is running until `end`, which lets go of all it holds in the same step; nothing of an ended
+run is written again. The lead is fenced: `lead` notes the planner's fencing number, and every write
+of an earlier planner is refused. So are those of an earlier compaction, by the number that
+`compacting` notes in the block. A window needs no number: it counts while it is waited for, whoever
+brings it.
 """

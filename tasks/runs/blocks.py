@@ -1,4 +1,6 @@
-"""The blocks and windows of a run: every move is one script or one transaction, and safe to make twice."""
+"""The blocks and windows of a run: every move is one script or one transaction, and safe to make
+twice.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """What a run has under way; `windows` are those not in yet, oldest first, with the Redis µs of their sending."""
+    """What a run has under way; `windows` are those not in yet, oldest first, with the Redis µs of
+    their sending.
+    """
 
     blocks: Mapping[Block, BlockState]
     windows: Mapping[Window, int]
@@ -63,7 +67,8 @@ class Blocks:
     def claim(self, run: str, block: Block) -> bool:
         """Return whether a block is this run's and can be put under way.
 
-        While another run that lives has it, it is deferred; where it is under way already, nothing changes.
+        While another run that lives has it, it is deferred; where it is under way already, nothing
+        changes.
         """
         return bool(self._moves.make("claim", run, str(block), block.series.symbol))
 
@@ -73,7 +78,9 @@ class Blocks:
         return sorted(Block.parse(block.decode()) for block in found)
 
     def touched(self, run: str) -> set[str] | None:
-        """Return the symbols of which the run has claimed a block, None where that is known no more."""
+        """Return the symbols of which the run has claimed a block, None where that is known no
+        more.
+        """
         with self._redis.pipeline() as pipe:
             pipe.smembers(run_key(run, "touched"))
             pipe.hget(run_key(run), "touched")
@@ -85,11 +92,17 @@ class Blocks:
         return int(cast("bytes | None", self._redis.get(done_key(block))) or 0)
 
     def open(self, run: str, block: Block, windows: Sequence[Window], counted_as: str = "") -> int:
-        """Put a claimed block under way: its windows are to come, or it goes straight to compaction without any.
+        """Put a claimed block under way: its windows are to come, or it goes straight to compaction
+        without any.
 
-        Returns the Redis µs at which the first counts as sent, 0 where it is not claimed. `counted_as` counts one try.
+        Returns the Redis µs at which the first counts as sent, 0 where it is not claimed.
+        `counted_as` counts one try.
         """
-        return int(self._moves.make("open", run, str(block), _calls(windows), counted_as, *map(window_field, windows)))
+        return int(
+            self._moves.make(
+                "open", run, str(block), _calls(windows), counted_as, *map(window_field, windows)
+            )
+        )
 
     def release(self, run: str, block: Block, counted_as: str = "") -> None:
         """Let other runs have a block that this one has claimed, and has nothing to do for."""
@@ -104,17 +117,25 @@ class Blocks:
         return windows, blocks
 
     def under_way(self, run: str) -> UnderWay:
-        """Return all that is under way; parts that disagree, as after a Redis that lost some, are mended."""
+        """Return all that is under way; parts that disagree, as after a Redis that lost some, are
+        mended.
+        """
         blocks, windows = self._moves.make("reconcile", run) or ((), ())
         return UnderWay(
             {Block.parse(name.decode()): BlockState.of_json(told) for name, told in pairs(blocks)},
-            dict(sorted((window_of(field.decode()), int(sent_us)) for field, sent_us in pairs(windows))),
+            dict(
+                sorted(
+                    (window_of(field.decode()), int(sent_us)) for field, sent_us in pairs(windows)
+                )
+            ),
         )
 
     def states(self, run: str) -> dict[Block, BlockState]:
         """Return the blocks under way."""
         found = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "blocks")))
-        return {Block.parse(name.decode()): BlockState.of_json(told) for name, told in found.items()}
+        return {
+            Block.parse(name.decode()): BlockState.of_json(told) for name, told in found.items()
+        }
 
     def is_pending(self, run: str, window: Window) -> bool:
         """Return whether the window is still to be fetched for this run."""
@@ -148,37 +169,58 @@ class Blocks:
         return Finished(bool(answer[0]), int(answer[1]), bool(answer[2]))
 
     def compacting(self, run: str, block: Block, fence: int) -> bool:
-        """Return whether the block is to be compacted, by the lease with this fencing number and no earlier one."""
+        """Return whether the block is to be compacted, by the lease with this fencing number and no
+        earlier one.
+        """
         return bool(self._moves.make("compacting", run, str(block), fence))
 
-    def reopen(self, run: str, block: Block, fence: int, again: Sequence[Again]) -> tuple[int, list[bool]]:
-        """Have windows fetched before the block is compacted; of those tried too often nothing more is asked.
+    def reopen(
+        self, run: str, block: Block, fence: int, again: Sequence[Again]
+    ) -> tuple[int, list[bool]]:
+        """Have windows fetched before the block is compacted; of those tried too often nothing more
+        is asked.
 
-        Returns the Redis µs at which the first counts as sent, and for each whether it is; LeaseLost where the block is
-        another's by now.
+        Returns the Redis µs at which the first counts as sent, and for each whether it is;
+        LeaseLost where the block is another's by now.
         """
         parts = [
-            part for one in again for part in (window_field(one.window), one.counted_as, one.most, _calls([one.window]))
+            part
+            for one in again
+            for part in (window_field(one.window), one.counted_as, one.most, _calls([one.window]))
         ]
         answer = self._moves.make("reopen", run, str(block), fence, *parts)
         if not answer:
-            raise LeaseLost(f"{block}: somebody else compacts it by now, or its run has ended; nothing was published")
+            raise LeaseLost(
+                f"{block}: somebody else compacts it by now, or its run has ended; nothing was "
+                "published"
+            )
         return int(answer[0]), [bool(accepted) for accepted in answer[1:]]
 
     def close(
-        self, run: str, block: Block, fence: int, counts: Mapping[str, int], *, records: Sequence[Record] = ()
+        self,
+        run: str,
+        block: Block,
+        fence: int,
+        counts: Mapping[str, int],
+        *,
+        records: Sequence[Record] = (),
     ) -> bool:
-        """Note that a block is compacted, or could not be, as `records` say, and let other runs have it.
+        """Note that a block is compacted, or could not be, as `records` say, and let other runs
+        have it.
 
         Returns False where it is closed already, or another's.
         """
         parts = (str(block), fence, DONE_MS, *record_arguments(records), *count_arguments(counts))
         return bool(self._moves.make("close", run, *parts, keys=[done_key(block)]))
 
-    def note_sent(self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = (), later_us: int = 0) -> int:
+    def note_sent(
+        self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = (), later_us: int = 0
+    ) -> int:
         """Note that messages are sent again, or will be so much later; returns the Redis µs."""
         return int(
-            self._moves.make("sent", run, later_us, len(windows), *map(window_field, windows), *map(str, blocks))
+            self._moves.make(
+                "sent", run, later_us, len(windows), *map(window_field, windows), *map(str, blocks)
+            )
         )
 
     def attempts(self, run: str, name: str) -> int:
@@ -191,5 +233,7 @@ class Blocks:
 
 
 def _calls(windows: Iterable[Window]) -> int:
-    """Return the REST calls that bring what the windows bring: the measure of progress, whatever the source."""
+    """Return the REST calls that bring what the windows bring: the measure of progress, whatever
+    the source.
+    """
     return sum(page_count(window.block.series, window.span) for window in windows)

@@ -1,6 +1,7 @@
 """How tasks are sent: their queues, their arguments, and how Flower shows them.
 
-Each message says when it counts as sent, Redis µs: by that lost work is told from work that waits (`runs/lost.py`).
+Each message says when it counts as sent, Redis µs: by that lost work is told from work that waits
+(`runs/lost.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def send_plan(run: str, sent_us: int, *, first: bool = False) -> None:
 
 
 def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False) -> None:
-    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all that waits.
+    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all
+    that waits.
 
     The first counts as sent at `sent_us`, Redis µs, each of the others a microsecond later.
     """
@@ -32,24 +34,52 @@ def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool
             args = [run, str(window.block), span.start_ms, span.end_ms, str(window.source)]
             shows = f"{task_label(window)}, {window.source}, run {run}"
             at_us = sent_us if first else sent_us + number
-            send("klines.fetch", args, queue_of(window), shows, at_us, first=first, producer=producer)
+            send(
+                "klines.fetch", args, queue_of(window), shows, at_us, first=first, producer=producer
+            )
 
 
 def send_compact(run: str, block: Block, sent_us: int, *, first: bool = False) -> None:
     """Have a block compacted; `first`: before all that waits."""
-    send("klines.compact", [run, str(block)], COMPACT, f"{task_label(block)}, run {run}", sent_us, first=first)
+    send(
+        "klines.compact",
+        [run, str(block)],
+        COMPACT,
+        f"{task_label(block)}, run {run}",
+        sent_us,
+        first=first,
+    )
 
 
 def send(
-    task: str, args: list[Any], queue: str, shows: str, sent_us: int, *, first: bool = False, producer: Any = None
+    task: str,
+    args: list[Any],
+    queue: str,
+    shows: str,
+    sent_us: int,
+    *,
+    first: bool = False,
+    producer: Any = None,
 ) -> None:
-    """Send a task that counts as sent at `sent_us`, Redis µs. Flower shows its arguments as `shows`."""
+    """Send a task that counts as sent at `sent_us`, Redis µs.
+
+    Flower shows its arguments as `shows`.
+    """
     headers = {SENT_US: sent_us, **({FIRST: True} if first else {})}
-    app.send_task(task, args=args, queue=queue, argsrepr=shows, kwargsrepr="", headers=headers, producer=producer)
+    app.send_task(
+        task,
+        args=args,
+        queue=queue,
+        argsrepr=shows,
+        kwargsrepr="",
+        headers=headers,
+        producer=producer,
+    )
 
 
 def task_label(what: Window | Block) -> str:
-    """Return what a task works on as it fits the column of Flower: `um BTCUSDT 1m 2024-01-07 04:48..01-13 09:36Z`.
+    """Return what a task works on as it fits the column of Flower: `um BTCUSDT 1m 2024-01-07
+    04:48..01-13 09:36Z`.
 
     Times are UTC; what the end shares with the start, and midnights, are left out.
     """

@@ -1,4 +1,6 @@
-"""What a task works on, as fields of every line that is logged meanwhile, by whom and in what thread ever."""
+"""What a task works on, as fields of every line that is logged meanwhile, by whom and in what
+thread ever.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ def bind_log_context(run: str, what: Window | Block | None = None) -> None:
     """Have every line until the task's end say what it is about, the library's own lines included."""
     bind_contextvars(run=run)
     if isinstance(what, Window):
-        bind_contextvars(series=str(what.block.series), window=str(what.span), source=str(what.source))
+        bind_contextvars(
+            series=str(what.block.series), window=str(what.span), source=str(what.source)
+        )
     elif what:
         bind_contextvars(series=str(what.series), window=str(what.span))
 
 
 def connect_task_logging() -> None:
-    """Have each task of this process log its name and id, and leave the process's log handlers as they are."""
+    """Have each task of this process log its name and id, and leave the process's log handlers as
+    they are.
+    """
     task_prerun.connect(_begin)
     task_postrun.connect(_end)
     setup_logging.connect(_leave_logging_alone)
@@ -36,4 +42,6 @@ def _end(**_: Any) -> None:
 
 
 def _leave_logging_alone(**_: Any) -> None:
-    """Keep the library from setting up handlers and levels of its own: it asks whether anybody listens here."""
+    """Keep the library from setting up handlers and levels of its own: it asks whether anybody
+    listens here.
+    """

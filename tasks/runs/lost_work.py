@@ -1,8 +1,10 @@
-"""Lost work: sent, and held by no message that waits and by no living worker, as when a worker was killed.
+"""Lost work: sent, and held by no message that waits and by no living worker, as when a worker was
+killed.
 
-A queue is first in, first out. What was sent before the message that is taken next waits no more: it was taken, and
-is leased while somebody works on it. So lost work is found in a queue that is never empty, too. Where two send at once,
-their messages may stand in another order than they were noted in; then a copy may be sent, which changes nothing.
+A queue is first in, first out. What was sent before the message that is taken next waits no more:
+it was taken, and is leased while somebody works on it. So lost work is found in a queue that is
+never empty, too. Where two send at once, their messages may stand in another order than they were
+noted in; then a copy may be sent, which changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from klinefleet.workers.domain.queues import SENT_US
 
 #: How often lost work is looked for; what is missed twice in a row is lost.
 LOOK_S = 3.0
-#: The broker hands a message back a moment after it is noted as sent anew: so much later at most, or it looks lost.
+#: The broker hands a message back a moment after it is noted as sent anew: so much later at most,
+#: or it looks lost.
 HANDED_BACK_US = 5_000_000
 
 
@@ -62,12 +65,16 @@ def missing(redis: Redis, sent: list[Sent]) -> set[Sent]:
     waits_since = {queue: waiting_since_us(redis, queue) for queue in {one.queue for one in sent}}
     taken = [one for one in sent if one.sent_us < waits_since[one.queue]]
     return {
-        one for one, is_held in zip(taken, are_leased(redis, [one.lease for one in taken]), strict=True) if not is_held
+        one
+        for one, is_held in zip(taken, are_leased(redis, [one.lease for one in taken]), strict=True)
+        if not is_held
     }
 
 
 def waiting_since_us(redis: Redis, queue: str) -> int:
-    """Return when the message that is taken next was sent, Redis µs: now where none waits, 0 where it does not say."""
+    """Return when the message that is taken next was sent, Redis µs: now where none waits, 0 where
+    it does not say.
+    """
     message = cast("bytes | None", redis.lindex(queue, -1))
     if message is None:
         return now_us(redis)

@@ -18,7 +18,9 @@ _HERE = Path(__file__).parent
 
 
 class Moves:
-    """The scripts of one folder. `fence` is the fencing number of the planner that makes the moves, if one does."""
+    """The scripts of one folder. `fence` is the fencing number of the planner that makes the moves,
+    if one does.
+    """
 
     def __init__(self, redis: Redis, folder: str, fence: int | None) -> None:
         self._redis = redis
@@ -30,9 +32,13 @@ class Moves:
         """Return the script's answer; LeaseLost if another planner leads the run by now."""
         if move not in self._scripts:
             self._scripts[move] = self._redis.register_script(_source(self._folder, move))
-        answer: Any = self._scripts[move](keys=[*script_keys(run), *keys], args=[run, self._fence, *args])
+        answer: Any = self._scripts[move](
+            keys=[*script_keys(run), *keys], args=[run, self._fence, *args]
+        )
         if answer == -1:
-            raise LeaseLost(f"run {run}: another planner leads it by now; this one has changed nothing more")
+            raise LeaseLost(
+                f"run {run}: another planner leads it by now; this one has changed nothing more"
+            )
         return answer
 
 

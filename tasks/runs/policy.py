@@ -1,4 +1,6 @@
-"""What a run may ask of whom: its mode, what the pool's budget can do, and whether REST knows the symbol."""
+"""What a run may ask of whom: its mode, what the pool's budget can do, and whether REST knows the
+symbol.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,18 @@ from klinefleet.workers.sources.policy import Mode, Policy
 
 #: Until an exchange has told its limit, this is reckoned with, weight a minute.
 _UNTOLD_LIMIT = 1000
-#: What it takes to be told which files a series has: two lists at the archive's usual quarter of a second.
+#: What it takes to be told which files a series has: two lists at the archive's usual quarter of a
+#: second.
 _LISTS_S = 0.5
 
 
-def policy_for(services: Services, request: Request, series: Series, parts: list[Span] | None = None) -> Policy:
+def policy_for(
+    services: Services, request: Request, series: Series, parts: list[Span] | None = None
+) -> Policy:
     """Return the policy for one series of a request, of which these parts are missing.
 
-    Where REST has them in less time than the archive tells what it has, it is not asked: a lake that is kept
-    current by the day spends a call or two for each series, and no list.
+    Where REST has them in less time than the archive tells what it has, it is not asked: a lake
+    that is kept current by the day spends a call or two for each series, and no list.
     """
     limit = services.budget(pool_of(series.market, series.kind)).state().limit or _UNTOLD_LIMIT
     weight_per_s = max(1.0, limit * services.settings.weight_share) / 60
@@ -30,11 +35,15 @@ def policy_for(services: Services, request: Request, series: Series, parts: list
     if parts:
         calls = sum(page_count(series, part) for part in parts)
         is_brief = calls * request.weight_of_call() / weight_per_s <= _LISTS_S
-    return Policy(request.source, weight_per_s, request.is_small or is_brief, _is_listed(services, series))
+    return Policy(
+        request.source, weight_per_s, request.is_small or is_brief, _is_listed(services, series)
+    )
 
 
 def policy_of(services: Services, run: str, series: Series) -> Policy:
-    """Return the policy for one series of a run; of a run that is forgotten nothing more is asked of REST."""
+    """Return the policy for one series of a run; of a run that is forgotten nothing more is asked
+    of REST.
+    """
     request = Runs(services.redis).request(run)
     return policy_for(services, request, series) if request else Policy(Mode.ARCHIVE, 1.0)
 

@@ -75,7 +75,10 @@ class Progress:
     @property
     def calls_left(self) -> int:
         """Calls that are issued or will be, as far as is known."""
-        return max(0, self.counts["calls_issued"] - self.counts["calls_done"]) + self.counts["calls_ahead"]
+        return (
+            max(0, self.counts["calls_issued"] - self.counts["calls_done"])
+            + self.counts["calls_ahead"]
+        )
 
     @property
     def eta_s(self) -> float | None:

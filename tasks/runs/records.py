@@ -1,4 +1,6 @@
-"""What a run has to say: one record for failures, reports and notes, and the report in the store that outlives it."""
+"""What a run has to say: one record for failures, reports and notes, and the report in the store
+that outlives it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Record:
     span: Span | None = None
     """None: of all that was asked for."""
     source: str = ""
-    """A file's key, a Source, or what else it is about: `plan`, `archive`, `lake`, `sources` that differ."""
+    """A file's key, a Source, or what else it is about: `plan`, `archive`, `lake`, `sources` that
+    differ.
+    """
 
     @classmethod
     def of_window(cls, level: Level, window: Window, text: str) -> Self:
@@ -66,24 +70,38 @@ class Record:
         if self.span is None:
             return f"{series.market} {series.symbol}"
         kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
-        return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{_OF.get(self.source, '')}"
+        return (
+            f"{series.market}{kind} {series.symbol} {series.interval} "
+            f"{self.span}{_OF.get(self.source, '')}"
+        )
 
     @property
     def identity(self) -> str:
         """What a later record of the same thing shares with it."""
         span = [self.span.start_ms, self.span.end_ms] if self.span else None
-        return json.dumps([self.level, str(self.series) if self.series else None, span, self.source])
+        return json.dumps(
+            [self.level, str(self.series) if self.series else None, span, self.source]
+        )
 
     @classmethod
     def of(cls, identity: str, text: str) -> Self:
         """Return the record that has this identity; ValueError where there is none."""
         level, series, span, source, *_ = json.loads(identity)
-        return cls(Level(level), text, Series.parse(series) if series else None, Span(*span) if span else None, source)
+        return cls(
+            Level(level),
+            text,
+            Series.parse(series) if series else None,
+            Span(*span) if span else None,
+            source,
+        )
 
 
 def named(records: Iterable[Record], level: Level) -> dict[str, str]:
     """Return what the records of a level say by what they speak of, sorted."""
-    return {record.name: record.text for record in sorted(_of_level(records, level), key=lambda record: record.name)}
+    return {
+        record.name: record.text
+        for record in sorted(_of_level(records, level), key=lambda record: record.name)
+    }
 
 
 def failures_by_series(records: Iterable[Record]) -> dict[Series, list[Record]]:

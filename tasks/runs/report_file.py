@@ -15,8 +15,8 @@ from klinefleet.workers.domain.timestamps import parse_iso
 from klinefleet.workers.lake import keys
 from klinefleet.workers.services import Services
 
-#: A run's report in the store, and its columns; times UTC, ends exclusive. A row of the level `request` tells in `text`
-#: what was asked for, as JSON.
+#: A run's report in the store, and its columns; times UTC, ends exclusive. A row of the level
+#: `request` tells in `text` what was asked for, as JSON.
 REPORT, REQUEST = "report.csv", "request"
 _COLUMNS = ("level", "market", "kind", "interval", "symbol", "start", "end", "source", "text")
 
@@ -33,7 +33,9 @@ def to_csv(records: Iterable[Record], request: str) -> bytes:
 
 
 def of_csv(body: bytes) -> tuple[list[Record], str | None]:
-    """Return the records of a report and what was asked for; rows that say nothing are left out: people may edit it."""
+    """Return the records of a report and what was asked for; rows that say nothing are left out:
+    people may edit it.
+    """
     records, request = list[Record](), None
     for row in csv.DictReader(io.StringIO(body.decode(errors="replace"))):
         if row.get("level") == REQUEST:
@@ -49,7 +51,12 @@ def of_csv(body: bytes) -> tuple[list[Record], str | None]:
 def _row(record: Record) -> dict[str, str]:
     row = {"level": str(record.level), "source": record.source, "text": record.text}
     if series := record.series:
-        row |= {"market": series.market, "kind": series.kind, "interval": series.interval, "symbol": series.symbol}
+        row |= {
+            "market": series.market,
+            "kind": series.kind,
+            "interval": series.interval,
+            "symbol": series.symbol,
+        }
     if span := record.span:
         start, _, end = str(span).partition("..")
         row |= {"start": start, "end": end}
@@ -61,7 +68,9 @@ def _of_row(row: dict[str, str]) -> Record:
         raise ValueError("a row with too few columns")
     series, span = None, None
     if row["symbol"]:
-        series = Series(Market(row["market"]), Kind(row["kind"]), Interval(row["interval"]), row["symbol"])
+        series = Series(
+            Market(row["market"]), Kind(row["kind"]), Interval(row["interval"]), row["symbol"]
+        )
     if row["start"]:
         span = Span(parse_iso(row["start"]), parse_iso(row["end"]))
     return Record(Level(row["level"]), row["text"], series, span, row["source"])
@@ -70,8 +79,11 @@ def _of_row(row: dict[str, str]) -> Record:
 def keep_report(services: Services, progress: Progress) -> None:
     """Keep in the store what a run has to report, if it has: reports/<run>/report.csv.
 
-    What was asked for stands there too: when Redis has forgotten the run, this is what is left of it.
+    What was asked for stands there too: when Redis has forgotten the run, this is what is left of
+    it.
     """
     told = [record for record in progress.records if record.level is not Level.NOTE]
     if told:
-        services.files.put(keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json()))
+        services.files.put(
+            keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json())
+        )

@@ -28,7 +28,8 @@ from klinefleet.workers.domain.redis_keys import (
 class Runs:
     """The state of all runs; `blocks` has that of their blocks.
 
-    A planner's has the fencing number of its lease: its writes raise LeaseLost once another planner leads the run.
+    A planner's has the fencing number of its lease: its writes raise LeaseLost once another planner
+    leads the run.
     """
 
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
@@ -41,8 +42,17 @@ class Runs:
         now = now_ms(self._redis)
         run = f"{now:x}-{secrets.token_hex(2)}"
         calls = request.calls_of_one() * len(request.symbols)
-        told = {"request": request.to_json(), "state": State.RUNNING, "began_ms": now, "calls_ahead": calls}
-        told |= {"planned_us": now * 1000, "pool": str(request.pool), "weight_of_call": request.weight_of_call()}
+        told = {
+            "request": request.to_json(),
+            "state": State.RUNNING,
+            "began_ms": now,
+            "calls_ahead": calls,
+        }
+        told |= {
+            "planned_us": now * 1000,
+            "pool": str(request.pool),
+            "weight_of_call": request.weight_of_call(),
+        }
         with self._redis.pipeline() as pipe:
             pipe.hset(run_key(run), mapping=told)  # type: ignore[arg-type]
             pipe.zadd(RUNS, {run: now})
@@ -70,7 +80,9 @@ class Runs:
         return [run.decode() for run in found]
 
     def progress(self, run: str) -> Progress | None:
-        """Return how a run stands, None where nothing is known of it; Unreadable of a later version's."""
+        """Return how a run stands, None where nothing is known of it; Unreadable of a later
+        version's.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(run_key(run))
             pipe.hgetall(run_key(run, "records"))
@@ -89,7 +101,9 @@ class Runs:
         )
 
     def request(self, run: str) -> Request | None:
-        """Return what the run asked for, None where nothing is known of it; Unreadable of a later version's."""
+        """Return what the run asked for, None where nothing is known of it; Unreadable of a later
+        version's.
+        """
         told = cast("bytes | None", self._redis.hget(run_key(run), "request"))
         return _request(run, told) if told else None
 
@@ -104,36 +118,54 @@ class Runs:
         return [Record.of(identity.decode(), text.decode()) for identity, text in found.items()]
 
     def record(self, run: str, *records: Record, instead_of: Iterable[Record] = ()) -> None:
-        """Note what a run has to say, `instead_of` what it said before; what an ended run said stands."""
+        """Note what a run has to say, `instead_of` what it said before; what an ended run said
+        stands.
+        """
         if records:
-            self._moves.make("record", run, *record_arguments(records), *(one.identity for one in instead_of))
+            self._moves.make(
+                "record", run, *record_arguments(records), *(one.identity for one in instead_of)
+            )
 
     def planned(self, run: str, later_us: int = 0) -> int:
-        """Note that a planner is sent for, or will be so much later; returns the Redis µs, 0 where the run ended."""
+        """Note that a planner is sent for, or will be so much later; returns the Redis µs, 0 where
+        the run ended.
+        """
         return int(self._moves.make("planned", run, later_us))
 
     def planned_us(self, runs: Sequence[str]) -> list[int]:
-        """Return for each run when a planner was last sent for, Redis µs; 0 where nothing is known of it."""
+        """Return for each run when a planner was last sent for, Redis µs; 0 where nothing is known
+        of it.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             for run in runs:
                 pipe.hget(run_key(run), "planned_us")
             return [int(told or 0) for told in pipe.execute()]
 
     def lead(self, run: str, fence: int) -> Runs | None:
-        """Return what a planner leads the run with, None where the run has ended; LeaseLost where a later one leads."""
+        """Return what a planner leads the run with, None where the run has ended; LeaseLost where a
+        later one leads.
+        """
         return Runs(self._redis, fence) if self._moves.make("lead", run, fence) else None
 
     def cursor(self, run: str) -> tuple[int, int]:
         """Return (index of the symbol, ms from which its blocks are still to be issued)."""
-        symbol, start_ms = cast("list[bytes | None]", self._redis.hmget(run_key(run), ["symbol", "start_ms"]))
+        symbol, start_ms = cast(
+            "list[bytes | None]", self._redis.hmget(run_key(run), ["symbol", "start_ms"])
+        )
         return int(symbol or 0), int(start_ms or 0)
 
-    def advance(self, run: str, symbol: int, start_ms: int, calls_ahead: int, held: int = 0) -> None:
-        """Note how far the run's blocks are issued, `held` of them passed over since nothing of them is missing."""
+    def advance(
+        self, run: str, symbol: int, start_ms: int, calls_ahead: int, held: int = 0
+    ) -> None:
+        """Note how far the run's blocks are issued, `held` of them passed over since nothing of
+        them is missing.
+        """
         self._moves.make("advance", run, symbol, start_ms, calls_ahead, held)
 
     def count(self, run: str, counts: Mapping[str, int]) -> None:
-        """Count what no other move counts: a compaction that stands still after a merge never closes its block."""
+        """Count what no other move counts: a compaction that stands still after a merge never
+        closes its block.
+        """
         self._moves.make("count", run, *count_arguments(counts))
 
     def weight_ahead(self, pool: Pool) -> int:
@@ -169,7 +201,9 @@ class Runs:
         self._redis.blpop([run_key(run, "wake")], timeout=seconds)
 
     def end(self, run: str, state: State) -> bool:
-        """Note how a run has ended, and let go of all it held; False where it had ended before: that stands."""
+        """Note how a run has ended, and let go of all it held; False where it had ended before:
+        that stands.
+        """
         return bool(self._moves.make("end", run, state, KEEP_MS))
 
 

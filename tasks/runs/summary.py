@@ -1,4 +1,6 @@
-"""What a user sees of a run that has ended: how much came from where, what it cost, and what was out of order."""
+"""What a user sees of a run that has ended: how much came from where, what it cost, and what was
+out of order.
+"""
 
 from __future__ import annotations
 
@@ -78,18 +80,27 @@ class Summary:
         limit = self.pool.limit or 0
         interval = f"{p.request.interval} " if p.request.interval.is_grid else ""
         lines = [
-            f"{p.request.market} {p.request.kind} {interval}{p.request.span}, {f['symbols']:,} symbols: {p.state}",
-            f"  rows      {f['klines']:>13,}   {f['klines_per_second']:,} a second, {f['seconds']:.1f} s; "
+            f"{p.request.market} {p.request.kind} {interval}{p.request.span}, {f['symbols']:,} "
+            f"symbols: {p.state}",
+            f"  rows      {f['klines']:>13,}   {f['klines_per_second']:,} a second, "
+            f"{f['seconds']:.1f} s; "
             f"{f['klines_from_files']:,} from files, {f['klines_from_rest']:,} from REST",
-            f"  files     {f['files']:>13,}   without weight; {f['bytes'] / 1e6:,.1f} MB received in all",
-            f"  requests  {f['requests']:>13,}   {f['retries']:,} tries more for files and requests that failed first",
-            f"  weight    {f['weight']:>13,}   {self.share:.1%} of the budget ({limit:,} a minute), "
+            f"  files     {f['files']:>13,}   without weight; {f['bytes'] / 1e6:,.1f} MB received "
+            "in all",
+            f"  requests  {f['requests']:>13,}   {f['retries']:,} tries more for files and "
+            "requests that failed first",
+            f"  weight    {f['weight']:>13,}   {self.share:.1%} of the budget ({limit:,} a "
+            "minute), "
             f"{f['klines_per_weight']:,} rows for 1",
-            f"  slots     {f['slots']:>13,}   pay at {f['rtt_ms'] or '?'} ms a round trip, {f['slots_most']} at most",
-            f"  blocks    {f['blocks_compacted']:>13,}   compacted, {f['blocks_held']:,} were held already",
+            f"  slots     {f['slots']:>13,}   pay at {f['rtt_ms'] or '?'} ms a round trip, "
+            f"{f['slots_most']} at most",
+            f"  blocks    {f['blocks_compacted']:>13,}   compacted, {f['blocks_held']:,} were "
+            "held already",
         ]
         if f["rows_changed"]:
-            lines.append(f"  changed   {f['rows_changed']:>13,}   rows that were held have other values now")
+            lines.append(
+                f"  changed   {f['rows_changed']:>13,}   rows that were held have other values now"
+            )
         lines.append(f"  Parquet   {self.store_url}/{_folder(p)}/")
         lines += _named(p.notes)
         lines += _named(p.reported)

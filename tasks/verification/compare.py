@@ -1,4 +1,6 @@
-"""Held rows against their source, value by value: a random sample of days, or of months where a day is too little."""
+"""Held rows against their source, value by value: a random sample of days, or of months where a day
+is too little.
+"""
 
 from __future__ import annotations
 
@@ -98,18 +100,27 @@ def compare(
         done.rows += max(ours.height, theirs.height)
         unknown = ours.join(theirs, on="_moment", how="anti")
         if unknown.height and (sample.against is Against.ARCHIVE or not theirs.height):
-            done.told[name] = f"{unknown.height:,} rows are held that {sample.against} does not have"
+            done.told[name] = (
+                f"{unknown.height:,} rows are held that {sample.against} does not have"
+            )
             ours = ours.join(unknown, on="_moment", how="anti")
         done.faults += _differences(series, month, ours, theirs, sample.against)
     return done
 
 
-def drawn(series: Series, month: str, covered: list[Span], sample: Sample, *, sure: bool) -> list[Span]:
-    """Return the days (months, where a candle is long) that the sample takes of a partition, oldest first."""
+def drawn(
+    series: Series, month: str, covered: list[Span], sample: Sample, *, sure: bool
+) -> list[Span]:
+    """Return the days (months, where a candle is long) that the sample takes of a partition, oldest
+    first.
+    """
     bounds = month_span(month)
     whole = [bounds] if _is_long(series) else days_of(bounds)
     units = [unit for unit in whole if spans.clip(covered, unit)]
-    random, wanted = Random(f"{sample.seed}|{keys.partition(series, month)}"), sample.share * len(units)
+    random, wanted = (
+        Random(f"{sample.seed}|{keys.partition(series, month)}"),
+        sample.share * len(units),
+    )
     count = int(wanted) + (random.random() < wanted % 1)
     return sorted(random.sample(units, min(len(units), max(count, int(sure)))))
 
@@ -118,13 +129,20 @@ def _is_long(series: Series) -> bool:
     return series.interval.is_coarse or not has_daily(series)
 
 
-def _rows_of(services: Services, series: Series, unit: Span, parts: list[Span], against: Against) -> pl.DataFrame:
+def _rows_of(
+    services: Services, series: Series, unit: Span, parts: list[Span], against: Against
+) -> pl.DataFrame:
     """Return what the source has of `parts` of a unit."""
     if against is Against.REST:
         asked = [page for part in parts for page in pages(series, part)]
-        rows = decode_pages(series.kind, [_tried(services, partial(_page, services, series, page)) for page in asked])
+        rows = decode_pages(
+            series.kind,
+            [_tried(services, partial(_page, services, series, page)) for page in asked],
+        )
     else:
-        file = ArchiveFile.of(series, Source.MONTHLY if _is_long(series) else Source.DAILY, unit.start_ms)
+        file = ArchiveFile.of(
+            series, Source.MONTHLY if _is_long(series) else Source.DAILY, unit.start_ms
+        )
         body = _tried(services, partial(services.archive.download, file)).body
         rows = decode_archive(series.kind, member(body, file.stem))
     return _within(series.kind, rows, parts)
@@ -161,11 +179,15 @@ def _differences(
     time, kind = time_column(series.kind), series.kind
     compared = ["last_funding_rate"] if kind is Kind.FUNDING else SCHEMAS[kind].names()[1:]
     both = ours.join(theirs, on="_moment", suffix=_THEIRS, maintain_order="left")
-    differ = both.filter(~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _THEIRS)) for name in compared))
+    differ = both.filter(
+        ~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _THEIRS)) for name in compared)
+    )
     values: dict[int, str] = {}
     for row in differ.with_columns(pl.col(time).dt.timestamp("ms")).iter_rows(named=True):
         pairs = [(name, row[name], row[name + _THEIRS]) for name in compared]
-        values[row[time]] = ", ".join(f"{name} {a}, {against} {b}" for name, a, b in pairs if a != b)
+        values[row[time]] = ", ".join(
+            f"{name} {a}, {against} {b}" for name, a, b in pairs if a != b
+        )
     for rows, told in (
         (theirs.join(ours, on="_moment", how="anti"), f"not held, {against} has it"),
         (ours.join(theirs, on="_moment", how="anti"), f"held, {against} does not have it"),

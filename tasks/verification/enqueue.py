@@ -12,14 +12,30 @@ from klinefleet.workers.domain.series import Block
 
 
 def send_pieces(check: str, pieces: Iterable[Piece], sent_us: int, *, first: bool = False) -> None:
-    """Have pieces checked, in one batch; a copy sent twice is told once. `first`: before all that waits.
+    """Have pieces checked, in one batch; a copy sent twice is told once. `first`: before all that
+    waits.
 
     The first counts as sent at `sent_us`, Redis µs, each of the others a microsecond later.
     """
     with app.producer_or_acquire() as producer, producer.batch():
         for number, piece in enumerate(pieces):
-            sample, months = piece.sample, Block(piece.series, f"{piece.months[0]}..{piece.months[-1]}")
-            against = f", {sample.share:.2%} against {sample.against}" if sample.against is not Against.NOTHING else ""
+            sample, months = (
+                piece.sample,
+                Block(piece.series, f"{piece.months[0]}..{piece.months[-1]}"),
+            )
+            against = (
+                f", {sample.share:.2%} against {sample.against}"
+                if sample.against is not Against.NOTHING
+                else ""
+            )
             shows = f"{task_label(months)}{against}, check {check}"
             args = [check, *piece.arguments()]
-            send("klines.verify", args, queue_of(piece), shows, sent_us + number, first=first, producer=producer)
+            send(
+                "klines.verify",
+                args,
+                queue_of(piece),
+                shows,
+                sent_us + number,
+                first=first,
+                producer=producer,
+            )

@@ -26,7 +26,8 @@ class Piece:
     months: tuple[str, ...]
     sample: Sample = NO_SAMPLE
     sure: str = ""
-    """The month of which at least one day is compared with the source, whatever the sample's share."""
+    """The month of which at least one day is compared with the source, whatever the sample's share.
+    """
 
     def __str__(self) -> str:
         return f"{self.series}/{self.months[0]}..{self.months[-1]}"
@@ -34,7 +35,14 @@ class Piece:
     def arguments(self) -> list[Any]:
         """Return it as a message carries it."""
         sample = self.sample
-        return [str(self.series), list(self.months), str(sample.against), sample.share, sample.seed, self.sure]
+        return [
+            str(self.series),
+            list(self.months),
+            str(sample.against),
+            sample.share,
+            sample.seed,
+            self.sure,
+        ]
 
     @classmethod
     def of(
@@ -47,7 +55,9 @@ class Piece:
         sure: str = "",
         *_later: Any,
     ) -> Piece:
-        """Return the piece that `arguments` told; what a later version adds at their end is ignored."""
+        """Return the piece that `arguments` told; what a later version adds at their end is
+        ignored.
+        """
         return cls(Series.parse(series), tuple(months), Sample(Against(against), share, seed), sure)
 
 
@@ -58,7 +68,9 @@ class Found:
     partitions: int = 0
     rows: int = 0
     unproved: int = 0
-    """Partitions of an earlier version, without a proof: a lost row cannot be told from the exchange's own gap."""
+    """Partitions of an earlier version, without a proof: a lost row cannot be told from the
+    exchange's own gap.
+    """
     compared: int = 0
     """Rows that were compared with the source."""
     faults: list[Fault] = field(default_factory=list)
@@ -77,14 +89,22 @@ class Found:
 
     def to_json(self, piece: str) -> str:
         """Return it as Redis keeps it, with the name of the piece it came of."""
-        return json.dumps(asdict(self) | {"piece": piece, "faults": [fault.facts() for fault in self.faults]})
+        return json.dumps(
+            asdict(self) | {"piece": piece, "faults": [fault.facts() for fault in self.faults]}
+        )
 
     @classmethod
     def of_json(cls, text: str) -> tuple[str, Found]:
         """Return the piece and what came of it, as `to_json` of this version or another told them."""
         told = json.loads(text)
         faults = [
-            Fault(f["key"], What(f["what"]), Span(*f["span"]) if f.get("span") else None, f.get("rows", 0), f["told"])
+            Fault(
+                f["key"],
+                What(f["what"]),
+                Span(*f["span"]) if f.get("span") else None,
+                f.get("rows", 0),
+                f["told"],
+            )
             for f in told.get("faults", [])
         ]
         known = {name: told[name] for name in (f.name for f in fields(cls)) if name in told}
@@ -92,7 +112,9 @@ class Found:
 
 
 def queue_of(piece: Piece) -> str:
-    """Return the queue that checks a piece: what waits for a source's answers must not hold up compactions."""
+    """Return the queue that checks a piece: what waits for a source's answers must not hold up
+    compactions.
+    """
     if piece.sample.against is Against.REST:
         return rest_queue(pool_of(piece.series.market, piece.series.kind))
     return ARCHIVE if piece.sample.against is Against.ARCHIVE else COMPACT

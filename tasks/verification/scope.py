@@ -44,13 +44,17 @@ class Scope:
 
 def partitions_of(services: Services, scope: Scope) -> list[tuple[Series, str]]:
     """Return the series and month of each partition in the lake that is meant, sorted."""
-    listed = services.files.list(keys.market_folder("lake", scope.market) if scope.market else "lake")
+    listed = services.files.list(
+        keys.market_folder("lake", scope.market) if scope.market else "lake"
+    )
     parsed = (keys.partition_of(entry.key) for entry in listed)
     return sorted(found for found in parsed if found and scope.has(*found))
 
 
 def pieces_of(partitions: Iterable[tuple[Series, str]], sample: Sample) -> list[Piece]:
-    """Return partitions (sorted) in pieces; of one that the sample's seed draws at least a day is compared."""
+    """Return partitions (sorted) in pieces; of one that the sample's seed draws at least a day is
+    compared.
+    """
     partitions, pieces = list(partitions), list[Piece]()
     is_compared = sample.against is not Against.NOTHING and partitions
     sure_series, sure_month = Random(sample.seed).choice(partitions) if is_compared else (None, "")

@@ -18,7 +18,9 @@ from klinefleet.workers.domain.redis_keys import check_key
 #: A verification whose command has not looked for so long is forgotten.
 KEEP_MS = 600_000
 
-_CHECKED, _SENT = (Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("checked", "sent_again"))
+_CHECKED, _SENT = (
+    Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("checked", "sent_again")
+)
 
 
 class Verifications:
@@ -33,11 +35,14 @@ class Verifications:
         return f"{now_ms(self._redis):x}-{secrets.token_hex(2)}"
 
     def issue(self, check: str, pieces: Iterable[str]) -> int:
-        """Note pieces as sent, each a microsecond after the one before; returns when the first was, Redis µs."""
+        """Note pieces as sent, each a microsecond after the one before; returns when the first was,
+        Redis µs.
+        """
         sent_us = now_us(self._redis)
         with self._redis.pipeline() as pipe:
             pipe.hset(
-                check_key(check, "open"), mapping={piece: sent_us + number for number, piece in enumerate(pieces)}
+                check_key(check, "open"),
+                mapping={piece: sent_us + number for number, piece in enumerate(pieces)},
             )
             pipe.pexpire(check_key(check, "open"), KEEP_MS)
             pipe.execute()
@@ -53,17 +58,25 @@ class Verifications:
 
     def done(self, check: str, piece: str, found: str) -> bool:
         """Tell what came of a piece, unless that was told before; returns whether it was news."""
-        return bool(self._checked([check_key(check, "open"), check_key(check, "found")], [piece, found, KEEP_MS]))
+        return bool(
+            self._checked(
+                [check_key(check, "open"), check_key(check, "found")], [piece, found, KEEP_MS]
+            )
+        )
 
     def look(self, check: str) -> tuple[dict[str, int], list[str]]:
-        """Return the pieces that are sent and not done, each with its Redis µs, and what came of others since."""
+        """Return the pieces that are sent and not done, each with its Redis µs, and what came of
+        others since.
+        """
         with self._redis.pipeline() as pipe:
             pipe.hgetall(check_key(check, "open"))
             pipe.lrange(check_key(check, "found"), 0, -1)
             pipe.delete(check_key(check, "found"))
             pipe.pexpire(check_key(check, "open"), KEEP_MS)
             still, found, *_ = pipe.execute()
-        return {piece.decode(): int(sent_us) for piece, sent_us in still.items()}, [told.decode() for told in found]
+        return {piece.decode(): int(sent_us) for piece, sent_us in still.items()}, [
+            told.decode() for told in found
+        ]
 
     def end(self, check: str) -> None:
         """Forget a verification."""

@@ -1,4 +1,6 @@
-"""Waiting as long as workers need to do all that they do without being told to, however slow the machine is."""
+"""Waiting as long as workers need to do all that they do without being told to, however slow the
+machine is.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,16 @@ from tests.processes import until
 
 
 def await_beats(fleet: Fleet, times: int) -> None:
-    """Return once every lane has beaten so often. Between two beats it does its chores once, lost work among them."""
+    """Return once every lane has beaten so often.
+
+    Between two beats it does its chores once, lost work among them.
+    """
     with fleet.redis.client() as client:
         for _ in range(times):
             before = dict(client.zrange(WORKERS, 0, -1, withscores=True))
             until(
                 "every lane beats",
-                lambda before=before: all(client.zscore(WORKERS, name) != lapses for name, lapses in before.items()),
+                lambda before=before: all(
+                    client.zscore(WORKERS, name) != lapses for name, lapses in before.items()
+                ),
             )

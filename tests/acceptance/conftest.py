@@ -15,7 +15,9 @@ REPLAYED_SPOT_LIMIT = "12000"
 
 @pytest.fixture(scope="session", autouse=True)
 def _complete_means_held() -> Iterator[None]:
-    """Whatever a test is about: a download that ends with 0 left nothing out, and nothing behind in Redis."""
+    """Whatever a test is about: a download that ends with 0 left nothing out, and nothing behind in
+    Redis.
+    """
     with checked_after_every_download():
         yield
 
@@ -31,7 +33,11 @@ def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def replaying_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet whose exchange tells what is recorded."""
     with running_fleet(
-        tmp_path_factory.mktemp("replaying"), "--replay", str(RECORDED), "--spot-limit", REPLAYED_SPOT_LIMIT
+        tmp_path_factory.mktemp("replaying"),
+        "--replay",
+        str(RECORDED),
+        "--spot-limit",
+        REPLAYED_SPOT_LIMIT,
     ) as fleet:
         yield fleet
 

@@ -1,15 +1,28 @@
-"""What every request that makes no sense comes to: exit 2, one line that names what was wrong, and nothing queued."""
+"""What every request that makes no sense comes to: exit 2, one line that names what was wrong, and
+nothing queued.
+"""
 
 from __future__ import annotations
 
 from tests.harness import Fleet
 
-GOOD = {"market": "um", "symbols": "BTCUSDT", "interval": "1m", "start": "2024-01-01", "end": "2024-02-01"}
+GOOD = {
+    "market": "um",
+    "symbols": "BTCUSDT",
+    "interval": "1m",
+    "start": "2024-01-01",
+    "end": "2024-02-01",
+}
 
 
 def download(*flags: str, **changes: str | None) -> list[str]:
     """Return a good download's words with some options changed, None leaves one out."""
-    named = [part for name, value in (GOOD | changes).items() if value is not None for part in (f"--{name}", value)]
+    named = [
+        part
+        for name, value in (GOOD | changes).items()
+        if value is not None
+        for part in (f"--{name}", value)
+    ]
     return ["download", *named, *flags]
 
 

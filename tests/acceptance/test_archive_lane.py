@@ -1,4 +1,6 @@
-"""What the archive's files bring, through the command: whole, checked, and answered for by others where they fail."""
+"""What the archive's files bring, through the command: whole, checked, and answered for by others
+where they fail.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def zips(fleet: Fleet) -> list[str]:
 
 
 def test_months_come_from_files_and_the_last_days_from_rest(fleet: Fleet) -> None:
-    """Thirteen months, over the change to microseconds; each file is asked for once, and no weight is spent."""
+    """Thirteen months, over the change to microseconds; each file is asked for once, and no weight
+    is spent.
+    """
     told = fleet.download(*SPOT_YEAR.arguments)
     SPOT_YEAR.assert_held(fleet)
     assert told["klines"] == told["klines_from_files"] == SPOT_YEAR.klines
@@ -50,7 +54,10 @@ def test_every_symbol_that_ever_was_is_fetched_and_a_second_time_nothing(fleet: 
     range_ = ("--interval", "1h", "--start", "2022-10-01", "--end", "2023-01-01")
     every = ("--market", "um", "--all", "--quote", "USDT", *range_)
     told = fleet.download(*every)
-    held = {path.parent.name.removeprefix("symbol=") for path in Path(fleet.store_url, "lake").rglob("*.parquet")}
+    held = {
+        path.parent.name.removeprefix("symbol=")
+        for path in Path(fleet.store_url, "lake").rglob("*.parquet")
+    }
     assert {"BTCUSDT", "OMGUSDT", "SRMUSDT", "CTKUSDTSETTLED"} <= held
     assert "BTCUSDC" not in held
     assert "did not trade then" in told["notes"]["ZKUSDT"]
@@ -60,18 +67,28 @@ def test_every_symbol_that_ever_was_is_fetched_and_a_second_time_nothing(fleet: 
     assert fleet.assert_fetches_nothing(*every)["klines"] == 0
 
 
-def test_broken_late_and_absent_files_leave_no_trace_in_the_lake_but_each_in_the_report(fleet: Fleet) -> None:
-    fleet.exchange.archive_faults({"corrupt": 0.10, "late": 0.05, "absent": 0.05}, seed=3, late_days=100_000)
-    wanted = Wanted("um", ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"), "2022-01-01", "2024-01-01", "5m", "auto")
+def test_broken_late_and_absent_files_leave_no_trace_in_the_lake_but_each_in_the_report(
+    fleet: Fleet,
+) -> None:
+    fleet.exchange.archive_faults(
+        {"corrupt": 0.10, "late": 0.05, "absent": 0.05}, seed=3, late_days=100_000
+    )
+    wanted = Wanted(
+        "um", ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"), "2022-01-01", "2024-01-01", "5m", "auto"
+    )
     told = fleet.download(*wanted.arguments)
     wanted.assert_held(fleet)
-    faulty = {call["path"].removesuffix(".CHECKSUM") for call in fleet.exchange.files() if call["fault"]}
+    faulty = {
+        call["path"].removesuffix(".CHECKSUM") for call in fleet.exchange.files() if call["fault"]
+    }
     unlisted = {
         path
         for symbol in wanted.symbols
         for year in (2022, 2023)
         for month in range(1, 13)
-        for path in [f"data/futures/um/monthly/klines/{symbol}/5m/{symbol}-5m-{year}-{month:02d}.zip"]
+        for path in [
+            f"data/futures/um/monthly/klines/{symbol}/5m/{symbol}-5m-{year}-{month:02d}.zip"
+        ]
         if fault_of(fleet, path) in ("late", "absent")
     }
     assert len(faulty | unlisted) >= 12
@@ -103,7 +120,9 @@ def test_no_fault_of_a_file_gets_into_the_lake(fleet: Fleet, fault: str) -> None
         assert told["report"]
 
 
-def test_what_is_not_published_yet_comes_from_rest_and_later_nothing_is_fetched_twice(fleet: Fleet) -> None:
+def test_what_is_not_published_yet_comes_from_rest_and_later_nothing_is_fetched_twice(
+    fleet: Fleet,
+) -> None:
     fleet.exchange.archive_faults({"late": 1.0}, late_days=100_000)
     wanted = Wanted("um", ("SIM002USDT",), "2024-09-01", "2024-11-01", source="auto")
     told = fleet.download(*wanted.arguments)
@@ -113,8 +132,12 @@ def test_what_is_not_published_yet_comes_from_rest_and_later_nothing_is_fetched_
     wanted.assert_nothing_is_missing(fleet)
 
 
-@pytest.mark.parametrize(("status", "symbol"), [(403, "SIM003USDT"), (451, "SIM004USDT"), (503, "SIM005USDT")])
-def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(fleet: Fleet, status: int, symbol: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "symbol"), [(403, "SIM003USDT"), (451, "SIM004USDT"), (503, "SIM005USDT")]
+)
+def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(
+    fleet: Fleet, status: int, symbol: str
+) -> None:
     fleet.exchange.archive_faults({}, status=status)
     wanted = Wanted("um", (symbol,), "2024-01-01", "2024-03-01", source="auto")
     told = fleet.download(*wanted.arguments)
@@ -124,10 +147,15 @@ def test_an_archive_that_answers_nobody_costs_weight_and_no_candle(fleet: Fleet,
     assert told["report"]["archive"].endswith("REST instead")
 
 
-def test_an_archive_that_refuses_what_it_has_just_listed_is_not_asked_for_every_day_too(fleet: Fleet) -> None:
+def test_an_archive_that_refuses_what_it_has_just_listed_is_not_asked_for_every_day_too(
+    fleet: Fleet,
+) -> None:
     """The worker still knows the list; the files are refused, and their days would be."""
     wanted = Wanted("um", ("SIM008USDT",), "2024-01-01", "2024-03-01", source="auto")
-    fleet.klines("download", *Wanted("um", ("SIM008USDT",), "2023-01-01", "2023-03-01", source="auto").arguments)
+    fleet.klines(
+        "download",
+        *Wanted("um", ("SIM008USDT",), "2023-01-01", "2023-03-01", source="auto").arguments,
+    )
     fleet.exchange.ask("DELETE", "archive")
     fleet.exchange.archive_faults({}, status=451)
     told = fleet.download(*wanted.arguments)

@@ -1,4 +1,6 @@
-"""A run is complete only when the lake holds what it was asked for; what the lake lacks is asked again, or named."""
+"""A run is complete only when the lake holds what it was asked for; what the lake lacks is asked
+again, or named.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,16 @@ def assert_complete_and_held(fleet: Fleet, wanted: Wanted, summary: dict[str, An
 
 
 def assert_the_lack_is_named(fleet: Fleet, wanted: Wanted) -> None:
-    """A download exits with 1 and names every missing part among what failed: its series and its time."""
+    """A download exits with 1 and names every missing part among what failed: its series and its
+    time.
+    """
     done = fleet.klines("download", "--json", *wanted.arguments, timeout_s=120)
     summary = json.loads(done.stdout)
     lacking = lacking_parts(fleet, wanted.arguments, summary)
     assert lacking, "nothing is missing: the test proves nothing"
-    assert done.returncode == 1, f"exit {done.returncode}, {summary['state']} with {summary['rows_gained']}: {lacking}"
+    assert done.returncode == 1, (
+        f"exit {done.returncode}, {summary['state']} with {summary['rows_gained']}: {lacking}"
+    )
     assert summary["state"] == "incomplete"
     for symbol in wanted.symbols:
         assert any(symbol in name for name in summary["failed"]), summary["failed"]
@@ -58,7 +64,9 @@ def test_answers_of_a_clock_that_was_behind_for_a_moment_leave_no_day_out(fleet:
     assert_complete_and_held(fleet, DAYS, summary)
 
 
-def test_days_that_a_clock_far_behind_leaves_out_are_named_and_fetched_once_it_is_right(fleet: Fleet) -> None:
+def test_days_that_a_clock_far_behind_leaves_out_are_named_and_fetched_once_it_is_right(
+    fleet: Fleet,
+) -> None:
     fleet.start_worker()
     fleet.exchange.lag_date(BEHIND_DAYS)
     assert_the_lack_is_named(fleet, DAYS)
@@ -80,13 +88,17 @@ def test_workers_of_two_stores_never_call_a_run_complete_whose_rows_are_in_neith
 
 
 @pytest.mark.parametrize("is_all", [True, False], ids=["all", "one"])
-def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(fleet: Fleet, is_all: bool) -> None:
+def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
+    fleet: Fleet, is_all: bool
+) -> None:
     fleet.start_worker("--queues", "plan,rest.futures")
     run = fleet.detach(*BLOCK.arguments)
     until("all windows are fetched", lambda: fleet.status(run)["klines"] == BLOCK.klines)
     raw = Path(fleet.store_url, "raw")
     objects = [path for path in raw.rglob("*") if path.is_file()]
-    assert len(objects) > len(BLOCK.symbols), "a single window each: losing one of several is not tested"
+    assert len(objects) > len(BLOCK.symbols), (
+        "a single window each: losing one of several is not tested"
+    )
     if is_all:
         shutil.rmtree(raw)
     else:

@@ -12,8 +12,12 @@ from tests.harness import Fleet, lake_frame, truth_frame
 MONTH = ("--start", "2024-01-01", "--end", "2024-02-01")
 
 
-@pytest.mark.parametrize(("market", "symbol"), [("spot", "BTCUSDT"), ("um", "ETHUSDT"), ("cm", "BTCUSD_PERP")])
-def test_a_month_of_each_market_equals_the_exchanges_truth(fleet: Fleet, market: str, symbol: str) -> None:
+@pytest.mark.parametrize(
+    ("market", "symbol"), [("spot", "BTCUSDT"), ("um", "ETHUSDT"), ("cm", "BTCUSD_PERP")]
+)
+def test_a_month_of_each_market_equals_the_exchanges_truth(
+    fleet: Fleet, market: str, symbol: str
+) -> None:
     told = fleet.download("--market", market, "--symbols", symbol, "--interval", "1m", *MONTH)
     held = lake_frame(Path(fleet.store_url), market, symbol, "1m")
     assert held.equals(truth_frame(market, symbol, "1m", utc_ms(2024, 1), utc_ms(2024, 2)))

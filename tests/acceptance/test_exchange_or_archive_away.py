@@ -1,4 +1,6 @@
-"""An exchange or an archive that is away: what is held stays, others answer, and one clear line says so."""
+"""An exchange or an archive that is away: what is held stays, others answer, and one clear line
+says so.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_with_the_archive_host_down_rest_answers_and_one_line_says_so(
     fleet_of_its_own: Fleet, closed_port: str
 ) -> None:
     fleet = fleet_of_its_own
-    away = replace(fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port})
+    away = replace(
+        fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port}
+    )
     away.start_worker()
     done = away.klines("download", *LARGE.arguments)
     assert done.returncode == 0, done.stderr + away.log()
@@ -68,7 +72,9 @@ def test_with_the_archive_down_and_no_rest_the_run_ends_incomplete_and_names_the
     fleet_of_its_own: Fleet, closed_port: str
 ) -> None:
     fleet = fleet_of_its_own
-    away = replace(fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port})
+    away = replace(
+        fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port}
+    )
     away.start_worker()
     done = away.klines("download", "--json", *replace(LARGE, source="archive").arguments)
     assert done.returncode == 1, (done.stdout, done.stderr)
@@ -93,7 +99,9 @@ def kept(fleet: Fleet) -> dict[str, bytes]:
 
 
 def exchange_away(fleet: Fleet, url: str) -> Fleet:
-    return replace(fleet, settings=dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), url))
+    return replace(
+        fleet, settings=dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), url)
+    )
 
 
 def assert_one_line(fleet: Fleet, *arguments: str, words: tuple[str, ...]) -> None:

@@ -1,4 +1,6 @@
-"""An exchange that fails in every way it can: what is kept is right, and what failed is fetched next time."""
+"""An exchange that fails in every way it can: what is kept is right, and what failed is fetched
+next time.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,20 @@ from tests.harness import Fleet, Wanted, lake_frame
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-03-01")
-ANSWERS = ("400", "403", "408", "451", "500", "502", "503", "reset", "truncated", "not_json", "html_200", "half")
+ANSWERS = (
+    "400",
+    "403",
+    "408",
+    "451",
+    "500",
+    "502",
+    "503",
+    "reset",
+    "truncated",
+    "not_json",
+    "html_200",
+    "half",
+)
 #: Every way to fail, together a tenth of all calls.
 EVERY_WAY = dict.fromkeys(ANSWERS, 0.0075) | {"hang": 0.004, "429": 0.004, "418": 0.002}
 
@@ -24,10 +39,17 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 
 @pytest.mark.parametrize("market", ["spot", "um"])
-def test_a_tenth_of_all_calls_failing_in_every_way_leaves_a_perfect_lake(fleet: Fleet, market: str) -> None:
+def test_a_tenth_of_all_calls_failing_in_every_way_leaves_a_perfect_lake(
+    fleet: Fleet, market: str
+) -> None:
     wanted = Wanted(market, WANTED.symbols, WANTED.start, WANTED.end)
-    # Futures answer a 429 without Retry-After, so the pool stays closed to the minute's end: left to unit tests.
-    rates = EVERY_WAY if market == "spot" else {kind: rate for kind, rate in EVERY_WAY.items() if kind != "429"}
+    # Futures answer a 429 without Retry-After, so the pool stays closed to the minute's end: left
+    # to unit tests.
+    rates = (
+        EVERY_WAY
+        if market == "spot"
+        else {kind: rate for kind, rate in EVERY_WAY.items() if kind != "429"}
+    )
     fleet.exchange.faults(rates, seed=7, retry_after_s=1, ban_s=2, hang_s=30)
     first = fleet.klines("download", "--json", *wanted.arguments)
     assert first.returncode in (0, 1), first.stderr
@@ -61,18 +83,25 @@ def test_windows_that_failed_for_good_are_named_and_alone_are_fetched_next_time(
     fleet.exchange.ask("DELETE", "calls")
     second = fleet.download(*WANTED.arguments)
     # A first candle that could not be asked for in the first run is asked for now.
-    assert second["klines"] == missing == sum(call["rows"] for call in fleet.exchange.calls() if call["start"] != "0")
+    assert (
+        second["klines"]
+        == missing
+        == sum(call["rows"] for call in fleet.exchange.calls() if call["start"] != "0")
+    )
     WANTED.assert_held(fleet)
     WANTED.assert_nothing_is_missing(fleet)
 
 
-def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(fleet_of: Callable[..., Fleet]) -> None:
+def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     slots, slow_ms = 10, 1_000
     fleet = fleet_of("--latency-ms", str(slow_ms), KLINES_SLOTS=str(slots))
     fleet.start_worker()
     command = fleet.start("download", "--json", *WANTED.arguments)
     until("klines arrive", lambda: fleet.exchange.books()["klines"] > 10_000)
-    # Long enough that what was sent before it has arrived before it ends, on however busy a machine.
+    # Long enough that what was sent before it has arrived before it ends, on however busy a
+    # machine.
     banned = {"address": "127.0.0.1", "pool": "spot", "seconds": 10}
     ends_ms = fleet.exchange.ask("POST", "ban", banned)["until_ms"]
 
@@ -83,7 +112,8 @@ def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(fleet_of: Call
     fleet.exchange.hold_back(20)
     done = command.result()
     assert done.returncode == 0, done.stderr + fleet.log()
-    # Each slot hears of the ban from the one call it had in hand; afterwards nobody asks, then one alone.
+    # Each slot hears of the ban from the one call it had in hand; afterwards nobody asks, then one
+    # alone.
     assert fleet.exchange.refused(418) <= slots
     probe_ms, next_ms = since_the_ban()[:2]
     assert next_ms - probe_ms >= slow_ms, "more than the probe was sent before its answer"
@@ -95,4 +125,6 @@ def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(fleet_of: Call
 
 def fleet_rows(fleet: Fleet, wanted: Wanted) -> list[int]:
     """Return how many rows the lake holds of each symbol."""
-    return [lake_frame(fleet.store_url, wanted.market, symbol, "1m").height for symbol in wanted.symbols]
+    return [
+        lake_frame(fleet.store_url, wanted.market, symbol, "1m").height for symbol in wanted.symbols
+    ]

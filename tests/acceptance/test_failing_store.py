@@ -30,10 +30,16 @@ def test_a_store_that_fails_a_tenth_of_its_writes_loses_no_row(
     told = fleet.download(*WANTED.arguments)
     writes = store.writes()
     failed = Counter(write["fault"] for write in writes if write["fault"])
-    assert min(failed["before"], failed["after"]) >= 3, f"too few writes failed to prove anything: {failed}"
-    partitions = [write for write in writes if write["method"] == "PUT" and write["key"].endswith(".parquet")]
+    assert min(failed["before"], failed["after"]) >= 3, (
+        f"too few writes failed to prove anything: {failed}"
+    )
+    partitions = [
+        write for write in writes if write["method"] == "PUT" and write["key"].endswith(".parquet")
+    ]
     assert len({write["key"] for write in partitions}) == 12
-    assert all(write["if_match"] or write["if_none_match"] == "*" for write in partitions), "an unconditional publish"
+    assert all(write["if_match"] or write["if_none_match"] == "*" for write in partitions), (
+        "an unconditional publish"
+    )
     assert [key for key in store.objects() if "/raw/" in key] == []
     assert told["rows_gained"] == told["klines"] == WANTED.klines
     WANTED.assert_held(fleet)
@@ -45,7 +51,9 @@ def test_a_store_that_fails_a_tenth_of_its_writes_loses_no_row(
 def test_two_fleets_that_share_nothing_but_the_store_lose_no_row_of_each_other(
     store: ObjectStore, fleet_of: Callable[..., Fleet], tmp_path: Path
 ) -> None:
-    """Two Redis servers know nothing of each other's claims: only the conditional PUT stands between their rows."""
+    """Two Redis servers know nothing of each other's claims: only the conditional PUT stands
+    between their rows.
+    """
     halves = [
         Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-01-16"),
         Wanted("um", ("BTCUSDT",), "2024-01-16", "2024-02-01"),

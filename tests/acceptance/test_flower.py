@@ -1,4 +1,6 @@
-"""Flower as an operator sees it: in a real browser, over a fleet that has worked and failed, behind a password."""
+"""Flower as an operator sees it: in a real browser, over a fleet that has worked and failed, behind
+a password.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,30 @@ from tests.harness import KLINES, Exchange, Fleet, RedisServer
 from tests.processes import WITHIN_S, Process, free_port, until
 
 USER, PASSWORD = "operator", "open-sesame"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIETLY = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--window-size=1500,1000", *QUIETLY)
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+QUIETLY = (
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HEADLESS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--window-size=1500,1000",
+    *QUIETLY,
+)
 
 
 @dataclass
 class Watched:
-    """A fleet that fetched some weeks of one symbol and failed at a day of another symbol, and Flower that saw it."""
+    """A fleet that fetched some weeks of one symbol and failed at a day of another symbol, and
+    Flower that saw it.
+    """
 
     fleet: Fleet
     port: int
@@ -63,10 +81,16 @@ class Watched:
         return progress.counts["windows_done"]
 
     def has_seen_all(self) -> bool:
-        """Whether Flower knows of every window, and that no task goes on: events come when they come."""
+        """Whether Flower knows of every window, and that no task goes on: events come when they
+        come.
+        """
         fetches = self.windows_done + len(self.bad["failed"])
         under_way = {"RECEIVED", "STARTED"} & {task["state"] for task in self.tasks()}
-        return not under_way and self.states("klines.fetch").total() == fetches and bool(self.states("klines.compact"))
+        return (
+            not under_way
+            and self.states("klines.fetch").total() == fetches
+            and bool(self.states("klines.compact"))
+        )
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return what Flower knows of all tasks."""
@@ -98,15 +122,23 @@ class Watched:
         return " ".join(unescape(text).split())
 
     def _open(self, path: str, method: str = "GET", login: str = f"{USER}:{PASSWORD}") -> Any:
-        headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers, method=method)
+        headers = (
+            {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
+        )
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", headers=headers, method=method
+        )
         return urllib.request.urlopen(asked, timeout=WITHIN_S)
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     home = tmp_path_factory.mktemp("watched")
-    settings = {"FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", "XDG_RUNTIME_DIR": str(home), "KLINES_EGRESS": "home"}
+    settings = {
+        "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}",
+        "XDG_RUNTIME_DIR": str(home),
+        "KLINES_EGRESS": "home",
+    }
     exchange, redis = Exchange(home, "--latency-ms", "5"), RedisServer(home / "redis")
     fleet = Fleet(home, exchange, redis, str(home / "store"), settings)
     watched = Watched(fleet, free_port(), Process(), {}, {})
@@ -116,7 +148,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         # Few enough tasks that all are on the first page, also where a planner takes more turns.
         watched.good = fleet.download(*_request("BTCUSDT", "2024-01-20"))
         exchange.faults({"500": 1.0}, seed=3)
-        watched.bad = json.loads(fleet.klines("download", "--json", *_request("ETHUSDT", "2024-01-02")).stdout)
+        watched.bad = json.loads(
+            fleet.klines("download", "--json", *_request("ETHUSDT", "2024-01-02")).stdout
+        )
         until("Flower has seen all tasks end", watched.has_seen_all)
         yield watched
     finally:
@@ -124,23 +158,41 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         fleet.close()
 
 
-def test_the_tasks_page_says_market_symbol_interval_window_and_worker(watched: Watched, tmp_path: Path) -> None:
+def test_the_tasks_page_says_market_symbol_interval_window_and_worker(
+    watched: Watched, tmp_path: Path
+) -> None:
     text = watched.page("/tasks", tmp_path)
-    assert re.search(r"klines\.fetch um BTCUSDT 1m 2024-01-01 00:00\.\.01-0\d \d\d:\d\dZ, rest, run \S+ SUCCESS", text)
-    assert re.search(r"klines\.fetch um ETHUSDT 1m 2024-01-01\.\.01-02, rest, run \S+ FAILURE", text)
+    assert re.search(
+        r"klines\.fetch um BTCUSDT 1m 2024-01-01 00:00\.\.01-0\d \d\d:\d\dZ, rest, run \S+ SUCCESS",
+        text,
+    )
+    assert re.search(
+        r"klines\.fetch um ETHUSDT 1m 2024-01-01\.\.01-02, rest, run \S+ FAILURE", text
+    )
     assert re.search(r"klines\.compact um BTCUSDT 1m 2024-01, run \S+ SUCCESS", text)
     assert "rest.futures-home@" in text
 
 
-def test_the_workers_page_names_the_lanes_and_counts_right(watched: Watched, tmp_path: Path) -> None:
+def test_the_workers_page_names_the_lanes_and_counts_right(
+    watched: Watched, tmp_path: Path
+) -> None:
     text = watched.page("/workers", tmp_path)
-    for lane in ("plan", "rest.spot-home", "rest.futures-home", "rest.funding-home", "archive", "compact"):
+    for lane in (
+        "plan",
+        "rest.spot-home",
+        "rest.futures-home",
+        "rest.funding-home",
+        "archive",
+        "compact",
+    ):
         assert f" {lane}@" in text
     done, failed = watched.windows_done, len(watched.bad["failed"])
     assert re.search(rf"rest\.futures-home@\S+ Online 0 {done + failed} {failed} {done} ", text)
 
 
-def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_nor_stored(watched: Watched) -> None:
+def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_nor_stored(
+    watched: Watched,
+) -> None:
     assert watched.bad["state"] == "incomplete"
     assert len(watched.bad["failed"]) == 1
     assert watched.states("klines.fetch") == {"SUCCESS": watched.windows_done, "FAILURE": 1}
@@ -155,7 +207,9 @@ def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_no
 
 
 def test_a_window_that_failed_is_one_line_of_the_log_without_a_traceback(watched: Watched) -> None:
-    lines = [json.loads(line) for line in (watched.fleet.folder / "worker.log").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (watched.fleet.folder / "worker.log").read_text().splitlines()
+    ]
     told = [line for line in lines if line["level"] == "error"]
     assert len(told) == 1
     assert "exception" not in told[0]
@@ -164,7 +218,9 @@ def test_a_window_that_failed_is_one_line_of_the_log_without_a_traceback(watched
     assert (told[0]["task"], told[0]["window"]) == ("klines.fetch", "2024-01-01..2024-01-02")
 
 
-@pytest.mark.parametrize("path", ["/", "/tasks", "/workers?json=1", "/api/workers", "/metrics", "/healthcheck"])
+@pytest.mark.parametrize(
+    "path", ["/", "/tasks", "/workers?json=1", "/api/workers", "/metrics", "/healthcheck"]
+)
 def test_nothing_is_told_without_the_password(watched: Watched, path: str) -> None:
     assert watched.status(path, login="") == 401
     assert watched.status(path, login=f"{USER}:wrong") == 401

@@ -1,4 +1,6 @@
-"""Runs that are broken off: what was fetched is kept, nothing stays behind, and the next run goes on from there."""
+"""Runs that are broken off: what was fetched is kept, nothing stays behind, and the next run goes
+on from there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tests.processes import alive, tree, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
 SLOTS = 10
-#: Held back so long, the work takes all slots near half a minute: it is never over before it is broken off.
+#: Held back so long, the work takes all slots near half a minute: it is never over before it is
+#: broken off.
 SLOW_MS, SOON_MS = 1_000, 20
 #: Windows under way at the cancel (a third of the slots, at least four) of at most nine pages each.
 MOST_REPEATED_KLINES = 4 * 9 * 1000
@@ -122,7 +125,8 @@ def test_a_local_run_interrupted_as_it_starts_leaves_no_process(fleet: Fleet) ->
         family = tree(command.pid)
         command.interrupt()
         done = command.result()
-        # A lane that was just starting may still complain that its Redis is gone; the command itself gives up cleanly.
+        # A lane that was just starting may still complain that its Redis is gone; the command
+        # itself gives up cleanly.
         assert done.returncode == 1, done.stderr
         until("its processes end", lambda family=family: not [pid for pid in family if alive(pid)])
     assert not list(Path(fleet.store_url).rglob(".writable*"))

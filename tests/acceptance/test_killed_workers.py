@@ -12,7 +12,8 @@ from tests.harness import Fleet, Wanted
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-04-01")
-#: Held back so long, the work takes ten slots more than half a minute: it is never over before the last kill.
+#: Held back so long, the work takes ten slots more than half a minute: it is never over before the
+#: last kill.
 SLOW_MS, SOON_MS = 1_000, 20
 
 

@@ -1,4 +1,6 @@
-"""What the exchange lists is remembered for an hour: a run that lasts longer, or waits, fetches all the same."""
+"""What the exchange lists is remembered for an hour: a run that lasts longer, or waits, fetches all
+the same.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tests.harness import AMPLE, Fleet, Wanted
 from tests.invariants import assert_complete_means_held, assert_nothing_left
 from tests.processes import until
 
-#: The last full hour, and so long before it that the archive has no file of any of the time until then.
+#: The last full hour, and so long before it that the archive has no file of any of the time until
+#: then.
 NOW_MS = time.time_ns() // 1_000_000
 HOUR = iso(NOW_MS - NOW_MS % HOUR_MS)
 TODAY = (iso(NOW_MS - NOW_MS % HOUR_MS - 6 * HOUR_MS), HOUR)
@@ -45,7 +48,9 @@ def assert_fetched(fleet: Fleet, wanted: Wanted, run: str) -> None:
     summary = fleet.ended(run)
     assert summary["state"] == "complete", summary
     for symbol in wanted.symbols:
-        assert symbol not in summary["notes"], f"{symbol}: {summary['notes'][symbol]}; {summary['requests']} requests"
+        assert symbol not in summary["notes"], (
+            f"{symbol}: {summary['notes'][symbol]}; {summary['requests']} requests"
+        )
     wanted.assert_held(fleet)
     assert_complete_means_held(fleet, wanted.arguments, summary)
     with fleet.redis.client() as client:
@@ -71,25 +76,33 @@ def test_a_run_whose_listing_lapsed_while_it_waited_for_a_worker_fetches_everyth
     assert_fetched(fleet, wanted, run)
 
 
-def test_an_archive_run_whose_listing_lapsed_still_names_the_time_that_has_no_file(fleet: Fleet) -> None:
+def test_an_archive_run_whose_listing_lapsed_still_names_the_time_that_has_no_file(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("BTCUSDT",), *WEEK, source="archive")
     run = fleet.detach(*wanted.arguments)
     lapse(fleet)
     fleet.start_worker()
     summary = fleet.ended(run)
-    assert summary["state"] == "incomplete", f"{summary['state']}, though the last hours have no file: {summary}"
+    assert summary["state"] == "incomplete", (
+        f"{summary['state']}, though the last hours have no file: {summary}"
+    )
     assert any("BTCUSDT" in name for name in summary["failed"]), summary["failed"]
 
 
 def test_a_listing_that_lapses_under_way_leaves_no_later_symbol_out(fleet: Fleet) -> None:
-    """More windows than are issued at once, so that the last symbols are planned after the listing lapsed."""
+    """More windows than are issued at once, so that the last symbols are planned after the listing
+    lapsed.
+    """
     wanted = Wanted("um", MANY, *YEAR, "1h")
     fleet.start_worker()
     fleet.exchange.hold_back(SLOW_MS)
     run = fleet.detach(*wanted.arguments)
     until("rows arrive", lambda: fleet.exchange.books()["klines"] > 5_000)
     lapse(fleet)
-    assert len(fleet.exchange.calls()) < 50, "so many answers are in that every symbol may have been planned before"
+    assert len(fleet.exchange.calls()) < 50, (
+        "so many answers are in that every symbol may have been planned before"
+    )
     fleet.exchange.hold_back(SOON_MS)
     assert_fetched(fleet, wanted, run)
 
@@ -106,7 +119,9 @@ def test_a_reader_that_is_open_for_longer_than_the_listing_lasts_reads_everythin
     assert lake.read("um", first, "1m", *TODAY, fetch=True).equals(wanted.truth(first))
     lapse(fleet)
     rows = lake.read("um", second, "1m", *TODAY, fetch=True)
-    assert rows.height == wanted.truth(second).height, f"{rows.height} rows of {wanted.truth(second).height}"
+    assert rows.height == wanted.truth(second).height, (
+        f"{rows.height} rows of {wanted.truth(second).height}"
+    )
     wanted.assert_held(fleet)
 
 
@@ -128,7 +143,9 @@ def test_a_reading_whose_listing_lapses_before_it_is_planned_reads_everything(fl
     wanted.assert_held(fleet)
 
 
-def test_no_run_is_complete_with_nothing_while_the_exchange_does_not_tell_its_symbols(fleet: Fleet) -> None:
+def test_no_run_is_complete_with_nothing_while_the_exchange_does_not_tell_its_symbols(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("BTCUSDT", "ETHUSDT"), *TODAY)
     run = fleet.detach(*wanted.arguments)
     lapse(fleet)
@@ -140,7 +157,9 @@ def test_no_run_is_complete_with_nothing_while_the_exchange_does_not_tell_its_sy
         lambda: fleet.exchange.books()["calls"] > 2 or fleet.status(run)["state"] != "running",
     )
     summary = fleet.status(run)
-    assert summary["state"] != "complete", f"complete with {summary['klines']} rows: {summary['notes']}"
+    assert summary["state"] != "complete", (
+        f"complete with {summary['klines']} rows: {summary['notes']}"
+    )
     fleet.exchange.hide_symbols(None)
     if fleet.ended(run)["state"] == "incomplete":
         assert fleet.ended(run)["failed"]

@@ -1,4 +1,6 @@
-"""The health check of a real worker: bad as long as a lane's loop stands still, good again when it goes on."""
+"""The health check of a real worker: bad as long as a lane's loop stands still, good again when it
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 
 def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fleet: Fleet) -> None:
-    assert sorted(file.name for file in alive_folder().glob("*")) == sorted(lane.queue for lane in LANES)
+    assert sorted(file.name for file in alive_folder().glob("*")) == sorted(
+        lane.queue for lane in LANES
+    )
     until("every lane has beaten", lambda: _health().returncode == 0)
     lane = fleet.lanes_of(fleet.workers[0])["rest.spot"]
     os.kill(lane, signal.SIGSTOP)
@@ -61,7 +65,11 @@ def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
 
 def _without_redis(fleet: Fleet) -> set[str]:
     """Return the lanes that have tried in vain to connect again."""
-    lines = [json.loads(line) for line in fleet.log(1_000_000).splitlines() if "Cannot connect to" in line]
+    lines = [
+        json.loads(line)
+        for line in fleet.log(1_000_000).splitlines()
+        if "Cannot connect to" in line
+    ]
     return {line["lane"].partition("@")[0] for line in lines}
 
 
@@ -72,9 +80,13 @@ def _age(file: Path) -> None:
 
 def _silent() -> set[str]:
     now_s = time.time()
-    return {file.name for file in alive_folder().glob("*") if now_s - file.stat().st_mtime > SILENT_S}
+    return {
+        file.name for file in alive_folder().glob("*") if now_s - file.stat().st_mtime > SILENT_S
+    }
 
 
 def _health() -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "klinefleet.workers.coordination.liveness"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )

@@ -18,7 +18,18 @@ from tests.acceptance.beats import await_beats
 from tests.harness import KLINES, Fleet
 from tests.processes import ROOT, Process, until
 
-DAY = ("--market", "um", "--symbols", "BTCUSDT", "--interval", "1m", "--start", "2024-01-01", "--end", "2024-01-02")
+DAY = (
+    "--market",
+    "um",
+    "--symbols",
+    "BTCUSDT",
+    "--interval",
+    "1m",
+    "--start",
+    "2024-01-01",
+    "--end",
+    "2024-01-02",
+)
 #: Between three of them each lane has looked for lost work twice, and for new runs at least once.
 BEATS = 3
 
@@ -32,7 +43,10 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
 ) -> None:
     fleet = fleet_of()
     fleet.start_worker()
-    until("all lanes are connected", lambda: [line["event"][:9] for line in lines_of(fleet)].count("Connected") == 6)
+    until(
+        "all lanes are connected",
+        lambda: [line["event"][:9] for line in lines_of(fleet)].count("Connected") == 6,
+    )
     started = lines_of(fleet)
     await_beats(fleet, BEATS)
     assert lines_of(fleet) == started
@@ -45,7 +59,9 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
     assert written[1]["run"] == run
 
 
-def test_at_debug_each_window_has_a_line_and_none_of_them_has_a_secret(fleet_of: Callable[..., Fleet]) -> None:
+def test_at_debug_each_window_has_a_line_and_none_of_them_has_a_secret(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of(AWS_SECRET_ACCESS_KEY="not-to-be-read", AWS_ACCESS_KEY_ID="key")
     fleet.start_worker("--queues", "plan,rest.futures,compact", "--loglevel", "debug")
     fleet.download(*DAY, "--source", "rest")

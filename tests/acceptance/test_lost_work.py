@@ -1,4 +1,6 @@
-"""Work of processes that are killed or stand still: others do it soon, and nothing is done or counted twice."""
+"""Work of processes that are killed or stand still: others do it soon, and nothing is done or
+counted twice.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def standing_still(pid: int) -> Iterator[None]:
 
 
 def await_lapsed_leases(what: str, has_happened: Callable[[], Any]) -> None:
-    """Return once so much time has passed that what stood still from now on holds no lease, and `what` has happened."""
+    """Return once so much time has passed that what stood still from now on holds no lease, and
+    `what` has happened.
+    """
     began_s = time.monotonic()
     until(what, lambda: time.monotonic() - began_s > LONGER_THAN_A_LEASE_S and has_happened())
 
@@ -66,9 +70,15 @@ def assert_done_once(fleet: Fleet, wanted: Wanted, blocks: int, summary: dict[st
     assert_complete_means_held(fleet, wanted.arguments, summary)
     wanted.assert_held(fleet)
     counted = {name: summary[name] for name in ("klines", "rows_gained", "blocks_compacted")}
-    assert counted == {"klines": wanted.klines, "rows_gained": wanted.klines, "blocks_compacted": blocks}
+    assert counted == {
+        "klines": wanted.klines,
+        "rows_gained": wanted.klines,
+        "blocks_compacted": blocks,
+    }
     # The one that its planner had just issued may have been done when the successor came to it.
-    assert summary["blocks_held"] <= 1, f"{summary['blocks_held']} blocks count as held before, and none was"
+    assert summary["blocks_held"] <= 1, (
+        f"{summary['blocks_held']} blocks count as held before, and none was"
+    )
 
 
 def assert_redis_is_clean(fleet: Fleet) -> None:
@@ -89,7 +99,9 @@ def test_a_small_run_whose_worker_is_killed_ends_long_before_a_big_one_that_fill
     big = fleet.detach(*BIG.arguments)
     fleet.start_worker("--queues", "plan,rest.futures,compact")
     until("both workers are busy with the big run", lambda: len(fleet.exchange.calls()) >= 8)
-    assert fleet.status(small)["state"] == "running", "the small run ended before the kill: hold it back for longer"
+    assert fleet.status(small)["state"] == "running", (
+        "the small run ended before the kill: hold it back for longer"
+    )
     fleet.workers.pop(0).kill_tree()
     killed_s = time.monotonic()
     fleet.exchange.hold_back(PAGE_MS)
@@ -98,16 +110,24 @@ def test_a_small_run_whose_worker_is_killed_ends_long_before_a_big_one_that_fill
     took_s = time.monotonic() - killed_s
     states = fleet.status(small)["state"], fleet.status(big)["state"]
     fleet.klines("cancel", big)
-    assert states == ("complete", "running"), f"small and big run are {states} {took_s:.0f} s after the kill"
+    assert states == ("complete", "running"), (
+        f"small and big run are {states} {took_s:.0f} s after the kill"
+    )
     # What was fetched for the big run stays in the raw zone.
-    assert lake_frame(fleet.store_url, SMALL.market, SMALL.symbols[0], SMALL.interval).height == SMALL.klines
+    assert (
+        lake_frame(fleet.store_url, SMALL.market, SMALL.symbols[0], SMALL.interval).height
+        == SMALL.klines
+    )
 
 
 def test_planners_stopped_as_they_issue_blocks_and_going_on_beside_their_successors_count_nothing_twice(
     fleet: Fleet,
 ) -> None:
     """Eight runs, each led by a thread of one process: one of them stands between any two steps."""
-    every = [Wanted("um", MANY[n : n + 3], "2022-01-01", "2024-01-01", "1h") for n in range(0, len(MANY), 3)]
+    every = [
+        Wanted("um", MANY[n : n + 3], "2022-01-01", "2024-01-01", "1h")
+        for n in range(0, len(MANY), 3)
+    ]
     runs = [fleet.detach(*wanted.arguments) for wanted in every]
     fleet.exchange.hold_back(SLOW_MS / 3)
     stopped = fleet.start_worker()
@@ -117,7 +137,9 @@ def test_planners_stopped_as_they_issue_blocks_and_going_on_beside_their_success
         fleet.start_worker()
         await_lapsed_leases(
             "their successors issue blocks of all runs",
-            lambda: all(any(served(fleet, symbol) for symbol in wanted.symbols) for wanted in every),
+            lambda: all(
+                any(served(fleet, symbol) for symbol in wanted.symbols) for wanted in every
+            ),
         )
     fleet.exchange.hold_back(SOON_MS)
     went_on_s = time.monotonic()
@@ -126,14 +148,18 @@ def test_planners_stopped_as_they_issue_blocks_and_going_on_beside_their_success
     ):
         time.sleep(0.2)
     again = sum(times - 1 for times in fleet.exchange.pages().values())
-    assert not going, f"{len(going)} of {len(runs)} runs go on after {ENDS_S} s; {again} pages were served again"
+    assert not going, (
+        f"{len(going)} of {len(runs)} runs go on after {ENDS_S} s; {again} pages were served again"
+    )
     for wanted, run in zip(every, runs, strict=True):
         assert_done_once(fleet, wanted, len(wanted.symbols) * 24, fleet.ended(run))
     assert max(fleet.exchange.pages().values()) == 1, "a page was served twice"
     assert_redis_is_clean(fleet)
 
 
-def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(fleet: Fleet) -> None:
+def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", MANY[:8], "2023-01-01", "2024-01-01", "1h")
     stopped = fleet.start_worker()
     fleet.start_worker()
@@ -142,9 +168,12 @@ def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_noth
     until("windows come in", lambda: len(fleet.exchange.calls()) > 30)
     with standing_still(fleet.lanes_of(stopped)["rest.futures"]):
         fleet.exchange.hold_back(SOON_MS)
-        await_lapsed_leases("its successor has fetched all", lambda: fleet.status(run)["klines"] == wanted.klines)
+        await_lapsed_leases(
+            "its successor has fetched all", lambda: fleet.status(run)["klines"] == wanted.klines
+        )
     assert_done_once(fleet, wanted, len(wanted.symbols) * 12, fleet.ended(run))
-    # What it had in hand, four windows of two pages, is served again; its answers of then come late.
+    # What it had in hand, four windows of two pages, is served again; its answers of then come
+    # late.
     twice = sum(times - 1 for times in fleet.exchange.pages().values())
     assert twice <= 4 * 2, f"{twice} pages were served twice"
     assert_redis_is_clean(fleet)
@@ -162,7 +191,8 @@ def test_a_compactor_that_stood_still_and_goes_on_beside_its_successor_loses_and
     with standing_still(fleet.lanes_of(stopped)["compact"]):
         fleet.start_worker("--queues", "compact")
         await_lapsed_leases(
-            "its leases lapse", lambda: fleet.status(run)["blocks_compacted"] >= len(wanted.symbols) - 4
+            "its leases lapse",
+            lambda: fleet.status(run)["blocks_compacted"] >= len(wanted.symbols) - 4,
         )
     assert_done_once(fleet, wanted, len(wanted.symbols), fleet.ended(run))
     assert_redis_is_clean(fleet)

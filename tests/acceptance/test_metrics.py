@@ -1,4 +1,6 @@
-"""A worker's metrics over HTTP: there whatever happens to Redis or to a lane, and gone with the worker."""
+"""A worker's metrics over HTTP: there whatever happens to Redis or to a lane, and gone with the
+worker.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,20 @@ def took_s(port: int) -> float:
 
 
 def value(body: str, sample: str) -> float:
-    return next(float(line.rpartition(" ")[2]) for line in body.splitlines() if line.startswith(f"{sample} "))
+    return next(
+        float(line.rpartition(" ")[2])
+        for line in body.splitlines()
+        if line.startswith(f"{sample} ")
+    )
 
 
-def test_a_redis_that_hangs_is_told_within_two_seconds_and_counts_still_come(port: tuple[Fleet, int]) -> None:
+def test_a_redis_that_hangs_is_told_within_two_seconds_and_counts_still_come(
+    port: tuple[Fleet, int],
+) -> None:
     fleet, at = port
     os.kill(fleet.redis.pid, SIGSTOP)
-    # Of several, so that a machine that stands still for a moment is not taken for a worker that does.
+    # Of several, so that a machine that stands still for a moment is not taken for a worker that
+    # does.
     assert min(took_s(at) for _ in range(3)) < 2
     body = scrape(at)
     assert value(body, "klines_redis_up") == 0
@@ -66,7 +75,9 @@ def test_nothing_but_metrics_is_told_there(port: tuple[Fleet, int]) -> None:
     assert "klines_redis_up 1.0" in scrape(at)
 
 
-def test_a_lane_that_is_killed_takes_no_count_with_it_and_leaves_no_more_files(port: tuple[Fleet, int]) -> None:
+def test_a_lane_that_is_killed_takes_no_count_with_it_and_leaves_no_more_files(
+    port: tuple[Fleet, int],
+) -> None:
     fleet, at = port
     fleet.download("--market", "um", "--symbols", "BTCUSDT", *JANUARY, "--source", "rest")
     worker, sample = fleet.workers[0], 'klines_rows_fetched_total{market="um",source="rest"}'
@@ -75,7 +86,10 @@ def test_a_lane_that_is_killed_takes_no_count_with_it_and_leaves_no_more_files(p
     for _ in range(2):
         lane = fleet.lanes_of(worker)["rest.futures"]
         os.kill(lane, SIGKILL)
-        until("another lane serves", lambda lane=lane: fleet.lanes_of(worker).get("rest.futures", lane) != lane)
+        until(
+            "another lane serves",
+            lambda lane=lane: fleet.lanes_of(worker).get("rest.futures", lane) != lane,
+        )
     fleet.download("--market", "um", "--symbols", "ETHUSDT", *JANUARY, "--source", "rest")
     assert value(scrape(at), sample) == 2 * 44_640
     assert folder_of(fleet) == (files, folder)
@@ -86,14 +100,18 @@ def folder_of(fleet: Fleet) -> tuple[int, Path]:
     return len(list(folder.iterdir())), folder
 
 
-def test_a_worker_that_ends_gives_its_port_back_and_leaves_no_folder(port: tuple[Fleet, int]) -> None:
+def test_a_worker_that_ends_gives_its_port_back_and_leaves_no_folder(
+    port: tuple[Fleet, int],
+) -> None:
     fleet, at = port
     fleet.workers.pop().stop()
     assert not list(fleet.folder.glob("klines-metrics-*"))
     socket.create_server(("127.0.0.1", at)).close()
 
 
-def test_a_worker_that_is_killed_leaves_neither_port_nor_folder_for_long(port: tuple[Fleet, int]) -> None:
+def test_a_worker_that_is_killed_leaves_neither_port_nor_folder_for_long(
+    port: tuple[Fleet, int],
+) -> None:
     fleet, at = port
     worker = fleet.workers.pop()
     os.kill(worker.pid, SIGKILL)
@@ -114,7 +132,10 @@ def test_a_port_that_is_taken_stops_the_worker_with_one_line(port: tuple[Fleet, 
     fleet, at = port
     done = fleet.klines("worker")
     assert done.returncode == 2
-    told = f"klines: KLINES_METRICS_PORT was {at}; 127.0.0.1 cannot be listened on there (Address already in use)"
+    told = (
+        f"klines: KLINES_METRICS_PORT was {at}; 127.0.0.1 cannot be listened on there (Address "
+        "already in use)"
+    )
     assert done.stderr.splitlines() == [f"{told}, so no worker was started"]
     assert alive(fleet.workers[0].pid)
 
@@ -122,5 +143,7 @@ def test_a_port_that_is_taken_stops_the_worker_with_one_line(port: tuple[Fleet, 
 def test_a_private_worker_serves_no_metrics(port: tuple[Fleet, int]) -> None:
     """Its port is the fleet's, and is taken on this machine; the command must not fail for that."""
     fleet, _ = port
-    fleet.download("--local", "--market", "um", "--symbols", "BTCUSDT", *JANUARY, "--source", "rest")
+    fleet.download(
+        "--local", "--market", "um", "--symbols", "BTCUSDT", *JANUARY, "--source", "rest"
+    )
     assert len(list(fleet.folder.glob("klines-metrics-*"))) == 1

@@ -1,4 +1,6 @@
-"""What a user can ask for, each through the command: files of symbols, estimates, every interval, odd symbols, now."""
+"""What a user can ask for, each through the command: files of symbols, estimates, every interval,
+odd symbols, now.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 from tests.harness import Fleet, Wanted, lake_frame, ms_of, truth_frame
 from tests.processes import until
 
-#: A spot symbol's newest month is fetched while its listing date is asked for: 45 pages and that one call.
+#: A spot symbol's newest month is fetched while its listing date is asked for: 45 pages and that
+#: one call.
 MOST_IN_VAIN = 46
 
 
@@ -31,7 +34,9 @@ def test_a_dry_run_asks_for_no_kline_and_tells_what_the_run_then_costs(fleet: Fl
     assert f"{told['klines']:,} rows" in text
     assert f"{told['requests']:,} requests, weight {told['weight']:,}" in text
     assert "--source rest was asked for" in text
-    assert not Path(fleet.store_url, "lake/market=um/kind=klines/interval=1m/symbol=BNBUSDT").exists()
+    assert not Path(
+        fleet.store_url, "lake/market=um/kind=klines/interval=1m/symbol=BNBUSDT"
+    ).exists()
     cost = fleet.download(*wanted.arguments)
     assert {name: told[name] for name in ("klines", "requests", "weight")} == {
         name: cost[name] for name in ("klines", "requests", "weight")
@@ -42,7 +47,9 @@ def test_a_dry_run_asks_for_no_kline_and_tells_what_the_run_then_costs(fleet: Fl
 
 def test_the_first_symbols_of_a_file_are_fetched_and_no_other(fleet: Fleet, tmp_path: Path) -> None:
     file = tmp_path / "symbols.csv"
-    file.write_text("rank,binance_symbol\n1,ethusdt\n2,SOLUSDT\n2,ethusdt\n3,BNBUSDT\n", encoding="utf-8-sig")
+    file.write_text(
+        "rank,binance_symbol\n1,ethusdt\n2,SOLUSDT\n2,ethusdt\n3,BNBUSDT\n", encoding="utf-8-sig"
+    )
     range_ = ("--interval", "1m", "--start", "2024-03-01", "--end", "2024-03-02")
     told = fleet.download("--market", "spot", "--symbols-file", str(file), "--top", "2", *range_)
     assert told["symbols"] == 2
@@ -50,16 +57,25 @@ def test_the_first_symbols_of_a_file_are_fetched_and_no_other(fleet: Fleet, tmp_
     Wanted("spot", ("ETHUSDT", "SOLUSDT"), "2024-03-01", "2024-03-02").assert_held(fleet)
 
 
-def test_the_summary_as_json_is_one_value_that_agrees_with_the_lake_and_the_books(fleet: Fleet) -> None:
+def test_the_summary_as_json_is_one_value_that_agrees_with_the_lake_and_the_books(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("cm", ("ETHUSD_PERP",), "2023-05-01", "2023-06-01")
     done = fleet.klines("download", "--json", *wanted.arguments)
     told = json.loads(done.stdout)
     calls = fleet.exchange.calls()
     assert told["state"] == "complete"
-    assert told["klines"] == told["rows_gained"] == wanted.klines == sum(call["rows"] for call in calls)
+    assert (
+        told["klines"]
+        == told["rows_gained"]
+        == wanted.klines
+        == sum(call["rows"] for call in calls)
+    )
     assert told["requests"] == len(calls)
     assert told["failed"] == {}
-    assert json.loads(fleet.klines("status", told["run"], "--json").stdout)["klines"] == told["klines"]
+    assert (
+        json.loads(fleet.klines("status", told["run"], "--json").stdout)["klines"] == told["klines"]
+    )
     wanted.assert_held(fleet)
 
 
@@ -72,7 +88,9 @@ def test_a_chinese_symbol_is_one_like_any_other(fleet: Fleet) -> None:
         fleet.exchange.ask("DELETE", "calls")
 
 
-@pytest.mark.parametrize(("market", "symbol"), [("spot", "ETHUSDT"), ("um", "BTCUSDT"), ("cm", "BTCUSD_PERP")])
+@pytest.mark.parametrize(
+    ("market", "symbol"), [("spot", "ETHUSDT"), ("um", "BTCUSDT"), ("cm", "BTCUSD_PERP")]
+)
 def test_coarse_intervals_over_years_are_whole(fleet: Fleet, market: str, symbol: str) -> None:
     for interval in ("1d", "1w", "1M"):
         wanted = Wanted(market, (symbol,), "2019-01-01", "2024-07-01", interval)
@@ -95,7 +113,9 @@ def test_seconds_of_a_day_are_whole(fleet: Fleet) -> None:
     wanted.assert_nothing_is_missing(fleet)
 
 
-def test_a_range_that_starts_and_ends_off_the_candles_holds_those_that_open_in_it(fleet: Fleet) -> None:
+def test_a_range_that_starts_and_ends_off_the_candles_holds_those_that_open_in_it(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("ETHUSDT",), "2022-03-31T23:47:30", "2022-04-01T00:12:10")
     fleet.download(*wanted.arguments)
     wanted.assert_held(fleet)
@@ -133,11 +153,15 @@ def test_everything_since_before_there_was_an_exchange_costs_only_what_there_is(
     fleet.download(*wanted.arguments)
     assert len(fleet.exchange.calls()) <= MOST_IN_VAIN
     held = lake_frame(fleet.store_url, market, "BTCUSDT", "1m")
-    assert held.filter(held["open_time"].dt.timestamp("ms") < ms_of(end)).equals(wanted.truth("BTCUSDT"))
+    assert held.filter(held["open_time"].dt.timestamp("ms") < ms_of(end)).equals(
+        wanted.truth("BTCUSDT")
+    )
     wanted.assert_nothing_is_missing(fleet)
 
 
-def test_a_symbol_that_never_traded_in_the_range_costs_a_month_of_calls_at_most(fleet: Fleet) -> None:
+def test_a_symbol_that_never_traded_in_the_range_costs_a_month_of_calls_at_most(
+    fleet: Fleet,
+) -> None:
     for market, symbol in (("spot", "NOTUSDT"), ("um", "ZKUSDT")):
         told = fleet.download(*Wanted(market, (symbol,), "2021-01-01", "2023-01-01").arguments)
         assert told["klines"] == 0
@@ -145,9 +169,20 @@ def test_a_symbol_that_never_traded_in_the_range_costs_a_month_of_calls_at_most(
     assert len(fleet.exchange.calls()) <= MOST_IN_VAIN
 
 
-def test_the_open_candle_is_never_held_and_a_repeat_fetches_only_what_closed_since(fleet: Fleet) -> None:
+def test_the_open_candle_is_never_held_and_a_repeat_fetches_only_what_closed_since(
+    fleet: Fleet,
+) -> None:
     start = datetime.now(UTC).replace(microsecond=0, tzinfo=None) - timedelta(hours=1)
-    request = ("--market", "spot", "--symbols", "BNBUSDT", "--interval", "1s", "--start", start.isoformat())
+    request = (
+        "--market",
+        "spot",
+        "--symbols",
+        "BNBUSDT",
+        "--interval",
+        "1s",
+        "--start",
+        start.isoformat(),
+    )
     before_ms = int(time.time() * 1000)
     fleet.download(*request)
     first = lake_frame(fleet.store_url, "spot", "BNBUSDT", "1s")
@@ -166,12 +201,18 @@ def test_the_open_candle_is_never_held_and_a_repeat_fetches_only_what_closed_sin
     assert held.equals(truth_frame("spot", "BNBUSDT", "1s", ms_of(start.isoformat()), end_ms + 1))
 
 
-@pytest.mark.parametrize(("market", "symbol"), [("spot", "BNBUSDT"), ("um", "BNBUSDT"), ("cm", "BTCUSD_PERP")])
+@pytest.mark.parametrize(
+    ("market", "symbol"), [("spot", "BNBUSDT"), ("um", "BNBUSDT"), ("cm", "BTCUSD_PERP")]
+)
 def test_minutes_up_to_now_hold_only_closed_candles(fleet: Fleet, market: str, symbol: str) -> None:
-    start, before_ms = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d"), time.time() * 1000
+    start, before_ms = (
+        (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d"),
+        time.time() * 1000,
+    )
     fleet.download("--market", market, "--symbols", symbol, "--interval", "1m", "--start", start)
     held = lake_frame(fleet.store_url, market, symbol, "1m").filter(
-        lake_frame(fleet.store_url, market, symbol, "1m")["open_time"].dt.timestamp("ms") >= ms_of(start)
+        lake_frame(fleet.store_url, market, symbol, "1m")["open_time"].dt.timestamp("ms")
+        >= ms_of(start)
     )
     last_ms = held["open_time"].dt.timestamp("ms").max()
     assert isinstance(last_ms, int)

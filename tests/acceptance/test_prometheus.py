@@ -1,4 +1,6 @@
-"""A real Prometheus scrapes a real worker: the dashboard's queries find what happened, and the alert rules hold."""
+"""A real Prometheus scrapes a real worker: the dashboard's queries find what happened, and the
+alert rules hold.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +33,35 @@ RATE_INTERVAL = "10s"
 
 
 class Watcher(Process):
-    """A Prometheus with our rules and our settings, but for where its targets are and how often it asks."""
+    """A Prometheus with our rules and our settings, but for where its targets are and how often it
+    asks.
+    """
 
     def __init__(self, folder: Path, target: str) -> None:
         told = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-        told["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        told["global"] = {
+            "scrape_interval": "1s",
+            "scrape_timeout": "1s",
+            "evaluation_interval": "1s",
+        }
         told["rule_files"] = [str(PROMETHEUS / name) for name in told["rule_files"]]
         job = next(job for job in told["scrape_configs"] if job["job_name"] == "klinefleet")
-        told["scrape_configs"] = [{"job_name": job["job_name"], "static_configs": [{"targets": [target]}]}]
+        told["scrape_configs"] = [
+            {"job_name": job["job_name"], "static_configs": [{"targets": [target]}]}
+        ]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(told))
         address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{address}/api/v1"
-        options = ["--config.file", str(folder / "prometheus.yml"), "--storage.tsdb.path", str(folder / "tsdb")]
+        options = [
+            "--config.file",
+            str(folder / "prometheus.yml"),
+            "--storage.tsdb.path",
+            str(folder / "tsdb"),
+        ]
         self.spawn(
-            ["prometheus", *options, f"--web.listen-address={address}"], dict(os.environ), folder / "prometheus.log"
+            ["prometheus", *options, f"--web.listen-address={address}"],
+            dict(os.environ),
+            folder / "prometheus.log",
         )
         self.began = time.time()
 
@@ -61,7 +78,9 @@ class Watcher(Process):
     def seen(self, query: str) -> list[Any]:
         """Return what a query has found at any moment since the beginning."""
         query = query.replace("$__rate_interval", RATE_INTERVAL)
-        found: list[Any] = self.ask("query_range", query=query, start=self.began, end=time.time(), step=1)["result"]
+        found: list[Any] = self.ask(
+            "query_range", query=query, start=self.began, end=time.time(), step=1
+        )["result"]
         return found
 
     def now(self, query: str) -> float | None:
@@ -71,7 +90,9 @@ class Watcher(Process):
 
     def alerts(self) -> dict[str, str]:
         """Return the alerts that are pending or firing."""
-        return {alert["labels"]["alertname"]: alert["state"] for alert in self.ask("alerts")["alerts"]}
+        return {
+            alert["labels"]["alertname"]: alert["state"] for alert in self.ask("alerts")["alerts"]
+        }
 
 
 @pytest.fixture
@@ -92,7 +113,10 @@ def test_each_query_of_the_dashboard_finds_what_happened(watched: tuple[Fleet, W
     fleet.exchange.faults({"500": 0.1}, seed=1)
     told = fleet.download("--market", "um", "--symbols", "BTCUSDT", *JANUARY, "--source", "rest")
     fleet.download("--market", "spot", "--symbols", "ETHUSDT", *JANUARY, "--source", "archive")
-    until("all rows are counted", lambda: watcher.now("sum(klines_rows_compacted_total)") == 2 * 44_640)
+    until(
+        "all rows are counted",
+        lambda: watcher.now("sum(klines_rows_compacted_total)") == 2 * 44_640,
+    )
     unseen = set(queries()) - MAY_BE_UNSEEN
     # A rate is there once a scrape has followed upon what happened.
     until("every query finds something", lambda: not still_unseen(unseen, watcher))
@@ -103,7 +127,10 @@ def test_each_query_of_the_dashboard_finds_what_happened(watched: tuple[Fleet, W
         'klines_requests_total{market="um",status="500"}': told["retries"],
         'sum(klines_retries_total{source="rest",reason="ServerFault"})': told["retries"],
     }.items():
-        until(f"{query} is {counted}", lambda query=query, counted=counted: watcher.now(query) == counted)
+        until(
+            f"{query} is {counted}",
+            lambda query=query, counted=counted: watcher.now(query) == counted,
+        )
     assert_rules_hold(watcher)
 
 

@@ -1,4 +1,6 @@
-"""`klines read --fetch` and a notebook's reader: what is missing is fetched, once, and nothing else is asked for."""
+"""`klines read --fetch` and a notebook's reader: what is missing is fetched, once, and nothing else
+is asked for.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,15 @@ def read_arguments(wanted: Wanted) -> tuple[str, ...]:
 def asked_for(fleet: Fleet) -> list[tuple[str, int, int]]:
     """The pages that the exchange was asked for, as (symbol, first open time, end)."""
     return sorted(
-        (call["symbol"], int(call["start"]), int(call["end"])) for call in fleet.exchange.calls() if call["end"]
+        (call["symbol"], int(call["start"]), int(call["end"]))
+        for call in fleet.exchange.calls()
+        if call["end"]
     )
 
 
-def test_what_is_missing_is_fetched_and_nothing_else_and_the_second_time_nothing(fleet: Fleet) -> None:
+def test_what_is_missing_is_fetched_and_nothing_else_and_the_second_time_nothing(
+    fleet: Fleet,
+) -> None:
     held = Wanted("um", ("BTCUSDT",), "2024-01-10", "2024-02-03")
     fleet.download(*held.arguments)
     fleet.forget_calls()
@@ -69,12 +75,23 @@ def test_time_before_the_listing_and_an_open_candle_are_not_missing(fleet: Fleet
     assert len(done.stdout.splitlines()) == 1 + early.truth("ZKUSDT").height
     start = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
     last = fleet.klines(
-        "read", "--market", "um", "--symbols", "BTCUSDT", "--interval", "1h", "--start", start, "--fetch"
+        "read",
+        "--market",
+        "um",
+        "--symbols",
+        "BTCUSDT",
+        "--interval",
+        "1h",
+        "--start",
+        start,
+        "--fetch",
     )
     assert last.returncode == 0, last.stderr
 
 
-def test_a_notebook_has_the_fleet_fetch_what_it_lacks(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_has_the_fleet_fetch_what_it_lacks(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in fleet.env.items():
         monkeypatch.setenv(name, value)
     wanted = Wanted("cm", ("BTCUSD_PERP",), "2024-05-01", "2024-05-03")

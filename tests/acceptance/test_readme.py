@@ -1,4 +1,6 @@
-"""What the README says of reading is run as it stands there, against a small lake with a fleet beside it."""
+"""What the README says of reading is run as it stands there, against a small lake with a fleet
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ SECTION = (ROOT / "README.md").read_text().partition("\n## Read it\n")[2].partit
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [
-    line for language, code in BLOCKS if not language for line in code.splitlines() if line.startswith("klines ")
+    line
+    for language, code in BLOCKS
+    if not language
+    for line in code.splitlines()
+    if line.startswith("klines ")
 ]
 JANUARY = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-02-01")
 
@@ -43,14 +49,21 @@ def run(code: str) -> dict[str, Any]:
     return names
 
 
-def test_the_python_of_the_readme_gives_what_it_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_gives_what_it_says(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, fetching, others = map(run, PYTHON)
     truth = {symbol: JANUARY.truth(symbol) for symbol in JANUARY.symbols}
-    assert ours["busy"].height == sum(rows.filter(pl.col("volume") > 100).height for rows in truth.values())
+    assert ours["busy"].height == sum(
+        rows.filter(pl.col("volume") > 100).height for rows in truth.values()
+    )
     assert ours["hours"].height == 31 * 24
     assert ours["hours"].columns[-1] == "is_made_up"
     assert ours["closes"].columns == ["open_time", "BTCUSDT", "ETHUSDT"]
-    assert ours["closes"]["BTCUSDT"].to_list() == truth["BTCUSDT"]["close"].gather_every(1440, 1439).to_list()
+    assert (
+        ours["closes"]["BTCUSDT"].to_list()
+        == truth["BTCUSDT"]["close"].gather_every(1440, 1439).to_list()
+    )
     assert ours["candle"].close == truth["BTCUSDT"]["close"][-1]
     days = Wanted("um", ("BTCUSDT",), "2023-01-01", "2024-01-01", "1d")
     assert fetching["days"].equals(days.truth("BTCUSDT"))
@@ -68,7 +81,12 @@ def test_the_commands_of_the_readme_read(folder: Path, fleet: Fleet) -> None:
     for command in COMMANDS:
         typed = f"set -o pipefail; {KLINES} {command.removeprefix('klines ')}"
         done = subprocess.run(
-            ["bash", "-c", typed], cwd=folder, env=fleet.env, capture_output=True, text=True, check=False
+            ["bash", "-c", typed],
+            cwd=folder,
+            env=fleet.env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert pl.read_parquet(folder / "closes.parquet").columns == ["open_time", "BTCUSDT", "ETHUSDT"]

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data
 SPOT_ZIP = RECORDED / "spot/klines_1m/official_zips/ETHUSDT-1m-2022-08-14.zip"
 UM_ZIP = RECORDED / "um/official_zips/BTCUSDT-1m-2022-09-05.zip"
 CM_ZIP = CM / "BTCUSD_PERP-1m-2022-10-24.zip"
-#: (market, symbol, recorded files, start, end): whole periods without a missing minute, each of another make.
+#: (market, symbol, recorded files, start, end): whole periods without a missing minute, each of
+#: another make.
 WHOLE = [
     ("spot", "ETHUSDT", [SPOT_ZIP], "2022-08-14", "2022-08-15"),
     ("um", "BTCUSDT", [UM_ZIP], "2022-09-05", "2022-09-06"),
@@ -27,7 +28,8 @@ WHOLE = [
     ("um", "NEARUSDT", [UM / "NEARUSDT-1m-2025-09.csv.gz"], "2025-09-01", "2025-10-01"),
     ("spot", "BTCUSDT", sorted(SPOT.glob("*-2024-12-*.gz")), "2024-12-16", "2025-01-01"),
 ]
-#: The same with so much time after them, of which nothing is recorded, that `auto` does not leave all of it to REST.
+#: The same with so much time after them, of which nothing is recorded, that `auto` does not leave
+#: all of it to REST.
 LONG = [
     ("spot", "ETHUSDT", [SPOT_ZIP], "2022-08-14", "2022-11-01"),
     ("um", "BTCUSDT", [UM_ZIP], "2022-09-05", "2022-10-20"),
@@ -40,7 +42,8 @@ LONG = [
         "2025-10-01",
     ),
 ]
-#: From the first candle ever to the last recorded day: everything recorded of BTCUSDT on spot lies in it.
+#: From the first candle ever to the last recorded day: everything recorded of BTCUSDT on spot lies
+#: in it.
 FIRST, FIRST_CANDLE, LAST = "2017-08-17", "2017-08-17T04:00", "2025-12-01"
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
@@ -77,7 +80,9 @@ def fleet(replaying_fleet: Fleet) -> Fleet:
     return replaying_fleet
 
 
-def test_whole_files_with_and_without_a_header_are_held_as_published_and_cost_no_weight(fleet: Fleet) -> None:
+def test_whole_files_with_and_without_a_header_are_held_as_published_and_cost_no_weight(
+    fleet: Fleet,
+) -> None:
     for market, symbol, files, start, end in WHOLE:
         fleet.forget_calls()
         told = fleet.download(*arguments(market, symbol, start, end, "archive"))
@@ -88,12 +93,18 @@ def test_whole_files_with_and_without_a_header_are_held_as_published_and_cost_no
         assert held.equals(published), f"{market} {symbol}"
         assert told["klines_from_files"] == published.height
         assert (told["files"], told["klines_from_rest"], told["failed"]) == (len(files), 0, {})
-        assert zips(fleet) == {file.name.removesuffix(".zip").removesuffix(".csv.gz") for file in files}
+        assert zips(fleet) == {
+            file.name.removesuffix(".zip").removesuffix(".csv.gz") for file in files
+        }
         # Of a spot symbol only REST tells the first candle.
-        assert all(call["limit"] == "1" for call in fleet.exchange.calls()), "REST was asked for rows"
+        assert all(call["limit"] == "1" for call in fleet.exchange.calls()), (
+            "REST was asked for rows"
+        )
 
 
-def test_without_rest_every_recorded_row_is_held_and_every_hole_in_the_files_stays_missing(fleet: Fleet) -> None:
+def test_without_rest_every_recorded_row_is_held_and_every_hole_in_the_files_stays_missing(
+    fleet: Fleet,
+) -> None:
     files, published = all_spot_days()
     done = fleet.klines("download", "--json", *arguments("spot", "BTCUSDT", FIRST, LAST, "archive"))
     assert done.returncode == 1, done.stderr
@@ -105,18 +116,29 @@ def test_without_rest_every_recorded_row_is_held_and_every_hole_in_the_files_sta
     assert held.equals(published)
     assert told["files"] == len(files) == len(zips(fleet))
     # What failed is all the time that no row is held of, once, and no more.
-    failed = [tuple(ms_of(moment) for moment in name.rpartition(" ")[2].split("..")) for name in told["failed"]]
-    assert sum(end - start for start, end in failed) + held.height * MINUTE_MS == ms_of(LAST) - ms_of(FIRST_CANDLE)
+    failed = [
+        tuple(ms_of(moment) for moment in name.rpartition(" ")[2].split(".."))
+        for name in told["failed"]
+    ]
+    assert sum(end - start for start, end in failed) + held.height * MINUTE_MS == ms_of(
+        LAST
+    ) - ms_of(FIRST_CANDLE)
     in_files = {
-        name: reason for name, reason in told["failed"].items() if "rows are not in the archive's files" in reason
+        name: reason
+        for name, reason in told["failed"].items()
+        if "rows are not in the archive's files" in reason
     }
-    named = {tuple(ms_of(moment) for moment in name.rpartition(" ")[2].split("..")) for name in in_files}
+    named = {
+        tuple(ms_of(moment) for moment in name.rpartition(" ")[2].split("..")) for name in in_files
+    }
     assert named == set(outages(published))
     others = [reason for name, reason in told["failed"].items() if name not in in_files]
     assert all("the archive has no file" in reason for reason in others)
 
 
-def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_asked_about_once(fleet: Fleet) -> None:
+def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_asked_about_once(
+    fleet: Fleet,
+) -> None:
     files, published = all_spot_days()
     told = fleet.download(*arguments("spot", "BTCUSDT", FIRST, LAST, "auto"))
     held = lake_frame(fleet.store_url, "spot", "BTCUSDT", "1m")
@@ -127,9 +149,13 @@ def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_ask
     assert len(zips(fleet)) == len(files)
     # The cut close times came from the files as well.
     assert (held["close_time"] - held["open_time"]).dt.total_milliseconds().ne(59_999).sum() >= 10
-    asked = [(int(call["start"]), int(call["end"])) for call in fleet.exchange.calls() if call["end"]]
+    asked = [
+        (int(call["start"]), int(call["end"])) for call in fleet.exchange.calls() if call["end"]
+    ]
     for start, end in outages(published):
-        assert [first for first, last in asked if first <= start and end - 1 <= last], "nobody was asked about a hole"
+        assert [first for first, last in asked if first <= start and end - 1 <= last], (
+            "nobody was asked about a hole"
+        )
     assert not fleet.exchange.overspent()
     fleet.assert_fetches_nothing(*arguments("spot", "BTCUSDT", FIRST, LAST, "auto"))
 

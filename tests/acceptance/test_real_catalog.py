@@ -1,4 +1,6 @@
-"""The catalog's reports of the real key lists and exchangeInfo say what others found out about the same symbols."""
+"""The catalog's reports of the real key lists and exchangeInfo say what others found out about the
+same symbols.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Reported:
         return read(self.folder / f"{name}.csv")
 
     def dates(self, market: str) -> dict[str, str]:
-        return {row["symbol"]: row["earliest_date"] for row in self.rows(f"{market}_earliest_dates")}
+        return {
+            row["symbol"]: row["earliest_date"] for row in self.rows(f"{market}_earliest_dates")
+        }
 
     def info(self, market: str) -> dict[str, dict[str, Any]]:
         """Return exchangeInfo's entries by symbol."""
@@ -57,13 +61,23 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
     folder, bucket = tmp_path_factory.mktemp("real-catalog"), RealBucket(RECORDED)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KLINES_")}
     with serving(bucket) as url, RedisServer(folder / "redis") as redis:
-        env = clean | dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL", "KLINES_ARCHIVE_URL"), url)
-        env |= {"KLINES_ARCHIVE_LIST_URL": f"{url}/archive-list", "KLINES_STORE_URL": str(folder / "store")}
+        env = clean | dict.fromkeys(
+            ("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL", "KLINES_ARCHIVE_URL"), url
+        )
+        env |= {
+            "KLINES_ARCHIVE_LIST_URL": f"{url}/archive-list",
+            "KLINES_STORE_URL": str(folder / "store"),
+        }
         env |= {"KLINES_REDIS_URL": redis.url}
 
         def klines(*arguments: str) -> None:
             done = subprocess.run(
-                [str(KLINES), *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=400
+                [str(KLINES), *arguments],
+                cwd=folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=400,
             )
             assert done.returncode == 0, done.stderr
 
@@ -82,13 +96,19 @@ def test_no_recorded_spot_symbol_begins_on_another_day(reported: Reported) -> No
     assert {symbol: dates.get(symbol) for symbol in listed} == listed
     known = [symbol for symbol in listed if symbol in recorded]
     assert (len(known), len(listed) - len(known)) == (434, 216)
-    assert {symbol: dates[symbol] for symbol in known} == {symbol: recorded[symbol] for symbol in known}
+    assert {symbol: dates[symbol] for symbol in known} == {
+        symbol: recorded[symbol] for symbol in known
+    }
 
 
-def test_no_recorded_usd_m_symbol_begins_in_another_month_but_where_days_came_before_months(reported: Reported) -> None:
+def test_no_recorded_usd_m_symbol_begins_in_another_month_but_where_days_came_before_months(
+    reported: Reported,
+) -> None:
     dates, recorded = reported.dates("um"), recorded_dates("um")
     listed = first_periods(reported.bucket.um_months)
-    assert {symbol: dates.get(symbol) for symbol in listed} == {s: f"{month}-01" for s, month in listed.items()}
+    assert {symbol: dates.get(symbol) for symbol in listed} == {
+        s: f"{month}-01" for s, month in listed.items()
+    }
     known = [symbol for symbol in listed if symbol in recorded]
     assert len(listed) - len(known) == 287
     other = {s: (recorded[s], dates[s]) for s in known if dates[s][:7] != recorded[s][:7]}
@@ -97,20 +117,31 @@ def test_no_recorded_usd_m_symbol_begins_in_another_month_but_where_days_came_be
 
 
 def test_every_row_tells_its_intervals_and_its_first_candle(reported: Reported) -> None:
-    spot, um = ({row["symbol"]: row for row in reported.rows(f"{m}_earliest_dates")} for m in ("spot", "um"))
+    spot, um = (
+        {row["symbol"]: row for row in reported.rows(f"{m}_earliest_dates")} for m in ("spot", "um")
+    )
     info = reported.info("um")
     for symbol, day in reported.bucket.first_days.items():
         row = spot[symbol]
         assert (row["market"], row["available_intervals"]) == ("spot", "1m")
         assert row["first_candle"][:10] == day
-    listed = {symbol: datetime.fromtimestamp(told["onboardDate"] / 1000, UTC) for symbol, told in info.items()}
-    assert {s: um[s]["first_candle"] for s in listed} == {s: f"{at:%Y-%m-%dT%H:%M}" for s, at in listed.items()}
+    listed = {
+        symbol: datetime.fromtimestamp(told["onboardDate"] / 1000, UTC)
+        for symbol, told in info.items()
+    }
+    assert {s: um[s]["first_candle"] for s in listed} == {
+        s: f"{at:%Y-%m-%dT%H:%M}" for s, at in listed.items()
+    }
     everything = reported.rows("all_markets_earliest_dates")
-    of_markets = [row for market in ("cm", "spot", "um") for row in reported.rows(f"{market}_earliest_dates")]
+    of_markets = [
+        row for market in ("cm", "spot", "um") for row in reported.rows(f"{market}_earliest_dates")
+    ]
     assert everything == of_markets
 
 
-def test_symbols_that_the_archive_here_has_no_files_of_begin_with_their_listing(reported: Reported) -> None:
+def test_symbols_that_the_archive_here_has_no_files_of_begin_with_their_listing(
+    reported: Reported,
+) -> None:
     dates, recorded = reported.dates("cm"), recorded_dates("cm")
     assert set(dates) == set(reported.info("cm"))
     # Archive files begin on the day of the listing or later.
@@ -119,11 +150,15 @@ def test_symbols_that_the_archive_here_has_no_files_of_begin_with_their_listing(
     assert all(dates[symbol] <= recorded[symbol] for symbol in known)
 
 
-def test_symbols_of_spot_and_usd_m_are_those_that_both_recorded_reports_have(reported: Reported) -> None:
+def test_symbols_of_spot_and_usd_m_are_those_that_both_recorded_reports_have(
+    reported: Reported,
+) -> None:
     rows = reported.rows("spot_um_symbols")
     assert len({(row["base"], row["quote"]) for row in rows}) == len(rows)
     pairs = {(row["spot"], row["um"]) for row in rows}
-    served = set(first_periods(reported.bucket.spot_days)) & set(first_periods(reported.bucket.um_months))
+    served = set(first_periods(reported.bucket.spot_days)) & set(
+        first_periods(reported.bucket.um_months)
+    )
     expected = served & set(recorded_dates("spot")) & set(recorded_dates("um"))
     assert (len(served), len(expected)) == (455, 352)
     assert {(symbol, symbol) for symbol in expected} <= pairs
@@ -135,20 +170,28 @@ def test_symbols_of_spot_and_usd_m_are_those_that_both_recorded_reports_have(rep
     assert {spot for spot, _ in pairs} == known
 
 
-def test_symbols_of_all_three_markets_are_those_that_all_recorded_reports_have(reported: Reported) -> None:
+def test_symbols_of_all_three_markets_are_those_that_all_recorded_reports_have(
+    reported: Reported,
+) -> None:
     rows = reported.rows("spot_um_cm_symbols")
     told = {row["base"]: (row["spot"], row["um"], row["cm"]) for row in rows}
     assert len(told) == len(rows)
     both = {row["base"] for row in reported.rows("spot_um_symbols") if row["quote"] == "USDT"}
     perpetuals = {s.removesuffix("USD_PERP") for s in reported.info("cm") if s.endswith("USD_PERP")}
-    assert told == {base: (f"{base}USDT", f"{base}USDT", f"{base}USD_PERP") for base in both & perpetuals}
+    assert told == {
+        base: (f"{base}USDT", f"{base}USDT", f"{base}USD_PERP") for base in both & perpetuals
+    }
     assert len(told) == 18
     in_all = [
-        base for base in told if f"{base}USDT" in recorded_dates("spot") and f"{base}USDT" in recorded_dates("um")
+        base
+        for base in told
+        if f"{base}USDT" in recorded_dates("spot") and f"{base}USDT" in recorded_dates("um")
     ]
     assert {base for base in in_all if f"{base}USD_PERP" in recorded_dates("cm")} == set(told)
 
 
-def test_each_spot_symbol_was_asked_for_its_first_candle_once_and_futures_not_at_all(reported: Reported) -> None:
+def test_each_spot_symbol_was_asked_for_its_first_candle_once_and_futures_not_at_all(
+    reported: Reported,
+) -> None:
     assert reported.calls["/api/v3/klines"] == len(reported.info("spot"))
     assert [path for path in reported.calls if path.endswith("/klines")] == ["/api/v3/klines"]

@@ -1,4 +1,6 @@
-"""The same lake in a real S3 server, where one is given: AWS_ENDPOINT_URL_FOR_TESTS with keys, region and a bucket."""
+"""The same lake in a real S3 server, where one is given: AWS_ENDPOINT_URL_FOR_TESTS with keys,
+region and a bucket.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ BUCKET = os.environ.get("KLINES_TEST_BUCKET", "lake")
 
 pytestmark = pytest.mark.skipif(
     not ENDPOINT,
-    reason="no S3 server given: set AWS_ENDPOINT_URL_FOR_TESTS (and AWS_ACCESS_KEY_ID, …, KLINES_TEST_BUCKET)",
+    reason="no S3 server given: set AWS_ENDPOINT_URL_FOR_TESTS (and AWS_ACCESS_KEY_ID, …, "
+    "KLINES_TEST_BUCKET)",
 )
 
 MONTHS = [
@@ -39,7 +42,9 @@ def test_a_month_of_each_market_in_a_real_bucket_equals_the_truth(fleet: Fleet) 
         wanted.assert_nothing_is_missing(fleet)
 
 
-def test_the_same_request_twice_at_once_on_a_real_bucket_fetches_no_page_twice(fleet: Fleet) -> None:
+def test_the_same_request_twice_at_once_on_a_real_bucket_fetches_no_page_twice(
+    fleet: Fleet,
+) -> None:
     fleet.start_worker()
     fleet.start_worker()
     wanted = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")
@@ -53,9 +58,15 @@ def test_the_same_request_twice_at_once_on_a_real_bucket_fetches_no_page_twice(f
 
 def test_fleets_that_share_only_a_real_bucket_merge_their_halves_of_a_month(fleet: Fleet) -> None:
     """Only the server's conditional PUT stands between them."""
-    halves = [("2024-01-01", "2024-01-12"), ("2024-01-12", "2024-01-20"), ("2024-01-20", "2024-02-01")]
+    halves = [
+        ("2024-01-01", "2024-01-12"),
+        ("2024-01-12", "2024-01-20"),
+        ("2024-01-20", "2024-02-01"),
+    ]
     commands = [
-        fleet.start("download", "--json", "--local", *Wanted("um", ("BTCUSDT",), start, end).arguments)
+        fleet.start(
+            "download", "--json", "--local", *Wanted("um", ("BTCUSDT",), start, end).arguments
+        )
         for start, end in halves
     ]
     for done in [command.result() for command in commands]:

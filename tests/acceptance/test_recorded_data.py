@@ -37,7 +37,11 @@ SPOT_RANGES = [
     ("2024-12-16", "2025-01-16"),
     ("2025-02-01", "2025-03-01"),
 ]
-UM_MONTHS = [("ALGOUSDT", "2024-02", "2024-03"), ("AVAXUSDT", "2025-02", "2025-03"), ("FILUSDT", "2025-04", "2025-05")]
+UM_MONTHS = [
+    ("ALGOUSDT", "2024-02", "2024-03"),
+    ("AVAXUSDT", "2025-02", "2025-03"),
+    ("FILUSDT", "2025-04", "2025-05"),
+]
 UM_MONTHS.append(("NEARUSDT", "2025-09", "2025-10"))
 
 
@@ -53,7 +57,15 @@ def rows_of(files: Iterator[Path] | list[Path]) -> Iterator[tuple[int | float, .
             if row[0].isdigit():
                 opened, closed = (int(row[i]) // (1000 if len(row[i]) == 16 else 1) for i in (0, 6))
                 prices = [float(field) for field in row[1:6]]
-                yield opened, *prices, closed, float(row[7]), int(row[8]), float(row[9]), float(row[10])
+                yield (
+                    opened,
+                    *prices,
+                    closed,
+                    float(row[7]),
+                    int(row[8]),
+                    float(row[9]),
+                    float(row[10]),
+                )
 
 
 def recorded(files: list[Path], start: str, end: str) -> pl.DataFrame:
@@ -66,7 +78,11 @@ def recorded(files: list[Path], start: str, end: str) -> pl.DataFrame:
 
 def days(start: str, end: str) -> list[Path]:
     """Return the files of the spot days in [start, end)."""
-    return [file for file in sorted(SPOT.glob("*.csv.gz")) if start <= file.name[len("BTCUSDT-1m-") :][:10] < end]
+    return [
+        file
+        for file in sorted(SPOT.glob("*.csv.gz"))
+        if start <= file.name[len("BTCUSDT-1m-") :][:10] < end
+    ]
 
 
 @pytest.fixture
@@ -77,7 +93,9 @@ def fleet(replaying_fleet: Fleet) -> Fleet:
 
 
 def fetch(fleet: Fleet, market: str, symbol: str, start: str, end: str) -> None:
-    fleet.download("--market", market, "--symbols", symbol, "--interval", "1m", "--start", start, "--end", end)
+    fleet.download(
+        "--market", market, "--symbols", symbol, "--interval", "1m", "--start", start, "--end", end
+    )
 
 
 def assert_nothing_is_wrong(fleet: Fleet) -> None:
@@ -89,7 +107,9 @@ def assert_nothing_is_wrong(fleet: Fleet) -> None:
     assert (told["faults"], told["unproved"]) == ([], 0)
 
 
-def test_recorded_spot_days_with_outages_and_the_change_of_units_are_held_as_published(fleet: Fleet) -> None:
+def test_recorded_spot_days_with_outages_and_the_change_of_units_are_held_as_published(
+    fleet: Fleet,
+) -> None:
     for start, end in SPOT_RANGES:
         fetch(fleet, "spot", "BTCUSDT", start, end)
     published = pl.concat([recorded(days(start, end), start, end) for start, end in SPOT_RANGES])

@@ -13,7 +13,8 @@ from tests.harness import Fleet, Wanted
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-03-01")
-#: Held back so long, the work takes eight slots more than half a minute: it is never over before Redis has been away.
+#: Held back so long, the work takes eight slots more than half a minute: it is never over before
+#: Redis has been away.
 SLOW_MS, SOON_MS = 1_000, 20
 
 
@@ -30,8 +31,9 @@ def test_a_redis_that_is_stopped_twice_and_killed_once_costs_no_kline(fleet: Fle
         served += 12_000
         until("klines arrive", lambda enough=served: fleet.exchange.books()["klines"] > enough)
         fleet.redis.stop(number)
-        # Away for longer than a client tries by itself, and for less. Only real time is that long: nothing tells from
-        # outside how often a client has tried. However long it really takes, the same must hold.
+        # Away for longer than a client tries by itself, and for less. Only real time is that long:
+        # nothing tells from outside how often a client has tried. However long it really takes, the
+        # same must hold.
         time.sleep(away_s)
         assert command.runs, "the command gave up"
         fleet.redis.start()

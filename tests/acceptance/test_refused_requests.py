@@ -1,4 +1,6 @@
-"""Markets, kinds, intervals, sources, times and words that make no sense: one line, and nothing queued."""
+"""Markets, kinds, intervals, sources, times and words that make no sense: one line, and nothing
+queued.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ from tests.harness import Fleet
         ({"start": "0001-01-01"}, ("start", "0001-01-01")),
         ({"start": "1950-01-01"}, ("start", "1950-01-01")),
     ],
-    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+    ids=lambda value: (
+        " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else ""
+    ),
 )
 def test_a_request_that_makes_no_sense_is_refused(
     fleet: Fleet, changes: dict[str, str | None], words: tuple[str, ...]
@@ -46,7 +50,11 @@ def test_a_request_that_makes_no_sense_is_refused(
 def test_the_installed_command_says_what_its_fork_says_in_these_tests(fleet: Fleet) -> None:
     for arguments in (download(market="stocks"), ("status",), ("--help",)):
         installed, fork = fleet.start(*arguments).result(), fleet.klines(*arguments)
-        assert (installed.returncode, installed.stdout, installed.stderr) == (fork.returncode, fork.stdout, fork.stderr)
+        assert (installed.returncode, installed.stdout, installed.stderr) == (
+            fork.returncode,
+            fork.stdout,
+            fork.stderr,
+        )
 
 
 @pytest.mark.parametrize(
@@ -87,10 +95,22 @@ def test_a_time_in_which_there_can_be_nothing_is_refused(
     fleet: Fleet, kind: str, start: str, end: str, words: tuple[str, ...]
 ) -> None:
     interval = "1m" if kind == "klines" else None
-    assert_refused(fleet, *download(kind=kind, interval=interval, start=start, end=end), words=words)
+    assert_refused(
+        fleet, *download(kind=kind, interval=interval, start=start, end=end), words=words
+    )
 
 
-WHOLE = ("download", "--market", "um", "--symbols", "BTCUSDT", "--start", "2024-01-01", "--end", "2024-01-02")
+WHOLE = (
+    "download",
+    "--market",
+    "um",
+    "--symbols",
+    "BTCUSDT",
+    "--start",
+    "2024-01-01",
+    "--end",
+    "2024-01-02",
+)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +128,9 @@ WHOLE = ("download", "--market", "um", "--symbols", "BTCUSDT", "--start", "2024-
     ],
     ids=" ".join,
 )
-def test_what_no_command_takes_is_refused_in_one_line(fleet: Fleet, arguments: tuple[str, ...]) -> None:
+def test_what_no_command_takes_is_refused_in_one_line(
+    fleet: Fleet, arguments: tuple[str, ...]
+) -> None:
     done = fleet.klines(*arguments)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

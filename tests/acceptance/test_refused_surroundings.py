@@ -1,4 +1,6 @@
-"""Settings, a store, a Redis or a fleet that nobody can work with: one line that names it, and nothing queued."""
+"""Settings, a store, a Redis or a fleet that nobody can work with: one line that names it, and
+nothing queued.
+"""
 
 from __future__ import annotations
 
@@ -80,8 +82,12 @@ def test_a_server_that_is_no_redis_is_named(fleet: Fleet) -> None:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(fleet: Fleet, tmp_path: Path) -> None:
-    lonely = replace(fleet, folder=tmp_path, redis=RedisServer(tmp_path / "redis"), workers=[], commands=[])
+def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    lonely = replace(
+        fleet, folder=tmp_path, redis=RedisServer(tmp_path / "redis"), workers=[], commands=[]
+    )
     with lonely.redis:
         assert_refused(lonely, *download(), words=("no worker", "klines worker", "--detach"))
         detached = lonely.klines(*download("--detach"))
@@ -99,9 +105,13 @@ def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(fleet: F
 def test_flower_beyond_this_machine_needs_a_password(fleet: Fleet) -> None:
     assert_refused(fleet, "flower", "--address", "0.0.0.0", words=("0.0.0.0", "FLOWER_BASIC_AUTH"))
     half = replace(fleet, settings={"FLOWER_BASIC_AUTH": "sesame"})
-    assert_refused(half, "flower", "--address", "0.0.0.0", words=("FLOWER_BASIC_AUTH", "user:password"))
+    assert_refused(
+        half, "flower", "--address", "0.0.0.0", words=("FLOWER_BASIC_AUTH", "user:password")
+    )
     assert "sesame" not in half.klines("flower").stderr
 
 
 def test_a_state_file_that_flower_cannot_write_is_named(fleet: Fleet) -> None:
-    assert_refused(fleet, "flower", "--state", "nowhere/flower.state", words=("nowhere/flower.state",))
+    assert_refused(
+        fleet, "flower", "--state", "nowhere/flower.state", words=("nowhere/flower.state",)
+    )

@@ -50,8 +50,14 @@ def test_a_symbols_file_without_what_it_should_tell_is_refused(
     file = tmp_path / "symbols.csv"
     file.write_text(text)
     assert_refused(fleet, *download("--symbols-file", str(file), symbols=None), words=words)
-    assert_refused(fleet, *download("--symbols-file", str(file), "--top", "2", symbols=None), words=words)
-    assert_refused(fleet, *download("--symbols-file", str(file)), words=("--symbols", "--symbols-file", "not both"))
+    assert_refused(
+        fleet, *download("--symbols-file", str(file), "--top", "2", symbols=None), words=words
+    )
+    assert_refused(
+        fleet,
+        *download("--symbols-file", str(file)),
+        words=("--symbols", "--symbols-file", "not both"),
+    )
 
 
 def test_ways_to_name_symbols_that_contradict_each_other_are_refused(fleet: Fleet) -> None:
@@ -70,7 +76,10 @@ def test_ways_to_name_symbols_that_contradict_each_other_are_refused(fleet: Flee
         (download("--all", "--top", "3", symbols=None), ("--top", "--symbols-file")),
         (download(symbols=None), ("--symbols", "--symbols-file", "--all")),
         (download("--all", "--quote", "NOSUCH", symbols=None), ("um", "NOSUCH")),
-        (download("--all", "--quote", "NOSUCH", "--status", "trading", symbols=None), ("um", "NOSUCH", "trading")),
+        (
+            download("--all", "--quote", "NOSUCH", "--status", "trading", symbols=None),
+            ("um", "NOSUCH", "trading"),
+        ),
         (download("--all", "--quote", "NOSUCH", symbols=None, source="rest"), ("um", "NOSUCH")),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
@@ -79,22 +88,44 @@ def test_ways_to_name_symbols_that_do_not_go_together_or_name_none_are_refused(
     fleet: Fleet, arguments: list[str], words: tuple[str, ...]
 ) -> None:
     if "--all" in arguments:
-        # The catalog is made once, which tells how far it is; what is refused then is refused in one line.
+        # The catalog is made once, which tells how far it is; what is refused then is refused in
+        # one line.
         assert fleet.klines("catalog", "list", "--market", "um").returncode == 0
     assert_refused(fleet, *arguments, words=words)
 
 
 @pytest.mark.parametrize("source", ["auto", "archive", "rest"])
-def test_an_unknown_symbol_is_refused_with_the_names_closest_to_it(fleet: Fleet, source: str) -> None:
-    assert_refused(fleet, *download(symbols="BTCUSDX", source=source), words=("um", "BTCUSDX", "did you mean BTCUSD"))
-    assert_refused(fleet, *download(symbols="ETHUSDT,BTCUSDX,NOSUCH1", source=source), words=("BTCUSDX", "1 more"))
+def test_an_unknown_symbol_is_refused_with_the_names_closest_to_it(
+    fleet: Fleet, source: str
+) -> None:
+    assert_refused(
+        fleet,
+        *download(symbols="BTCUSDX", source=source),
+        words=("um", "BTCUSDX", "did you mean BTCUSD"),
+    )
+    assert_refused(
+        fleet,
+        *download(symbols="ETHUSDT,BTCUSDX,NOSUCH1", source=source),
+        words=("BTCUSDX", "1 more"),
+    )
     unlike = download("--skip-unknown", symbols="QQQQ", source=source)
     assert_refused(fleet, *unlike, words=("um", "QQQQ"))
 
 
-def test_unknown_symbols_are_left_out_and_reported_where_they_may_be_and_the_others_are_whole(fleet: Fleet) -> None:
+def test_unknown_symbols_are_left_out_and_reported_where_they_may_be_and_the_others_are_whole(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("ETHUSDT",), "2024-01-01", "2024-01-03")
-    asked = ["--market", "um", "--symbols", "ETHUSDX,ETHUSDT,QQQQ", "--start", wanted.start, "--end", wanted.end]
+    asked = [
+        "--market",
+        "um",
+        "--symbols",
+        "ETHUSDX,ETHUSDT,QQQQ",
+        "--start",
+        wanted.start,
+        "--end",
+        wanted.end,
+    ]
     told = fleet.download("--skip-unknown", *asked)
     wanted.assert_held(fleet)
     assert told["symbols"] == 1

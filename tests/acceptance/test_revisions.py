@@ -1,4 +1,6 @@
-"""`klines verify --revisions`: what the archive has published anew is fetched again, and no row changes silently."""
+"""`klines verify --revisions`: what the archive has published anew is fetched again, and no row
+changes silently.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,30 @@ class Verified:
 
     def assert_idle(self) -> None:
         """It found nothing to do, and asked the archive for lists alone."""
-        told = {name: self.told[name] for name in ("files", "requests", "rows_changed", "rows_gained", "report")}
-        assert told == {"files": 0, "requests": 0, "rows_changed": 0, "rows_gained": 0, "report": {}}
+        told = {
+            name: self.told[name]
+            for name in ("files", "requests", "rows_changed", "rows_gained", "report")
+        }
+        assert told == {
+            "files": 0,
+            "requests": 0,
+            "rows_changed": 0,
+            "rows_gained": 0,
+            "report": {},
+        }
         assert (self.zips, self.calls) == ([], [])
 
 
 def verify(fleet: Fleet, wanted: Wanted, *options: str) -> Verified:
     """Verify a series from its beginning to now."""
-    series = ("--market", wanted.market, "--kind", wanted.kind, "--symbols", ",".join(wanted.symbols))
+    series = (
+        "--market",
+        wanted.market,
+        "--kind",
+        wanted.kind,
+        "--symbols",
+        ",".join(wanted.symbols),
+    )
     interval = () if wanted.interval == "events" else ("--interval", wanted.interval)
     fleet.forget_calls()
     done = fleet.klines("verify", "--revisions", "--json", *series, *interval, *options)
@@ -77,7 +95,11 @@ def key(wanted: Wanted, period: str) -> str:
 
 def versions(fleet: Fleet, told: dict[str, Any]) -> pl.DataFrame:
     """Return every version of the rows on which the sources of a run differed."""
-    files = [path for path in Path(fleet.store_url, "reports", told["run"]).glob("*.csv") if path.name != "report.csv"]
+    files = [
+        path
+        for path in Path(fleet.store_url, "reports", told["run"]).glob("*.csv")
+        if path.name != "report.csv"
+    ]
     assert files, "no version was kept"
     return pl.concat(pl.read_csv(path, try_parse_dates=True) for path in files)
 
@@ -88,7 +110,9 @@ def held_of(fleet: Fleet, wanted: Wanted) -> pl.DataFrame:
 
 
 def assert_versions(found: pl.DataFrame, standing: set[str], others: set[str], rows: int) -> None:
-    """Of each disputed row there is one version of each source, and those of `standing` alone stand."""
+    """Of each disputed row there is one version of each source, and those of `standing` alone
+    stand.
+    """
     assert found["open_time"].n_unique() == rows
     assert found.height == rows * len(standing | others)
     assert set(found.filter("stands")["source"]) == standing
@@ -102,7 +126,9 @@ def test_nothing_is_fetched_where_nothing_was_published_anew(fleet: Fleet) -> No
     wanted.assert_held(fleet)
 
 
-def test_changed_rows_of_a_new_file_do_not_stand_against_rest_and_the_daily_files(fleet: Fleet) -> None:
+def test_changed_rows_of_a_new_file_do_not_stand_against_rest_and_the_daily_files(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("ETHUSDT",), "2024-01-01", "2024-03-01", "5m", "archive")
     fleet.download(*wanted.arguments)
     reissue(fleet, key(wanted, "2024-02"), change=5)
@@ -135,7 +161,9 @@ def test_a_new_file_with_the_same_rows_changes_none_and_is_remembered(fleet: Fle
     SETTLED.append(wanted)
 
 
-def test_files_that_were_out_of_date_are_mended_by_the_new_ones_and_each_row_is_counted(fleet: Fleet) -> None:
+def test_files_that_were_out_of_date_are_mended_by_the_new_ones_and_each_row_is_counted(
+    fleet: Fleet,
+) -> None:
     fleet.exchange.archive_faults({"stale": 1.0}, seed=7)
     wanted = Wanted("um", ("BNBUSDT",), "2022-04-01", "2022-06-01", "5m", "archive")
     fleet.download(*wanted.arguments)
@@ -144,9 +172,15 @@ def test_files_that_were_out_of_date_are_mended_by_the_new_ones_and_each_row_is_
     assert wrong > 300
     reissue(fleet, key(wanted, "2022-04"), key(wanted, "2022-05"))
     done = verify(fleet, wanted)
-    assert (done.told["rows_changed"], done.told["rows_gained"], done.told["failed"]) == (wrong, 0, {})
+    assert (done.told["rows_changed"], done.told["rows_gained"], done.told["failed"]) == (
+        wrong,
+        0,
+        {},
+    )
     wanted.assert_held(fleet)
-    assert {f"um BNBUSDT 5m 2022-0{month}-01..2022-0{month + 1}-01" for month in (4, 5)} <= set(done.told["report"])
+    assert {f"um BNBUSDT 5m 2022-0{month}-01..2022-0{month + 1}-01" for month in (4, 5)} <= set(
+        done.told["report"]
+    )
     assert_versions(versions(fleet, done.told), {"monthly", "rest"}, {"lake"}, rows=wrong)
     SETTLED.append(wanted)
     wanted.assert_nothing_is_missing(fleet)
@@ -191,7 +225,16 @@ def test_a_day_published_anew_and_changed_does_not_stand_against_rest(fleet: Fle
 def test_a_funding_rate_that_the_new_file_tells_otherwise_stays_that_of_rest(fleet: Fleet) -> None:
     """REST tells the mark price of the disputed events besides; each is held once."""
     wanted = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-07-01", "events", kind="fundingRate")
-    arguments = ("--market", "um", "--kind", "fundingRate", "--symbols", "BTCUSDT", "--source", "archive")
+    arguments = (
+        "--market",
+        "um",
+        "--kind",
+        "fundingRate",
+        "--symbols",
+        "BTCUSDT",
+        "--source",
+        "archive",
+    )
     fleet.download(*arguments, "--start", wanted.start, "--end", wanted.end)
     truth = wanted.truth("BTCUSDT")
     reissue(fleet, key(wanted, "2024-05"), change=2)
@@ -208,7 +251,9 @@ def test_a_funding_rate_that_the_new_file_tells_otherwise_stays_that_of_rest(fle
     SETTLED.append(wanted)
 
 
-def test_only_the_time_that_is_named_and_the_part_of_a_file_that_is_held_are_verified(fleet: Fleet) -> None:
+def test_only_the_time_that_is_named_and_the_part_of_a_file_that_is_held_are_verified(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("SIM011USDT",), "2024-03-10", "2024-05-20", "5m", "archive")
     fleet.download(*wanted.arguments)
     reissue(fleet, *(key(wanted, f"2024-0{month}") for month in (2, 3, 4, 5, 6)))
@@ -221,7 +266,9 @@ def test_only_the_time_that_is_named_and_the_part_of_a_file_that_is_held_are_ver
     SETTLED.append(wanted)
 
 
-def test_a_file_that_was_short_and_is_published_whole_agrees_with_what_rest_told_of_its_gap(fleet: Fleet) -> None:
+def test_a_file_that_was_short_and_is_published_whole_agrees_with_what_rest_told_of_its_gap(
+    fleet: Fleet,
+) -> None:
     fleet.exchange.archive_faults({"short": 1.0}, only="monthly")
     wanted = Wanted("um", ("SIM001USDT",), "2021-06-01", "2022-06-01", "5m", "auto")
     assert fleet.download(*wanted.arguments)["files"] > 0
@@ -236,7 +283,9 @@ def test_a_file_that_was_short_and_is_published_whole_agrees_with_what_rest_told
     SETTLED.append(wanted)
 
 
-def test_a_file_published_anew_and_broken_is_answered_for_by_others_and_never_merged(fleet: Fleet) -> None:
+def test_a_file_published_anew_and_broken_is_answered_for_by_others_and_never_merged(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("SIM002USDT",), "2023-01-01", "2023-02-01", "5m", "archive")
     fleet.download(*wanted.arguments)
     fleet.exchange.archive_faults({"corrupt": 1.0}, only="monthly")
@@ -256,7 +305,9 @@ def test_of_many_symbols_exactly_the_new_files_are_fetched(fleet: Fleet) -> None
     done = verify(fleet, wanted)
     assert set(new) <= set(done.zips)
     assert {
-        path.replace("/daily/", "/monthly/")[: -len("-30.zip")] + ".zip" for path in done.zips if "/daily/" in path
+        path.replace("/daily/", "/monthly/")[: -len("-30.zip")] + ".zip"
+        for path in done.zips
+        if "/daily/" in path
     } == set(new)
     assert (done.told["rows_changed"], len(done.told["report"])) == (0, 3)
     wanted.assert_held(fleet)
@@ -279,7 +330,11 @@ def test_a_lake_that_holds_nothing_or_only_what_rest_told_is_verified_at_once(fl
 def test_after_all_that_a_second_verify_fetches_nothing(fleet: Fleet) -> None:
     groups = sorted({(wanted.market, wanted.kind, wanted.interval) for wanted in SETTLED})
     for market, kind, interval in groups:
-        of_group = [one for one in SETTLED if (one.market, one.kind, one.interval) == (market, kind, interval)]
+        of_group = [
+            one
+            for one in SETTLED
+            if (one.market, one.kind, one.interval) == (market, kind, interval)
+        ]
         symbols = tuple(symbol for wanted in of_group for symbol in wanted.symbols)
         verify(fleet, Wanted(market, symbols, "", "", interval, kind=kind)).assert_idle()
 

@@ -1,4 +1,6 @@
-"""Two runs of the same blocks: one that is cancelled, at whatever moment, takes nothing away from the other."""
+"""Two runs of the same blocks: one that is cancelled, at whatever moment, takes nothing away from
+the other.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,20 @@ from tests.processes import until
 from tests.slow_link import SlowLink
 
 SYMBOLS = tuple(f"SIM{number:03d}USDT" for number in range(1, 21))
-#: Both want parts of the same blocks; the longer one goes on where the shorter one is done with a block.
+#: Both want parts of the same blocks; the longer one goes on where the shorter one is done with a
+#: block.
 SHORTER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-10", "5m")
 LONGER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-25", "5m")
 ROUNDS = 3
 SLOW_MS, SOON_MS = 400, 5
-#: Calls of the shorter run that have come when it is cancelled, and how long its link takes each way, seconds.
+#: Calls of the shorter run that have come when it is cancelled, and how long its link takes each
+#: way, seconds.
 MOST_CALLS, LINK_S = 30, (0.05, 0.25)
 
 
-def test_cancelling_one_run_at_any_moment_takes_no_work_of_another_away(fleet_of: Callable[..., Fleet]) -> None:
+def test_cancelling_one_run_at_any_moment_takes_no_work_of_another_away(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of(*AMPLE, "--symbols", "40", KLINES_SLOTS="8")
     fleet.start_worker()
     for seed in range(ROUNDS):

@@ -9,7 +9,9 @@ from tests.harness import Fleet, Wanted
 WANTED = Wanted("um", ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "2024-01-01", "2024-04-01")
 
 
-def test_the_same_request_twice_at_once_fetches_no_page_twice(fleet_of: Callable[..., Fleet]) -> None:
+def test_the_same_request_twice_at_once_fetches_no_page_twice(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of("--latency-ms", "50")
     fleet.start_worker()
     fleet.start_worker()
@@ -23,7 +25,9 @@ def test_the_same_request_twice_at_once_fetches_no_page_twice(fleet_of: Callable
     WANTED.assert_nothing_is_missing(fleet)
 
 
-def test_two_requests_that_overlap_fetch_no_page_of_the_overlap_twice(fleet_of: Callable[..., Fleet]) -> None:
+def test_two_requests_that_overlap_fetch_no_page_of_the_overlap_twice(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of("--latency-ms", "50")
     fleet.start_worker()
     earlier = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-03-10")
@@ -38,7 +42,11 @@ def test_two_requests_that_overlap_fetch_no_page_of_the_overlap_twice(fleet_of: 
         Wanted("spot", ("BNBUSDT",), later.start, later.end),
     ):
         wanted.assert_held(fleet)
-    rows = [call["rows"] for call in fleet.exchange.calls() if call["symbol"] == "ETHUSDT" and call["end"]]
+    rows = [
+        call["rows"]
+        for call in fleet.exchange.calls()
+        if call["symbol"] == "ETHUSDT" and call["end"]
+    ]
     assert sum(rows) == all_of_eth.klines
     assert fleet.exchange.refused(429) == 0
     assert not fleet.exchange.overspent()

@@ -1,4 +1,6 @@
-"""Workers at two public addresses: each with a budget of its own, work goes wherever there is weight."""
+"""Workers at two public addresses: each with a budget of its own, work goes wherever there is
+weight.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,19 @@ QUEUES = "rest.futures,plan,compact"
 @pytest.fixture
 def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
     """A fleet whose workers go out by two addresses that the exchange counts apart."""
-    fleet = fleet_of("--futures-limit", str(LIMIT), "--latency-ms", "30", "--symbols", "4", KLINES_SLOTS=str(SLOTS))
+    fleet = fleet_of(
+        "--futures-limit",
+        str(LIMIT),
+        "--latency-ms",
+        "30",
+        "--symbols",
+        "4",
+        KLINES_SLOTS=str(SLOTS),
+    )
     fleet.start_worker("--queues", QUEUES, KLINES_EGRESS="here", KLINES_SOURCE_ADDRESS=HERE)
-    fleet.start_worker("--queues", "rest.futures", KLINES_EGRESS="there", KLINES_SOURCE_ADDRESS=THERE)
+    fleet.start_worker(
+        "--queues", "rest.futures", KLINES_EGRESS="there", KLINES_SOURCE_ADDRESS=THERE
+    )
     return fleet
 
 
@@ -30,7 +42,9 @@ def wanted(weight: int) -> Wanted:
     """Return a request that costs nearly this much weight."""
     minutes = weight // 2 * 499
     start = datetime(2024, 1, 1)
-    return Wanted("um", ("BTCUSDT",), start.isoformat(), (start + timedelta(minutes=minutes)).isoformat())
+    return Wanted(
+        "um", ("BTCUSDT",), start.isoformat(), (start + timedelta(minutes=minutes)).isoformat()
+    )
 
 
 def spent(fleet: Fleet) -> dict[int, dict[str, int]]:
@@ -53,7 +67,11 @@ def in_all(fleet: Fleet, address: str) -> int:
 
 def test_two_addresses_spend_two_budgets_in_one_minute_and_no_more(fleet: Fleet) -> None:
     command = fleet.start("download", *wanted(LIMIT * 8).arguments)
-    until("one minute in which both spent theirs", lambda: any(map(is_full, spent(fleet).values())), within_s=300)
+    until(
+        "one minute in which both spent theirs",
+        lambda: any(map(is_full, spent(fleet).values())),
+        within_s=300,
+    )
     command.interrupt()
     assert command.result().returncode == 1
     assert fleet.exchange.refused(429) == fleet.exchange.refused(418) == 0
@@ -72,5 +90,9 @@ def test_a_ban_on_one_address_leaves_the_other_to_do_all_the_work(fleet: Fleet) 
     want.assert_held(fleet)
     assert fleet.exchange.refused(418) <= SLOTS, "each slot hears of it once"
     assert not fleet.exchange.overspent()
-    told = [line for line in fleet.log(100_000).splitlines() if "has closed rest.futures to there" in line]
+    told = [
+        line
+        for line in fleet.log(100_000).splitlines()
+        if "has closed rest.futures to there" in line
+    ]
     assert len(told) == 1, "said once, not at every window"

@@ -1,4 +1,6 @@
-"""Workers on two hosts, each a network of its own, with Redis and S3 on a third: they finish one run together."""
+"""Workers on two hosts, each a network of its own, with Redis and S3 on a third: they finish one
+run together.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from klinefleet.workers.coordination.private_redis import answers, server_binary
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, Wanted
 from tests.processes import Process, until
 
-#: The address at which the third host serves, and the links to it: name of the host -> the network's first three parts.
+#: The address at which the third host serves, and the links to it: name of the host -> the
+#: network's first three parts.
 SERVES = "10.93.0.1"
 HOSTS = {"one": "10.93.1", "two": "10.93.2"}
 #: The test's own way to the third host, to ask the stand-in what it counted.
@@ -31,7 +34,10 @@ def ip(*words: str) -> None:
 
 
 class Hosts:
-    """Three network namespaces: two with workers, joined to one with the servers. Gone with the block."""
+    """Three network namespaces: two with workers, joined to one with the servers.
+
+    Gone with the block.
+    """
 
     def __init__(self) -> None:
         self._tag = f"klines{os.getpid() % 10_000}"
@@ -91,7 +97,9 @@ class OnHub(Process):
 
     prefix: list[str]
 
-    def spawn(self, arguments: list[str], env: dict[str, str], log: Path, stdout: int | None = None) -> None:
+    def spawn(
+        self, arguments: list[str], env: dict[str, str], log: Path, stdout: int | None = None
+    ) -> None:
         super().spawn([*self.prefix, *arguments], env, log, stdout)
 
 
@@ -107,7 +115,18 @@ class HubRedis(OnHub, RedisServer):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = f"redis://{SERVES}:6390/0"
-        arguments = ["--bind", SERVES, "--port", "6390", "--protected-mode", "no", "--dir", str(folder), "--save", ""]
+        arguments = [
+            "--bind",
+            SERVES,
+            "--port",
+            "6390",
+            "--protected-mode",
+            "no",
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+        ]
         self.spawn([server_binary(), *arguments], dict(os.environ), folder / "redis.log")
         until("Redis answers", lambda: answers(self.url))
 
@@ -126,11 +145,19 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture
 def fleet(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        exchange = stack.enter_context(HubExchange(tmp_path, "--host", SERVES, "--latency-ms", "60"))
+        exchange = stack.enter_context(
+            HubExchange(tmp_path, "--host", SERVES, "--latency-ms", "60")
+        )
         store = stack.enter_context(HubStore(tmp_path, SERVES))
         for name, value in store.env.items():
             monkeypatch.setenv(name, value)
-        fleet = Fleet(tmp_path, exchange, stack.enter_context(HubRedis(tmp_path)), "s3://lake", {"KLINES_SLOTS": "6"})
+        fleet = Fleet(
+            tmp_path,
+            exchange,
+            stack.enter_context(HubRedis(tmp_path)),
+            "s3://lake",
+            {"KLINES_SLOTS": "6"},
+        )
         for host in HOSTS:
             fleet.start_worker(inside=hosts.inside(host), KLINES_EGRESS=host)
         yield fleet
@@ -140,11 +167,15 @@ def fleet(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def calls_by_host(fleet: Fleet) -> list[int]:
     """Return how many calls each host has made."""
     minutes = fleet.exchange.books()["minutes"]
-    return [sum(one["calls"] for one in minutes if one["address"] == f"{network}.2") for network in HOSTS.values()]
+    return [
+        sum(one["calls"] for one in minutes if one["address"] == f"{network}.2")
+        for network in HOSTS.values()
+    ]
 
 
 def test_workers_on_two_hosts_finish_one_run_together(fleet: Fleet) -> None:
-    # Who takes how many of some twenty windows is up to the machine; held back so long, none takes all in one go.
+    # Who takes how many of some twenty windows is up to the machine; held back so long, none takes
+    # all in one go.
     fleet.exchange.hold_back(1_500)
     command = fleet.start("download", *WANTED.arguments)
     until("both hosts work", lambda: min(calls_by_host(fleet)) > ASKED_OF_MARKETS)

@@ -40,7 +40,8 @@ class Verified:
     def names(self) -> list[tuple[str, str]]:
         """The faults, each by its partition's symbol and month, and its name."""
         return sorted(
-            (Path(fault["key"]).parent.name[7:] + Path(fault["key"]).stem, fault["what"]) for fault in self.faults
+            (Path(fault["key"]).parent.name[7:] + Path(fault["key"]).stem, fault["what"])
+            for fault in self.faults
         )
 
     @property
@@ -54,7 +55,9 @@ def verify(fleet: Fleet, wanted: Wanted, *options: str) -> Verified:
     what = ("--market", wanted.market, "--kind", wanted.kind, "--symbols", ",".join(wanted.symbols))
     fleet.forget_calls()
     done = fleet.klines("verify", "--json", *what, *options)
-    assert done.returncode in (0, 1), f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{fleet.log()}"
+    assert done.returncode in (0, 1), (
+        f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{fleet.log()}"
+    )
     assert done.stdout, done.stderr
     return Verified(done.returncode, json.loads(done.stdout))
 
@@ -66,7 +69,9 @@ def assert_clean(fleet: Fleet, wanted: Wanted, *options: str) -> None:
 
 
 def key_of(wanted: Wanted, symbol: str, month: str) -> str:
-    return keys.partition(Series.parse(f"{wanted.market}/{wanted.kind}/{wanted.interval}/{symbol}"), month)
+    return keys.partition(
+        Series.parse(f"{wanted.market}/{wanted.kind}/{wanted.interval}/{symbol}"), month
+    )
 
 
 def spoil(fleet: Fleet, key: str, change: Callable[[bytes], bytes]) -> None:
@@ -96,7 +101,8 @@ def at(moment: str) -> pl.Expr:
 def valued(moment: str, **values: float) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """Give the row of a moment other values."""
     return lambda rows: rows.with_columns(
-        pl.when(at(moment)).then(value).otherwise(pl.col(name)).alias(name) for name, value in values.items()
+        pl.when(at(moment)).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in values.items()
     )
 
 
@@ -127,7 +133,9 @@ def minute(moment: str, count: int = 1) -> tuple[int, int]:
 WANTED = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-03-01", "1m")
 
 
-def test_planted_faults_are_all_found_and_exactly_their_windows_are_fetched_again(fleet: Fleet) -> None:
+def test_planted_faults_are_all_found_and_exactly_their_windows_are_fetched_again(
+    fleet: Fleet,
+) -> None:
     fleet.download(*WANTED.arguments)
     assert_clean(fleet, WANTED)
     key = key_of(WANTED, "BTCUSDT", "2024-01")
@@ -169,7 +177,10 @@ def test_planted_faults_are_all_found_and_exactly_their_windows_are_fetched_agai
 def test_one_process_does_the_same_without_a_redis_or_a_worker(fleet: Fleet) -> None:
     wanted = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2024-01-03")
     fleet.download(*wanted.arguments)
-    settings, fleet.settings = fleet.settings, {**fleet.settings, "KLINES_REDIS_URL": "unix:///nowhere/redis.sock"}
+    settings, fleet.settings = (
+        fleet.settings,
+        {**fleet.settings, "KLINES_REDIS_URL": "unix:///nowhere/redis.sock"},
+    )
     try:
         assert_clean(fleet, wanted, "--local")
         key = key_of(wanted, "BTCUSDT", "2024-01")
@@ -192,7 +203,9 @@ def test_a_changed_value_that_every_other_check_passes_is_found_against_the_sour
     fleet.download(*wanted.arguments)
     assert_clean(fleet, wanted, "--against", against, "--sample", "0.2")
     key = key_of(wanted, symbol, "2024-01")
-    closed = wanted.truth(symbol).filter(at("2024-01-09T12:00")).select("low", "high", "close").row(0)
+    closed = (
+        wanted.truth(symbol).filter(at("2024-01-09T12:00")).select("low", "high", "close").row(0)
+    )
     other = closed[0] if closed[2] != closed[0] else closed[1]
     assert other != closed[2]
     spoil(fleet, key, proved(valued("2024-01-09T12:00", close=other), key))
@@ -250,7 +263,9 @@ def test_a_gap_that_the_exchange_has_itself_is_asked_for_once_and_believed(fleet
     assert_clean(fleet, wanted)
 
 
-def test_a_repair_that_cannot_fetch_leaves_time_missing_that_the_next_download_mends(fleet: Fleet) -> None:
+def test_a_repair_that_cannot_fetch_leaves_time_missing_that_the_next_download_mends(
+    fleet: Fleet,
+) -> None:
     wanted = Wanted("um", ("SIM003USDT",), "2024-01-01", "2024-01-03")
     fleet.download(*wanted.arguments)
     key = key_of(wanted, "SIM003USDT", "2024-01")
@@ -305,13 +320,19 @@ def test_faults_are_listed_a_line_each_for_people(fleet: Fleet) -> None:
     fleet.download(*wanted.arguments)
     key = key_of(wanted, "SIM004USDT", "2024-01")
     spoil(fleet, key, proved(valued("2024-01-01T05:00", low=-1.0), key))
-    done = fleet.klines("verify", "--symbols", "SIM004USDT", "--start", "2024-01-01", "--end", "2024-01-02")
+    done = fleet.klines(
+        "verify", "--symbols", "SIM004USDT", "--start", "2024-01-01", "--end", "2024-01-02"
+    )
     assert done.returncode == 1
     fault, total = done.stdout.splitlines()
-    assert fault.startswith(f"{key}: price not positive, 1 rows, 2024-01-01T05:00..2024-01-01T05:01: 2024-01-01T05:00 ")
+    assert fault.startswith(
+        f"{key}: price not positive, 1 rows, 2024-01-01T05:00..2024-01-01T05:01: 2024-01-01T05:00 "
+    )
     assert "low -1.0" in fault
     assert total == "1 partitions, 1,440 rows: 1 faults in 1 partitions"
-    assert fleet.klines("verify", "--symbols", "SIM004USDT", "--start", "2024-02-01").returncode == 2
+    assert (
+        fleet.klines("verify", "--symbols", "SIM004USDT", "--start", "2024-02-01").returncode == 2
+    )
 
 
 def test_without_a_worker_the_command_says_how_to_go_on(fleet_of: Callable[..., Fleet]) -> None:
@@ -328,7 +349,9 @@ def test_without_a_worker_the_command_says_how_to_go_on(fleet_of: Callable[..., 
     assert fleet.klines("verify", "--local").returncode == 1
 
 
-def test_the_pieces_of_a_killed_worker_are_checked_by_another(fleet_of: Callable[..., Fleet]) -> None:
+def test_the_pieces_of_a_killed_worker_are_checked_by_another(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of(*AMPLE)
     fleet.start_worker()
     wanted = Wanted("um", ("BTCUSDT",), "2023-01-01", "2023-03-01", "1h")
@@ -356,7 +379,10 @@ def test_a_lake_on_s3_is_verified_and_mended_too(
         spoil(fleet, key, proved(valued("2024-01-02T03:04", low=-1.0), key))
         spoil(fleet, key_of(wanted, "ETHUSDT", "2024-01"), lambda body: body[:-100])
         mended = verify(fleet, wanted, "--repair", "--start", "2024-01-01", "--end", "2024-01-02")
-        assert (mended.code, [what for _, what in mended.names]) == (0, ["price not positive", "damaged file"])
+        assert (mended.code, [what for _, what in mended.names]) == (
+            0,
+            ["price not positive", "damaged file"],
+        )
         wanted_of_btc = replace(wanted, symbols=("BTCUSDT",))
         wanted_of_btc.assert_held(fleet)
         assert_clean(fleet, wanted_of_btc)

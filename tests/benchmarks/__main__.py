@@ -1,4 +1,5 @@
-"""`make bench`: the README's figures, each a ratio or a share measured in one run. `ONLY=name` runs one of them.
+"""`make bench`: the README's figures, each a ratio or a share measured in one run. `ONLY=name` runs
+one of them.
 
 Nothing here asserts a time: the machine decides those. What is asserted is that the work was done.
 """
@@ -32,7 +33,9 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
 
 if __name__ == "__main__":
     if unknown := [name for name in sys.argv[1:] if name not in BENCHMARKS]:
-        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr
+        )
         sys.exit(2)
     for chosen in sys.argv[1:] or BENCHMARKS:
         BENCHMARKS[chosen]()

@@ -8,11 +8,22 @@ from tests.benchmarks.measure import RTT_MS, YEAR, YEAR_KLINES, fleet_at, show
 
 #: Loopback addresses that the stand-in exchange counts apart, as the exchange does public ones.
 ADDRESSES = ("127.0.0.2", "127.0.0.3")
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "SIM001USDT", "SIM002USDT", "SIM003USDT", "SIM004USDT", "SIM005USDT")
+SYMBOLS = (
+    "BTCUSDT",
+    "ETHUSDT",
+    "SOLUSDT",
+    "SIM001USDT",
+    "SIM002USDT",
+    "SIM003USDT",
+    "SIM004USDT",
+    "SIM005USDT",
+)
 
 
 def two_addresses() -> None:
-    """Four USD-M symbol-years by one address and eight by two: weight spent in the full minutes, and the 429s."""
+    """Four USD-M symbol-years by one address and eight by two: weight spent in the full minutes,
+    and the 429s.
+    """
     one, shares_of_one, refused_one = _spent(1)
     two, shares_of_two, refused_two = _spent(2)
     show(
@@ -27,7 +38,9 @@ def two_addresses() -> None:
 
 
 def _spent(addresses: int) -> tuple[float, str, int]:
-    """Return the mean weight of a full minute, each address's shares of them, and how often it was refused."""
+    """Return the mean weight of a full minute, each address's shares of them, and how often it was
+    refused.
+    """
     symbols = SYMBOLS[: 4 * addresses]
     with fleet_at("--latency-ms", str(RTT_MS), workers=0) as fleet:
         for address in ADDRESSES[:addresses]:
@@ -38,7 +51,11 @@ def _spent(addresses: int) -> tuple[float, str, int]:
         books = [m for m in fleet.exchange.books()["minutes"] if m["pool"] == "futures"]
     moments = sorted({m["minute_ms"] for m in books})
     # The first minute began before the run, the last is cut by its end.
-    full = [m for m in books if m["address"] in ADDRESSES and moments[0] < m["minute_ms"] < moments[-1]]
-    weights = [sum(m["weight"] for m in full if m["minute_ms"] == moment) for moment in moments[1:-1]]
+    full = [
+        m for m in books if m["address"] in ADDRESSES and moments[0] < m["minute_ms"] < moments[-1]
+    ]
+    weights = [
+        sum(m["weight"] for m in full if m["minute_ms"] == moment) for moment in moments[1:-1]
+    ]
     shares = " ".join(f"{m['weight'] / m['limit']:.4f}" for m in full)
     return statistics.mean(weights), shares, sum(m["refused_429"] for m in books)

@@ -1,4 +1,6 @@
-"""The archive lane: against a straight line, on all cores, and planning over a lake that holds everything."""
+"""The archive lane: against a straight line, on all cores, and planning over a lake that holds
+everything.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,16 @@ from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.lake.proof import Proof
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
-from tests.benchmarks.measure import ROUNDS, YEAR, YEAR_KLINES, ColdFleet, fleet_at, median, show, timed
+from tests.benchmarks.measure import (
+    ROUNDS,
+    YEAR,
+    YEAR_KLINES,
+    ColdFleet,
+    fleet_at,
+    median,
+    show,
+    timed,
+)
 from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
@@ -43,7 +54,9 @@ FOUR = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 
 
 def archive_year() -> None:
-    """One spot symbol-year by its twelve monthly files, through a running fleet and by a straight-line script."""
+    """One spot symbol-year by its twelve monthly files, through a running fleet and by a
+    straight-line script.
+    """
     with fleet_at("--latency-ms", "0") as fleet:
         urls = warm(fleet, FOUR[:1])
         files_year(fleet, FOUR[:1])
@@ -52,7 +65,9 @@ def archive_year() -> None:
             line_s = straight_line(fleet, urls)
             with peak_mb(fleet) as peak:
                 fleet_s, told = files_year(fleet, FOUR[:1])
-            rounds.append((fleet_s / line_s, fleet_s, line_s, told["seconds"], told["seconds"] / line_s))
+            rounds.append(
+                (fleet_s / line_s, fleet_s, line_s, told["seconds"], told["seconds"] / line_s)
+            )
             peaks.append(peak)
         show(
             "symbol-year by archive",
@@ -90,7 +105,9 @@ def archive_cores() -> None:
 
 
 def planning_held() -> None:
-    """500 symbols × 60 months that the lake holds: planned for the first time, and once its footers are remembered."""
+    """500 symbols × 60 months that the lake holds: planned for the first time, and once its footers
+    are remembered.
+    """
     for kind in ("folder", "S3"):
         with tempfile.TemporaryDirectory(prefix="klines-bench-") as name, ExitStack() as stack:
             folder, settings = Path(name), {"XDG_CACHE_HOME": f"{name}/cache"}
@@ -99,24 +116,38 @@ def planning_held() -> None:
                 store = stack.enter_context(ObjectStore(folder))
                 store_url, settings = "s3://bench", settings | store.env
             fleet = ColdFleet(
-                folder, Exchange(folder, "--symbols", "600"), RedisServer(folder / "redis"), store_url, settings
+                folder,
+                Exchange(folder, "--symbols", "600"),
+                RedisServer(folder / "redis"),
+                store_url,
+                settings,
             )
             stack.callback(fleet.close)
             hold_everything(fleet, store)
             fleet.start_worker()
             for time in ("first", "second"):
-                _plan_held(fleet, store, f"500 symbols × 60 months held in {kind}, planned for the {time} time")
+                _plan_held(
+                    fleet,
+                    store,
+                    f"500 symbols × 60 months held in {kind}, planned for the {time} time",
+                )
             fleet.workers.pop().stop()
-            _end_held(fleet, store, f"500 symbols × 60 months held in {kind}, looked at before a run ends")
+            _end_held(
+                fleet, store, f"500 symbols × 60 months held in {kind}, looked at before a run ends"
+            )
 
 
 def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
-    """What it costs at most to hold an end to the lake: all series were touched, all footers are remembered."""
+    """What it costs at most to hold an end to the lake: all series were touched, all footers are
+    remembered.
+    """
     with pytest.MonkeyPatch.context() as patched:
         for variable, value in fleet.settings.items():
             patched.setenv(variable, value)
         services = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
-        asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026))
+        asked = Request(
+            Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026)
+        )
         runs = Runs(services.redis)
         run = runs.create(asked)
         leads = runs.lead(run, 2**62)
@@ -138,7 +169,9 @@ def _plan_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
         ask(f"{store.url}/-/requests", "DELETE")
     symbols = ("--symbols-file", str(fleet.folder / "symbols.txt"))
     range_ = ("--interval", "1m", "--start", "2021-01-01", "--end", "2026-01-01")
-    seconds, told = timed(lambda: fleet.download("--market", "um", *symbols, *range_, timeout_s=600))
+    seconds, told = timed(
+        lambda: fleet.download("--market", "um", *symbols, *range_, timeout_s=600)
+    )
     assert (told["files"], told["requests"], told["blocks_held"]) == (0, 0, 500 * 60)
     assert fleet.exchange.calls() == fleet.exchange.files() == []
     asked = store.requests() if store else {}
@@ -164,8 +197,8 @@ def keep(path: Path, body: bytes) -> None:
 def everything() -> Iterator[tuple[str, bytes]]:
     """Yield the partitions of 500 symbols × 60 months, key and bytes.
 
-    They cover their months and are proved to have all rows; one row each is in them, as neither planning nor coverage
-    reads any.
+    They cover their months and are proved to have all rows; one row each is in them, as neither
+    planning nor coverage reads any.
     """
     row = (
         SCHEMAS[Kind.KLINES]
@@ -177,7 +210,10 @@ def everything() -> Iterator[tuple[str, bytes]]:
     bodies = {month: encode(row, _whole(of_month)) for month, of_month in months_of(span)}
     for symbol in SYMBOLS:
         for month, body in bodies.items():
-            yield keys.partition(Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol), month), body
+            yield (
+                keys.partition(Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol), month),
+                body,
+            )
 
 
 def _whole(month: Span) -> Footer:
@@ -186,9 +222,15 @@ def _whole(month: Span) -> Footer:
 
 
 def warm(fleet: Fleet, symbols: tuple[str, ...]) -> list[str]:
-    """Have the stand-in make the files, so that it is not what is measured; returns their addresses."""
+    """Have the stand-in make the files, so that it is not what is measured; returns their
+    addresses.
+    """
     folder = "data/spot/monthly/klines/{0}/1m/{0}-1m-2024-{1:02}.zip"
-    urls = [f"{fleet.exchange.url}/{folder.format(symbol, month)}" for symbol in symbols for month in range(1, 13)]
+    urls = [
+        f"{fleet.exchange.url}/{folder.format(symbol, month)}"
+        for symbol in symbols
+        for month in range(1, 13)
+    ]
     for url in urls:
         requests.get(url, timeout=60).raise_for_status()
     return urls
@@ -201,16 +243,22 @@ def straight_line(fleet: Fleet, urls: list[str]) -> float:
 
 
 def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str, Any]]:
-    """Return the seconds `klines download` takes for symbol-years on an empty lake, and its summary."""
+    """Return the seconds `klines download` takes for symbol-years on an empty lake, and its
+    summary.
+    """
     shutil.rmtree(fleet.store_url, ignore_errors=True)
-    seconds, told = timed(lambda: fleet.download("--market", "spot", "--symbols", ",".join(symbols), *YEAR))
+    seconds, told = timed(
+        lambda: fleet.download("--market", "spot", "--symbols", ",".join(symbols), *YEAR)
+    )
     assert told["klines_from_files"] == told["rows_gained"] == len(symbols) * YEAR_KLINES, told
     return seconds, told
 
 
 @contextmanager
 def peak_mb(fleet: Fleet) -> Iterator[dict[str, float]]:
-    """Watch what the worker's processes hold while the block runs: the largest one, and all without counting twice."""
+    """Watch what the worker's processes hold while the block runs: the largest one, and all without
+    counting twice.
+    """
     peak, done = {"largest": 0.0, "all": 0.0}, threading.Event()
 
     def watch() -> None:
@@ -231,5 +279,7 @@ def peak_mb(fleet: Fleet) -> Iterator[dict[str, float]]:
 def _held_mb(pid: int) -> tuple[float, float]:
     """Return a process's resident memory, and its part of it where pages are shared."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    held = {line.partition(":")[0]: int(line.split()[1]) / 1000 for line in lines if line.endswith("kB")}
+    held = {
+        line.partition(":")[0]: int(line.split()[1]) / 1000 for line in lines if line.endswith("kB")
+    }
     return held["Rss"], held["Pss"]

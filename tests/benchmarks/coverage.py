@@ -1,4 +1,6 @@
-"""`klines coverage` of a lake that holds everything: the first time, once its footers are remembered, and drawn."""
+"""`klines coverage` of a lake that holds everything: the first time, once its footers are
+remembered, and drawn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.harness import KLINES
 
 
 def coverage() -> None:
-    """500 series × 60 months in a folder: the command, and what of it goes into listing, reading and remembering."""
+    """500 series × 60 months in a folder: the command, and what of it goes into listing, reading
+    and remembering.
+    """
     with tempfile.TemporaryDirectory(prefix="klines-bench-") as name:
         folder = Path(name)
         for key, body in everything():
@@ -26,10 +30,19 @@ def coverage() -> None:
             seconds, told = timed(lambda: _coverage(folder, "--json"))
             facts = json.loads(told)
             assert (len(facts["series"]), facts["complete"]) == (500, True)
-            show(f"coverage of 500 series × 60 months in a folder, the {time} time", command_s=seconds)
+            show(
+                f"coverage of 500 series × 60 months in a folder, the {time} time",
+                command_s=seconds,
+            )
         for picture in ("coverage.png", "coverage.html"):
-            seconds, _ = timed(lambda picture=picture: _coverage(folder, "--json", "--plot", picture))
-            show(f"the same drawn as {picture}", command_s=seconds, mb=(folder / picture).stat().st_size / 1e6)
+            seconds, _ = timed(
+                lambda picture=picture: _coverage(folder, "--json", "--plot", picture)
+            )
+            show(
+                f"the same drawn as {picture}",
+                command_s=seconds,
+                mb=(folder / picture).stat().st_size / 1e6,
+            )
         _parts(folder)
 
 
@@ -37,14 +50,28 @@ def _parts(folder: Path) -> None:
     files, memory = open_store(str(folder / "s")), folder / "parts.sqlite"
     lake = Coverage(files, FooterCache("bench", memory))
     listing_s, entries = timed(lambda: lake.partitions("lake"))
-    read_s, footers = timed(lambda: Coverage(files, FooterCache("bench", None)).footers_of(entries, lambda: entries))
-    keep_s, _ = timed(lambda: FooterCache("bench", memory).keep((entry, footers[entry.key]) for entry in entries))
+    read_s, footers = timed(
+        lambda: Coverage(files, FooterCache("bench", None)).footers_of(entries, lambda: entries)
+    )
+    keep_s, _ = timed(
+        lambda: FooterCache("bench", memory).keep((entry, footers[entry.key]) for entry in entries)
+    )
     recall_s, _ = timed(lambda: FooterCache("bench", memory).recall(entries))
-    show("of that", listing_s=listing_s, footers_read_s=read_s, footers_kept_s=keep_s, footers_recalled_s=recall_s)
+    show(
+        "of that",
+        listing_s=listing_s,
+        footers_read_s=read_s,
+        footers_kept_s=keep_s,
+        footers_recalled_s=recall_s,
+    )
 
 
 def _coverage(folder: Path, *options: str) -> str:
-    own = {"KLINES_STORE_URL": str(folder / "s"), "XDG_CACHE_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
+    own = {
+        "KLINES_STORE_URL": str(folder / "s"),
+        "XDG_CACHE_HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(folder),
+    }
     command = [KLINES, "coverage", *options]
     done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,12 @@ class ColdFleet(Fleet):
     def klines(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         return subprocess.run(
-            [KLINES, *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=timeout_s
+            [KLINES, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
         )
 
 
@@ -62,7 +67,11 @@ def cpu_s(pid: int) -> float:
         found = waiting.pop()
         stat = Path(f"/proc/{found}/stat").read_text().rpartition(")")[2].split()
         total += (int(stat[11]) + int(stat[12])) / 100
-        waiting += [int(p) for t in Path(f"/proc/{found}/task").iterdir() for p in (t / "children").read_text().split()]
+        waiting += [
+            int(p)
+            for t in Path(f"/proc/{found}/task").iterdir()
+            for p in (t / "children").read_text().split()
+        ]
     return total
 
 
@@ -77,5 +86,7 @@ def median(rounds: list[tuple[float, ...]], index: int) -> float:
 def show(name: str, **figures: Any) -> None:
     print(f"\n{name}")
     for figure, value in figures.items():
-        print(f"  {figure:<32} {value:.3f}" if isinstance(value, float) else f"  {figure:<32} {value}")
+        print(
+            f"  {figure:<32} {value:.3f}" if isinstance(value, float) else f"  {figure:<32} {value}"
+        )
     sys.stdout.flush()

@@ -1,4 +1,6 @@
-"""What the reader costs beside Polars on the same rows: from a folder, from a bucket, and by way of the cache."""
+"""What the reader costs beside Polars on the same rows: from a folder, from a bucket, and by way of
+the cache.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ YEAR = Span(*YEAR_MS)
 SYMBOLS = [Series(Market.SPOT, Kind.KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]
 COLUMNS = ["open_time", "close"]
 ROUNDS = 25
-#: What grows in a process that reads a year a second time by way of the cache, after it has read another symbol so.
+#: What grows in a process that reads a year a second time by way of the cache, after it has read
+#: another symbol so.
 _MAPPED = """
 import json, sys
 from klinefleet import Reader
@@ -82,7 +85,10 @@ def fifty_days() -> None:
         files, symbols = open_store("s3://bench/fifty"), [f"SIM{n:02}USDT" for n in range(50)]
         for symbol in symbols:
             for month, body in bodies.items():
-                files.put(keys.partition(Series(Market.SPOT, Kind.KLINES, Interval.M1, symbol), month), body)
+                files.put(
+                    keys.partition(Series(Market.SPOT, Kind.KLINES, Interval.M1, symbol), month),
+                    body,
+                )
         ask(f"{store.url}/-/requests", "DELETE")
         lake = Reader("s3://bench/fifty")
         seconds, rows = timed(lambda: lake.read("spot", symbols, "1m", "2024-06-10", "2024-06-11"))
@@ -97,7 +103,9 @@ def fifty_days() -> None:
 
 
 def eight_years() -> None:
-    """One symbol's eight years of 1m in 96 monthly objects, against the same rows in eight yearly ones."""
+    """One symbol's eight years of 1m in 96 monthly objects, against the same rows in eight yearly
+    ones.
+    """
     with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
         files, series = open_store("s3://bench/years"), SYMBOLS[0]
         yearly = []
@@ -110,7 +118,9 @@ def eight_years() -> None:
         lake = Reader("s3://bench/years", cache=False)
         for name, read in {
             "96 months": lambda: lake.scan("spot", "BTCUSDT", "1m", columns=COLUMNS).collect(),
-            "8 years": lambda: pl.scan_parquet(yearly, storage_options=s3_options()).select(COLUMNS).collect(),
+            "8 years": lambda: (
+                pl.scan_parquet(yearly, storage_options=s3_options()).select(COLUMNS).collect()
+            ),
         }.items():
             first_s, rows = timed(read)
             ask(f"{store.url}/-/requests", "DELETE")
@@ -142,7 +152,9 @@ def _from_a_bucket(store_url: str, store: ObjectStore | None) -> None:
     _compared(
         f"scan of a symbol-year, two columns, from a bucket ({'stand-in' if store else 'real'})",
         lambda: lake.scan("spot", "BTCUSDT", "1m", columns=COLUMNS).collect(),
-        same_objects=lambda: pl.scan_parquet(objects, storage_options=s3_options()).select(COLUMNS).collect(),
+        same_objects=lambda: (
+            pl.scan_parquet(objects, storage_options=s3_options()).select(COLUMNS).collect()
+        ),
     )
 
 
@@ -150,13 +162,20 @@ def _by_way_of_the_cache(store_url: str) -> None:
     year = ("spot", "BTCUSDT", "1m")
     firsts, seconds = [], []
     for _ in range(5):
-        shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "klinefleet" / "partitions", ignore_errors=True)
+        shutil.rmtree(
+            Path(os.environ["XDG_CACHE_HOME"]) / "klinefleet" / "partitions", ignore_errors=True
+        )
         lake = Reader(store_url)
         firsts.append(timed(lambda lake=lake: lake.read(*year))[0])
         seconds.append(timed(lambda lake=lake: lake.read(*year))[0])
     assert lake.read(*year).height == YEAR_KLINES
     first_s, second_s = statistics.median(firsts), statistics.median(seconds)
-    show("read of a symbol-year by way of the cache", first_s=first_s, second_s=second_s, ratio=first_s / second_s)
+    show(
+        "read of a symbol-year by way of the cache",
+        first_s=first_s,
+        second_s=second_s,
+        ratio=first_s / second_s,
+    )
     lake.read("spot", "ETHUSDT", "1m")
     grown = subprocess.run(
         [sys.executable, "-c", _MAPPED, store_url], check=True, capture_output=True, text=True
@@ -164,7 +183,9 @@ def _by_way_of_the_cache(store_url: str) -> None:
     show("what a process grows by when it reads the year from the cache", **json.loads(grown))
 
 
-def _compared(name: str, ours: Callable[[], pl.DataFrame], **others: Callable[[], pl.DataFrame]) -> None:
+def _compared(
+    name: str, ours: Callable[[], pl.DataFrame], **others: Callable[[], pl.DataFrame]
+) -> None:
     """Show the seconds of each, taken in turns, and ours as a multiple of each of the others."""
     runs, took = {"ours": ours, **others}, {name: list[float]() for name in ("ours", *others)}
     for _ in range(ROUNDS):
@@ -182,10 +203,14 @@ def _files(store_url: str) -> list[Path]:
 
 
 def _body(span: Span) -> bytes:
-    """Return a partition of 1m candles whose values compress as badly as those of BTCUSDT: 1.7 MB a month, not 2.0."""
+    """Return a partition of 1m candles whose values compress as badly as those of BTCUSDT: 1.7 MB a
+    month, not 2.0.
+    """
     rows = rows_at(range(span.start_ms, span.end_ms, 60_000))
     floats = [name for name, dtype in rows.schema.items() if dtype == pl.Float64]
-    noise = ((pl.col("open_time").hash(n) % 10**6 / 100).alias(name) for n, name in enumerate(floats))
+    noise = (
+        (pl.col("open_time").hash(n) % 10**6 / 100).alias(name) for n, name in enumerate(floats)
+    )
     rows = rows.with_columns(noise)
     return encode(rows, Footer((span,), proof=prove(SYMBOLS[0], rows, (span,))))
 
@@ -198,7 +223,10 @@ def _copy(source: Objects, target: Objects) -> None:
 @contextmanager
 def _own_cache() -> Iterator[Path]:
     """Give a folder in which also what this machine remembers is kept."""
-    with tempfile.TemporaryDirectory(prefix="klines-bench-") as name, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="klines-bench-") as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("XDG_CACHE_HOME", str(Path(name) / "cache"))
         yield Path(name)
 

@@ -33,21 +33,34 @@ REST = ("--source", "rest")
 def straight_line(fleet: Fleet, at_once: int = 50) -> float:
     """Return the seconds the straight-line script takes for the symbol-year, its start included."""
     out = fleet.folder / "straight.parquet"
-    command = [sys.executable, str(STRAIGHT_LINE), fleet.exchange.url, "BTCUSDT", *map(str, YEAR_MS), str(at_once)]
+    command = [
+        sys.executable,
+        str(STRAIGHT_LINE),
+        fleet.exchange.url,
+        "BTCUSDT",
+        *map(str, YEAR_MS),
+        str(at_once),
+    ]
     return timed(lambda: subprocess.run([*command, str(out)], check=True))[0]
 
 
 def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
-    """Return the seconds `klines download` takes for the symbol-year on an empty lake, and its summary."""
+    """Return the seconds `klines download` takes for the symbol-year on an empty lake, and its
+    summary.
+    """
     shutil.rmtree(fleet.store_url, ignore_errors=True)
     fleet.exchange.ask("DELETE", "books")
-    seconds, told = timed(lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST))
+    seconds, told = timed(
+        lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST)
+    )
     assert told["klines"] == told["rows_gained"] == YEAR_KLINES
     return seconds, told
 
 
 def symbol_year() -> None:
-    """One spot symbol-year through a running fleet against a straight-line script, 50 and 150 slots; CPU of both."""
+    """One spot symbol-year through a running fleet against a straight-line script, 50 and 150
+    slots; CPU of both.
+    """
     for slots in (50, 150):
         with fleet_at(KLINES_SLOTS=str(slots)) as fleet:
             fleet_year(fleet)
@@ -63,7 +76,16 @@ def symbol_year() -> None:
                 last = resource.getrusage(resource.RUSAGE_CHILDREN)
                 command_cpu = last.ru_utime + last.ru_stime - after.ru_utime - after.ru_stime
                 fleet_cpu = cpu_s(fleet.workers[0].process.pid) - before_cpu + command_cpu
-                rounds.append((fleet_s / line_s, fleet_cpu / line_cpu, fleet_s, line_s, told["seconds"], fleet_cpu))
+                rounds.append(
+                    (
+                        fleet_s / line_s,
+                        fleet_cpu / line_cpu,
+                        fleet_s,
+                        line_s,
+                        told["seconds"],
+                        fleet_cpu,
+                    )
+                )
             show(
                 f"symbol-year, {slots} slots",
                 ratio=median(rounds, 0),
@@ -84,7 +106,16 @@ def local_start() -> None:
             shutil.rmtree(fleet.store_url, ignore_errors=True)
             fleet.exchange.ask("DELETE", "calls")
             began_ms = time.time() * 1000
-            fleet.download("--local", "--market", "um", "--symbols", "BTCUSDT", *YEAR[:4], "--end", "2024-01-03")
+            fleet.download(
+                "--local",
+                "--market",
+                "um",
+                "--symbols",
+                "BTCUSDT",
+                *YEAR[:4],
+                "--end",
+                "2024-01-03",
+            )
             took.append((fleet.exchange.calls()[0]["at_ms"] - began_ms) / 1000)
         show("--local", first_kline_asked_after_s=statistics.median(took))
 
@@ -93,7 +124,9 @@ def repeat() -> None:
     """A second, identical request of one symbol-year."""
     with fleet_at("--latency-ms", "5") as fleet:
         fleet_year(fleet)
-        took, told = timed(lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST))
+        took, told = timed(
+            lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST)
+        )
         show("second identical request", seconds=took, requests=told["requests"])
 
 
@@ -102,18 +135,25 @@ def budget(workers: int = 1, foreign: int = 0) -> None:
     with fleet_at(workers=workers) as fleet:
         if foreign:
             fleet.exchange.ask(
-                "PUT", "foreign", {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": foreign}
+                "PUT",
+                "foreign",
+                {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": foreign},
             )
             time.sleep(1)
         symbols = "BTCUSDT,ETHUSDT,SOLUSDT,SIM001USDT"
         told = fleet.download("--market", "um", "--symbols", symbols, *YEAR, *REST, timeout_s=900)
         assert told["klines"] == told["rows_gained"] == 4 * YEAR_KLINES, told
         minutes = [m for m in fleet.exchange.books()["minutes"] if m["pool"] == "futures"]
-        ours = [(m["weight"] - m["foreign_weight"]) / (m["limit"] - m["foreign_weight"]) for m in minutes]
-        # The first minute began before the run (and with a foreign program, before it could be seen), the last is cut.
+        ours = [
+            (m["weight"] - m["foreign_weight"]) / (m["limit"] - m["foreign_weight"])
+            for m in minutes
+        ]
+        # The first minute began before the run (and with a foreign program, before it could be
+        # seen), the last is cut.
         full = ours[1:-1]
         show(
-            f"4 USD-M symbol-years, {workers} worker(s), {foreign} weight a minute spent by another program",
+            f"4 USD-M symbol-years, {workers} worker(s), {foreign} weight a minute spent by "
+            "another program",
             least_share_of_a_full_minute=min(full),
             shares=" ".join(f"{share:.4f}" for share in ours),
             refused_429=sum(m["refused_429"] for m in minutes),
@@ -124,14 +164,20 @@ def budget(workers: int = 1, foreign: int = 0) -> None:
 
 
 def planning() -> None:
-    """300 symbols × 3 years of 1m on an empty lake: the first window, Redis's memory, the planner's memory."""
+    """300 symbols × 3 years of 1m on an empty lake: the first window, Redis's memory, the planner's
+    memory.
+    """
     with fleet_at("--latency-ms", "50", "--symbols", "400") as fleet:
         symbols = fleet.folder / "symbols.txt"
         symbols.write_text("\n".join(f"SIM{i:03d}USDT" for i in range(1, 301)))
         fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR[:4], "--end", "2024-01-02")
         fleet.exchange.ask("DELETE", "calls")
         client = fleet.redis.client()
-        planner = next(int(n.split(b"|")[-1]) for n in client.zrange("klines:workers", 0, -1) if n.startswith(b"plan|"))
+        planner = next(
+            int(n.split(b"|")[-1])
+            for n in client.zrange("klines:workers", 0, -1)
+            if n.startswith(b"plan|")
+        )
         began_ms = time.time() * 1000
         run = subprocess.run(
             [KLINES, "download", "--detach", "--market", "spot", "--symbols-file", symbols, "--interval", "1m",

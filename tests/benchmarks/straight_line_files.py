@@ -1,4 +1,5 @@
-"""What the archive lane is measured against: one file after the other downloaded, unzipped, read and written.
+"""What the archive lane is measured against: one file after the other downloaded, unzipped, read
+and written.
 
 Nothing is checked, retried, merged or remembered.
 
@@ -30,7 +31,9 @@ def main() -> None:
             with zipfile.ZipFile(io.BytesIO(session.get(url).content)) as archive:
                 text = archive.read(archive.namelist()[0])
             frame = pl.read_csv(text, has_header=False, schema=COLUMNS).drop("ignore")
-            frame = frame.with_columns(pl.col("open_time", "close_time").cast(pl.Datetime("ms", "UTC")))
+            frame = frame.with_columns(
+                pl.col("open_time", "close_time").cast(pl.Datetime("ms", "UTC"))
+            )
             frame.write_parquet(out / f"{Path(url).stem}.parquet", compression="zstd")
 
 

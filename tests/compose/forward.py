@@ -1,6 +1,7 @@
 """Forward every connection to another address: `python forward.py --to 127.0.0.1:9000 --port 8333`.
 
-Listens on this machine's address towards its containers, so that they reach what listens on loopback alone.
+Listens on this machine's address towards its containers, so that they reach what listens on
+loopback alone.
 """
 
 from __future__ import annotations

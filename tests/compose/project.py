@@ -25,14 +25,18 @@ def missing() -> str | None:
     """Return why no fleet can be started here, None where one can."""
     try:
         find_compose()
-        told = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False, timeout=120)
+        told = subprocess.run(
+            ["docker", "info"], capture_output=True, text=True, check=False, timeout=120
+        )
     except FileNotFoundError as error:
         return str(error)
     return None if told.returncode == 0 else "no Docker engine answers"
 
 
 class Project:
-    """The fleet. Its S3 server is the given one (AWS_ENDPOINT_URL_FOR_TESTS), else the tests' stand-in."""
+    """The fleet. Its S3 server is the given one (AWS_ENDPOINT_URL_FOR_TESTS), else the tests'
+    stand-in.
+    """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -47,9 +51,15 @@ class Project:
 
     def enqueue(self, wanted: Wanted) -> str:
         """Return the id of the run that `make enqueue` began."""
-        options = {"MARKET": wanted.market, "SYMBOLS": ",".join(wanted.symbols), "INTERVAL": wanted.interval}
+        options = {
+            "MARKET": wanted.market,
+            "SYMBOLS": ",".join(wanted.symbols),
+            "INTERVAL": wanted.interval,
+        }
         options |= {"START": wanted.start, "END": wanted.end, "SOURCE": wanted.source}
-        return self.make("--silent", "enqueue", *(f"{name}={value}" for name, value in options.items())).split()[-1]
+        return self.make(
+            "--silent", "enqueue", *(f"{name}={value}" for name, value in options.items())
+        ).split()[-1]
 
     def status(self, run: str) -> dict[str, Any]:
         """Return how a run stands, as `klines status --json` tells it."""
@@ -59,7 +69,11 @@ class Project:
 
     def await_complete(self, run: str, within_s: float = 400.0) -> dict[str, Any]:
         """Return the run's summary once it has ended, which it must have done completely."""
-        until("the run ends", lambda: self.status(run)["state"] not in ("planning", "running"), within_s)
+        until(
+            "the run ends",
+            lambda: self.status(run)["state"] not in ("planning", "running"),
+            within_s,
+        )
         status = self.status(run)
         assert status["state"] == "complete", status
         return status
@@ -75,7 +89,9 @@ class Project:
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
         """Return what the engine knows of a service's containers."""
-        told: list[dict[str, Any]] = json.loads(docker("inspect", *(one.id for one in self.containers(service))))
+        told: list[dict[str, Any]] = json.loads(
+            docker("inspect", *(one.id for one in self.containers(service)))
+        )
         return told
 
     @property
@@ -102,40 +118,64 @@ class Project:
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         ours = ("KLINES_", "COMPOSE_", "REDIS_", "S3_", "FLOWER_", "AWS_")
         env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        env |= {"COMPOSE_PROJECT_NAME": self.name, "COMPOSE_PROFILES": "demo", "KLINES_IMAGE": "klinefleet:test"}
-        env |= {"BUILD_NETWORK": os.environ.get("BUILD_NETWORK", "host"), "FLOWER_PORT": str(free_port())}
+        env |= {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "COMPOSE_PROFILES": "demo",
+            "KLINES_IMAGE": "klinefleet:test",
+        }
+        env |= {
+            "BUILD_NETWORK": os.environ.get("BUILD_NETWORK", "host"),
+            "FLOWER_PORT": str(free_port()),
+        }
         env |= {"AWS_REGION": "us-east-1", "S3_BUCKET": f"{BUCKET}/{self.name}", **settings}
         store = "given" if GIVEN_STORE else "standin"
         env["COMPOSE_FILE"] = f"compose.yaml:tests/compose/{store}-store.yaml"
         if GIVEN_STORE:
             port = str(free_port())
             env |= {"FORWARD_TO": urlsplit(GIVEN_STORE).netloc, "FORWARD_PORT": port}
-            env |= {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+            env |= {
+                name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+            }
             return env | {"S3_ENDPOINT_URL": f"http://s3:{port}"}
         return env | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=MAKE_WITHIN_S, check=False
+            command,
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=MAKE_WITHIN_S,
+            check=False,
         )
-        assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, (
+            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout
 
 
 def docker(*arguments: str) -> str:
     """Return what a `docker` command printed; it must succeed."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
 
 def _copy_checkout(folder: Path) -> None:
-    """Copy what git would take, so that `make up` makes its .env elsewhere than in the developer's checkout."""
+    """Copy what git would take, so that `make up` makes its .env elsewhere than in the developer's
+    checkout.
+    """
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    names = subprocess.run(
+        listed, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, names):
         source = ROOT / name
-        # The package's links to `workers` and `tasks` are no files, and are copied as the links they are.
+        # The package's links to `workers` and `tasks` are no files, and are copied as the links
+        # they are.
         if source.is_file() or source.is_symlink():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, folder / name, follow_symlinks=False)

@@ -1,4 +1,6 @@
-"""The fleet of compose.yaml: healthy, confined, complete, and none the worse for what is done to its containers."""
+"""The fleet of compose.yaml: healthy, confined, complete, and none the worse for what is done to
+its containers.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def test_ours_run_without_rights_on_a_file_system_they_cannot_write(project: Pro
             assert told["HostConfig"]["CapDrop"] == ["ALL"]
             assert told["HostConfig"]["Memory"] > 0
             assert told["HostConfig"]["NanoCpus"] > 0
-    refused = project.compose("exec", "-T", "worker", "sh", "-c", "id -u; touch /app/x 2>&1 || echo refused")
+    refused = project.compose(
+        "exec", "-T", "worker", "sh", "-c", "id -u; touch /app/x 2>&1 || echo refused"
+    )
     assert refused.split()[0] == "10001"
     assert "refused" in refused
 
@@ -86,7 +90,9 @@ def test_flower_asks_for_the_password_of_env(project: Project) -> None:
     assert refused.value.code == 401
     lines = (project.folder / ".env").read_text().splitlines()
     secret = next(line.partition("=")[2] for line in lines if line.startswith("FLOWER_BASIC_AUTH="))
-    request = urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(secret.encode()).decode()}"})
+    request = urllib.request.Request(
+        url, headers={"Authorization": f"Basic {b64encode(secret.encode()).decode()}"}
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
@@ -103,7 +109,9 @@ def test_a_symbol_year_through_four_workers_into_s3_equals_the_truth(project: Pr
     assert (again["requests"], again["files"], again["rows_gained"]) == (0, 0, 0)
 
 
-def test_files_and_calls_of_a_futures_year_through_containers_equal_the_truth(project: Project) -> None:
+def test_files_and_calls_of_a_futures_year_through_containers_equal_the_truth(
+    project: Project,
+) -> None:
     wanted = Wanted("um", ("BTCUSDT",), "2023-01-01", "2024-01-01", source="auto")
     assert project.await_complete(project.enqueue(wanted))["files"] > 0
     _assert_held(project, wanted)
@@ -146,13 +154,21 @@ def test_redis_killed_under_way_costs_no_kline(project: Project) -> None:
     docker("kill", "--signal", "KILL", redis)
     time.sleep(3)
     docker("start", redis)
-    until("Redis is healthy again", lambda: [one.health for one in project.containers("redis")] == ["healthy"], 180)
-    assert project.status(run)["state"] in ("planning", "running"), "the run ended too soon: make it longer"
+    until(
+        "Redis is healthy again",
+        lambda: [one.health for one in project.containers("redis")] == ["healthy"],
+        180,
+    )
+    assert project.status(run)["state"] in ("planning", "running"), (
+        "the run ended too soon: make it longer"
+    )
     _end(project, run)
     _assert_held(project, wanted)
 
 
-def test_a_fleet_that_is_stopped_under_way_ends_in_order_and_goes_on_where_it_was(project: Project) -> None:
+def test_a_fleet_that_is_stopped_under_way_ends_in_order_and_goes_on_where_it_was(
+    project: Project,
+) -> None:
     wanted = Wanted("cm", ("BTCUSD_PERP",), "2024-01-01", "2025-01-01")
     run = _under_way(project, wanted)
     stopped = [one.id for one in (*project.containers("worker"), *project.containers("compactor"))]
@@ -170,7 +186,13 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
     compactor = project.containers("compactor")[0].id
     lane = _lane(project, "compact")
     long_ago = f"{int(SILENT_S) + 60} seconds ago"
-    docker("exec", compactor, "sh", "-c", f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet/alive/compact")
+    docker(
+        "exec",
+        compactor,
+        "sh",
+        "-c",
+        f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet/alive/compact",
+    )
     _await_health(project, "unhealthy")
     docker("exec", compactor, "sh", "-c", f"kill -CONT {lane}")
     _await_health(project, "healthy")
@@ -178,7 +200,9 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
 
 def _lane(project: Project, queue: str) -> str:
     """Return the process of the only lane of a queue, as its container numbers it."""
-    served = project.compose("exec", "-T", "redis", "redis-cli", "zrange", "klines:workers", "0", "-1").split()
+    served = project.compose(
+        "exec", "-T", "redis", "redis-cli", "zrange", "klines:workers", "0", "-1"
+    ).split()
     return next(name.split("|")[-1] for name in reversed(served) if name.startswith(f"{queue}|"))
 
 
@@ -210,7 +234,11 @@ def _await_workers(project: Project, count: int) -> None:
 
 
 def _await_health(project: Project, health: str) -> None:
-    until(f"the compactor is {health}", lambda: project.containers("compactor")[0].health == health, 240)
+    until(
+        f"the compactor is {health}",
+        lambda: project.containers("compactor")[0].health == health,
+        240,
+    )
 
 
 def _assert_held(project: Project, wanted: Wanted) -> None:

@@ -1,4 +1,6 @@
-"""A stand-in exchange for all tests of the REST client, the budgets that it learns of, and clients of it."""
+"""A stand-in exchange for all tests of the REST client, the budgets that it learns of, and clients
+of it.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,11 @@ def budget_of(redis: Redis, market: Market) -> RedisBudget:
 
 @pytest.fixture
 def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
-    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute before.
+    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute
+    before.
 
-    Only real time leads away from it: the minute is the exchange's, which tells it by the clock of the machine.
+    Only real time leads away from it: the minute is the exchange's, which tells it by the clock of
+    the machine.
     """
     await_young_minute(left_s=15)
     return partial(budget_of, redis)
@@ -54,13 +58,19 @@ def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
 
 @pytest.fixture
 def client(redis: Redis) -> Iterator[Maker]:
-    """Make a client that waits a minute at most for weight; tests that look at what it costs take `budgets` too."""
+    """Make a client that waits a minute at most for weight; tests that look at what it costs take
+    `budgets` too.
+    """
     with pooled_session(4) as session:
 
         def make(url: str, market: Market = Market.USD_M, **how: Any) -> RestClient:
             how = {"session": session, "timeout_s": 30.0} | how
             return RestClient(
-                market, url, budget=lambda _: budget_of(redis, market), patience=WeightWaiter(longest_s=60), **how
+                market,
+                url,
+                budget=lambda _: budget_of(redis, market),
+                patience=WeightWaiter(longest_s=60),
+                **how,
             )
 
         yield make

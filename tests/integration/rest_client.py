@@ -29,7 +29,9 @@ def ask(client: RestClient, market: Market = Market.USD_M, page: Page = PAGE) ->
 
 
 class Stopwatch:
-    """Measures how long a test took until now: what it saw of another clock may be so much older than it looks."""
+    """Measures how long a test took until now: what it saw of another clock may be so much older
+    than it looks.
+    """
 
     def __init__(self) -> None:
         self._began_ms = time.monotonic() * 1000
@@ -39,7 +41,9 @@ class Stopwatch:
         return time.monotonic() * 1000 - self._began_ms
 
     def assert_closed(self, closed_ms: int, told_ms: int) -> None:
-        """A pool has been closed for `told_ms` since the watch began; the exchange's clock is known to a second."""
+        """A pool has been closed for `told_ms` since the watch began; the exchange's clock is known
+        to a second.
+        """
         assert told_ms - self.ms <= closed_ms <= told_ms + CLOCK_MS + self.ms
 
 

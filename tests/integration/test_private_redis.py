@@ -14,7 +14,12 @@ from redis import Redis
 from klinefleet.workers.coordination import private_redis as product
 from klinefleet.workers.coordination.heartbeat import live_workers
 from klinefleet.workers.coordination.leases import Leases, are_leased
-from klinefleet.workers.coordination.private_redis import answers, private_redis, shared_redis, shared_url
+from klinefleet.workers.coordination.private_redis import (
+    answers,
+    private_redis,
+    shared_redis,
+    shared_url,
+)
 from klinefleet.workers.domain.errors import SettingsError
 from tests.processes import ROOT, until
 from tests.unit.coordination.test_leases import let_pass
@@ -51,7 +56,12 @@ def test_a_private_server_is_gone_though_the_command_fails() -> None:
 
 
 def test_two_private_servers_know_nothing_of_each_other() -> None:
-    with private_redis() as one, private_redis() as other, client(one) as mine, client(other) as theirs:
+    with (
+        private_redis() as one,
+        private_redis() as other,
+        client(one) as mine,
+        client(other) as theirs,
+    ):
         mine.set("key", "mine")
         assert one != other
         assert theirs.get("key") is None
@@ -66,7 +76,9 @@ def test_a_child_whose_parent_went_before_the_kernel_was_told_ends_as_well() -> 
         "    while os.getppid() == parent: time.sleep(0.01)\n"
         "    print('orphan', flush=True); die_with_parent(parent); print('goes on', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.stdout, done.stderr) == ("orphan\n", "")
 
 
@@ -118,11 +130,16 @@ def test_the_socket_a_killed_server_left_behind_is_no_hindrance() -> None:
 def test_a_machine_without_a_server_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(product.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(SettingsError, match=r"install redis-server .* or set KLINES_REDIS_URL"), private_redis():
+    with (
+        pytest.raises(SettingsError, match=r"install redis-server .* or set KLINES_REDIS_URL"),
+        private_redis(),
+    ):
         pass
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     binary = tmp_path / "redis-server"
     binary.write_text("#!/bin/sh\necho starting\necho out of cheese >&2\nexit 1\n")
     binary.chmod(0o755)
@@ -139,7 +156,9 @@ def test_what_does_not_answer_is_told_as_such(url: str) -> None:
     assert not answers(url)
 
 
-def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(redis_url: str, redis: Redis) -> None:
+def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(
+    redis_url: str, redis: Redis
+) -> None:
     script = (
         "import sys\n"
         "from redis import Redis\n"

@@ -1,4 +1,6 @@
-"""A reader goes on while another process replaces the partitions under it: no row twice, no half of a file."""
+"""A reader goes on while another process replaces the partitions under it: no row twice, no half of
+a file.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,12 @@ def bodies(generation: int) -> dict[str, bytes]:
         rows = rows_at(range(span.start_ms, span.end_ms, STEP_MS))
         # Too large to be fetched in one request, and nothing lies at the same place in two of them.
         noise = [
-            (pl.col("open_time").hash(generation * 9 + n) % 10**9 / 7).alias(name) for n, name in enumerate(_NOISY)
+            (pl.col("open_time").hash(generation * 9 + n) % 10**9 / 7).alias(name)
+            for n, name in enumerate(_NOISY)
         ]
-        marked = rows.with_columns(pl.lit(float(generation)).alias(GENERATION), *noise[generation % 2 :])
+        marked = rows.with_columns(
+            pl.lit(float(generation)).alias(GENERATION), *noise[generation % 2 :]
+        )
         made[keys.partition(MINUTES, month)] = encode(marked, Footer((span,)))
     return made
 
@@ -72,7 +77,9 @@ def replace_for_ever(store: str) -> None:
 @contextmanager
 def replacing(store: str) -> Iterator[None]:
     """Have a process replace all partitions again and again."""
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, store], cwd=ROOT, stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, store], cwd=ROOT, stdout=subprocess.PIPE
+    )
     try:
         assert writer.stdout
         assert writer.stdout.readline() == b"0\n"
@@ -88,7 +95,9 @@ def replacing(store: str) -> Iterator[None]:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "folder":
         yield str(tmp_path / "store")
@@ -105,15 +114,21 @@ def generations(rows: pl.DataFrame) -> tuple[float, ...]:
     assert times.to_list() == list(range(HELD.start_ms, HELD.end_ms, STEP_MS))
     by_month = rows.group_by(pl.col("open_time").dt.truncate("1mo"), maintain_order=True)
     seen = by_month.agg(pl.col(GENERATION).unique())
-    assert seen[GENERATION].list.len().to_list() == [1, 1], f"rows of two versions in one month: {seen}"
+    assert seen[GENERATION].list.len().to_list() == [1, 1], (
+        f"rows of two versions in one month: {seen}"
+    )
     return tuple(seen[GENERATION].list.first())
 
 
-def test_no_reading_mixes_what_was_replaced_with_what_replaced_it(store: str, tmp_path: Path) -> None:
+def test_no_reading_mixes_what_was_replaced_with_what_replaced_it(
+    store: str, tmp_path: Path
+) -> None:
     lakes = {
         "scan": lambda: reader(store, NOW_MS).scan("um", "BTCUSDT", "1m").collect(),
         "read": lambda: reader(store, NOW_MS).read("um", "BTCUSDT", "1m"),
-        "cached": lambda: Reader(store, cache=cache, clock=HandClock(NOW_MS)).read("um", "BTCUSDT", "1m"),
+        "cached": lambda: Reader(store, cache=cache, clock=HandClock(NOW_MS)).read(
+            "um", "BTCUSDT", "1m"
+        ),
         "kept lazy": lambda: lazy.collect(),
     }
     cache = ArrowCache(tmp_path / "partitions")

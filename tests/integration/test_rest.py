@@ -21,7 +21,16 @@ from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.support.clock import WallClock
 from tests.harness import Exchange, truth_frame
 from tests.integration.odd_answers import GOOD, answering, dated
-from tests.integration.rest_client import CLOCK_MS, PAGE, SYMBOLS, Maker, Stopwatch, ask, series, state
+from tests.integration.rest_client import (
+    CLOCK_MS,
+    PAGE,
+    SYMBOLS,
+    Maker,
+    Stopwatch,
+    ask,
+    series,
+    state,
+)
 from tests.unit.helpers.klines import JANUARY_MS, opens
 
 
@@ -45,7 +54,11 @@ def test_a_page_comes_as_asked_for_and_the_budget_learns_from_it(
     [call] = exchange.calls()
     assert -1_000 < answer.server_ms - call["at_ms"] <= took_ms
     span = PAGE.span
-    assert (call["start"], call["end"], call["limit"]) == (str(span.start_ms), str(span.end_ms - 1), "60")
+    assert (call["start"], call["end"], call["limit"]) == (
+        str(span.start_ms),
+        str(span.end_ms - 1),
+        "60",
+    )
 
 
 @pytest.mark.parametrize("market", Market)
@@ -101,21 +114,57 @@ def test_an_answer_without_a_time_is_no_time(client: Maker, body: bytes) -> None
     ],
 )
 def test_the_first_candle_ever_is_told(
-    exchange: Exchange, client: Maker, market: Market, symbol: str, interval: Interval, first_ms: int
+    exchange: Exchange,
+    client: Maker,
+    market: Market,
+    symbol: str,
+    interval: Interval,
+    first_ms: int,
 ) -> None:
-    assert client(exchange.url, market).first_open_ms(Series(market, Kind.KLINES, interval, symbol)) == first_ms
+    assert (
+        client(exchange.url, market).first_open_ms(Series(market, Kind.KLINES, interval, symbol))
+        == first_ms
+    )
 
 
 @pytest.mark.parametrize(
     ("market", "kind", "interval", "symbol", "route", "first_ms"),
     [
-        (Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT", "klines", utc_ms(2019, 9, 8) + 18 * HOUR_MS),
+        (
+            Market.USD_M,
+            Kind.FUNDING,
+            Interval.EVENTS,
+            "BTCUSDT",
+            "klines",
+            utc_ms(2019, 9, 8) + 18 * HOUR_MS,
+        ),
         (Market.USD_M, Kind.INDEX, Interval.M1, "BTCUSDT", "indexPriceKlines", utc_ms(2019, 9, 8)),
         (Market.USD_M, Kind.MARK, Interval.H1, "BTCUSDT", "markPriceKlines", utc_ms(2019, 9, 8)),
         (Market.COIN_M, Kind.KLINES, Interval.M1, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
-        (Market.COIN_M, Kind.INDEX, Interval.MO1, "BTCUSD", "indexPriceKlines", utc_ms(2020, 8, 10)),
-        (Market.COIN_M, Kind.PREMIUM, Interval.M1, "BTCUSD_PERP", "premiumIndexKlines", utc_ms(2020, 8, 10)),
-        (Market.COIN_M, Kind.FUNDING, Interval.EVENTS, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
+        (
+            Market.COIN_M,
+            Kind.INDEX,
+            Interval.MO1,
+            "BTCUSD",
+            "indexPriceKlines",
+            utc_ms(2020, 8, 10),
+        ),
+        (
+            Market.COIN_M,
+            Kind.PREMIUM,
+            Interval.M1,
+            "BTCUSD_PERP",
+            "premiumIndexKlines",
+            utc_ms(2020, 8, 10),
+        ),
+        (
+            Market.COIN_M,
+            Kind.FUNDING,
+            Interval.EVENTS,
+            "BTCUSD_PERP",
+            "klines",
+            utc_ms(2020, 8, 10),
+        ),
     ],
 )
 def test_the_first_candle_of_every_kind_is_told_to_the_day_and_never_too_late(
@@ -126,7 +175,9 @@ def test_the_first_candle_of_every_kind_is_told_to_the_day_and_never_too_late(
     assert told is not None
     assert 0 <= first_ms - told < DAY_MS
     calls = exchange.calls()
-    assert {(call["kind"], call["symbol"], call["status"]) for call in calls} == {(route, symbol, 200)}
+    assert {(call["kind"], call["symbol"], call["status"]) for call in calls} == {
+        (route, symbol, 200)
+    }
     assert len(calls) <= 12
 
 
@@ -149,7 +200,13 @@ def rows_of(one: RestClient, asked: Series, span: Span) -> list[int]:
         (Interval.W1, Span(utc_ms(2021, 1, 4), utc_ms(2024))),
         (Interval.MO1, Span(utc_ms(2021), utc_ms(2024))),
     ],
-    ids=["a month of minutes", "three years of days", "a year of half days", "three years of weeks", "months"],
+    ids=[
+        "a month of minutes",
+        "three years of days",
+        "a year of half days",
+        "three years of weeks",
+        "months",
+    ],
 )
 def test_coin_m_pages_bring_every_row_though_it_answers_the_newest_first(
     exchange: Exchange, client: Maker, interval: Interval, span: Span
@@ -162,7 +219,9 @@ def test_coin_m_pages_bring_every_row_though_it_answers_the_newest_first(
 
 
 @pytest.mark.parametrize("days", [199, 200, 201, 400])
-def test_coin_m_days_are_complete_on_both_sides_of_200(exchange: Exchange, client: Maker, days: int) -> None:
+def test_coin_m_days_are_complete_on_both_sides_of_200(
+    exchange: Exchange, client: Maker, days: int
+) -> None:
     asked = series(Market.COIN_M, Interval.D1)
     span = Span(utc_ms(2023), utc_ms(2023) + days * DAY_MS)
     assert rows_of(client(exchange.url, Market.COIN_M), asked, span) == list(opens(span, DAY_MS))
@@ -170,18 +229,30 @@ def test_coin_m_days_are_complete_on_both_sides_of_200(exchange: Exchange, clien
 
 def test_coin_m_weeks_of_a_years_block_are_never_refused(exchange: Exchange, client: Maker) -> None:
     asked = series(Market.COIN_M, Interval.W1)
-    assert len(rows_of(client(exchange.url, Market.COIN_M), asked, Span(utc_ms(2025), utc_ms(2025, 7, 21)))) == 28
+    assert (
+        len(
+            rows_of(
+                client(exchange.url, Market.COIN_M), asked, Span(utc_ms(2025), utc_ms(2025, 7, 21))
+            )
+        )
+        == 28
+    )
 
 
 def test_calls_go_out_by_the_address_they_are_told_to(exchange: Exchange, client: Maker) -> None:
     with pooled_session(2, "127.0.0.2") as session:
         ask(client(exchange.url, session=session))
     ask(client(exchange.url))
-    assert sorted(minute["address"] for minute in exchange.books()["minutes"]) == ["127.0.0.1", "127.0.0.2"]
+    assert sorted(minute["address"] for minute in exchange.books()["minutes"]) == [
+        "127.0.0.1",
+        "127.0.0.2",
+    ]
 
 
 def test_connections_are_kept_alive_and_used_again(client: Maker) -> None:
-    with answering((200, dated(), GOOD), (400, dated(), b"{}"), (500, dated(), b""), (200, dated(), GOOD)) as (
+    with answering(
+        (200, dated(), GOOD), (400, dated(), b"{}"), (500, dated(), b""), (200, dated(), GOOD)
+    ) as (
         url,
         server,
     ):
@@ -203,7 +274,9 @@ def test_a_kept_connection_that_the_exchange_has_closed_costs_no_answer(client: 
         assert ask(one) == GOOD
 
 
-def test_symbols_of_any_script_reach_the_exchange_as_they_are(exchange: Exchange, client: Maker) -> None:
+def test_symbols_of_any_script_reach_the_exchange_as_they_are(
+    exchange: Exchange, client: Maker
+) -> None:
     asked = Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT")
     at = utc_ms(2026, 1)
     answer = client(exchange.url).rows(asked, Page(Span(at, at + HOUR_MS), 60, 1))

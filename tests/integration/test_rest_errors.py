@@ -1,4 +1,6 @@
-"""The REST client where the exchange fails: one error per way to fail, and what the budget learns of each."""
+"""The REST client where the exchange fails: one error per way to fail, and what the budget learns
+of each.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,9 @@ def test_the_other_market_of_a_pool_is_closed_with_it_and_the_other_pool_is_not(
     assert state(budgets, Market.SPOT).closed_ms == 0
 
 
-def test_a_page_cut_in_half_under_an_honest_length_is_found_by_its_shape(exchange: Exchange, client: Maker) -> None:
+def test_a_page_cut_in_half_under_an_honest_length_is_found_by_its_shape(
+    exchange: Exchange, client: Maker
+) -> None:
     exchange.faults({"half": 1.0})
     cut = ask(client(exchange.url))
     with pytest.raises(BadAnswer):
@@ -169,14 +173,18 @@ def test_a_used_weight_that_is_missing_or_no_number_is_tolerated(
     assert state(budgets).used == 1
 
 
-def test_a_used_weight_of_others_too_is_learned(client: Maker, budgets: Callable[[Market], RedisBudget]) -> None:
+def test_a_used_weight_of_others_too_is_learned(
+    client: Maker, budgets: Callable[[Market], RedisBudget]
+) -> None:
     with answering((200, dated(**{"X-MBX-USED-WEIGHT-1M": "1234"}), GOOD)) as (url, _):
         ask(client(url))
     assert state(budgets).used == 1234
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Foo 2024 99:99:99 GMT"])
-def test_an_answer_without_a_readable_date_is_taken_without_a_clock(client: Maker, date: str | None) -> None:
+def test_an_answer_without_a_readable_date_is_taken_without_a_clock(
+    client: Maker, date: str | None
+) -> None:
     with answering((200, {} if date is None else {"Date": date}, GOOD)) as (url, _):
         answer = client(url).rows(series(), PAGE)
     assert (answer.body, answer.server_ms) == (GOOD, None)
@@ -186,12 +194,36 @@ def test_an_answer_without_a_readable_date_is_taken_without_a_clock(client: Make
     ("status", "headers", "told", "wanted", "known"),
     [
         (429, {"Retry-After": "35"}, b"{}", TooManyRequests, {"after_ms": 35_000}),
-        (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"{}", TooManyRequests, {"after_ms": None}),
+        (
+            429,
+            {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"},
+            b"{}",
+            TooManyRequests,
+            {"after_ms": None},
+        ),
         (429, {"Retry-After": "-5"}, b"{}", TooManyRequests, {"after_ms": None}),
-        (418, {"Retry-After": "120"}, b"<html>teapot", Banned, {"until_ms": None, "after_ms": 120_000}),
+        (
+            418,
+            {"Retry-After": "120"},
+            b"<html>teapot",
+            Banned,
+            {"until_ms": None, "after_ms": 120_000},
+        ),
         (418, {}, b"", Banned, {"until_ms": None, "after_ms": None}),
-        (418, {}, b'{"msg":"IP(1.2.3.4) banned until 1783855317204. "}', Banned, {"until_ms": 1783855317204}),
-        (403, {}, b'{"msg":"Way too many; IP banned until 1783855317204."}', Banned, {"until_ms": 1783855317204}),
+        (
+            418,
+            {},
+            b'{"msg":"IP(1.2.3.4) banned until 1783855317204. "}',
+            Banned,
+            {"until_ms": 1783855317204},
+        ),
+        (
+            403,
+            {},
+            b'{"msg":"Way too many; IP banned until 1783855317204."}',
+            Banned,
+            {"until_ms": 1783855317204},
+        ),
         (404, {}, b"<html>not found</html>", Refused, {"code": 0}),
         (400, {}, b'{"code":"-1121"}', Refused, {"code": -1121}),
         (400, {}, b'["code"]', Refused, {"code": 0}),
@@ -204,9 +236,17 @@ def test_an_answer_without_a_readable_date_is_taken_without_a_clock(client: Make
     ],
 )
 def test_every_answer_there_can_be_is_one_error_that_says_what_it_knows(
-    client: Maker, status: int, headers: dict[str, str], told: bytes, wanted: type[FleetError], known: dict[str, Any]
+    client: Maker,
+    status: int,
+    headers: dict[str, str],
+    told: bytes,
+    wanted: type[FleetError],
+    known: dict[str, Any],
 ) -> None:
-    with answering((status, dated() | headers, told)) as (url, _), pytest.raises(FleetError) as failed:
+    with (
+        answering((status, dated() | headers, told)) as (url, _),
+        pytest.raises(FleetError) as failed,
+    ):
         ask(client(url))
     assert type(failed.value) is wanted
     assert {name: getattr(failed.value, name) for name in known} == known
@@ -256,7 +296,9 @@ NO_ROWS = [
 
 
 @pytest.mark.parametrize("told", [b"[]", b"{}", b"[", *NO_ROWS])
-def test_a_first_candle_of_another_shape_is_a_bad_answer_and_none_is_none(client: Maker, told: bytes) -> None:
+def test_a_first_candle_of_another_shape_is_a_bad_answer_and_none_is_none(
+    client: Maker, told: bytes
+) -> None:
     with answering((200, dated(), told)) as (url, _):
         if told == b"[]":
             assert client(url).first_open_ms(series()) is None

@@ -32,7 +32,9 @@ def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url:
         pass
     sent = [json.loads(message) for message in redis.lrange(PLAN, 0, -1)]
     assert {message["headers"]["task"] for message in sent} == {"klines.catalog"}
-    assert sorted(message["headers"]["argsrepr"] for message in sent) == [f"catalog of {m}" for m in sorted(Market)]
+    assert sorted(message["headers"]["argsrepr"] for message in sent) == [
+        f"catalog of {m}" for m in sorted(Market)
+    ]
     clock.close()
 
 
@@ -42,7 +44,9 @@ def test_every_market_has_its_own_minute_and_a_task_that_exists() -> None:
     assert {entry["task"] for entry in schedule().values()} <= set(app.tasks)
 
 
-def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: Callable[..., Fleet]) -> None:
+def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(
+    fleet_of: Callable[..., Fleet],
+) -> None:
     fleet = fleet_of()
     with Process() as beat:
         log = fleet.folder / "beat.log"
@@ -52,7 +56,9 @@ def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(fleet_of: C
         beat.process.send_signal(signal.SIGTERM)
         assert beat.process.wait(WITHIN_S) == 0
     assert not (alive_folder() / "beat").exists()
-    assert " info    the clock runs: catalog of spot, " in log.read_text(), "the form that was asked for, and no other"
+    assert " info    the clock runs: catalog of spot, " in log.read_text(), (
+        "the form that was asked for, and no other"
+    )
 
 
 def _let_a_day_pass(clock: ScheduleClock) -> None:

@@ -15,9 +15,13 @@ from tests.unit.helpers.planning import BEGAN, Maker
 
 @pytest.fixture
 def crews(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    """Make crews of one Redis and one folder, whose exchange has these symbols since these times, ms."""
+    """Make crews of one Redis and one folder, whose exchange has these symbols since these times,
+    ms.
+    """
 
-    def make(began: dict[str, int | FleetError | None] | None = None, market: Market = Market.USD_M) -> Crew:
+    def make(
+        began: dict[str, int | FleetError | None] | None = None, market: Market = Market.USD_M
+    ) -> Crew:
         return crew(redis, tmp_path, began or {"BTCUSDT": BEGAN}, market=market).patch(monkeypatch)
 
     return make

@@ -8,7 +8,9 @@ from tests.processes import until
 from tests.unit.helpers.crew import Crew
 
 
-def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the_pool_for_long(one: Crew) -> None:
+def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the_pool_for_long(
+    one: Crew,
+) -> None:
     services, budget = one.services, one.services.budget(Pool.FUTURES)
     with Threads(1) as threads:
         waiting = threads.submit(services.stop.wait, 60)
@@ -18,5 +20,7 @@ def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the
             services.note_closed(Pool.FUTURES)
             assert services.is_closed is is_long
             assert is_long or not waiting.done()
-        until("it is woken", lambda: services.note_closed(Pool.FUTURES) or waiting.done(), within_s=30)
+        until(
+            "it is woken", lambda: services.note_closed(Pool.FUTURES) or waiting.done(), within_s=30
+        )
     assert not waiting.result(), "it was told to stop"

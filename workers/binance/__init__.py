@@ -1,4 +1,5 @@
-"""The exchange: its REST interface, its symbols, and its archive of files. Bytes come in, checked rows go out.
+"""The exchange: its REST interface, its symbols, and its archive of files. Bytes come in, checked
+rows go out.
 
 May import: `domain`, `support`, `patches`, `coordination`, `limits`, `storage`.
 Begin with `rest.py` and `archive.py`.

@@ -42,11 +42,12 @@ from klinefleet.workers.support import metrics
 
 #: Bodies are read in pieces, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
-#: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have 100 MB.
+#: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have
+#: 100 MB.
 _PATIENCE = 30
 
-#: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts), of a CHECKSUM (a
-#: line), and of a file (months of 1s have 100 MB).
+#: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts),
+#: of a CHECKSUM (a line), and of a file (months of 1s have 100 MB).
 _MOST_LISTING_BYTES, _MOST_CHECKSUM_BYTES, _MOST_FILE_BYTES = 16 << 20, 1 << 16, 2 << 30
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
@@ -67,17 +68,27 @@ class Downloaded:
 class Archive:
     """Asks the archive; every failure is one error of the tree, and nothing is tried twice here."""
 
-    def __init__(self, base_url: str, list_url: str, *, session: requests.Session, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, base_url: str, list_url: str, *, session: requests.Session, timeout_s: float = 20.0
+    ) -> None:
         self._base_url = base_url
         self._list_url = list_url
         self._session = session
         self._timeout_s = timeout_s
 
-    def keys(self, prefix: str, *, marker: str = "", most: int | None = None) -> Iterator[ListedKey]:
-        """Yield the objects below a prefix after `marker`, in the order of their keys, at most `most`."""
+    def keys(
+        self, prefix: str, *, marker: str = "", most: int | None = None
+    ) -> Iterator[ListedKey]:
+        """Yield the objects below a prefix after `marker`, in the order of their keys, at most
+        `most`.
+        """
         left = most
         for _ in range(MOST_PAGES):
-            asked = {"prefix": prefix, "marker": marker, "max-keys": str(min(PAGE_KEYS, left or PAGE_KEYS))}
+            asked = {
+                "prefix": prefix,
+                "marker": marker,
+                "max-keys": str(min(PAGE_KEYS, left or PAGE_KEYS)),
+            }
             page = self._page(asked)
             found = [parse_listed_key(entry) for entry in page.iterfind("s3:Contents", NAMESPACE)]
             yield from found[:left]
@@ -88,19 +99,28 @@ class Archive:
         raise BadAnswer(f"{prefix}: more than {MOST_PAGES} pages of keys; the listing was given up")
 
     def children(self, prefix: str) -> list[str]:
-        """Return the names of the folders below a prefix; a nameless one (`BTCUSDT//` exists) is left out."""
+        """Return the names of the folders below a prefix; a nameless one (`BTCUSDT//` exists) is
+        left out.
+        """
         names, marker = list[str](), ""
         for _ in range(MOST_PAGES):
             page = self._page({"prefix": prefix, "delimiter": "/", "marker": marker})
-            found = [entry.text or "" for entry in page.iterfind("s3:CommonPrefixes/s3:Prefix", NAMESPACE)]
+            found = [
+                entry.text or ""
+                for entry in page.iterfind("s3:CommonPrefixes/s3:Prefix", NAMESPACE)
+            ]
             names += [name for path in found if (name := path[len(prefix) :].rstrip("/"))]
             marker = page.findtext("s3:NextMarker", "", NAMESPACE) or (found[-1] if found else "")
             if not is_truncated(page) or not marker:
                 return names
-        raise BadAnswer(f"{prefix}: more than {MOST_PAGES} pages of folders; the listing was given up")
+        raise BadAnswer(
+            f"{prefix}: more than {MOST_PAGES} pages of folders; the listing was given up"
+        )
 
     def published(self, series: Series, source: Source, month: str = "") -> dict[str, Published]:
-        """Return the files of a series by their period; with `month` (YYYY-MM) only the daily files of it."""
+        """Return the files of a series by their period; with `month` (YYYY-MM) only the daily files
+        of it.
+        """
         prefix = folder(series, source)
         if month:
             prefix += ArchiveFile(series, source, month).stem + "-"
@@ -114,8 +134,8 @@ class Archive:
     def download(self, file: ArchiveFile) -> Downloaded:
         """Return a file whose bytes have the SHA-256 of its CHECKSUM.
 
-        The CHECKSUM is asked for first: of a file that is being replaced the newer checksum then meets the newer
-        bytes or fails, and a file without one is never downloaded in vain.
+        The CHECKSUM is asked for first: of a file that is being replaced the newer checksum then
+        meets the newer bytes or fails, and a file without one is never downloaded in vain.
         """
         with metrics.outcome(metrics.ARCHIVE_FILES, source=file.source):
             expected = self._checksum(file)
@@ -123,9 +143,12 @@ class Archive:
             got = hashlib.sha256(body).hexdigest()
             if got != expected:
                 raise ChecksumMismatch(
-                    f"{file.key}: sha256 is {got[:12]}…, its CHECKSUM says {expected[:12]}…; nothing was kept"
+                    f"{file.key}: sha256 is {got[:12]}…, its CHECKSUM says {expected[:12]}…; "
+                    "nothing was kept"
                 )
-        return Downloaded(body, headers.get("ETag", "").strip('"'), _modified_ms(headers), got, rtt_ms)
+        return Downloaded(
+            body, headers.get("ETag", "").strip('"'), _modified_ms(headers), got, rtt_ms
+        )
 
     def _checksum(self, file: ArchiveFile) -> str:
         key = f"{file.key}.CHECKSUM"
@@ -133,20 +156,28 @@ class Archive:
             body, _, _ = self._get(f"{self._base_url}/{quote(key)}", key, _MOST_CHECKSUM_BYTES)
         except NotPublished:
             if self._exists(file.key):
-                raise ChecksumMissing(f"{key} does not exist, the file does; it was not asked for") from None
+                raise ChecksumMissing(
+                    f"{key} does not exist, the file does; it was not asked for"
+                ) from None
             raise NotPublished(f"{file.key}: the archive has no such file") from None
         found = _CHECKSUM.fullmatch(body.decode("utf-8", "replace"))
         if not found or found[2] != file.key.rpartition("/")[2]:
-            raise ChecksumMissing(f"{key} holds {body[:120]!r}, not a sha256 of this file; it was not asked for")
+            raise ChecksumMissing(
+                f"{key} holds {body[:120]!r}, not a sha256 of this file; it was not asked for"
+            )
         return found[1]
 
     def _exists(self, key: str) -> bool:
         try:
             url = f"{self._base_url}/{quote(key)}"
-            with self._session.head(url, timeout=self._timeout_s, allow_redirects=False) as response:
+            with self._session.head(
+                url, timeout=self._timeout_s, allow_redirects=False
+            ) as response:
                 status = response.status_code
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise Unreachable(f"{key}: {type(error).__name__}: {error}; nothing was kept") from error
+            raise Unreachable(
+                f"{key}: {type(error).__name__}: {error}; nothing was kept"
+            ) from error
         fault = None if status == HTTPStatus.OK else _error(key, status, {}, b"")
         if fault is not None and not isinstance(fault, NotPublished):
             raise fault
@@ -154,10 +185,13 @@ class Archive:
 
     def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         what = f"the archive's list of {asked['prefix']!r}"
-        query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in asked.items() if value)
+        query = "&".join(
+            f"{name}={quote(value, safe='/')}" for name, value in asked.items() if value
+        )
         body, _, _ = self._get(f"{self._list_url}?{query}", what, _MOST_LISTING_BYTES)
         try:
-            # What is searched must be what is parsed: the parser would take text with zero bytes for UTF-16.
+            # What is searched must be what is parsed: the parser would take text with zero bytes
+            # for UTF-16.
             told = body.decode("utf-8-sig")
             if "\0" in told or "<!DOCTYPE" in told.upper():
                 raise BadAnswer(f"{what}: no listing but {body[:120]!r}")
@@ -168,24 +202,34 @@ class Archive:
             raise BadAnswer(f"{what}: a {page.tag} came instead of a listing")
         return page
 
-    def _get(self, url: str, what: str, most_bytes: int = _MOST_FILE_BYTES) -> tuple[bytes, Mapping[str, str], int]:
+    def _get(
+        self, url: str, what: str, most_bytes: int = _MOST_FILE_BYTES
+    ) -> tuple[bytes, Mapping[str, str], int]:
         sent = time.monotonic()
         ends, pieces, size = sent + self._timeout_s * _PATIENCE, list[bytes](), 0
         try:
-            with self._session.get(url, timeout=self._timeout_s, stream=True, allow_redirects=False) as response:
+            with self._session.get(
+                url, timeout=self._timeout_s, stream=True, allow_redirects=False
+            ) as response:
                 rtt_ms = int((time.monotonic() - sent) * 1000)
                 while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
                     pieces.append(piece)
                     size += len(piece)
                     if size > most_bytes:
                         metrics.ARCHIVE_REQUESTS.add(status=str(response.status_code))
-                        raise BadAnswer(f"{what}: more than {most_bytes:,} bytes came; nothing was kept")
+                        raise BadAnswer(
+                            f"{what}: more than {most_bytes:,} bytes came; nothing was kept"
+                        )
                     if time.monotonic() > ends:
-                        raise TimeoutError(f"not complete after {self._timeout_s * _PATIENCE:.0f} s")
+                        raise TimeoutError(
+                            f"not complete after {self._timeout_s * _PATIENCE:.0f} s"
+                        )
                 status, headers = response.status_code, response.headers
         except (requests.RequestException, HTTPError, OSError) as error:
             metrics.ARCHIVE_REQUESTS.add(status="unreachable")
-            raise Unreachable(f"{what}: {type(error).__name__}: {error}; nothing was kept") from error
+            raise Unreachable(
+                f"{what}: {type(error).__name__}: {error}; nothing was kept"
+            ) from error
         metrics.ARCHIVE_REQUESTS.add(status=str(status))
         body = b"".join(pieces)
         if fault := _error(what, status, headers, body):
@@ -197,8 +241,14 @@ def _error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> F
     """Return the error that an answer stands for, None for a good one."""
     if status == HTTPStatus.OK:
         announced = headers.get("Content-Length", "")
-        if announced.isdecimal() and "Content-Encoding" not in headers and int(announced) != len(body):
-            return BadAnswer(f"{what}: {len(body):,} bytes of {int(announced):,} came; nothing was kept")
+        if (
+            announced.isdecimal()
+            and "Content-Encoding" not in headers
+            and int(announced) != len(body)
+        ):
+            return BadAnswer(
+                f"{what}: {len(body):,} bytes of {int(announced):,} came; nothing was kept"
+            )
         return None
     shown = f"{what}: {status} {body[:120].decode('utf-8', 'replace')!r}"
     if status == HTTPStatus.NOT_FOUND:

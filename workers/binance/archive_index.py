@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: How long a listing is believed, seconds; files appear once a day.
 FRESH_S = 600.0
-#: Months that may have daily files before they have a monthly one: published weeks after their end, late for weeks.
+#: Months that may have daily files before they have a monthly one: published weeks after their end,
+#: late for weeks.
 _MONTHS_AHEAD = 4
 #: Series whose listings are kept at once.
 _MOST_KEPT = 2000
@@ -31,7 +32,9 @@ _MOST_KEPT = 2000
 class ArchiveIndex:
     """The files of one series. Raises what the archive answered where it does not tell them."""
 
-    def __init__(self, archive: Archive, series: Series, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, archive: Archive, series: Series, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._archive = archive
         self._series = series
         self._sleep = sleep
@@ -42,11 +45,15 @@ class ArchiveIndex:
         return self._list(Source.MONTHLY, "")
 
     def daily(self, month: str) -> dict[str, Published]:
-        """Return the daily files of a month by day, YYYY-MM-DD; none of a series that has only monthly ones."""
+        """Return the daily files of a month by day, YYYY-MM-DD; none of a series that has only
+        monthly ones.
+        """
         return self._list(Source.DAILY, month) if has_daily(self._series) else {}
 
     def life(self) -> Span | None:
-        """Return the time from the first file to the end of the last, to the month or better; None without files."""
+        """Return the time from the first file to the end of the last, to the month or better; None
+        without files.
+        """
         months = self.monthly()
         if not months:
             days = self._list(Source.DAILY, "") if has_daily(self._series) else {}
@@ -57,7 +64,9 @@ class ArchiveIndex:
         return Span(spanned[0].start_ms, spanned[-1].end_ms) if spanned else None
 
     def _end_ms(self, last: Span) -> int:
-        """Return the end of the last file: a symbol may end within its last month, or before there is a file of it."""
+        """Return the end of the last file: a symbol may end within its last month, or before there
+        is a file of it.
+        """
         ends_ms, month = last.end_ms, last
         for _ in range(_MONTHS_AHEAD):
             month = Span(month.end_ms, Interval.MO1.advance(month.end_ms, 1))
@@ -69,12 +78,17 @@ class ArchiveIndex:
 
     def _days(self, ms: int) -> list[Span]:
         """Return the days of a month that there are files of."""
-        return [published.file.span for published in self.daily(iso(month_start(ms))[: len("2024-01")]).values()]
+        return [
+            published.file.span
+            for published in self.daily(iso(month_start(ms))[: len("2024-01")]).values()
+        ]
 
     def _list(self, source: Source, month: str) -> dict[str, Published]:
         key = (source, month)
         if key not in self._listed:
-            retrying = ARCHIVE_LISTING.retrying(lambda error: isinstance(error, Transient), sleep=self._sleep)
+            retrying = ARCHIVE_LISTING.retrying(
+                lambda error: isinstance(error, Transient), sleep=self._sleep
+            )
             self._listed[key] = retrying(self._archive.published, self._series, source, month)
         return self._listed[key]
 
@@ -82,7 +96,9 @@ class ArchiveIndex:
 class ArchiveIndexCache:
     """The shelves of one process, each for as long as its listings are fresh."""
 
-    def __init__(self, archive: Callable[[], Archive], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, archive: Callable[[], Archive], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._archive = archive
         self._clock = clock
         self._lock = threading.Lock()

@@ -48,7 +48,9 @@ def parse_listed_key(entry: ElementTree.Element) -> ListedKey:
             int(told.get("Size") or 0),
         )
     except (KeyError, ValueError) as error:
-        raise BadAnswer(f"the archive's list tells of an object {told}: {error!r}; it was not believed") from error
+        raise BadAnswer(
+            f"the archive's list tells of an object {told}: {error!r}; it was not believed"
+        ) from error
 
 
 def is_truncated(page: ElementTree.Element) -> bool:

@@ -1,8 +1,8 @@
 """The archive's files: what they are called, what time they hold, and the one CSV inside.
 
-Layout of data.binance.vision (binance-public-data README): `data/spot|futures/um|futures/cm / monthly|daily / kind /
-symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`. A month's interval is spelled 1mo; 3d, 1w,
-1mo and funding rates have monthly files only.
+Layout of data.binance.vision (binance-public-data README): `data/spot|futures/um|futures/cm /
+monthly|daily / kind / symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`.
+A month's interval is spelled 1mo; 3d, 1w, 1mo and funding rates have monthly files only.
 """
 
 from __future__ import annotations
@@ -52,10 +52,16 @@ class ArchiveFile:
 
     @property
     def _is_possible(self) -> bool:
-        """Whether the archive could have such a file: funding alone has no interval, long candles have no days."""
+        """Whether the archive could have such a file: funding alone has no interval, long candles
+        have no days.
+        """
         is_grid = self.series.interval.is_grid is (self.series.kind is not Kind.FUNDING)
         has_source = self.source is Source.MONTHLY or has_daily(self.series)
-        return is_grid and has_source and self == ArchiveFile.of(self.series, self.source, self.span.start_ms)
+        return (
+            is_grid
+            and has_source
+            and self == ArchiveFile.of(self.series, self.source, self.span.start_ms)
+        )
 
     @classmethod
     def of(cls, series: Series, source: Source, ms: int) -> ArchiveFile:
@@ -73,7 +79,9 @@ class ArchiveFile:
         markets = {path: market for market, path in _MARKETS.items()}
         spelled = "1M" if found["interval"] == "1mo" else found["interval"] or Interval.EVENTS
         try:
-            series = Series.parse(f"{markets[found['market']]}/{found['kind']}/{spelled}/{found['symbol']}")
+            series = Series.parse(
+                f"{markets[found['market']]}/{found['kind']}/{spelled}/{found['symbol']}"
+            )
             file = cls(series, Source(found["source"]), found["period"])
             return file if file.key == key and file._is_possible else None
         except (ValueError, RequestError):

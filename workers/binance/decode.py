@@ -1,4 +1,6 @@
-"""Bytes to frames, in bulk: pages of REST, whose JSON is read as CSV, and the CSV files of the archive."""
+"""Bytes to frames, in bulk: pages of REST, whose JSON is read as CSV, and the CSV files of the
+archive.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,24 @@ from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged, Ba
 from klinefleet.workers.domain.schema import SCHEMAS, time_column
 from klinefleet.workers.domain.series import Kind
 
-#: A candle's columns on the wire, REST and archive alike; moments are whole numbers, the last column means nothing.
+#: A candle's columns on the wire, REST and archive alike; moments are whole numbers, the last
+#: column means nothing.
 _CANDLE = pl.Schema(
     {
-        **{name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in SCHEMAS[Kind.KLINES].items()},
+        **{
+            name: pl.Int64() if dtype.is_temporal() else dtype
+            for name, dtype in SCHEMAS[Kind.KLINES].items()
+        },
         "ignore": pl.String(),
     }
 )
-_EVENT = pl.Schema({"calc_time": pl.Int64(), "funding_interval_hours": pl.Int64(), "last_funding_rate": pl.Float64()})
+_EVENT = pl.Schema(
+    {
+        "calc_time": pl.Int64(),
+        "funding_interval_hours": pl.Int64(),
+        "last_funding_rate": pl.Float64(),
+    }
+)
 _UNQUOTED = b'"[]'
 #: Moments above this are microseconds (spot archives from 2025 on), below it milliseconds.
 _MOST_MS = 100_000_000_000_000
@@ -29,11 +41,14 @@ _MOST_MS = 100_000_000_000_000
 def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
     """Return the rows of REST pages in the lake's columns, in the order they came.
 
-    BadAnswer where a value does not parse or a row lacks one. The bodies have passed `pages.inspect`.
+    BadAnswer where a value does not parse or a row lacks one. The bodies have passed
+    `pages.inspect`.
     """
     if kind is Kind.FUNDING:
         return _events(bodies)
-    lines = b"\n".join(body.replace(b"],[", b"\n") for body in bodies if body != b"[]").translate(None, _UNQUOTED)
+    lines = b"\n".join(body.replace(b"],[", b"\n") for body in bodies if body != b"[]").translate(
+        None, _UNQUOTED
+    )
     if not lines:
         return SCHEMAS[kind].to_frame()
     try:
@@ -47,10 +62,12 @@ def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
 
 
 def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
-    """Return the rows of an archive's CSV, gzipped or not, in the lake's columns, sorted, each once.
+    """Return the rows of an archive's CSV, gzipped or not, in the lake's columns, sorted, each
+    once.
 
-    With or without a header line, each row's moments in ms or µs by their magnitude. ArchiveDamaged where a line does
-    not decode or lacks a value; ArchiveConflict where two different rows have one time.
+    With or without a header line, each row's moments in ms or µs by their magnitude. ArchiveDamaged
+    where a line does not decode or lacks a value; ArchiveConflict where two different rows have one
+    time.
     """
     wire = _EVENT if kind is Kind.FUNDING else _CANDLE
     try:
@@ -62,7 +79,10 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         raise ArchiveDamaged(f"lines that are no {kind}: {error}; nothing was merged") from error
     moments = [name for name, dtype in SCHEMAS[kind].items() if dtype.is_temporal()]
     in_ms = [
-        pl.when(pl.col(name) > _MOST_MS).then(pl.col(name) // 1000).otherwise(pl.col(name)).alias(name)
+        pl.when(pl.col(name) > _MOST_MS)
+        .then(pl.col(name) // 1000)
+        .otherwise(pl.col(name))
+        .alias(name)
         for name in moments
     ]
     frame = frame.with_columns(in_ms)
@@ -76,8 +96,12 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
 
 
 def _is_finite(frame: pl.DataFrame) -> bool:
-    """Return whether every number is one: `nan` and `inf` are numbers to a CSV reader, and no prices."""
-    return all(frame[name].is_finite().all() for name, dtype in frame.schema.items() if dtype.is_float())
+    """Return whether every number is one: `nan` and `inf` are numbers to a CSV reader, and no
+    prices.
+    """
+    return all(
+        frame[name].is_finite().all() for name, dtype in frame.schema.items() if dtype.is_float()
+    )
 
 
 def _once(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
@@ -100,7 +124,9 @@ def _read(lines: bytes, wire: pl.Schema, skip_rows: int = 0) -> pl.DataFrame:
 def _first_bytes(csv: bytes) -> bytes:
     """Return how a CSV begins, gzipped or not."""
     is_gzip = csv.startswith(b"\x1f\x8b")
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(csv, 16) if is_gzip else csv[:16]
+    return (
+        zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(csv, 16) if is_gzip else csv[:16]
+    )
 
 
 def _events(bodies: Iterable[bytes]) -> pl.DataFrame:
@@ -108,11 +134,21 @@ def _events(bodies: Iterable[bytes]) -> pl.DataFrame:
     try:
         told: list[dict[str, Any]] = [event for body in bodies for event in json.loads(body)]
         rows = [
-            (event["fundingTime"], None, float(event["fundingRate"]), float(event.get("markPrice") or "nan"))
+            (
+                event["fundingTime"],
+                None,
+                float(event["fundingRate"]),
+                float(event.get("markPrice") or "nan"),
+            )
             for event in told
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswer(f"events that are no funding: {error!r}; nothing was merged") from error
-    schema = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in SCHEMAS[Kind.FUNDING].items()}
-    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("mark_price").fill_nan(None))
+    schema = {
+        name: pl.Int64() if dtype.is_temporal() else dtype
+        for name, dtype in SCHEMAS[Kind.FUNDING].items()
+    }
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        pl.col("mark_price").fill_nan(None)
+    )
     return frame.cast(SCHEMAS[Kind.FUNDING]).unique(maintain_order=True).sort("calc_time")

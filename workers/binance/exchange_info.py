@@ -33,7 +33,9 @@ class ExchangeInfo:
 
 
 def parse_listing(symbol: Mapping[str, Any]) -> Listing:
-    """Return one entry of exchangeInfo; COIN-M calls its status contractStatus, spot tells no dates."""
+    """Return one entry of exchangeInfo; COIN-M calls its status contractStatus, spot tells no
+    dates.
+    """
     onboard, delivery = symbol.get("onboardDate"), symbol.get("deliveryDate")
     return Listing(
         str(symbol["symbol"]),

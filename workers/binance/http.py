@@ -1,4 +1,6 @@
-"""The HTTP session to the exchange and its archive, and what a REST answer's status, headers and body mean."""
+"""The HTTP session to the exchange and its archive, and what a REST answer's status, headers and
+body mean.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
-    """Return a session that keeps up to `connections` connections alive per host, for as many threads."""
+    """Return a session that keeps up to `connections` connections alive per host, for as many
+    threads.
+    """
     session = requests.Session()
     # The environment is read once here, not at every call.
     session.proxies.update(get_environ_proxies("https://api.binance.com"))
@@ -53,7 +57,9 @@ class _BoundAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
 
 
-def error_of_answer(what: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
+def error_of_answer(
+    what: str, status: int, headers: Mapping[str, str], body: bytes
+) -> FleetError | None:
     """Return the error that an answer stands for, None for a good one."""
     shown = body[:200].decode("utf-8", "replace")
     retry_after = headers.get("Retry-After", "")
@@ -61,9 +67,17 @@ def error_of_answer(what: str, status: int, headers: Mapping[str, str], body: by
     if status == HTTPStatus.OK:
         # A truncated body is found here where its length is announced, and by its shape otherwise.
         announced = headers.get("Content-Length", "")
-        if announced.isdecimal() and "Content-Encoding" not in headers and int(announced) != len(body):
+        if (
+            announced.isdecimal()
+            and "Content-Encoding" not in headers
+            and int(announced) != len(body)
+        ):
             return BadAnswer(f"{what}: {len(body)} bytes of {announced} came; nothing was kept")
-        return None if body[:1] in (b"[", b"{") else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
+        return (
+            None
+            if body[:1] in (b"[", b"{")
+            else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
+        )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return TooManyRequests(f"{what}: 429 {shown}", after_ms=after_ms)
     if until := _BANNED_UNTIL.search(body):

@@ -42,7 +42,8 @@ _PIECE_BYTES = 1 << 18
 _TIME_WEIGHT = 1
 #: Nothing of the exchange is older: it opened in July 2017.
 _OLDEST_MS = utc_ms(2017)
-#: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one answer anywhere.
+#: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one
+#: answer anywhere.
 _DAYS_ASKED = 199
 
 
@@ -84,24 +85,31 @@ class RestClient:
         self._told_s = -TOLD_S
 
     def rows(self, series: Series, page: Page) -> Answer:
-        """Return the rows that open in the page's span, as the exchange's JSON; the open candle may be the last.
+        """Return the rows that open in the page's span, as the exchange's JSON; the open candle may
+        be the last.
 
-        Both ends are always sent and are inclusive on open times (all markets and kinds), the last millisecond is ours.
+        Both ends are always sent and are inclusive on open times (all markets and kinds), the last
+        millisecond is ours.
         """
         route = ROUTES[series.kind]
         asked: dict[str, str | int] = {route.name: series.symbol}
         if series.interval.is_grid:
             asked["interval"] = str(series.interval)
-        asked |= {"startTime": page.span.start_ms, "endTime": page.span.end_ms - 1, "limit": page.limit}
+        asked |= {
+            "startTime": page.span.start_ms,
+            "endTime": page.span.end_ms - 1,
+            "limit": page.limit,
+        }
         return self._get(route.path, asked, page.weight, pool_of(series.market, series.kind))
 
     def first_open_ms(self, series: Series) -> int | None:
         """Return the open time of the series' first candle ever, ms UTC; None where it has none.
 
-        Exact for klines of spot and USD-M, which answer a start of 0 with their oldest candle. COIN-M answers with its
-        newest, and of mark, index and premium prices nobody has measured it: of these the start (UTC) of the first day
-        that has a candle is told, which is never too late. Fundings are as old as the contract's first kline: asked
-        from a start of 0 they tell their newest.
+        Exact for klines of spot and USD-M, which answer a start of 0 with their oldest candle.
+        COIN-M answers with its newest, and of mark, index and premium prices nobody has measured
+        it: of these the start (UTC) of the first day that has a candle is told, which is never too
+        late. Fundings are as old as the contract's first kline: asked from a start of 0 they tell
+        their newest.
         """
         if series.kind is Kind.FUNDING:
             series = replace(series, kind=Kind.KLINES, interval=Interval.M1)
@@ -109,18 +117,25 @@ class RestClient:
             return self._first_day_ms(series)
         asked: dict[str, str | int] = {"symbol": series.symbol, "interval": str(series.interval)}
         answer = self._get(
-            ROUTES[Kind.KLINES].path, asked | {"startTime": 0, "limit": 1}, self._rules.weight(1), self._rules.pool
+            ROUTES[Kind.KLINES].path,
+            asked | {"startTime": 0, "limit": 1},
+            self._rules.weight(1),
+            self._rules.pool,
         )
         return _first_open_ms(series, answer)
 
     def _first_day_ms(self, series: Series) -> int | None:
-        """Return the start of the first day with a candle, asked in spans that hold whichever end is answered first."""
+        """Return the start of the first day with a candle, asked in spans that hold whichever end
+        is answered first.
+        """
         days, start_ms = replace(series, interval=Interval.D1), _OLDEST_MS
         while True:
             span = Span(start_ms, start_ms + _DAYS_ASKED * DAY_MS)
             answer = self.rows(days, Page(span, _DAYS_ASKED, self._rules.weight(_DAYS_ASKED)))
             first_ms = _first_open_ms(series, answer)
-            now_ms = answer.server_ms if answer.server_ms is not None else time.time_ns() // 1_000_000
+            now_ms = (
+                answer.server_ms if answer.server_ms is not None else time.time_ns() // 1_000_000
+            )
             if first_ms is not None or span.end_ms > now_ms:
                 return first_ms
             start_ms = span.end_ms
@@ -141,11 +156,15 @@ class RestClient:
             limit = next(
                 int(r["limit"])
                 for r in told["rateLimits"]
-                if r["rateLimitType"] == "REQUEST_WEIGHT" and r["interval"] == "MINUTE" and r["intervalNum"] == 1
+                if r["rateLimitType"] == "REQUEST_WEIGHT"
+                and r["interval"] == "MINUTE"
+                and r["intervalNum"] == 1
             )
             return ExchangeInfo(limit, tuple(parse_listing(symbol) for symbol in told["symbols"]))
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-            raise BadAnswer(f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it") from error
+            raise BadAnswer(
+                f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it"
+            ) from error
 
     def _get(self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool) -> Answer:
         budget = self._budget(pool)
@@ -167,11 +186,17 @@ class RestClient:
             raise error
         return Answer(body, date_ms(headers), rtt_ms, waited_s, grant)
 
-    def _send(self, path: str, params: Mapping[str, str | int]) -> tuple[int, Mapping[str, str], bytes]:
+    def _send(
+        self, path: str, params: Mapping[str, str | int]
+    ) -> tuple[int, Mapping[str, str], bytes]:
         ends = time.monotonic() + self._timeout_s
         try:
             with self._session.get(
-                self._base_url + path, params=params, timeout=self._timeout_s, stream=True, allow_redirects=False
+                self._base_url + path,
+                params=params,
+                timeout=self._timeout_s,
+                stream=True,
+                allow_redirects=False,
             ) as response:
                 pieces = []
                 while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
@@ -180,10 +205,17 @@ class RestClient:
                         raise TimeoutError(f"not complete after {self._timeout_s} s")
                 return response.status_code, response.headers, b"".join(pieces)
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise Unreachable(f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept") from error
+            raise Unreachable(
+                f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept"
+            ) from error
 
     def _learn(
-        self, budget: Budget, grant: Grant, headers: Mapping[str, str], error: FleetError | None, rtt_ms: int
+        self,
+        budget: Budget,
+        grant: Grant,
+        headers: Mapping[str, str],
+        error: FleetError | None,
+        rtt_ms: int,
     ) -> None:
         used = headers.get(_USED_WEIGHT, "")
         budget.learn(

@@ -1,7 +1,8 @@
-"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for every worker.
+"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for
+every worker.
 
-What was told last stands until something newer is in, however old it is: a symbol that is not listed and a listing
-that nobody has loaded are two answers.
+What was told last stands until something newer is in, however old it is: a symbol that is not
+listed and a listing that nobody has loaded are two answers.
 """
 
 from __future__ import annotations
@@ -31,17 +32,23 @@ FRESH_S = 3600
 
 
 class SymbolCache:
-    """Symbols and their lives. `client` and `budget` are asked for only when the exchange must be asked."""
+    """Symbols and their lives. `client` and `budget` are asked for only when the exchange must be
+    asked.
+    """
 
     def __init__(
-        self, redis: Redis, client: Callable[[Market], RestClient], budget: Callable[[Pool], RedisBudget]
+        self,
+        redis: Redis,
+        client: Callable[[Market], RestClient],
+        budget: Callable[[Pool], RedisBudget],
     ) -> None:
         self._redis = redis
         self._client = client
         self._budget = budget
 
     def refresh(self, market: Market) -> None:
-        """Make sure that the market's symbols and weight limit are known and not older than an hour.
+        """Make sure that the market's symbols and weight limit are known and not older than an
+        hour.
 
         FleetError where the exchange does not tell them; what it told before stays.
         """
@@ -52,7 +59,9 @@ class SymbolCache:
             self.note_limit(pool)
 
     def age_ms(self, market: Market) -> int | None:
-        """Return how long ago the exchange told the market's symbols; None where they are not loaded."""
+        """Return how long ago the exchange told the market's symbols; None where they are not
+        loaded.
+        """
         with self._redis.pipeline() as pipe:
             pipe.hget(symbols_key(market), _TOLD_MS)
             pipe.time()
@@ -77,33 +86,45 @@ class SymbolCache:
             pipe.execute()
 
     def note_limit(self, pool: Pool) -> None:
-        """Note in the budget of this process's address what any address may spend, as far as the exchange has told."""
+        """Note in the budget of this process's address what any address may spend, as far as the
+        exchange has told.
+        """
         if limit := self.limit(pool):
             self._budget(pool).set_limit(limit)
 
     def limit(self, pool: Pool) -> int | None:
-        """Return the weight that one address may spend of a pool in a minute, None before the exchange has told it."""
+        """Return the weight that one address may spend of a pool in a minute, None before the
+        exchange has told it.
+        """
         if pool is Pool.FUNDING:
             return FUNDING_CALLS_A_MINUTE
         # Markets that share a pool are held to the smaller of what they say.
         sharing = [str(market) for market in Market if RULES[market].pool is pool]
-        return min((int(limit) for limit in self._redis.hmget(LIMITS, sharing) if limit), default=None)
+        return min(
+            (int(limit) for limit in self._redis.hmget(LIMITS, sharing) if limit), default=None
+        )
 
     def of(self, series: Series) -> Listing | None:
-        """Return what is told of the series' symbol, or for index candles of its pair; None where REST has no such.
+        """Return what is told of the series' symbol, or for index candles of its pair; None where
+        REST has no such.
 
-        Where the market's symbols are not loaded they are asked for: FleetError where the exchange does not tell them.
+        Where the market's symbols are not loaded they are asked for: FleetError where the exchange
+        does not tell them.
         """
         is_loaded, packed = self._look(series)
         if not is_loaded:
             self._load(series.market)
             is_loaded, packed = self._look(series)
         if not is_loaded:
-            raise ListingLost(f"the symbols of {series.market} were lost from Redis as they were loaded")
+            raise ListingLost(
+                f"the symbols of {series.market} were lost from Redis as they were loaded"
+            )
         return _unpacked(series.symbol, packed) if packed else None
 
     def _look(self, series: Series) -> tuple[bool, bytes | None]:
-        """Return whether the market's symbols are loaded, and what is told of one, of the same moment."""
+        """Return whether the market's symbols are loaded, and what is told of one, of the same
+        moment.
+        """
         key = pairs_key if series.kind is Kind.INDEX else symbols_key
         with self._redis.pipeline() as pipe:
             pipe.hexists(symbols_key(series.market), _TOLD_MS)
@@ -118,7 +139,9 @@ class SymbolCache:
 
     def pairs(self, market: Market) -> list[str]:
         """Return the names of all pairs that are loaded, sorted."""
-        return sorted(name.decode() for name in cast("list[bytes]", self._redis.hkeys(pairs_key(market))))
+        return sorted(
+            name.decode() for name in cast("list[bytes]", self._redis.hkeys(pairs_key(market)))
+        )
 
     def knows_life(self, series: Series) -> bool:
         """Return whether `life` can be told without asking the exchange."""
@@ -128,9 +151,11 @@ class SymbolCache:
         )
 
     def life(self, series: Series) -> Span:
-        """Return the time in which the series can have candles, as far as the exchange tells; [0, 2100) unclipped.
+        """Return the time in which the series can have candles, as far as the exchange tells; [0,
+        2100) unclipped.
 
-        Futures say when they began and end; of what does not, like spot, the first candle is asked for, once.
+        Futures say when they began and end; of what does not, like spot, the first candle is asked
+        for, once.
         """
         listing = self.of(series)
         begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
@@ -159,9 +184,12 @@ def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
     began: dict[str, list[int]] = {}
     for listing in listings:
         if listing.pair:
-            began.setdefault(listing.pair, []).extend([listing.onboard_ms] if listing.onboard_ms else [])
+            began.setdefault(listing.pair, []).extend(
+                [listing.onboard_ms] if listing.onboard_ms else []
+            )
     return {
-        pair: _packed(Listing(pair, "TRADING", min(onboard, default=None), None)) for pair, onboard in began.items()
+        pair: _packed(Listing(pair, "TRADING", min(onboard, default=None), None))
+        for pair, onboard in began.items()
     }
 
 

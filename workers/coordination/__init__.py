@@ -1,4 +1,5 @@
-"""How processes know of each other through Redis: heartbeats, leases, Redis's clock, the private Redis.
+"""How processes know of each other through Redis: heartbeats, leases, Redis's clock, the private
+Redis.
 
 May import: `domain`, `support`, `patches`.
 Begin with `leases.py`.

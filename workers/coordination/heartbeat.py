@@ -1,4 +1,6 @@
-"""A process's sign of life in Redis: that it lives, which queue it serves, and that its leases still hold."""
+"""A process's sign of life in Redis: that it lives, which queue it serves, and that its leases
+still hold.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,17 @@ HEARTBEAT_INTERVAL_S = 2.0
 class Heartbeat:
     """Renews the leases and the sign of life of this process, from a thread that does nothing else.
 
-    What it holds lapses within `LEASE_TTL_MS` after it stops. `serves` names the queue the process works for, for a
-    rest queue with @ and the egress; empty for one that serves none.
+    What it holds lapses within `LEASE_TTL_MS` after it stops. `serves` names the queue the process
+    works for, for a rest queue with @ and the egress; empty for one that serves none.
     """
 
     def __init__(
-        self, redis: Redis, leases: Leases, *, serves: str = "", interval_s: float = HEARTBEAT_INTERVAL_S
+        self,
+        redis: Redis,
+        leases: Leases,
+        *,
+        serves: str = "",
+        interval_s: float = HEARTBEAT_INTERVAL_S,
     ) -> None:
         self._redis = redis
         self._leases = leases
@@ -68,7 +75,9 @@ class Heartbeat:
 
 
 def total_width(redis: Redis, pool: str) -> tuple[int, int]:
-    """Return what the living processes of a pool let through together: calls in flight now, and at most."""
+    """Return what the living processes of a pool let through together: calls in flight now, and at
+    most.
+    """
     reported = cast("dict[bytes, bytes]", redis.hgetall(WIDTHS))
     fresh_ms, width, most = now_ms(redis) - 2 * LEASE_TTL_MS, 0, 0
     for name, values in reported.items():

@@ -25,7 +25,9 @@ _SCRIPT = Path(__file__).with_name("lease.lua").read_text()
 class Lease:
     """Sole right to some work, while it is renewed."""
 
-    def __init__(self, name: str, fence: int, until_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, fence: int, until_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = name
         self.fence = fence
         """The fencing number: later leases of the name have greater ones."""
@@ -34,14 +36,17 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process may have the lease by now: this one was stopped, or Redis away, for too long."""
+        """Whether another process may have the lease by now: this one was stopped, or Redis away,
+        for too long.
+        """
         return self._clock() >= self._until_s
 
     def check(self) -> None:
         """Raise LeaseLost if it is lost: what comes after is the successor's to write."""
         if self.is_lost:
             raise LeaseLost(
-                f"{self.name}: this process was stopped for too long, another may do the work; nothing more was written"
+                f"{self.name}: this process was stopped for too long, another may do the work; "
+                "nothing more was written"
             )
 
     def extend(self, until_s: float) -> None:
@@ -50,7 +55,9 @@ class Lease:
 
 
 class Leases:
-    """The leases this process holds. A `Heartbeat` renews them; without one they lapse after their TTL."""
+    """The leases this process holds. A `Heartbeat` renews them; without one they lapse after their
+    TTL.
+    """
 
     def __init__(self, redis: Redis, *, ttl_ms: int = LEASE_TTL_MS) -> None:
         self._redis = redis
@@ -93,7 +100,9 @@ class Leases:
             lease.extend(asked_s + self._ttl_ms / 1000 if int(is_renewed) else asked_s)
 
     def _run(self, verb: str, name: str, owner: str, client: Redis | None = None) -> Any:
-        return self._script(keys=[LEASES, OWNERS, FENCE], args=[verb, name, owner, self._ttl_ms], client=client)
+        return self._script(
+            keys=[LEASES, OWNERS, FENCE], args=[verb, name, owner, self._ttl_ms], client=client
+        )
 
 
 def are_leased(redis: Redis, names: list[str]) -> list[bool]:

@@ -2,8 +2,8 @@
 
 `python -m klinefleet.workers.coordination.liveness` judges.
 
-Exit 0: every lane here has touched its file lately. 1: one line names those that have not, or says that there is none.
-Imports little, since it is run every few seconds.
+Exit 0: every lane here has touched its file lately. 1: one line names those that have not, or says
+that there is none. Imports little, since it is run every few seconds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 BEAT_S = 5.0
-#: How long a lane may be silent. Its loop stands still while it looks for Redis, so longer than Redis takes to be
-#: replaced by another (180 s).
+#: How long a lane may be silent. Its loop stands still while it looks for Redis, so longer than
+#: Redis takes to be replaced by another (180 s).
 SILENT_S = 240.0
 #: The time of a file whose lane has not beaten yet.
 _NEVER_S = 0.0
-#: The longest that a task can honestly take: each of a page's six tries may wait 300 s for weight and be cut off by a
-#: timeout. An older one hangs, threads cannot be cancelled, and so the process should be started anew.
+#: The longest that a task can honestly take: each of a page's six tries may wait 300 s for weight
+#: and be cut off by a timeout. An older one hangs, threads cannot be cancelled, and so the process
+#: should be started anew.
 LONGEST_TASK_S = 2400.0
 
 
 class Alive:
     """One lane's file. It is touched by `beat`, and left alone while a task is too old."""
 
-    def __init__(self, name: str, *, folder: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, name: str, *, folder: Path | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._file = (folder or alive_folder()) / name
         self._clock = clock
 
@@ -42,11 +45,15 @@ class Alive:
         self._touch(_NEVER_S)
 
     def beat(self, tasks_began_s: Iterable[float | None] = ()) -> None:
-        """Say that the lane lives, unless one of its tasks began too long ago; times are seconds of the clock."""
+        """Say that the lane lives, unless one of its tasks began too long ago; times are seconds of
+        the clock.
+        """
         now_s = self._clock()
         oldest_s = max((now_s - began_s for began_s in tasks_began_s if began_s), default=0.0)
         if oldest_s > LONGEST_TASK_S:
-            logger.error("a task has run for %.0f s and hangs; no sign of life until it ends", oldest_s)
+            logger.error(
+                "a task has run for %.0f s and hangs; no sign of life until it ends", oldest_s
+            )
             return
         self._touch(now_s)
 
@@ -81,7 +88,11 @@ def verdict(folder: Path, now_s: float) -> str | None:
 
 
 def _told(name: str, silent_s: float, now_s: float) -> str:
-    return f"{name} since it was started" if silent_s >= now_s - _NEVER_S else f"{name} for {silent_s:.0f} s"
+    return (
+        f"{name} since it was started"
+        if silent_s >= now_s - _NEVER_S
+        else f"{name} for {silent_s:.0f} s"
+    )
 
 
 def main() -> int:

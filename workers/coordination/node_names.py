@@ -1,4 +1,6 @@
-"""What a process is called in Flower and in the log: by what it serves and where, the same after every restart."""
+"""What a process is called in Flower and in the log: by what it serves and where, the same after
+every restart.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ from klinefleet.workers.coordination.private_redis import home
 
 
 def node_name(serves: str, folder: Path | None = None) -> str:
-    """Return `serves@host`, or `serves.2@host` and so on where a living process of this machine is called that.
+    """Return `serves@host`, or `serves.2@host` and so on where a living process of this machine is
+    called that.
 
-    In a container the host is its id (`docker ps`) or its pod's name. Without a folder to write in, the number is the
-    process's own.
+    In a container the host is its id (`docker ps`) or its pod's name. Without a folder to write in,
+    the number is the process's own.
     """
     names = folder or home() / "names"
     try:

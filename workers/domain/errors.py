@@ -80,7 +80,9 @@ class StoreFault(Transient):
 
 
 class ListingLost(Transient):
-    """What the exchange told of a market's symbols is in Redis no more: nothing follows from that for any symbol."""
+    """What the exchange told of a market's symbols is in Redis no more: nothing follows from that
+    for any symbol.
+    """
 
 
 class Unreadable(Transient):
@@ -104,16 +106,22 @@ class TooManyRequests(MustWait):
 
 
 class Banned(MustWait):
-    """HTTP 418; `until_ms` (exchange time, UTC) or `after_ms` say when it ends, as far as the exchange told."""
+    """HTTP 418; `until_ms` (exchange time, UTC) or `after_ms` say when it ends, as far as the
+    exchange told.
+    """
 
-    def __init__(self, message: str, *, until_ms: int | None = None, after_ms: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, until_ms: int | None = None, after_ms: int | None = None
+    ) -> None:
         super().__init__(message)
         self.until_ms = until_ms
         self.after_ms = after_ms
 
 
 class Refused(Terminal):
-    """HTTP 400 or another 4xx; `code` is the exchange's own (-1121 and so on), 0 where it sent none."""
+    """HTTP 400 or another 4xx; `code` is the exchange's own (-1121 and so on), 0 where it sent
+    none.
+    """
 
     def __init__(self, message: str, *, code: int) -> None:
         super().__init__(message)
@@ -169,11 +177,15 @@ class LeaseLost(Terminal):
 
 
 class TaskFailed(Terminal):
-    """A task's work failed for good. Raised last, when all is noted: Celery's events and so Flower then say so too."""
+    """A task's work failed for good. Raised last, when all is noted: Celery's events and so Flower
+    then say so too.
+    """
 
 
 class RangeNotHeld(Terminal):
-    """The lake does not hold all of the time that was to be read; `missing` has the spans of each symbol."""
+    """The lake does not hold all of the time that was to be read; `missing` has the spans of each
+    symbol.
+    """
 
     def __init__(self, message: str, *, missing: Mapping[str, list[Span]]) -> None:
         super().__init__(message)

@@ -8,7 +8,14 @@ from enum import StrEnum
 from functools import cache
 
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, month_start, utc_ms
+from klinefleet.workers.domain.timestamps import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    month_start,
+    utc_ms,
+)
 
 #: The first Monday after the epoch: weekly candles open on Mondays 00:00 UTC.
 _FIRST_MONDAY_MS = 4 * DAY_MS
@@ -34,7 +41,10 @@ class Interval(StrEnum):
     W1 = "1w"
     MO1 = "1M"
     EVENTS = "events"
-    """No grid: a row whenever the exchange makes one. Not a candle; counted as if there were one every eight hours."""
+    """No grid: a row whenever the exchange makes one.
+
+    Not a candle; counted as if there were one every eight hours.
+    """
 
     @property
     def is_grid(self) -> bool:
@@ -48,7 +58,9 @@ class Interval(StrEnum):
             return 8 * HOUR_MS
         if self is Interval.MO1:
             return 28 * DAY_MS
-        unit = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}[self.value[-1]]
+        unit = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}[
+            self.value[-1]
+        ]
         return int(self.value[:-1]) * unit
 
     @property

@@ -1,4 +1,7 @@
-"""What differs between the markets: paths, pools, weights, page sizes. One table, no ifs elsewhere."""
+"""What differs between the markets: paths, pools, weights, page sizes.
+
+One table, no ifs elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from klinefleet.workers.domain.timestamps import DAY_MS
 
 
 class Pool(StrEnum):
-    """What shares one count of weight per address: spot; USD-M and COIN-M together (since 2026-06-30)."""
+    """What shares one count of weight per address: spot; USD-M and COIN-M together (since
+    2026-06-30).
+    """
 
     SPOT = "spot"
     FUTURES = "futures"
     FUNDING = "funding"
-    """USD-M funding rates, which count calls instead of weight and send no header that tells how many."""
+    """USD-M funding rates, which count calls instead of weight and send no header that tells how
+    many.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +47,19 @@ class Rules:
         return next(weight for most, weight in self.weights if rows <= most)
 
 
-#: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones 100, 500, 1000.
+#: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones
+#: 100, 500, 1000.
 _FUTURES_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 _ALL_BUT_SECONDS = frozenset(CANDLE_INTERVALS) - {Interval.S1}
 
 RULES: dict[Market, Rules] = {
-    Market.SPOT: Rules(Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(CANDLE_INTERVALS)),
+    Market.SPOT: Rules(
+        Pool.SPOT, "/api/v3", 1000, ((1000, 2),), 20, None, frozenset(CANDLE_INTERVALS)
+    ),
     Market.USD_M: Rules(Pool.FUTURES, "/fapi/v1", 499, _FUTURES_WEIGHTS, 1, None, _ALL_BUT_SECONDS),
-    Market.COIN_M: Rules(Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS),
+    Market.COIN_M: Rules(
+        Pool.FUTURES, "/dapi/v1", 499, _FUTURES_WEIGHTS, 1, 200 * DAY_MS, _ALL_BUT_SECONDS
+    ),
 }
 
 
@@ -68,7 +80,8 @@ ROUTES: dict[Kind, Route] = {
     Kind.FUNDING: Route("/fundingRate"),
 }
 
-#: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right however these are counted.
+#: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right
+#: however these are counted.
 FUNDING_CALLS_A_MINUTE = 100
 
 

@@ -11,8 +11,8 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 
-#: Rows of a funding call, at most, and how many eight-hourly events it is made for: there is room for one every four
-#: hours, and a page that comes back full is asked for in halves.
+#: Rows of a funding call, at most, and how many eight-hourly events it is made for: there is room
+#: for one every four hours, and a page that comes back full is asked for in halves.
 FUNDING_ROWS, _FUNDING_EVENTS = 1000, 500
 
 
@@ -26,7 +26,9 @@ class Page:
 
 
 def pages(series: Series, span: Span) -> Iterator[Page]:
-    """Yield the calls that bring every candle of `span`, each as long as pays, evenly filled, oldest first."""
+    """Yield the calls that bring every candle of `span`, each as long as pays, evenly filled,
+    oldest first.
+    """
     rules, interval = RULES[series.market], series.interval
     start_ms = interval.ceil(span.start_ms)
     left = -(-interval.opens(span.start_ms, span.end_ms) // _rows_of_page(rules, interval))
@@ -44,7 +46,10 @@ def pages(series: Series, span: Span) -> Iterator[Page]:
 
 def page_count(series: Series, span: Span) -> int:
     """Return how many calls `pages` makes of `span`."""
-    return -(-series.interval.opens(span.start_ms, span.end_ms) // _rows_of_page(RULES[series.market], series.interval))
+    return -(
+        -series.interval.opens(span.start_ms, span.end_ms)
+        // _rows_of_page(RULES[series.market], series.interval)
+    )
 
 
 def _rows_of_page(rules: Rules, interval: Interval) -> int:

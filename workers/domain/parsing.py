@@ -1,4 +1,7 @@
-"""From what people write to the field's words: market, kind, interval, moment. RequestError where there is no such."""
+"""From what people write to the field's words: market, kind, interval, moment.
+
+RequestError where there is no such.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
 from klinefleet.workers.domain.markets import check_interval, check_kind
 from klinefleet.workers.domain.series import Kind, Market
 
-#: A moment as people give it: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the epoch.
+#: A moment as people give it: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the
+#: epoch.
 Moment: TypeAlias = str | date | datetime | int
 
 
@@ -32,7 +36,9 @@ def parse_kind(market: Market, text: str) -> Kind:
 
 
 def parse_interval(market: Market, kind: Kind, text: str | None) -> Interval:
-    """Return the interval of this name, where the market has it; for events, which have none, what stands for it."""
+    """Return the interval of this name, where the market has it; for events, which have none, what
+    stands for it.
+    """
     if kind is Kind.FUNDING:
         if text is not None:
             raise RequestError(f"kind {kind} has no interval, so interval {text} makes no sense")
@@ -52,7 +58,9 @@ def parse_timestamp(name: str, moment: Moment) -> int:
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
-            raise RequestError(f"{name} {moment!r} is no date like 2024-01-31 or 2024-01-31T12:00") from None
+            raise RequestError(
+                f"{name} {moment!r} is no date like 2024-01-31 or 2024-01-31T12:00"
+            ) from None
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

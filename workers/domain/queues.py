@@ -7,7 +7,8 @@ from klinefleet.workers.domain.series import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
 
-#: Headers of a message: the Redis µs at which it counts as sent, and whether it goes before all that waits.
+#: Headers of a message: the Redis µs at which it counts as sent, and whether it goes before all
+#: that waits.
 SENT_US, FIRST = "sent_us", "is_first"
 
 
@@ -22,6 +23,8 @@ QUEUES = (PLAN, *FETCH_QUEUES, COMPACT)
 
 
 def queue_of(window: Window) -> str:
-    """Return the queue that fetches a window: the archive's, or that of the pool whose weight it spends."""
+    """Return the queue that fetches a window: the archive's, or that of the pool whose weight it
+    spends.
+    """
     series = window.block.series
     return ARCHIVE if window.source.is_archive else rest_queue(pool_of(series.market, series.kind))

@@ -45,7 +45,8 @@ from klinefleet.workers.domain.spans import Span
 
 #: What is known of a run that ended is kept this long.
 KEEP_MS = 7 * 86_400_000
-#: A planner that has read a block's coverage within this time can tell that the block was compacted since.
+#: A planner that has read a block's coverage within this time can tell that the block was compacted
+#: since.
 DONE_MS = 3_600_000
 CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs", "klines:runs:new"
 
@@ -118,11 +119,15 @@ def pairs_key(market: Market) -> str:
 
 
 def first_candle_key(series: Series) -> str:
-    """Return the key of the first candles of a series' market, kind and interval; klines name no kind."""
+    """Return the key of the first candles of a series' market, kind and interval; klines name no
+    kind.
+    """
     kind = "" if series.kind is Kind.KLINES else f"{series.kind}:"
     return f"klines:first:{series.market}:{kind}{series.interval}"
 
 
 def budget_key(pool: str, egress: str) -> str:
-    """Return what the keys of a budget begin with; the braces keep them on one node of a Redis cluster."""
+    """Return what the keys of a budget begin with; the braces keep them on one node of a Redis
+    cluster.
+    """
     return f"klines:budget:{{{pool}@{egress}}}"

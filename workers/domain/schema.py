@@ -34,8 +34,9 @@ _CANDLE = {
     "close": pl.Float64(),
 }
 
-#: Mark, index and premium candles have no volumes; the exchange fills those columns with zeros, and the count of
-#: trades with a placeholder that differs between REST and the archive. They are left out.
+#: Mark, index and premium candles have no volumes; the exchange fills those columns with zeros, and
+#: the count of trades with a placeholder that differs between REST and the archive. They are left
+#: out.
 _PRICES = pl.Schema({**_CANDLE, "close_time": MOMENT})
 
 SCHEMAS: dict[Kind, pl.Schema] = {
@@ -53,7 +54,8 @@ SCHEMAS: dict[Kind, pl.Schema] = {
     Kind.MARK: _PRICES,
     Kind.INDEX: _PRICES,
     Kind.PREMIUM: _PRICES,
-    # REST alone tells the mark price, the archive alone the hours: each leaves the other's column null.
+    # REST alone tells the mark price, the archive alone the hours: each leaves the other's column
+    # null.
     Kind.FUNDING: pl.Schema(
         {
             "calc_time": MOMENT,

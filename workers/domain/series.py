@@ -1,4 +1,5 @@
-"""The words everything else is said in: Market, Kind, Interval, Source, Series, Span, Block, Window.
+"""The words everything else is said in: Market, Kind, Interval, Source, Series, Span, Block,
+Window.
 
 Times are milliseconds since the epoch, UTC; spans are half open, [start, end).
 """
@@ -85,7 +86,8 @@ class Series:
 class Block:
     """What is fetched and compacted together: a month of a fine series, a year of a coarse one.
 
-    A month of 1d candles is 30 rows, a page is hundreds: by the year, a coarse series costs a tenth of the weight.
+    A month of 1d candles is 30 rows, a page is hundreds: by the year, a coarse series costs a tenth
+    of the weight.
     """
 
     series: Series
@@ -126,6 +128,11 @@ class Window:
 def missing(series: Series, held: Iterable[Span], wanted: Span) -> list[Span]:
     """Return the parts of `wanted` that are not held and that a candle can open in, oldest first.
 
-    The first days of a year before its first Monday have no weekly candle: nothing is missing of them.
+    The first days of a year before its first Monday have no weekly candle: nothing is missing of
+    them.
     """
-    return [span for span in spans.gaps(held, wanted) if series.interval.opens(span.start_ms, span.end_ms)]
+    return [
+        span
+        for span in spans.gaps(held, wanted)
+        if series.interval.opens(span.start_ms, span.end_ms)
+    ]

@@ -15,7 +15,8 @@ def checked_symbol(text: str) -> str:
     symbol = text.strip().upper()
     if not _spells_symbol(symbol):
         raise RequestError(
-            f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was queued"
+            f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was "
+            "queued"
         )
     return symbol
 
@@ -26,7 +27,9 @@ def is_symbol(text: str) -> bool:
 
 
 def _spells_symbol(text: str) -> bool:
-    """Whether there are only letters and digits of any script, their marks, '_' and '-': no way out of a folder."""
+    """Whether there are only letters and digits of any script, their marks, '_' and '-': no way out
+    of a folder.
+    """
     return 0 < len(text) <= _SYMBOL_CHARACTERS and all(
         char in "_-" or unicodedata.category(char)[0] in "LNM" for char in text
     )

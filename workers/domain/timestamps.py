@@ -9,7 +9,8 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
-#: The end of a life whose end nobody knows; a delivery date that means "never" lies beyond it (2100-01-01).
+#: The end of a life whose end nobody knows; a delivery date that means "never" lies beyond it
+#: (2100-01-01).
 NEVER_MS = 4_102_444_800_000
 
 
@@ -29,7 +30,11 @@ def iso(ms: int) -> str:
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     if ms % DAY_MS == 0:
         return f"{moment:%Y-%m-%d}"
-    return f"{moment:%Y-%m-%dT%H:%M}" if ms % MINUTE_MS == 0 else f"{moment:%Y-%m-%dT%H:%M:%S.}{ms % 1000:03d}"
+    return (
+        f"{moment:%Y-%m-%dT%H:%M}"
+        if ms % MINUTE_MS == 0
+        else f"{moment:%Y-%m-%dT%H:%M:%S.}{ms % 1000:03d}"
+    )
 
 
 def parse_iso(text: str) -> int:

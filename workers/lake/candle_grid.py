@@ -27,19 +27,26 @@ class CandleGrid:
 
     @classmethod
     def of(cls, interval: Interval) -> CandleGrid:
-        """Return the grid of the exchange's interval: weeks open on Mondays, 1M on the first of a month."""
+        """Return the grid of the exchange's interval: weeks open on Mondays, 1M on the first of a
+        month.
+        """
         if interval is Interval.MO1:
             return cls(0)
         return cls(interval.step_ms, interval.ceil(0) if interval is Interval.W1 else 0)
 
     @classmethod
     def parse(cls, text: str) -> CandleGrid:
-        """Return the grid of one of the exchange's intervals, or of any number of s, m, h or d; else RequestError."""
+        """Return the grid of one of the exchange's intervals, or of any number of s, m, h or d;
+        else RequestError.
+        """
         if text in CANDLE_INTERVALS:
             return cls.of(Interval(text))
         found = _STEP.fullmatch(text)
         if not found:
-            raise RequestError(f"no interval {text!r}: one of {', '.join(CANDLE_INTERVALS)}, or a number of s, m, h, d")
+            raise RequestError(
+                f"no interval {text!r}: one of {', '.join(CANDLE_INTERVALS)}, or a number of s, "
+                "m, h, d"
+            )
         return cls(int(found[1]) * _UNITS_MS[found[2]])
 
     def is_made_of(self, finer: CandleGrid) -> bool:
@@ -59,7 +66,11 @@ class CandleGrid:
 
     def next(self, opens: pl.Expr) -> pl.Expr:
         """Return the open times that follow those."""
-        return opens.dt.offset_by("1mo") if not self.step_ms else opens + pl.duration(milliseconds=self.step_ms)
+        return (
+            opens.dt.offset_by("1mo")
+            if not self.step_ms
+            else opens + pl.duration(milliseconds=self.step_ms)
+        )
 
     def ceil_ms(self, ms: int) -> int:
         """Return the first open time at or after `ms`."""
@@ -69,7 +80,11 @@ class CandleGrid:
 
     def floor_ms(self, ms: int) -> int:
         """Return the open time of the candle that holds the moment `ms`."""
-        return Interval.MO1.floor(ms) if not self.step_ms else ms - (ms - self.anchor_ms) % self.step_ms
+        return (
+            Interval.MO1.floor(ms)
+            if not self.step_ms
+            else ms - (ms - self.anchor_ms) % self.step_ms
+        )
 
     def opens(self, span: Span) -> pl.Series:
         """Return the open times in `span`, ms UTC."""

@@ -1,4 +1,6 @@
-"""The catalog: every symbol that a market has or had, as Parquet in the lake, one dated file a market and day."""
+"""The catalog: every symbol that a market has or had, as Parquet in the lake, one dated file a
+market and day.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ TRADING = "TRADING"
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One symbol. Times in ms UTC, None where nobody tells; intervals are those the archive has files of."""
+    """One symbol. Times in ms UTC, None where nobody tells; intervals are those the archive has
+    files of.
+    """
 
     symbol: str
     status: str
@@ -48,7 +52,9 @@ class CatalogEntry:
     archive_ms: int | None
     """Where the archive's files begin: the first day, or the first month where it has no days."""
     first_ms: int | None
-    """Open time of the first candle; of a symbol that only the archive knows, where its files begin."""
+    """Open time of the first candle; of a symbol that only the archive knows, where its files
+    begin.
+    """
     last_ms: int | None
     """The end of the last candle's day, None while it trades."""
     intervals: tuple[str, ...]
@@ -85,20 +91,34 @@ _SCHEMA = pl.Schema(
 )
 _FIELDS = [field.name for field in fields(CatalogEntry)]
 #: What a catalog of a version before these columns says by saying nothing.
-_DEFAULTS = {field.name: field.default for field in fields(CatalogEntry) if field.default is not MISSING}
+_DEFAULTS = {
+    field.name: field.default for field in fields(CatalogEntry) if field.default is not MISSING
+}
 _MOMENTS = [name for name, dtype in _SCHEMA.items() if dtype == MOMENT]
-_MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = "klinefleet.made_ms", "klinefleet.has_archive", "klinefleet.market"
+_MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = (
+    "klinefleet.made_ms",
+    "klinefleet.has_archive",
+    "klinefleet.market",
+)
 
 
 class Catalog:
     """All symbols of one market, as they were known at `made_ms`."""
 
-    def __init__(self, market: Market, made_ms: int, entries: Iterable[CatalogEntry], has_archive: bool = True) -> None:
+    def __init__(
+        self,
+        market: Market,
+        made_ms: int,
+        entries: Iterable[CatalogEntry],
+        has_archive: bool = True,
+    ) -> None:
         self.market = market
         self.made_ms = made_ms
         self.has_archive = has_archive
         """Whether the archive was asked; without it delisted symbols and intervals are missing."""
-        self._entries = {entry.symbol: entry for entry in sorted(entries, key=lambda entry: entry.symbol)}
+        self._entries = {
+            entry.symbol: entry for entry in sorted(entries, key=lambda entry: entry.symbol)
+        }
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -108,28 +128,44 @@ class Catalog:
         return self._entries.get(symbol)
 
     def entries(self, quote: str | None = None, status: str = "all") -> list[CatalogEntry]:
-        """Return the symbols of a quote asset, or those that trade (status "trading"), sorted by name."""
+        """Return the symbols of a quote asset, or those that trade (status "trading"), sorted by
+        name.
+        """
         return [
             entry
             for entry in self._entries.values()
-            if (quote is None or entry.quote == quote) and (status == "all" or entry.status == TRADING)
+            if (quote is None or entry.quote == quote)
+            and (status == "all" or entry.status == TRADING)
         ]
 
     def life(self, series: Series) -> Span | None:
-        """Return the time in which a series can have rows, as far as is known; None where nobody tells its begin.
+        """Return the time in which a series can have rows, as far as is known; None where nobody
+        tells its begin.
 
-        The first candle is one of klines; other kinds are as old as the listing, an index as old as its pair.
+        The first candle is one of klines; other kinds are as old as the listing, an index as old as
+        its pair.
         """
         if series.kind is Kind.INDEX:
             of_pair = [entry for entry in self._entries.values() if entry.pair == series.symbol]
-            began = [ms for entry in of_pair for ms in [entry.onboard_ms or entry.first_ms] if ms is not None]
+            began = [
+                ms
+                for entry in of_pair
+                for ms in [entry.onboard_ms or entry.first_ms]
+                if ms is not None
+            ]
             return Span(series.interval.floor(min(began)), NEVER_MS) if began else None
         entry = self.get(series.symbol)
         if entry is None:
             return None
         of_klines, onboard = entry.first_ms, entry.onboard_ms
-        begins_ms = of_klines if onboard is None or (series.kind is Kind.KLINES and of_klines is not None) else onboard
-        return None if begins_ms is None else Span(series.interval.floor(begins_ms), entry.life.end_ms)
+        begins_ms = (
+            of_klines
+            if onboard is None or (series.kind is Kind.KLINES and of_klines is not None)
+            else onboard
+        )
+        return (
+            None if begins_ms is None else Span(series.interval.floor(begins_ms), entry.life.end_ms)
+        )
 
     def frame(self) -> pl.DataFrame:
         """Return it as a table: moments as moments, otherwise the fields of `Entry`."""
@@ -139,7 +175,11 @@ class Catalog:
 
     def to_parquet(self) -> bytes:
         """Return it as one file."""
-        told = {_MADE_KEY: str(self.made_ms), _ARCHIVE_KEY: str(int(self.has_archive)), _MARKET_KEY: str(self.market)}
+        told = {
+            _MADE_KEY: str(self.made_ms),
+            _ARCHIVE_KEY: str(int(self.has_archive)),
+            _MARKET_KEY: str(self.market),
+        }
         buffer = io.BytesIO()
         self.frame().write_parquet(buffer, compression="zstd", metadata=told)
         return buffer.getvalue()
@@ -150,15 +190,32 @@ class Catalog:
         try:
             told = pl.read_parquet_metadata(io.BytesIO(body))
             frame = pl.read_parquet(body)
-            lacking = {name: value for name, value in _DEFAULTS.items() if name not in frame.columns}
-            frame = frame.with_columns(pl.lit(value, _SCHEMA[name]).alias(name) for name, value in lacking.items())
+            lacking = {
+                name: value for name, value in _DEFAULTS.items() if name not in frame.columns
+            }
+            frame = frame.with_columns(
+                pl.lit(value, _SCHEMA[name]).alias(name) for name, value in lacking.items()
+            )
             numbers = frame.with_columns(pl.col(name).dt.timestamp("ms") for name in _MOMENTS)
-            rows = (dict(zip(_FIELDS, row, strict=True)) for row in numbers.select(_SCHEMA.names()).rows())
-            entries = [CatalogEntry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows]
+            rows = (
+                dict(zip(_FIELDS, row, strict=True))
+                for row in numbers.select(_SCHEMA.names()).rows()
+            )
+            entries = [
+                CatalogEntry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows
+            ]
             is_whole = bool(int(told[_ARCHIVE_KEY]))
             return cls(Market(told[_MARKET_KEY]), int(told[_MADE_KEY]), entries, is_whole)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError, TypeError) as error:
-            raise PartitionDamaged(f"a catalog does not decode: {error!r}; it was left as it is") from error
+        except (
+            pl.exceptions.PolarsError,
+            pl.exceptions.PanicException,
+            KeyError,
+            ValueError,
+            TypeError,
+        ) as error:
+            raise PartitionDamaged(
+                f"a catalog does not decode: {error!r}; it was left as it is"
+            ) from error
 
 
 class Catalogs:

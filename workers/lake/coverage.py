@@ -1,7 +1,8 @@
 """Which time of which series is held: read from the partitions' footers, remembered by their ETags.
 
-A footer never changes under its ETag, so what has been read once is kept on this machine and not asked for again:
-planning over a lake that holds everything costs the store its listings and nothing else.
+A footer never changes under its ETag, so what has been read once is kept on this machine and not
+asked for again: planning over a lake that holds everything costs the store its listings and nothing
+else.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ T = TypeVar("T")
 #: What is wrong with partitions that do not decode, by key.
 Damaged = dict[str, str]
 
-#: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for each.
+#: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for
+#: each.
 _READERS, _READ_IN_ONE_GO = 16, 32
 
 
 class Coverage:
-    """Tells what the lake holds. `memory` is a file on this machine; without one nothing is remembered."""
+    """Tells what the lake holds. `memory` is a file on this machine; without one nothing is
+    remembered.
+    """
 
     def __init__(self, files: ObjectStore, memory: FooterCache) -> None:
         self._files = files
@@ -48,7 +52,9 @@ class Coverage:
         footers = self.footers(keys.series_folder("lake", series))
         return spans.union(span for footer in footers.values() for span in footer.covered)
 
-    def covered_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, list[Span]]:
+    def covered_group(
+        self, market: Market, kind: Kind, interval: Interval
+    ) -> dict[str, list[Span]]:
         """Return the same for every symbol that the lake holds anything of, in one listing."""
         held: dict[str, list[Span]] = {}
         for key, footer in self.footers(keys.group_folder("lake", market, kind, interval)).items():
@@ -65,7 +71,9 @@ class Coverage:
         return self.footers_of(self.partitions(folder), lambda: self.partitions(folder))
 
     def remember(self, published: Iterable[tuple[StoredObject, Footer]]) -> None:
-        """Keep the footers of partitions that were just written here, so that nobody here has to read them."""
+        """Keep the footers of partitions that were just written here, so that nobody here has to
+        read them.
+        """
         self._memory.keep(published)
 
     def partitions(self, folder: str) -> list[StoredObject]:
@@ -80,22 +88,27 @@ class Coverage:
     ) -> dict[str, Footer]:
         """Return the footers of these partitions, by key; `again` lists them once more.
 
-        With `damaged`, those that do not decode are noted there and left out; without, PartitionDamaged.
+        With `damaged`, those that do not decode are noted there and left out; without,
+        PartitionDamaged.
         """
         known = self._memory.recall(partitions)
         unknown = [entry for entry in partitions if entry.key not in known]
         if len(unknown) > 1:
             with Threads(_READERS, thread_name_prefix="footer") as readers:
-                # Several in one go: to hand a thread its work costs as much as to read a local file's end.
+                # Several in one go: to hand a thread its work costs as much as to read a local
+                # file's end.
                 several = max(1, min(_READ_IN_ONE_GO, len(unknown) // _READERS))
                 parts = [unknown[n : n + several] for n in range(0, len(unknown), several)]
-                told = list(readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts))
+                told = list(
+                    readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts)
+                )
         else:
             told = [[self._read(entry, damaged) for entry in unknown]]
         found = zip(unknown, chain.from_iterable(told), strict=True)
         read = {entry: footer for entry, footer in found if footer is not None}
         if read:
-            # A partition that was replaced between the listing and the reading must not be remembered as the old one.
+            # A partition that was replaced between the listing and the reading must not be
+            # remembered as the old one.
             still = set(again())
             self._memory.keep((entry, footer) for entry, footer in read.items() if entry in still)
         return known | {entry.key: footer for entry, footer in read.items()}
@@ -103,13 +116,21 @@ class Coverage:
     def gaps(
         self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None = None
     ) -> list[Span]:
-        """Return where the exchange had no rows in the covered time of some partitions of a series, oldest first.
+        """Return where the exchange had no rows in the covered time of some partitions of a series,
+        oldest first.
 
-        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its rows are looked at;
-        with `damaged`, those that do not decode are noted there and left out; without, PartitionDamaged.
+        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its
+        rows are looked at; with `damaged`, those that do not decode are noted there and left out;
+        without, PartitionDamaged.
         """
-        told = {entry: list(f.proof.gaps) for entry, f in partitions.items() if f.proof and f.proof.gaps is not None}
-        untold = [entry for entry in partitions if entry not in told] if series.interval.is_grid else []
+        told = {
+            entry: list(f.proof.gaps)
+            for entry, f in partitions.items()
+            if f.proof and f.proof.gaps is not None
+        }
+        untold = (
+            [entry for entry in partitions if entry not in told] if series.interval.is_grid else []
+        )
         known = self._memory.recall_gaps(untold) if untold else {}
         told |= {entry: known[entry.key] for entry in untold if entry.key in known}
         unknown = [entry for entry in untold if entry not in told]
@@ -117,7 +138,9 @@ class Coverage:
         found = {entry: gaps for entry, gaps in looked.items() if gaps is not None}
         if found:
             # As above: what was replaced meanwhile is another partition.
-            self._memory.keep_gaps((entry, gaps) for entry, gaps in found.items() if self._is_still(entry))
+            self._memory.keep_gaps(
+                (entry, gaps) for entry, gaps in found.items() if self._is_still(entry)
+            )
         told |= found
         return spans.union(gap for gaps in told.values() for gap in gaps)
 
@@ -126,20 +149,34 @@ class Coverage:
         time = time_column(series.kind)
         body = self._files.read(entry.key)
         try:
-            return pl.read_parquet(body, columns=[time]) if body else SCHEMAS[series.kind].to_frame().select(time)
+            return (
+                pl.read_parquet(body, columns=[time])
+                if body
+                else SCHEMAS[series.kind].to_frame().select(time)
+            )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise PartitionDamaged(f"{entry.key} does not decode: {error}; it was left as it is") from error
+            raise PartitionDamaged(
+                f"{entry.key} does not decode: {error}; it was left as it is"
+            ) from error
 
-    def _look(self, series: Series, entry: StoredObject, footer: Footer, damaged: Damaged | None) -> list[Span] | None:
+    def _look(
+        self, series: Series, entry: StoredObject, footer: Footer, damaged: Damaged | None
+    ) -> list[Span] | None:
         times = _note_damage(damaged, entry, lambda: self.times(series, entry))
-        return None if times is None else [gap for span in footer.covered for gap in gaps_in(series, times, span)]
+        return (
+            None
+            if times is None
+            else [gap for span in footer.covered for gap in gaps_in(series, times, span)]
+        )
 
     def _is_still(self, entry: StoredObject) -> bool:
         return self._files.etag(entry.key) == entry.etag
 
     def _read(self, entry: StoredObject, damaged: Damaged | None) -> Footer | None:
         return _note_damage(
-            damaged, entry, lambda: footer_of(lambda size: self._files.tail(entry.key, size), entry.key)
+            damaged,
+            entry,
+            lambda: footer_of(lambda size: self._files.tail(entry.key, size), entry.key),
         )
 
 

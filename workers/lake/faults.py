@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from klinefleet.workers.domain.spans import Span
 
-#: Runs of rows that are told one by one for each kind of fault; where there are more, one fault spans them all.
+#: Runs of rows that are told one by one for each kind of fault; where there are more, one fault
+#: spans them all.
 MOST_RUNS = 20
 #: Values that a fault shows.
 SHOWN_RUNS = 3
@@ -54,4 +55,10 @@ class Fault:
     def facts(self) -> dict[str, object]:
         """Return it as plain values, times in ms UTC."""
         span = None if self.span is None else [self.span.start_ms, self.span.end_ms]
-        return {"key": self.key, "what": str(self.what), "span": span, "rows": self.rows, "told": self.told}
+        return {
+            "key": self.key,
+            "what": str(self.what),
+            "span": span,
+            "rows": self.rows,
+            "told": self.told,
+        }

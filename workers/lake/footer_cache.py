@@ -23,18 +23,19 @@ T = TypeVar("T")
 
 #: Footers looked up or noted in one statement.
 _BATCH = 500
-#: What is remembered, each in a table of its own with a column for it: footers, and what partitions lack that do not
-#: tell it in their footers.
+#: What is remembered, each in a table of its own with a column for it: footers, and what partitions
+#: lack that do not tell it in their footers.
 _FOOTERS, _LOOKS = ("footers", "footer"), ("looks", "look")
 #: Footers remembered at most: about a kilobyte each; the oldest go first.
 _MOST_KEPT = 500_000
 
 
 class FooterCache:
-    """Footers, and the gaps that were found by looking, by store, key and ETag; a path of None keeps nothing.
+    """Footers, and the gaps that were found by looking, by store, key and ETag; a path of None
+    keeps nothing.
 
-    They are in an SQLite file that several processes may share.
-    It is only ever a saving: where it cannot be read or written, footers are read from the store again.
+    They are in an SQLite file that several processes may share. It is only ever a saving: where it
+    cannot be read or written, footers are read from the store again.
     """
 
     def __init__(self, store_url: str, path: Path | None) -> None:
@@ -52,25 +53,34 @@ class FooterCache:
 
     def recall_gaps(self, entries: list[StoredObject]) -> dict[str, list[Span]]:
         """Return what was found to lack rows in just these versions, by key."""
-        return self._recall(_LOOKS, entries, lambda told: [Span(*pair) for pair in json.loads(told)])
+        return self._recall(
+            _LOOKS, entries, lambda told: [Span(*pair) for pair in json.loads(told)]
+        )
 
     def keep_gaps(self, found: Iterable[tuple[StoredObject, list[Span]]]) -> None:
         """Remember what partitions lack that do not tell it in their footers."""
         told = ((entry, [[gap.start_ms, gap.end_ms] for gap in gaps]) for entry, gaps in found)
         self._keep(_LOOKS, ((entry, json.dumps(gaps)) for entry, gaps in told))
 
-    def _recall(self, table: tuple[str, str], entries: list[StoredObject], of: Callable[[str], T]) -> dict[str, T]:
+    def _recall(
+        self, table: tuple[str, str], entries: list[StoredObject], of: Callable[[str], T]
+    ) -> dict[str, T]:
         etags = {entry.key: entry.etag for entry in entries}
         found: dict[str, T] = {}
         try:
             for batch in _batches(list(etags)):
                 marks = ",".join("?" * len(batch))
-                asked = f"SELECT key, etag, {table[1]} FROM {table[0]} WHERE store = ? AND key IN ({marks})"
+                asked = (
+                    f"SELECT key, etag, {table[1]} FROM {table[0]} WHERE store = ? AND key IN "
+                    f"({marks})"
+                )
                 for key, etag, told in self._run(asked, [self._store, *batch]):
                     if etags[key] == etag:
                         found[key] = of(told)
         except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            logger.warning("coverage: what was remembered in %s cannot be read: %s", self._path, error)
+            logger.warning(
+                "coverage: what was remembered in %s cannot be read: %s", self._path, error
+            )
         return found
 
     def _keep(self, table: tuple[str, str], told: Iterable[tuple[StoredObject, str]]) -> None:
@@ -81,7 +91,10 @@ class FooterCache:
         try:
             with self._lock, self._opened(self._path) as memory, memory:
                 memory.executemany(f"REPLACE INTO {name} VALUES (?, ?, ?, ?)", rows)
-                memory.execute(f"DELETE FROM {name} WHERE rowid <= (SELECT max(rowid) FROM {name}) - ?", [_MOST_KEPT])
+                memory.execute(
+                    f"DELETE FROM {name} WHERE rowid <= (SELECT max(rowid) FROM {name}) - ?",
+                    [_MOST_KEPT],
+                )
         except (sqlite3.Error, OSError, ValueError) as error:
             logger.warning("coverage: nothing can be remembered in %s: %s", self._path, error)
 
@@ -93,10 +106,13 @@ class FooterCache:
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[sqlite3.Connection]:
-        """Yield the file with its tables; it is closed after, also where it turns out to be no such file."""
+        """Yield the file with its tables; it is closed after, also where it turns out to be no such
+        file.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=10)) as memory:
-            # Changing to it fails while others are at work, whatever the timeout; once changed, it stays.
+            # Changing to it fails while others are at work, whatever the timeout; once changed, it
+            # stays.
             if memory.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 memory.execute("PRAGMA journal_mode = WAL")
             memory.execute("PRAGMA synchronous = OFF")

@@ -1,7 +1,9 @@
-"""What can be wrong with one partition, told from its bytes alone: every fault by its name, its time and its rows.
+"""What can be wrong with one partition, told from its bytes alone: every fault by its name, its
+time and its rows.
 
-What the exchange itself does is no fault: candles that open off their minute or close early, as early as they open
-(spot, 2017 and 2018, around outages), and minutes without a candle that the partition's proof knows.
+What the exchange itself does is no fault: candles that open off their minute or close early, as
+early as they open (spot, 2017 and 2018, around outages), and minutes without a candle that the
+partition's proof knows.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from klinefleet.workers.lake.partition_codec import decode
 from klinefleet.workers.lake.proof import checksum, gaps_in
 
 _MAGIC = b"PAR1"
-#: Volumes are decimals of up to eight places that the exchange adds up and rounds one by one: a taker's share may
-#: exceed the whole by one unit of the last place, and large ones by what a double cannot tell.
+#: Volumes are decimals of up to eight places that the exchange adds up and rounds one by one: a
+#: taker's share may exceed the whole by one unit of the last place, and large ones by what a double
+#: cannot tell.
 _LAST_PLACE, _DOUBLE = 1e-8, 1e-9
 
 _PRICES = ("open", "high", "low", "close")
@@ -47,12 +50,21 @@ class Checked:
 def check(series: Series, month: str, body: bytes) -> Checked:
     """Return what is wrong with a partition of these bytes, and what they hold.
 
-    Without a proof (an earlier version of the fleet wrote it) a lost row cannot be told from the exchange's own gap.
+    Without a proof (an earlier version of the fleet wrote it) a lost row cannot be told from the
+    exchange's own gap.
     """
     key, columns = keys.partition(series, month), SCHEMAS[series.kind]
     if not (body.startswith(_MAGIC) and body.endswith(_MAGIC)):
         return Checked(
-            [Fault(key, What.DAMAGED, None, 0, f"no Parquet file: {len(body):,} bytes end in {body[-4:]!r}")]
+            [
+                Fault(
+                    key,
+                    What.DAMAGED,
+                    None,
+                    0,
+                    f"no Parquet file: {len(body):,} bytes end in {body[-4:]!r}",
+                )
+            ]
         )
     try:
         footer = footer_in(body, key)
@@ -63,7 +75,9 @@ def check(series: Series, month: str, body: bytes) -> Checked:
     except PartitionDamaged as error:
         return Checked([Fault(key, What.DAMAGED, None, 0, _line(key, error))], None, footer)
     if list(rows.schema.items()) != list(columns.items()):
-        return Checked([Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer)
+        return Checked(
+            [Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer
+        )
     faults = [*_of_coverage(key, month, footer), *_of_proof(key, rows, footer)]
     if faults and faults[-1].span is None:
         # None of the rows is to be trusted: what is wrong with them one by one is of no use.
@@ -73,7 +87,9 @@ def check(series: Series, month: str, body: bytes) -> Checked:
 
 
 def row_span(series: Series, ms: int) -> Span:
-    """Return the time that a row which opened at `ms` stands for: its candle's, of an event its minute."""
+    """Return the time that a row which opened at `ms` stands for: its candle's, of an event its
+    minute.
+    """
     if not series.interval.is_grid:
         return Span(ms - ms % MINUTE_MS, ms - ms % MINUTE_MS + MINUTE_MS)
     opened = series.interval.floor(ms)
@@ -91,14 +107,26 @@ def faults_of_rows(
     for span in stretches:
         within = [at for at in times if span.start_ms <= at < span.end_ms]
         shown = [f"{iso(at)} {values[at]}" for at in within[:SHOWN_RUNS]]
-        yield Fault(key, what, span, len(within), "; ".join([*shown, *(["…"] if len(within) > SHOWN_RUNS else [])]))
+        yield Fault(
+            key,
+            what,
+            span,
+            len(within),
+            "; ".join([*shown, *(["…"] if len(within) > SHOWN_RUNS else [])]),
+        )
 
 
 def _of_coverage(key: str, month: str, footer: Footer) -> Iterator[Fault]:
     bounds = month_span(month)
     for span in footer.covered:
         for outside in spans.gaps([bounds], span):
-            yield Fault(key, What.COVERAGE, outside, 0, f"{span} is said to be covered in the partition of {month}")
+            yield Fault(
+                key,
+                What.COVERAGE,
+                outside,
+                0,
+                f"{span} is said to be covered in the partition of {month}",
+            )
 
 
 def _of_proof(key: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
@@ -106,7 +134,13 @@ def _of_proof(key: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
     if proof is None:
         return
     if proof.rows != rows.height:
-        yield Fault(key, What.ROWS, None, rows.height, f"{proof.rows:,} rows were proved, {rows.height:,} are held")
+        yield Fault(
+            key,
+            What.ROWS,
+            None,
+            rows.height,
+            f"{proof.rows:,} rows were proved, {rows.height:,} are held",
+        )
     elif (found := checksum(rows)) != proof.checksum:
         told = f"checksum {proof.checksum} was proved, {found} is that of the rows"
         yield Fault(key, What.CHECKSUM, None, rows.height, told)
@@ -125,17 +159,27 @@ def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Itera
         unknown = [Span(unknown[0].start_ms, unknown[-1].end_ms)]
     for span in unknown:
         lost = series.interval.opens(span.start_ms, span.end_ms)
-        yield Fault(key, What.GAP, span, lost, "covered, without a row, and no gap that the exchange was known to have")
+        yield Fault(
+            key,
+            What.GAP,
+            span,
+            lost,
+            "covered, without a row, and no gap that the exchange was known to have",
+        )
 
 
 def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
     """Yield what is wrong with rows; only those with a fault are looked at one by one."""
     time = time_column(series.kind)
     tagged = rows.with_columns(
-        pl.col(name).dt.timestamp("ms").alias(f"_{name}") for name, dtype in rows.schema.items() if dtype.is_temporal()
+        pl.col(name).dt.timestamp("ms").alias(f"_{name}")
+        for name, dtype in rows.schema.items()
+        if dtype.is_temporal()
     ).with_columns(_ms=f"_{time}", _covered=_covered(rows[time], footer))
     checks = _checks(series, month)
-    found = tagged.select(*(check.fill_null(False).alias(what) for what, (check, _) in checks.items()))
+    found = tagged.select(
+        *(check.fill_null(False).alias(what) for what, (check, _) in checks.items())
+    )
     counts = found.select(pl.col(what).sum() for what in checks).row(0, named=True)
     for what, (_, columns) in checks.items():
         if not counts[what]:
@@ -143,7 +187,9 @@ def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> 
         shown = [f"_{name}" if rows.schema[name].is_temporal() else name for name in columns]
         wrong = tagged.filter(found[what]).select("_ms", *shown)
         if not wrong["_ms"].is_between(0, NEVER_MS).fill_null(False).all():
-            yield Fault(keys.partition(series, month), what, None, wrong.height, f"a {time} that is none")
+            yield Fault(
+                keys.partition(series, month), what, None, wrong.height, f"a {time} that is none"
+            )
             continue
         values = {
             at: ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
@@ -166,7 +212,9 @@ def _checks(series: Series, month: str) -> dict[What, tuple[pl.Expr, tuple[str, 
         What.UNCOVERED: (in_month & ~pl.col("_covered"), (time,)),
     }
     of_values = _of_funding() if kind is Kind.FUNDING else _of_candles(series, bounds)
-    return checks | {what: (~is_missing & check, columns) for what, (check, columns) in of_values.items()}
+    return checks | {
+        what: (~is_missing & check, columns) for what, (check, columns) in of_values.items()
+    }
 
 
 def _moment(kind: Kind) -> pl.Expr:
@@ -176,7 +224,11 @@ def _moment(kind: Kind) -> pl.Expr:
 
 def _of_candles(series: Series, bounds: Span) -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
     high, low, opened, closed = (pl.col(name) for name in ("high", "low", "_ms", "_close_time"))
-    next_open = pl.lit(bounds.end_ms) if series.interval is Interval.MO1 else opened + series.interval.step_ms
+    next_open = (
+        pl.lit(bounds.end_ms)
+        if series.interval is Interval.MO1
+        else opened + series.interval.step_ms
+    )
     is_low, is_high = high < pl.max_horizontal(*_PRICES), low > pl.min_horizontal(*_PRICES)
     checks = {
         What.OHLC: (is_low | is_high, _PRICES),
@@ -186,9 +238,14 @@ def _of_candles(series: Series, bounds: Span) -> dict[What, tuple[pl.Expr, tuple
         checks[What.PRICE] = (pl.min_horizontal(*_PRICES) <= 0, _PRICES)
     if series.kind is Kind.KLINES:
         is_negative = pl.min_horizontal(pl.col(_VOLUMES)) < 0
-        is_over = _is_over("taker_buy_volume", "volume") | _is_over("taker_buy_quote_volume", "quote_volume")
+        is_over = _is_over("taker_buy_volume", "volume") | _is_over(
+            "taker_buy_quote_volume", "quote_volume"
+        )
         checks[What.NEGATIVE] = (is_negative, _VOLUMES)
-        checks[What.TAKER] = (~is_negative & is_over, tuple(name for name in _VOLUMES if name != "count"))
+        checks[What.TAKER] = (
+            ~is_negative & is_over,
+            tuple(name for name in _VOLUMES if name != "count"),
+        )
     return checks
 
 
@@ -200,10 +257,17 @@ def _of_funding() -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
 
 
 def _is_missing(kind: Kind, name: str) -> pl.Expr:
-    """Whether a value is none; of a funding event each source leaves open what only the other tells."""
-    column, is_open = pl.col(name), kind is Kind.FUNDING and name in ("mark_price", "funding_interval_hours")
+    """Whether a value is none; of a funding event each source leaves open what only the other
+    tells.
+    """
+    column, is_open = (
+        pl.col(name),
+        kind is Kind.FUNDING and name in ("mark_price", "funding_interval_hours"),
+    )
     is_null = pl.lit(False) if is_open else column.is_null()
-    return is_null | ~column.is_finite().fill_null(True) if SCHEMAS[kind][name].is_float() else is_null
+    return (
+        is_null | ~column.is_finite().fill_null(True) if SCHEMAS[kind][name].is_float() else is_null
+    )
 
 
 def _is_over(part: str, whole: str) -> pl.Expr:
@@ -215,7 +279,10 @@ def _covered(times: pl.Series, footer: Footer) -> pl.Series:
     ms, covered = times.dt.timestamp("ms"), spans.union(footer.covered)
     if not covered:
         return pl.repeat(False, ms.len(), eager=True)
-    starts, ends = (pl.Series([getattr(s, name) for s in covered], dtype=pl.Int64) for name in ("start_ms", "end_ms"))
+    starts, ends = (
+        pl.Series([getattr(s, name) for s in covered], dtype=pl.Int64)
+        for name in ("start_ms", "end_ms")
+    )
     after = starts.search_sorted(ms, side="right").cast(pl.Int64)
     return (after > 0) & (ms < ends.gather((after - 1).clip(0)))
 
@@ -226,9 +293,19 @@ def _any(checks: Iterator[pl.Expr]) -> pl.Expr:
 
 def _drift(found: pl.Schema, wanted: pl.Schema) -> str:
     missing, extra = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
-    types = [f"{n} is {found[n]}, not {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
-    told = [f"missing {', '.join(missing)}" if missing else "", f"extra {', '.join(extra)}" if extra else "", *types]
-    return "; ".join(part for part in told if part) or f"columns in another order: {', '.join(found)}"
+    types = [
+        f"{n} is {found[n]}, not {wanted[n]}"
+        for n in wanted
+        if n in found and found[n] != wanted[n]
+    ]
+    told = [
+        f"missing {', '.join(missing)}" if missing else "",
+        f"extra {', '.join(extra)}" if extra else "",
+        *types,
+    ]
+    return (
+        "; ".join(part for part in told if part) or f"columns in another order: {', '.join(found)}"
+    )
 
 
 def _line(key: str, error: Exception) -> str:

@@ -2,9 +2,8 @@
 
 lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.json.zst
-raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.monthly.<etag>.zip
-catalog/market=um/2026-11-21.parquet
-reports/<run>/…
+raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end
+ms>-<content>.monthly.<etag>.zip catalog/market=um/2026-11-21.parquet reports/<run>/…
 damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-<content>.parquet
 """
 
@@ -22,16 +21,20 @@ _SERIES = re.compile(
     r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
 )
 _MONTH = re.compile(r".*/((?:19[7-9]\d|[2-9]\d{3})-(?:0[1-9]|1[0-2]))\.parquet")
-_RAW_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)")
+_RAW_NAME = re.compile(
+    r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)"
+)
 
 
 def series_folder(zone: str, series: Series) -> str:
     """Return the folder of a series in `zone` (lake or raw), without a closing slash.
 
-    A month's candles are spelled 1mo, as in the archive: on some file systems 1M and 1m are one folder. What has no
-    grid has no interval either.
+    A month's candles are spelled 1mo, as in the archive: on some file systems 1M and 1m are one
+    folder. What has no grid has no interval either.
     """
-    return f"{group_folder(zone, series.market, series.kind, series.interval)}/symbol={series.symbol}"
+    return (
+        f"{group_folder(zone, series.market, series.kind, series.interval)}/symbol={series.symbol}"
+    )
 
 
 def market_folder(zone: str, market: Market) -> str:
@@ -41,7 +44,9 @@ def market_folder(zone: str, market: Market) -> str:
 
 def group_folder(zone: str, market: Market, kind: Kind, interval: Interval) -> str:
     """Return the folder of all symbols' series of one kind and interval."""
-    grid = f"/interval={'1mo' if interval is Interval.MO1 else interval}" if interval.is_grid else ""
+    grid = (
+        f"/interval={'1mo' if interval is Interval.MO1 else interval}" if interval.is_grid else ""
+    )
     return f"{market_folder(zone, market)}/kind={kind}{grid}"
 
 
@@ -63,7 +68,9 @@ def month_of(key: str) -> str | None:
 
 
 def partition_of(key: str) -> tuple[Series, str] | None:
-    """Return the series and the month that `partition` was given for this key, None where it gives no such key."""
+    """Return the series and the month that `partition` was given for this key, None where it gives
+    no such key.
+    """
     series, month = _series_in(key.rpartition("/")[0]), month_of(key)
     return (series, month) if series and month and partition(series, month) == key else None
 
@@ -76,13 +83,17 @@ def _series_in(folder: str) -> Series | None:
         return None
     grid = {"1mo": Interval.MO1, None: Interval.EVENTS}.get(found["interval"], found["interval"])
     try:
-        return Series(Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"])
+        return Series(
+            Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"]
+        )
     except ValueError:
         return None
 
 
 def damaged(series: Series, month: str, content: str) -> str:
-    """Return the key under which a partition is kept aside that was not as it should be; `content` as for `raw`."""
+    """Return the key under which a partition is kept aside that was not as it should be; `content`
+    as for `raw`.
+    """
     return f"{series_folder('damaged', series)}/{month}-{content}.parquet"
 
 
@@ -91,12 +102,17 @@ def raw_folder(block: Block) -> str:
     return f"{series_folder('raw', block.series)}/{block.period}"
 
 
-def raw(block: Block, span: Span, content: str, source: Source = Source.REST, etag: str = "") -> str:
-    """Return the key of a raw object that answers for `span`; `content` is 16 hex digits of its SHA-256.
+def raw(
+    block: Block, span: Span, content: str, source: Source = Source.REST, etag: str = ""
+) -> str:
+    """Return the key of a raw object that answers for `span`; `content` is 16 hex digits of its
+    SHA-256.
 
     An archive file is kept as it is, under its source and the ETag it was published with.
     """
-    ending = f"{source}.{re.sub('[^0-9A-Za-z-]', '', etag)}.zip" if source.is_archive else "json.zst"
+    ending = (
+        f"{source}.{re.sub('[^0-9A-Za-z-]', '', etag)}.zip" if source.is_archive else "json.zst"
+    )
     return f"{raw_folder(block)}/{span.start_ms}-{span.end_ms}-{content}.{ending}"
 
 
@@ -112,7 +128,11 @@ def catalog(market: Market, day: str) -> str:
 
 def is_catalog(market: Market, key: str) -> bool:
     """Return whether `catalog` gives this key for some day."""
-    return bool(re.fullmatch(re.escape(catalog_folder(market)) + r"/[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet", key))
+    return bool(
+        re.fullmatch(
+            re.escape(catalog_folder(market)) + r"/[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet", key
+        )
+    )
 
 
 def report(run: str, name: str) -> str:

@@ -1,4 +1,6 @@
-"""Monthly Parquet partitions: rows, what they cover and where they came from in one object, replaced and proved."""
+"""Monthly Parquet partitions: rows, what they cover and where they came from in one object,
+replaced and proved.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 #: Others may publish the same partition while we merge; each round merges what they have published.
 _ROUNDS = 20
 
-#: Funding times carry some milliseconds of jitter that need not be the same in every source; events are hours apart.
+#: Funding times carry some milliseconds of jitter that need not be the same in every source; events
+#: are hours apart.
 _SAME_EVENT = "1m"
 
 
@@ -49,27 +52,39 @@ class Partitions:
     def rows(self, series: Series, month: str) -> pl.DataFrame:
         """Return the rows that the month's partition holds; none where there is no partition."""
         body = self._files.read(keys.partition(series, month))
-        return decode(body, keys.partition(series, month)) if body else SCHEMAS[series.kind].to_frame()
+        return (
+            decode(body, keys.partition(series, month)) if body else SCHEMAS[series.kind].to_frame()
+        )
 
     def body(self, series: Series, month: str) -> bytes | None:
         """Return the bytes of the month's partition, None where there is none."""
         return self._files.read(keys.partition(series, month))
 
     def merge(
-        self, series: Series, month: str, rows: pl.DataFrame, covered: Iterable[Span], origins: Iterable[Origin] = ()
+        self,
+        series: Series,
+        month: str,
+        rows: pl.DataFrame,
+        covered: Iterable[Span],
+        origins: Iterable[Origin] = (),
     ) -> Merged:
         """Publish `rows` and what they cover into the month's partition.
 
-        Where a row is held already the new one takes its place. ReadBackMismatch where the store does not
-        give back what was written; the raw objects still hold the rows then. PartitionDamaged where the held rows are
-        no longer those that were proved: a new proof must not bless them.
+        Where a row is held already the new one takes its place. ReadBackMismatch where the store
+        does not give back what was written; the raw objects still hold the rows then.
+        PartitionDamaged where the held rows are no longer those that were proved: a new proof must
+        not bless them.
         """
         key, covered, origins = keys.partition(series, month), list(covered), list(origins)
         gained, changed, unsure = 0, 0, dict[bytes, Merged]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
-            held, footer = read_back(series.kind, body, key) if body else (SCHEMAS[series.kind].to_frame(), Footer())
+            held, footer = (
+                read_back(series.kind, body, key)
+                if body
+                else (SCHEMAS[series.kind].to_frame(), Footer())
+            )
             merged = merge(series.kind, held, rows)
             footer = footer.joined(covered, origins)
             footer = replace(footer, proof=prove(series, merged, footer.covered))
@@ -79,9 +94,11 @@ class Partitions:
                 return Merged(gained + done.gained, changed + done.changed)
             if not decode(encoded).equals(merged):
                 raise ReadBackMismatch(
-                    f"{key}: encoded rows do not decode to themselves; nothing was published or deleted"
+                    f"{key}: encoded rows do not decode to themselves; nothing was published or "
+                    "deleted"
                 )
-            # VersionConflict may also mean that an earlier try of this publish was stored and its answer lost.
+            # VersionConflict may also mean that an earlier try of this publish was stored and its
+            # answer lost.
             is_apart = held.height + rows.height == merged.height
             changed_now = 0 if is_apart else _changed(series.kind, held, merged)
             unsure[encoded] = Merged(merged.height - held.height, changed_now)
@@ -89,18 +106,25 @@ class Partitions:
                 self._files.publish(key, encoded, replaces=etag if body else None)
                 done = unsure.pop(encoded)
                 gained, changed = gained + done.gained, changed + done.changed
-                # Read back from the store. Where it differs, another has published on top of it: look again.
-                # The version is asked for before: it is ours where what is read afterwards is.
+                # Read back from the store. Where it differs, another has published on top of it:
+                # look again. The version is asked for before: it is ours where what is read
+                # afterwards is.
                 version = self._files.etag(key)
                 if self._files.read(key) == encoded:
-                    return Merged(gained, changed, (StoredObject(key, version or "", len(encoded)), footer))
-        raise ReadBackMismatch(f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept")
+                    return Merged(
+                        gained, changed, (StoredObject(key, version or "", len(encoded)), footer)
+                    )
+        raise ReadBackMismatch(
+            f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept"
+        )
 
     def forget(self, series: Series, month: str, parts: Sequence[Span] | None = None) -> list[Span]:
-        """Take `parts` of the time (None: all) and their rows out of the month's partition: they are missing then.
+        """Take `parts` of the time (None: all) and their rows out of the month's partition: they
+        are missing then.
 
-        Returns the time that was taken out: all of it where the rows are not to be trusted, the whole month where not
-        even the footer tells what was covered. What was there is kept aside first, under `damaged/`.
+        Returns the time that was taken out: all of it where the rows are not to be trusted, the
+        whole month where not even the footer tells what was covered. What was there is kept aside
+        first, under `damaged/`.
         """
         key, gone = keys.partition(series, month), list[Span]()
         for _ in range(_ROUNDS):
@@ -109,25 +133,30 @@ class Partitions:
             if body is None:
                 return gone or (list(parts) if parts is not None else [month_span(month)])
             rows, footer, taken = _without(series, month, body, parts)
-            # What an earlier round took out is gone as well: it may have been stored and its answer lost.
+            # What an earlier round took out is gone as well: it may have been stored and its answer
+            # lost.
             gone = spans.union([*gone, *taken])
             encoded = encode(rows, replace(footer, proof=prove(series, rows, footer.covered)))
             if encoded == body:
                 return gone
-            self._files.put(keys.damaged(series, month, hashlib.sha256(body).hexdigest()[:16]), body)
+            self._files.put(
+                keys.damaged(series, month, hashlib.sha256(body).hexdigest()[:16]), body
+            )
             with suppress(VersionConflict):
                 self._files.publish(key, encoded, replaces=etag)
                 if self._files.read(key) == encoded:
                     return gone
         raise ReadBackMismatch(
-            f"{key}: not read back as written in {_ROUNDS} rounds; what was there is kept under damaged/"
+            f"{key}: not read back as written in {_ROUNDS} rounds; what was there is kept under "
+            "damaged/"
         )
 
 
 def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of both, sorted by time, each once; the new one where both have it.
 
-    Of a funding event each source tells another part: what the new row leaves open is taken from the held one.
+    Of a funding event each source tells another part: what the new row leaves open is taken from
+    the held one.
     """
     both, time = pl.concat([held, new]) if held.height else new, time_column(kind)
     if both[time].is_sorted() and moments(kind, both).n_unique() == both.height:
@@ -159,19 +188,29 @@ def _without(
     except PartitionDamaged:
         return nothing, Footer(), spans.union(footer.covered) or [month_span(month)]
     if parts is None:
-        return nothing, Footer(), spans.union(footer.covered) or ([month_span(month)] if rows.height else [])
+        return (
+            nothing,
+            Footer(),
+            spans.union(footer.covered) or ([month_span(month)] if rows.height else []),
+        )
     times = rows[time_column(series.kind)].dt.timestamp("ms")
     stays = pl.repeat(True, rows.height, eager=True)
     for part in parts:
         stays &= (times < part.start_ms) | (times >= part.end_ms)
     rows = rows.filter(stays)
     covered = tuple(spans.without(footer.covered, parts))
-    origins = tuple(replace(origin, span=gap) for origin in footer.origins for gap in spans.gaps(parts, origin.span))
+    origins = tuple(
+        replace(origin, span=gap)
+        for origin in footer.origins
+        for gap in spans.gaps(parts, origin.span)
+    )
     return merge(series.kind, nothing, rows), Footer(covered, origins), list(parts)
 
 
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:
-    """Return how many of the held rows are no longer as they were; what another source adds changes no event."""
+    """Return how many of the held rows are no longer as they were; what another source adds changes
+    no event.
+    """
     told = ["last_funding_rate"] if kind is Kind.FUNDING else held.columns
     keyed = [rows.select(*told, moments(kind, rows).alias("_moment")) for rows in (held, merged)]
     return keyed[0].join(keyed[1], on=keyed[0].columns, how="anti").height

@@ -1,7 +1,9 @@
-"""What a partition's rows are proved by: how many there are, a checksum of their values, and the exchange's own gaps.
+"""What a partition's rows are proved by: how many there are, a checksum of their values, and the
+exchange's own gaps.
 
-Compaction writes it into the footer with the rows. Whoever reads the partition later can tell a minute that the
-exchange never had from one that was lost since, and a value that was flipped on a disk from the one that was written.
+Compaction writes it into the footer with the rows. Whoever reads the partition later can tell a
+minute that the exchange never had from one that was lost since, and a value that was flipped on a
+disk from the one that was written.
 """
 
 from __future__ import annotations
@@ -34,9 +36,13 @@ class Proof:
     rows: int
     checksum: str
     gaps: tuple[Span, ...] | None
-    """The parts of the covered time in which the calendar has rows and the exchange had none; None: too many."""
+    """The parts of the covered time in which the calendar has rows and the exchange had none; None:
+    too many.
+    """
     is_even: bool = False
-    """Whether each row opens just where the calendar says, so that covered time and gaps tell the times of all."""
+    """Whether each row opens just where the calendar says, so that covered time and gaps tell the
+    times of all.
+    """
 
 
 def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
@@ -48,8 +54,12 @@ def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
     return replace(proof, is_even=told is not None and told.equals(rows[time_column(series.kind)]))
 
 
-def reconstruct_times(series: Series, covered: Iterable[Span], proof: Proof | None) -> pl.Series | None:
-    """Return the times of a partition's rows without looking at them; None where the proof does not tell."""
+def reconstruct_times(
+    series: Series, covered: Iterable[Span], proof: Proof | None
+) -> pl.Series | None:
+    """Return the times of a partition's rows without looking at them; None where the proof does not
+    tell.
+    """
     if proof is None or proof.gaps is None or not proof.is_even or not series.interval.is_grid:
         return None
     grid = CandleGrid.of(series.interval)
@@ -61,21 +71,25 @@ def reconstruct_times(series: Series, covered: Iterable[Span], proof: Proof | No
 def checksum(rows: pl.DataFrame) -> str:
     """Return 16 hex digits that change with every bit of every value, and with the order of rows.
 
-    For each column the 64 bits of its values, their upper half folded into the lower, each times an odd number that its
-    row gives, are summed modulo 2**64: arithmetic that every version of every library does alike. Names and sums go
-    through SHA-256. Unfolded, what changes high bits of two values alike (a sign each, or powers of two that change
-    places) would cancel out: modulo 2**64 little of the row's number is left up there.
+    For each column the 64 bits of its values, their upper half folded into the lower, each times an
+    odd number that its row gives, are summed modulo 2**64: arithmetic that every version of every
+    library does alike. Names and sums go through SHA-256. Unfolded, what changes high bits of two
+    values alike (a sign each, or powers of two that change places) would cancel out: modulo 2**64
+    little of the row's number is left up there.
     """
     odd = pl.int_range(pl.len(), dtype=pl.UInt64) * 2 + 1
     sums = rows.select((_bits(name, dtype) * odd).sum() for name, dtype in rows.schema.items())
-    told = ",".join(f"{name}={value}" for name, value in zip(sums.columns, sums.row(0), strict=True))
+    told = ",".join(
+        f"{name}={value}" for name, value in zip(sums.columns, sums.row(0), strict=True)
+    )
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
     """Return the parts of `span` in which the calendar has rows and there are none, oldest first.
 
-    A row that opened off its minute stands for that minute. Events have no calendar, and so no gaps.
+    A row that opened off its minute stands for that minute. Events have no calendar, and so no
+    gaps.
     """
     interval = series.interval
     if not interval.is_grid:
@@ -87,11 +101,23 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
         had = times
     else:
         had = times - times % interval.step_ms
-        if had.n_unique() == wanted.len() and had.first() == wanted.first() and had.last() == wanted.last():
+        if (
+            had.n_unique() == wanted.len()
+            and had.first() == wanted.first()
+            and had.last() == wanted.last()
+        ):
             return []
     is_gone = ~wanted.is_in(had.implode())
-    runs = pl.DataFrame({"at": wanted, "run": is_gone.rle_id()}).filter(is_gone).group_by("run", maintain_order=True)
-    ends = runs.agg(pl.first("at").alias("first"), pl.last("at").alias("last")).select("first", "last").iter_rows()
+    runs = (
+        pl.DataFrame({"at": wanted, "run": is_gone.rle_id()})
+        .filter(is_gone)
+        .group_by("run", maintain_order=True)
+    )
+    ends = (
+        runs.agg(pl.first("at").alias("first"), pl.last("at").alias("last"))
+        .select("first", "last")
+        .iter_rows()
+    )
     return spans.union(Span(first, interval.advance(last, 1)).clip(span) for first, last in ends)
 
 

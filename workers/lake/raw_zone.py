@@ -1,4 +1,6 @@
-"""The raw zone: answers as they were received, one object a window or file, named by series, window and content."""
+"""The raw zone: answers as they were received, one object a window or file, named by series, window
+and content.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.storage.objects import ObjectStore
 
-#: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that lives minutes.
+#: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that
+#: lives minutes.
 _ZSTD_LEVEL = 1
 
 
@@ -33,16 +36,24 @@ class RawEntry:
 
 
 class RawZone:
-    """Stores and finds raw objects: pages of REST compressed, one a line; files of the archive as they are."""
+    """Stores and finds raw objects: pages of REST compressed, one a line; files of the archive as
+    they are.
+    """
 
     def __init__(self, files: ObjectStore) -> None:
         self._files = files
 
     def store(self, block: Block, span: Span, pages: Sequence[bytes]) -> RawEntry:
-        """Keep the pages that answer for `span` (no page holds a newline); the same again gives the same object."""
-        return self._put(block, span, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages)))
+        """Keep the pages that answer for `span` (no page holds a newline); the same again gives the
+        same object.
+        """
+        return self._put(
+            block, span, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
+        )
 
-    def store_file(self, block: Block, span: Span, body: bytes, source: Source, etag: str) -> RawEntry:
+    def store_file(
+        self, block: Block, span: Span, body: bytes, source: Source, etag: str
+    ) -> RawEntry:
         """Keep an archive file, of which `span` is wanted."""
         return self._put(block, span, body, source, etag)
 
@@ -55,7 +66,10 @@ class RawZone:
         if body is None:
             return None
         if _content(body) != entry.content:
-            raise RawDamaged(f"{entry.key}: its SHA-256 is {_content(body)}; it will be fetched again", key=entry.key)
+            raise RawDamaged(
+                f"{entry.key}: its SHA-256 is {_content(body)}; it will be fetched again",
+                key=entry.key,
+            )
         if entry.source.is_archive:
             return [body]
         return zstandard.ZstdDecompressor().decompressobj().decompress(body).split(b"\n")
@@ -64,21 +78,31 @@ class RawZone:
         """Return the raw objects of a series or of one of its blocks, oldest span first."""
         series = of if isinstance(of, Series) else of.series
         folder = keys.series_folder("raw", of) if isinstance(of, Series) else keys.raw_folder(of)
-        listed = [(entry.key, keys.parse_raw(series, entry.key)) for entry in self._files.list(folder)]
+        listed = [
+            (entry.key, keys.parse_raw(series, entry.key)) for entry in self._files.list(folder)
+        ]
         found = [RawEntry(key, *parsed) for key, parsed in listed if parsed]
         return sorted(found, key=lambda entry: (entry.span, entry.key))
 
-    def entries_of_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, list[RawEntry]]:
+    def entries_of_group(
+        self, market: Market, kind: Kind, interval: Interval
+    ) -> dict[str, list[RawEntry]]:
         """Return the raw objects of all symbols of one kind and interval, in one listing."""
         found: dict[str, list[RawEntry]] = {}
         for listed in self._files.list(keys.group_folder("raw", market, kind, interval)):
             symbol = keys.symbol_of(listed.key)
-            parsed = keys.parse_raw(Series(market, kind, interval, symbol), listed.key) if symbol else None
+            parsed = (
+                keys.parse_raw(Series(market, kind, interval, symbol), listed.key)
+                if symbol
+                else None
+            )
             if symbol and parsed:
                 found.setdefault(symbol, []).append(RawEntry(listed.key, *parsed))
         return found
 
-    def _put(self, block: Block, span: Span, body: bytes, source: Source = Source.REST, etag: str = "") -> RawEntry:
+    def _put(
+        self, block: Block, span: Span, body: bytes, source: Source = Source.REST, etag: str = ""
+    ) -> RawEntry:
         content = _content(body)
         key = keys.raw(block, span, content, source, etag)
         self._files.put(key, body)

@@ -1,4 +1,5 @@
-"""How much may be asked of the exchange: the weight budget of a pool and public address, shared by all workers.
+"""How much may be asked of the exchange: the weight budget of a pool and public address, shared by
+all workers.
 
 May import: `domain`, `support`, `patches`, `coordination`.
 Begin with `budget.py`; the budget itself is `redis_budget.py` with its Lua scripts.

@@ -1,4 +1,6 @@
-"""The weight budget's contract: what a caller asks, what it is granted, and what is known of a pool."""
+"""The weight budget's contract: what a caller asks, what it is granted, and what is known of a
+pool.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Protocol
 
 from klinefleet.workers.domain.errors import SettingsError
 
-#: Shares are counted in millionths: below one, no limit that an exchange could have leaves room for any call.
+#: Shares are counted in millionths: below one, no limit that an exchange could have leaves room for
+#: any call.
 MILLION = 1_000_000
 
 
@@ -27,12 +30,16 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No leave yet: ask again after `ms`, with `place`, the minute in which weight is kept for the caller."""
+    """No leave yet: ask again after `ms`, with `place`, the minute in which weight is kept for the
+    caller.
+    """
 
     ms: int
     place: int | None
     is_closed: bool = False
-    """Whether the exchange closed the pool; otherwise its minute is full, or its clock not yet known."""
+    """Whether the exchange closed the pool; otherwise its minute is full, or its clock not yet
+    known.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,12 @@ class PoolState:
 
 
 def never_fits_error(weight: int, share: float, most: int, limit: int) -> SettingsError:
-    """Return the error of a call that costs more than the `most` we may ever spend of the limit in a minute."""
+    """Return the error of a call that costs more than the `most` we may ever spend of the limit in
+    a minute.
+    """
     return SettingsError(
-        f"KLINES_WEIGHT_SHARE was {share}, which leaves {most:,} of the exchange's {limit:,} weight a minute; "
+        f"KLINES_WEIGHT_SHARE was {share}, which leaves {most:,} of the exchange's {limit:,} "
+        "weight a minute; "
         f"a call of weight {weight} never fits and was not sent"
     )
 
@@ -92,21 +102,33 @@ class Budget(Protocol):
     egress: str
 
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        """Return at once: leave to send a call of this weight, or how long to wait before asking again.
+        """Return at once: leave to send a call of this weight, or how long to wait before asking
+        again.
 
-        A place that is shown in its minute, or to a pool that the exchange has closed, is given back. SettingsError
-        where the call costs more than our share of the exchange's limit: no minute will ever have room for it.
+        A place that is shown in its minute, or to a pool that the exchange has closed, is given
+        back. SettingsError where the call costs more than our share of the exchange's limit: no
+        minute will ever have room for it.
         """
         ...
 
     def learn(
-        self, grant: Grant, *, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None = None
+        self,
+        grant: Grant,
+        *,
+        used: int | None,
+        date_ms: int | None,
+        served: bool,
+        rtt_ms: int | None = None,
     ) -> None:
-        """Note how a granted call went; an unanswered one is learned with all that is unknown as None."""
+        """Note how a granted call went; an unanswered one is learned with all that is unknown as
+        None.
+        """
         ...
 
     def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
-        """Close the pool for everybody until the exchange's `at_ms`, for `after_ms`, or to the next minute."""
+        """Close the pool for everybody until the exchange's `at_ms`, for `after_ms`, or to the next
+        minute.
+        """
         ...
 
     def set_limit(self, limit: int) -> None:

@@ -14,13 +14,21 @@ HEADROOM = 1.25
 
 
 def useful_concurrency(
-    *, rtt_ms: float, weight: int, left: float, minute_left_ms: float, backlog: float, sharers: int, most: int
+    *,
+    rtt_ms: float,
+    weight: int,
+    left: float,
+    minute_left_ms: float,
+    backlog: float,
+    sharers: int,
+    most: int,
 ) -> int:
     """Return how many calls in flight one of `sharers` processes should have, from 1 to `most`.
 
-    rtt_ms: round trip of one call; weight: what it costs; left: weight still free in this minute, which ends in
-    minute_left_ms; backlog: weight of all that waits to be sent. What fits into this minute goes out at once;
-    of what does not, as many as spend the rest of the budget by the minute's end: rate × round trip (Little's law).
+    rtt_ms: round trip of one call; weight: what it costs; left: weight still free in this minute,
+    which ends in minute_left_ms; backlog: weight of all that waits to be sent. What fits into this
+    minute goes out at once; of what does not, as many as spend the rest of the budget by the
+    minute's end: rate × round trip (Little's law).
     """
     if backlog <= left:
         return most
@@ -48,7 +56,10 @@ class _ConcurrencyLimit:
             self._taken += 1
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with self._free:
             self._taken -= 1
@@ -113,10 +124,12 @@ class RestSlots(_ConcurrencyLimit):
 
 
 class AdaptiveLimit(_ConcurrencyLimit):
-    """A gate for calls that cost no weight: as many at once as the other side answers without getting slower.
+    """A gate for calls that cost no weight: as many at once as the other side answers without
+    getting slower.
 
-    It opens from a few calls, doubling until latency rises and then by one a round trip; a slower answer or a failure
-    narrows it, at most once a round trip. Errors never widen it, however fast they come.
+    It opens from a few calls, doubling until latency rises and then by one a round trip; a slower
+    answer or a failure narrows it, at most once a round trip. Errors never widen it, however fast
+    they come.
     """
 
     #: Calls at once before anything is measured.
@@ -140,12 +153,16 @@ class AdaptiveLimit(_ConcurrencyLimit):
         """Note how long a good answer took to its first byte."""
         with self._free:
             # The least is forgotten slowly: a longer road is not taken for a jam for ever.
-            self._least_ms = rtt_ms if self._least_ms is None else min(rtt_ms, self._least_ms * 1.001)
+            self._least_ms = (
+                rtt_ms if self._least_ms is None else min(rtt_ms, self._least_ms * 1.001)
+            )
             self._rtt_ms = self._rtt_ms * 0.8 + rtt_ms * 0.2 if self._rtt_ms else rtt_ms
             if self._rtt_ms > self._least_ms * self.SLOWER + self.NOISE_MS:
                 self._narrow()
             else:
-                self._width = min(self.most, self._width + (1.0 if self._is_doubling else 1.0 / self._width))
+                self._width = min(
+                    self.most, self._width + (1.0 if self._is_doubling else 1.0 / self._width)
+                )
                 self._free.notify()
 
     def failed(self) -> None:

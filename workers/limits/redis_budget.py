@@ -1,4 +1,7 @@
-"""The weight budget in Redis: three verbs, each one O(1) Lua script. How it counts is told in budget_state.lua."""
+"""The weight budget in Redis: three verbs, each one O(1) Lua script.
+
+How it counts is told in budget_state.lua.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from redis import Redis
 
 from klinefleet.workers.domain.redis_keys import budget_key
 from klinefleet.workers.domain.timestamps import MINUTE_MS
-from klinefleet.workers.limits.budget import MILLION, Grant, Minute, PoolState, Wait, never_fits_error
+from klinefleet.workers.limits.budget import (
+    MILLION,
+    Grant,
+    Minute,
+    PoolState,
+    Wait,
+    never_fits_error,
+)
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -24,9 +34,14 @@ PROBE_MS = 60_000
 
 
 class RedisBudget:
-    """One pool's budget, shared through Redis by every worker of one egress. Redis gone: nobody gets weight."""
+    """One pool's budget, shared through Redis by every worker of one egress.
 
-    def __init__(self, redis: Redis, pool: str, egress: str, *, share: float = 1.0, now_ms: int | None = None) -> None:
+    Redis gone: nobody gets weight.
+    """
+
+    def __init__(
+        self, redis: Redis, pool: str, egress: str, *, share: float = 1.0, now_ms: int | None = None
+    ) -> None:
         name = budget_key(pool, egress)
         self.pool, self.egress = pool, egress
         self._redis = redis
@@ -38,7 +53,9 @@ class RedisBudget:
 
     def take(self, weight: int, place: int | None = None) -> Grant | Wait:
         millionths = round(self._share * MILLION)
-        first, *rest = self._run("take", weight, millionths, -1 if place is None else place, PROBE_MS)
+        first, *rest = self._run(
+            "take", weight, millionths, -1 if place is None else place, PROBE_MS
+        )
         if first == _NEVER:
             most, limit = rest
             raise never_fits_error(weight, self._share, most, limit)
@@ -49,10 +66,22 @@ class RedisBudget:
         return Grant(weight, minute, at_ms, left, minute_left_ms, rtt_ms)
 
     def learn(
-        self, grant: Grant, *, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None = None
+        self,
+        grant: Grant,
+        *,
+        used: int | None,
+        date_ms: int | None,
+        served: bool,
+        rtt_ms: int | None = None,
     ) -> None:
         told = (used, date_ms, int(served), rtt_ms)
-        self._run("learn", grant.weight, grant.minute, grant.at_ms, *(-1 if v is None else v for v in told))
+        self._run(
+            "learn",
+            grant.weight,
+            grant.minute,
+            grant.at_ms,
+            *(-1 if v is None else v for v in told),
+        )
 
     def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
         self._run("close", -1 if at_ms is None else at_ms, -1 if after_ms is None else after_ms)
@@ -78,7 +107,9 @@ class RedisBudget:
         )
 
     def last_minute(self) -> Minute | None:
-        """Return how the last full minute of the exchange stood at its end, None where nothing was spent in it."""
+        """Return how the last full minute of the exchange stood at its end, None where nothing was
+        spent in it.
+        """
         now_ms, pool, counts = self._read()
         minute = (now_ms + (_offset_ms(pool) or 0)) // MINUTE_MS - 1
         count = counts.get(minute)

@@ -11,14 +11,17 @@ from klinefleet.workers.limits.budget import Budget, Grant
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.stop_signal import Stop
 
-#: Waiters are spread over this much, so that a new minute or a reopened pool is not met by all at once.
+#: Waiters are spread over this much, so that a new minute or a reopened pool is not met by all at
+#: once.
 JITTER_MS = 200
 #: Longest wait unless told otherwise, seconds.
 MAX_WAIT_S = 300.0
 
 
 class WeightWaiter:
-    """Gets weight for callers that can wait, but not for ever, and not once the process is told to stop."""
+    """Gets weight for callers that can wait, but not for ever, and not once the process is told to
+    stop.
+    """
 
     def __init__(
         self,
@@ -36,8 +39,9 @@ class WeightWaiter:
     def acquire(self, budget: Budget, weight: int) -> tuple[Grant, float]:
         """Return leave to send a call of this weight, and the seconds waited for it.
 
-        OverWeight where the wait would be longer than allowed (for a pool that the exchange closed: at once, since
-        another address may have weight), or the process is told to stop. Who is woken meanwhile asks again.
+        OverWeight where the wait would be longer than allowed (for a pool that the exchange closed:
+        at once, since another address may have weight), or the process is told to stop. Who is
+        woken meanwhile asks again.
         """
         # Told before the first wait too: the rate of a series that began with it would miss it.
         metrics.WEIGHT_WAIT_SECONDS.add(0, pool=budget.pool, egress=budget.egress)
@@ -48,9 +52,16 @@ class WeightWaiter:
                 return answer, waited_s
             pause_s = (answer.ms + random.uniform(0, min(JITTER_MS, answer.ms))) / 1000
             began = self._now()
-            is_long = pause_s > self._longest_closed_s if answer.is_closed else waited_s + pause_s > self._longest_s
+            is_long = (
+                pause_s > self._longest_closed_s
+                if answer.is_closed
+                else waited_s + pause_s > self._longest_s
+            )
             if is_long or self._stop.wait(pause_s):
-                raise OverWeight(f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was not sent")
+                raise OverWeight(
+                    f"no room for weight {weight} for {answer.ms / 1000:.1f} s; the call was "
+                    "not sent"
+                )
             took_s = self._now() - began
             waited_s += took_s
             metrics.WEIGHT_WAIT_SECONDS.add(took_s, pool=budget.pool, egress=budget.egress)

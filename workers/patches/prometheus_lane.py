@@ -1,7 +1,9 @@
-"""Metrics files named after the lane instead of the process: a lane that starts again goes on in the same files.
+"""Metrics files named after the lane instead of the process: a lane that starts again goes on in
+the same files.
 
-prometheus_client 0.23 names files by process id: each restart would leave a set of files behind, and their number would
-grow without end (prometheus/client_python issue 509; its answer, `values.ValueClass`, is no public name).
+prometheus_client 0.23 names files by process id: each restart would leave a set of files behind,
+and their number would grow without end (prometheus/client_python issue 509; its answer,
+`values.ValueClass`, is no public name).
 """
 
 from __future__ import annotations

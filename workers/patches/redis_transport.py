@@ -1,7 +1,9 @@
-"""kombu's Redis transport (5.7), with lost work at the head of its queue and an error that a worker survives.
+"""kombu's Redis transport (5.7), with lost work at the head of its queue and an error that a worker
+survives.
 
-kombu has no way to send a message to the head of a queue, and none to change one that is handed back. A channel that is
-used after its connection raises AttributeError (celery/kombu issue 582 and its kind), which ends the worker.
+kombu has no way to send a message to the head of a queue, and none to change one that is handed
+back. A channel that is used after its connection raises AttributeError (celery/kombu issue 582 and
+its kind), which ends the worker.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from klinefleet.workers.domain.queues import FIRST, SENT_US
 
 
 class Channel(library.Channel):
-    """A channel on which lost work goes before all that waits, and work that is handed back counts as sent anew.
+    """A channel on which lost work goes before all that waits, and work that is handed back counts
+    as sent anew.
 
-    It raises a connection's error, not AttributeError, where it is used after its connection: a worker that loses
-    Redis while it holds messages closes their channel twice, and the error of the second time is passed over only if
-    it is a connection's, and else ends the worker (kombu 5.7, celery 5.7).
+    It raises a connection's error, not AttributeError, where it is used after its connection: a
+    worker that loses Redis while it holds messages closes their channel twice, and the error of the
+    second time is passed over only if it is a connection's, and else ends the worker (kombu 5.7,
+    celery 5.7).
     """
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
@@ -32,7 +36,12 @@ class Channel(library.Channel):
             client.rpush(queue, dumps(message))  # type: ignore[no-untyped-call]
 
     def _do_restore_message(
-        self, payload: dict[str, Any], exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+        self,
+        payload: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        pipe: Any,
+        leftmost: bool = False,
     ) -> None:
         if leftmost and SENT_US in payload.get("headers", {}):
             with self.conn_or_acquire() as client:

@@ -1,6 +1,7 @@
 """A quicker parser for the times in S3 listings.
 
-botocore 1 parses each with dateutil, a third of the processor time of a large listing (boto/botocore issue 3070).
+botocore 1 parses each with dateutil, a third of the processor time of a large listing
+(boto/botocore issue 3070).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 @cache
 def s3_session(environment: tuple[tuple[str, str], ...]) -> Any:
-    """Return what clients of S3 come from in this environment; a listing's times are read by the quick parser."""
+    """Return what clients of S3 come from in this environment; a listing's times are read by the
+    quick parser.
+    """
     from aiobotocore.session import get_session
     from botocore.utils import parse_timestamp
 

@@ -1,7 +1,9 @@
-"""Partitions of a bucket kept on this machine as uncompressed Arrow, and mapped into memory instead of being read.
+"""Partitions of a bucket kept on this machine as uncompressed Arrow, and mapped into memory instead
+of being read.
 
-A file is named by the partition's key and ETag, so a partition that was replaced is never taken for the new one. Files
-are written beside and renamed: what stands under a name is whole, whoever else writes or was killed while writing.
+A file is named by the partition's key and ETag, so a partition that was replaced is never taken for
+the new one. Files are written beside and renamed: what stands under a name is whole, whoever else
+writes or was killed while writing.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ _MAGIC = b"ARROW1"
 class ArrowCache:
     """At most `most_bytes` of partitions below `folder`; the ones used longest ago go first.
 
-    Several processes may share it. It is only ever a saving: what cannot be written or read is not there.
+    Several processes may share it. It is only ever a saving: what cannot be written or read is not
+    there.
     """
 
     def __init__(self, folder: Path | None = None, most_bytes: int = MOST_BYTES) -> None:
@@ -49,7 +52,9 @@ class ArrowCache:
         self._arrow = _pyarrow()
 
     def get(self, store: str, entry: StoredObject) -> pl.DataFrame | None:
-        """Return the rows of just this version of a partition, mapped; None where they are not here."""
+        """Return the rows of just this version of a partition, mapped; None where they are not
+        here.
+        """
         path = self._path(store, entry)
         try:
             frame = self._mapped(path)
@@ -57,7 +62,12 @@ class ArrowCache:
             os.utime(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, self._arrow.ArrowException, pl.exceptions.PolarsError) as error:
+        except (
+            OSError,
+            ValueError,
+            self._arrow.ArrowException,
+            pl.exceptions.PolarsError,
+        ) as error:
             logger.warning("cache: %s cannot be used, it is removed: %s", path, error)
             with suppress(OSError):
                 path.unlink()
@@ -69,7 +79,8 @@ class ArrowCache:
         return self._path(store, entry).exists()
 
     def keep(self, store: str, entry: StoredObject, rows: pl.DataFrame) -> pl.DataFrame:
-        """Keep the rows of this version of a partition, and return them, mapped where they could be kept.
+        """Keep the rows of this version of a partition, and return them, mapped where they could be
+        kept.
 
         Whoever keeps several calls `make_room` afterwards.
         """
@@ -105,7 +116,9 @@ class ArrowCache:
             too_many -= size
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield when each file was used last, its bytes and where it is; what was left half written is removed."""
+        """Yield when each file was used last, its bytes and where it is; what was left half written
+        is removed.
+        """
         for path in self.folder.rglob("*.arrow*"):
             with suppress(OSError):
                 found = path.stat()
@@ -116,7 +129,11 @@ class ArrowCache:
 
     def _mapped(self, path: Path) -> pl.DataFrame:
         with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC or file.seek(-len(_MAGIC), os.SEEK_END) < 0 or file.read() != _MAGIC:
+            if (
+                file.read(len(_MAGIC)) != _MAGIC
+                or file.seek(-len(_MAGIC), os.SEEK_END) < 0
+                or file.read() != _MAGIC
+            ):
                 raise ValueError("it is no Arrow file, or not a whole one")
         table: pa.Table = self._arrow.ipc.open_file(self._arrow.memory_map(str(path))).read_all()
         frame = pl.from_arrow(table, rechunk=False)

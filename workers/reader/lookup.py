@@ -33,7 +33,9 @@ class Fetcher(Protocol):
     """Has a fleet fetch what is missing."""
 
     def life(self, series: Series) -> Span:
-        """Return the time in which the series can have closed candles, as far as the exchange tells."""
+        """Return the time in which the series can have closed candles, as far as the exchange
+        tells.
+        """
         ...
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
@@ -43,7 +45,9 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestedRange:
-    """The time that is wanted, ms UTC; None is where what there is begins or ends, at `now_ms` at the latest."""
+    """The time that is wanted, ms UTC; None is where what there is begins or ends, at `now_ms` at
+    the latest.
+    """
 
     start_ms: int | None
     end_ms: int | None
@@ -56,12 +60,16 @@ class RequestedRange:
     def within(self, known: Span) -> Span:
         """Return the wanted time where what there is begins and ends as `known` does."""
         start_ms = known.start_ms if self.start_ms is None else self.start_ms
-        return Span(start_ms, known.end_ms if self.end_ms is None else min(self.end_ms, self.now_ms))
+        return Span(
+            start_ms, known.end_ms if self.end_ms is None else min(self.end_ms, self.now_ms)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the rows of a span come from: `held` is cache, lake or fetched (just now), `source` who told them."""
+    """Where the rows of a span come from: `held` is cache, lake or fetched (just now), `source` who
+    told them.
+    """
 
     symbol: str
     span: Span
@@ -106,10 +114,13 @@ class Lookup:
         self._catalog_of: dict[Market, Catalog | None] = {}
         """Read once a reading, however many symbols it has."""
 
-    def find(self, several: Sequence[Series], wanted: RequestedRange, *, partial: bool) -> list[Part]:
+    def find(
+        self, several: Sequence[Series], wanted: RequestedRange, *, partial: bool
+    ) -> list[Part]:
         """Return what is held of some series.
 
-        UnknownSymbol where nobody knows one; RangeNotHeld where something is missing, unless a part will do.
+        UnknownSymbol where nobody knows one; RangeNotHeld where something is missing, unless a part
+        will do.
         """
         self._catalog_of = {}
         parts = self._parts(several, wanted)
@@ -118,26 +129,41 @@ class Lookup:
             _refuse(lacking)
         return parts
 
-    def fetch(self, several: Sequence[Series], wanted: RequestedRange, *, partial: bool) -> list[Part]:
+    def fetch(
+        self, several: Sequence[Series], wanted: RequestedRange, *, partial: bool
+    ) -> list[Part]:
         """Return what is held of some series once the fleet has fetched what was missing."""
         if self._fetcher is None:
-            raise RequestError("fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read")
+            raise RequestError(
+                "fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read"
+            )
         self._catalog_of = {}
         lives = {series: self._fetcher.life(series) for series in several}
         lives = {series: wanted.within(life).clip(life) for series, life in lives.items()}
         found = {series: self._part(series, span) for series, span in lives.items()}
-        lacking = {s: lacks for s, part in found.items() if (lacks := missing(s, part.held, lives[s]))}
+        lacking = {
+            s: lacks for s, part in found.items() if (lacks := missing(s, part.held, lives[s]))
+        }
         if lacking:
             self._fetcher.fetch(lacking)
-            found |= {s: replace(self._part(s, lives[s]), fetched=tuple(lacks)) for s, lacks in lacking.items()}
+            found |= {
+                s: replace(self._part(s, lives[s]), fetched=tuple(lacks))
+                for s, lacks in lacking.items()
+            }
         parts = list(found.values())
-        still = {part.series: lacks for part in parts if (lacks := missing(part.series, part.held, part.months.span))}
+        still = {
+            part.series: lacks
+            for part in parts
+            if (lacks := missing(part.series, part.held, part.months.span))
+        }
         if still and not partial:
             _refuse(still)
         return parts
 
     def life(self, series: Series) -> Span | None:
-        """Return the time in which the series can have candles, as the lake's catalog has it; None: it does not say."""
+        """Return the time in which the series can have candles, as the lake's catalog has it; None:
+        it does not say.
+        """
         if series.kind is not Kind.KLINES:
             return None
         if series.market not in self._catalog_of:
@@ -151,7 +177,9 @@ class Lookup:
         for entry in part.months.entries:
             held = CACHE if self._months.is_cached(entry) else LAKE
             footer = part.months.footers[entry.key]
-            known = [(origin.span.clip(part.months.span), origin.source) for origin in footer.origins]
+            known = [
+                (origin.span.clip(part.months.span), origin.source) for origin in footer.origins
+            ]
             told = [(span, source) for span, source in known if not span.is_empty]
             covered = spans.clip(footer.covered, part.months.span)
             untold = [(gap, None) for gap in spans.without(covered, (span for span, _ in told))]
@@ -178,7 +206,11 @@ class Lookup:
 
     def _footers_of(self, months: PartitionSet) -> dict[str, Footer]:
         known = {entry.key: self._footers.get(entry.key) for entry in months.entries}
-        new = [entry for entry in months.entries if (found := known[entry.key]) is None or found[0] != entry.etag]
+        new = [
+            entry
+            for entry in months.entries
+            if (found := known[entry.key]) is None or found[0] != entry.etag
+        ]
         if new:
             still: set[StoredObject] = set()
 
@@ -190,12 +222,15 @@ class Lookup:
             known |= {entry.key: (entry.etag, read[entry.key]) for entry in new}
             if len(self._footers) + len(new) > _MOST_FOOTERS:
                 self._footers = {}
-            # What was replaced between the listing and the reading must not be remembered as the old version.
+            # What was replaced between the listing and the reading must not be remembered as the
+            # old version.
             self._footers |= {e.key: (e.etag, read[e.key]) for e in new if not still or e in still}
         return {key: found[1] for key, found in known.items() if found}
 
     def _lacks(self, part: Part) -> list[Span]:
-        """Return what is missing: before a symbol's listing and after its end, as the catalog has them, nothing is."""
+        """Return what is missing: before a symbol's listing and after its end, as the catalog has
+        them, nothing is.
+        """
         series, span = part.series, part.months.span
         if not missing(series, part.held, span):
             return []
@@ -210,7 +245,11 @@ class Lookup:
         symbols = sorted({keys.symbol_of(entry.key) or "" for entry in self._files.list(folder)})
         if series.symbol not in symbols:
             near = difflib.get_close_matches(series.symbol, symbols, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"{len(symbols):,} other symbols are there."
+            hint = (
+                f"did you mean {', '.join(near)}?"
+                if near
+                else f"{len(symbols):,} other symbols are there."
+            )
             raise UnknownSymbol(f"the lake holds nothing of {series}; {hint} Nothing was read")
 
 
@@ -218,7 +257,8 @@ def _refuse(lacking: Mapping[Series, list[Span]]) -> None:
     told = [f"{series} lacks {_named(lacks)}" for series, lacks in lacking.items()]
     more = f" and {len(told) - _NAMED:,} series more" if len(told) > _NAMED else ""
     raise RangeNotHeld(
-        f"the lake does not hold all of it: {'; '.join(told[:_NAMED])}{more}. Nothing was read; `klines download` "
+        f"the lake does not hold all of it: {'; '.join(told[:_NAMED])}{more}. Nothing was read; "
+        "`klines download` "
         "fetches it, partial=True reads what is there",
         missing={series.symbol: lacks for series, lacks in lacking.items()},
     )

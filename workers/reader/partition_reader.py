@@ -1,8 +1,10 @@
-"""The rows of a series' partitions, each as one version of it: never half of an old file and half of a new one.
+"""The rows of a series' partitions, each as one version of it: never half of an old file and half
+of a new one.
 
-Polars reads the files itself, only the columns and row groups that a query needs. It opens a file more than once, and a
-bucket's object with several requests, so what compaction replaced meanwhile is found by listing the folder again
-afterwards, and read again. What is replaced every time, or does not decode, is read in one piece.
+Polars reads the files itself, only the columns and row groups that a query needs. It opens a file
+more than once, and a bucket's object with several requests, so what compaction replaced meanwhile
+is found by listing the folder again afterwards, and read again. What is replaced every time, or
+does not decode, is read in one piece.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from klinefleet.workers.support.threads import Threads
 
 #: Times that Polars reads partitions while others replace them, before each is read in one piece.
 _TRIES = 3
-#: Partitions that are read in one go, and their bytes: of a long series so much is in memory at once.
+#: Partitions that are read in one go, and their bytes: of a long series so much is in memory at
+#: once.
 _TOGETHER, _TOGETHER_BYTES = 48, 32 * 2**20
 #: Objects that are fetched at once.
 _FETCHERS = 16
@@ -76,7 +79,9 @@ class PartitionSet:
 
 
 class PartitionReader:
-    """Lists and reads partitions. StoreFault where the store fails, PartitionDamaged where one does not decode."""
+    """Lists and reads partitions. StoreFault where the store fails, PartitionDamaged where one does
+    not decode.
+    """
 
     def __init__(self, files: ObjectStore, store: str, cache: ArrowCache | None) -> None:
         self._files = files
@@ -85,12 +90,20 @@ class PartitionReader:
 
     def list(self, series: Series, span: Span) -> PartitionSet:
         """Return the partitions of a series that the span touches."""
-        listed = [entry for entry in self._files.list(keys.series_folder("lake", series)) if keys.month_of(entry.key)]
+        listed = [
+            entry
+            for entry in self._files.list(keys.series_folder("lake", series))
+            if keys.month_of(entry.key)
+        ]
         touched = (entry for entry in listed if not _bounds(entry).clip(span).is_empty)
         return PartitionSet(series, span, tuple(touched))
 
-    def query(self, months: PartitionSet, query: Query, columns: Sequence[str] = ()) -> pl.DataFrame:
-        """Return what `query` makes of the rows in the span; of all of them, and of these columns, where it says so."""
+    def query(
+        self, months: PartitionSet, query: Query, columns: Sequence[str] = ()
+    ) -> pl.DataFrame:
+        """Return what `query` makes of the rows in the span; of all of them, and of these columns,
+        where it says so.
+        """
         for _ in range(_TRIES):
             try:
                 read = query(self._rows(months, columns)).collect()
@@ -124,7 +137,9 @@ class PartitionReader:
                 unread.append(self._files.address(entry.key))
                 continue
             parts += [self._open(kind, unread)] if unread else []
-            rows = self._open(kind, [self._files.address(entry.key)]) if kept is None else kept.lazy()
+            rows = (
+                self._open(kind, [self._files.address(entry.key)]) if kept is None else kept.lazy()
+            )
             parts.append(_between(kind, rows, months.span) if months.is_cut(entry) else rows)
             unread = []
         parts += [self._open(kind, unread)] if unread else []
@@ -137,18 +152,30 @@ class PartitionReader:
         return self._scan(months) if told is None else told
 
     def _with_told_times(self, months: PartitionSet, columns: Sequence[str]) -> pl.LazyFrame | None:
-        """Return columns of the rows, the time as the footers tell it: half of what two columns cost. Else None."""
+        """Return columns of the rows, the time as the footers tell it: half of what two columns
+        cost. Else None.
+        """
         kind, entries = months.series.kind, months.entries
         time = time_column(kind)
         others = [name for name in columns if name != time]
-        if not others or time not in columns or any(self.is_cached(e) or months.is_cut(e) for e in entries):
+        if (
+            not others
+            or time not in columns
+            or any(self.is_cached(e) or months.is_cut(e) for e in entries)
+        ):
             return None
         footers = [months.footers.get(entry.key, Footer()) for entry in entries]
-        told = [reconstruct_times(months.series, footer.covered, footer.proof) for footer in footers]
+        told = [
+            reconstruct_times(months.series, footer.covered, footer.proof) for footer in footers
+        ]
         times = [found for found in told if found is not None]
         if not times or len(times) < len(told):
             return None
-        rows = self._open(kind, [self._files.address(entry.key) for entry in entries]).select(others).collect()
+        rows = (
+            self._open(kind, [self._files.address(entry.key) for entry in entries])
+            .select(others)
+            .collect()
+        )
         times_of_all = pl.concat(times)
         return rows.with_columns(times_of_all).lazy() if times_of_all.len() == rows.height else None
 
@@ -156,7 +183,11 @@ class PartitionReader:
         # With the schema told, Polars need not open a file before it knows what is wanted of it.
         options = self._options
         return pl.scan_parquet(
-            list(addresses), schema=SCHEMAS[kind], glob=False, hive_partitioning=False, storage_options=options
+            list(addresses),
+            schema=SCHEMAS[kind],
+            glob=False,
+            hive_partitioning=False,
+            storage_options=options,
         )
 
     def _kept(self, months: PartitionSet, cache: ArrowCache) -> pl.DataFrame:
@@ -166,13 +197,29 @@ class PartitionReader:
         unknown = [entry for entry, rows in found.items() if rows is None]
         if unknown:
             with Threads(_FETCHERS, thread_name_prefix="partition") as fetchers:
-                read = dict(zip(unknown, fetchers.map(lambda entry: self._whole(entry, kind), unknown), strict=True))
-            # What was replaced between the listing and the reading must not be kept as the old version.
+                read = dict(
+                    zip(
+                        unknown,
+                        fetchers.map(lambda entry: self._whole(entry, kind), unknown),
+                        strict=True,
+                    )
+                )
+            # What was replaced between the listing and the reading must not be kept as the old
+            # version.
             still = set(self.list(months.series, months.span).entries)
-            found |= {e: cache.keep(self._store, e, rows) if e in still else rows for e, rows in read.items()}
+            found |= {
+                e: cache.keep(self._store, e, rows) if e in still else rows
+                for e, rows in read.items()
+            }
             cache.make_room()
         kept = [(entry, rows) for entry, rows in found.items() if rows is not None]
-        return _concat(kind, [_cut(kind, rows, months.span) if months.is_cut(entry) else rows for entry, rows in kept])
+        return _concat(
+            kind,
+            [
+                _cut(kind, rows, months.span) if months.is_cut(entry) else rows
+                for entry, rows in kept
+            ],
+        )
 
     def _whole(self, entry: StoredObject, kind: Kind) -> pl.DataFrame:
         """Return a partition's rows, read in one piece and proved; none where it has just gone."""
@@ -181,15 +228,21 @@ class PartitionReader:
             return SCHEMAS[kind].to_frame()
         rows = decode(body, entry.key)
         if rows.schema != SCHEMAS[kind]:
-            raise PartitionDamaged(f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is")
+            raise PartitionDamaged(
+                f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is"
+            )
         proof = footer_in(body, entry.key).proof
         if proof and (proof.rows != rows.height or proof.checksum != checksum(rows)):
-            raise PartitionDamaged(f"{entry.key}: its values are not those that were proved; it was left as it is")
+            raise PartitionDamaged(
+                f"{entry.key}: its values are not those that were proved; it was left as it is"
+            )
         return rows
 
     @once
     def _options(self) -> dict[str, str] | None:
-        """What Polars has to know of the bucket's server, beside the AWS_* variables that it reads itself."""
+        """What Polars has to know of the bucket's server, beside the AWS_* variables that it reads
+        itself.
+        """
         if not self._store.startswith("s3://"):
             return None
         url = os.environ.get("AWS_ENDPOINT_URL", "")

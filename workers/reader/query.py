@@ -1,4 +1,6 @@
-"""What a reader is asked for: checked before anything is looked up, and planned before anything is read."""
+"""What a reader is asked for: checked before anything is looked up, and planned before anything is
+read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from klinefleet.workers.domain.errors import RequestError
-from klinefleet.workers.domain.parsing import Moment, parse_interval, parse_kind, parse_market, parse_timestamp
+from klinefleet.workers.domain.parsing import (
+    Moment,
+    parse_interval,
+    parse_kind,
+    parse_market,
+    parse_timestamp,
+)
 from klinefleet.workers.domain.schema import SCHEMAS
 from klinefleet.workers.domain.series import Kind, Series
 from klinefleet.workers.domain.symbols import checked_symbol
@@ -20,7 +28,9 @@ SYMBOL = "symbol"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Series of one kind and interval, the time that is wanted of them, and how their rows are shaped."""
+    """Series of one kind and interval, the time that is wanted of them, and how their rows are
+    shaped.
+    """
 
     series: tuple[Series, ...]
     wanted: RequestedRange
@@ -46,14 +56,18 @@ class Query:
         of_market = parse_market(market)
         of_kind = parse_kind(of_market, kind)
         step = parse_interval(of_market, of_kind, interval)
-        names = dict.fromkeys(checked_symbol(one) for one in ([symbols] if isinstance(symbols, str) else symbols))
+        names = dict.fromkeys(
+            checked_symbol(one) for one in ([symbols] if isinstance(symbols, str) else symbols)
+        )
         if not names:
             raise RequestError("no symbol was given; nothing was read")
         shape = Shape.of(of_kind, step, resample, fill)
         start_ms = shape.ceil(None if start is None else parse_timestamp("start", start))
         end_ms = shape.ceil(None if end is None else parse_timestamp("end", end))
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-            raise RequestError(f"no {step} candle opens between {start} and {end}; nothing was read")
+            raise RequestError(
+                f"no {step} candle opens between {start} and {end}; nothing was read"
+            )
         return cls(
             tuple(Series(of_market, of_kind, step, name) for name in names),
             RequestedRange(start_ms, end_ms, step.floor(now_ms)),
@@ -75,7 +89,9 @@ class ReadPlan:
 
     @property
     def schema(self) -> pl.Schema:
-        """The columns of the rows before they are shaped: with `symbol` first if a list of symbols was given."""
+        """The columns of the rows before they are shaped: with `symbol` first if a list of symbols
+        was given.
+        """
         symbol = {SYMBOL: pl.String()} if self.query.is_list else {}
         return pl.Schema({**symbol, **SCHEMAS[self.query.kind]})
 
@@ -101,5 +117,7 @@ def checked_columns(columns: Sequence[str], schema: pl.Schema) -> list[str]:
     """Return the columns; RequestError if one is not in the schema."""
     for name in columns:
         if name not in schema:
-            raise RequestError(f"no column {name!r}; there are {', '.join(schema)}; nothing was read")
+            raise RequestError(
+                f"no column {name!r}; there are {', '.join(schema)}; nothing was read"
+            )
     return list(columns)

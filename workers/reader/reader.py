@@ -1,4 +1,5 @@
-"""What people take out of the lake: lazy or whole, long or wide, coarser, filled up, or candle by candle.
+"""What people take out of the lake: lazy or whole, long or wide, coarser, filled up, or candle by
+candle.
 
 from klinefleet import Reader
 
@@ -54,21 +55,25 @@ class ReadReport:
 
 
 class Reader:
-    """Reads one lake. Errors: RequestError (UnknownSymbol among them), RangeNotHeld, StoreFault, PartitionDamaged.
+    """Reads one lake. Errors: RequestError (UnknownSymbol among them), RangeNotHeld, StoreFault,
+    PartitionDamaged.
 
-    Every method takes a market (spot, um, cm), a symbol or a list of them, an interval (1m, 1h, 1M … as the exchange
-    spells them; nothing for kind fundingRate), and the time [start, end), UTC: text, date, datetime or ms. Where start
-    or end is not given, what is held begins or ends there. Of time that is not held RangeNotHeld names the spans;
-    `partial=True` reads what is there, `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
+    Every method takes a market (spot, um, cm), a symbol or a list of them, an interval (1m, 1h, 1M
+    … as the exchange spells them; nothing for kind fundingRate), and the time [start, end), UTC:
+    text, date, datetime or ms. Where start or end is not given, what is held begins or ends there.
+    Of time that is not held RangeNotHeld names the spans; `partial=True` reads what is there,
+    `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
 
-    Rows have the columns of the lake in its order (`workers.schema.SCHEMAS`): times are Datetime(ms, UTC), prices and
-    volumes Float64, counts Int64, and where a list of symbols is given `symbol` (String) comes first. They are sorted
-    by time, symbol after symbol in the order of the list, one row a candle; nothing is filled up. What compaction
-    replaces meanwhile is read as it was before or as it is after, never half of it. Of a query on a `scan`, Polars
-    passes these errors on as they are.
+    Rows have the columns of the lake in its order (`workers.schema.SCHEMAS`): times are
+    Datetime(ms, UTC), prices and volumes Float64, counts Int64, and where a list of symbols is
+    given `symbol` (String) comes first. They are sorted by time, symbol after symbol in the order
+    of the list, one row a candle; nothing is filled up. What compaction replaces meanwhile is read
+    as it was before or as it is after, never half of it. Of a query on a `scan`, Polars passes
+    these errors on as they are.
 
-    Partitions of a bucket are kept by `read` in a cache on this machine, and mapped (`cache=False`: in none; or an
-    `ArrowCache` with a folder and a bound of its own). A reader is not for several threads at once; make one for each.
+    Partitions of a bucket are kept by `read` in a cache on this machine, and mapped (`cache=False`:
+    in none; or an `ArrowCache` with a folder and a bound of its own). A reader is not for several
+    threads at once; make one for each.
     """
 
     def __init__(
@@ -107,15 +112,21 @@ class Reader:
     ) -> pl.LazyFrame:
         """Return the rows, unread: only the columns, rows and partitions that the query needs are.
 
-        What is held is looked up now and read when the query runs. The interval is 1m where none is given.
+        What is held is looked up now and read when the query runs. The interval is 1m where none is
+        given.
 
-            lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") > 100).collect()
+            lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") >
+            100).collect()
         """
-        query = Query.parse(market, symbols, interval, start, end, kind=kind, now_ms=self._clock.now_ms())
+        query = Query.parse(
+            market, symbols, interval, start, end, kind=kind, now_ms=self._clock.now_ms()
+        )
         plan = self._plan(query, partial=partial, fetch=fetch)
         names = checked_columns(plan.schema.names() if columns is None else columns, plan.schema)
         schema = {name: plan.schema[name] for name in names}
-        return register_io_source(self._source(plan, names), schema=schema, explain_name="klinefleet")
+        return register_io_source(
+            self._source(plan, names), schema=schema, explain_name="klinefleet"
+        )
 
     def read(
         self,
@@ -134,15 +145,25 @@ class Reader:
     ) -> pl.DataFrame:
         """Return the rows.
 
-        `resample` makes coarser candles: 5m, 1h, 1w, 1M, or any number of s, m, h or d (7m; counted from the epoch).
-        Only candles that the range holds wholly are made. `fill="forward"` makes up the candles that the exchange does
-        not have within what is held, with the close before them and no volume; `is_made_up` tells them.
+        `resample` makes coarser candles: 5m, 1h, 1w, 1M, or any number of s, m, h or d (7m; counted
+        from the epoch). Only candles that the range holds wholly are made. `fill="forward"` makes
+        up the candles that the exchange does not have within what is held, with the close before
+        them and no volume; `is_made_up` tells them.
 
-            lake.read("spot", "BTCUSDT", "1m", "2024-01-01", "2024-02-01", resample="1h", fill="forward")
+            lake.read("spot", "BTCUSDT", "1m", "2024-01-01", "2024-02-01", resample="1h",
+            fill="forward")
         """
         now_ms = self._clock.now_ms()
         query = Query.parse(
-            market, symbols, interval, start, end, kind=kind, resample=resample, fill=fill, now_ms=now_ms
+            market,
+            symbols,
+            interval,
+            start,
+            end,
+            kind=kind,
+            resample=resample,
+            fill=fill,
+            now_ms=now_ms,
         )
         plan = self._plan(query, partial=partial, fetch=fetch)
         schema = pl.Schema({**plan.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
@@ -164,14 +185,26 @@ class Reader:
         resample: str | None = None,
         fill: Fill | None = None,
     ) -> pl.DataFrame:
-        """Return one column of several symbols side by side: the time, then a column for each symbol; null: no row.
+        """Return one column of several symbols side by side: the time, then a column for each
+        symbol; null: no row.
 
         lake.panel("um", ["BTCUSDT", "ETHUSDT"], "1h", "2024-01-01", "2024-02-01")
         """
         symbols = [symbols] if isinstance(symbols, str) else list(symbols)
         time = time_column(parse_kind(parse_market(market), kind))
-        options = {"kind": kind, "partial": partial, "fetch": fetch, "resample": resample, "fill": fill}
-        long = self.read(market, symbols, interval, start, end, columns=[SYMBOL, time, value], **options)  # type: ignore[arg-type]
+        long = self.read(
+            market,
+            symbols,
+            interval,
+            start,
+            end,
+            columns=[SYMBOL, time, value],
+            kind=kind,
+            partial=partial,
+            fetch=fetch,
+            resample=resample,
+            fill=fill,
+        )
         names = [checked_symbol(symbol) for symbol in symbols]
         return long.pivot(SYMBOL, on_columns=names, index=time, values=value).sort(time)
 
@@ -189,10 +222,11 @@ class Reader:
         resample: str | None = None,
         fill: Fill | None = None,
     ) -> Iterator[Candle]:
-        """Yield candle after candle in the order of their times, of one time in the order of the symbols.
+        """Yield candle after candle in the order of their times, of one time in the order of the
+        symbols.
 
-        One month is in memory at a time, but where candles are made coarser or made up: then all of them. Prices
-        without volumes (mark, index, premium) have a volume of 0.
+        One month is in memory at a time, but where candles are made coarser or made up: then all of
+        them. Prices without volumes (mark, index, premium) have a volume of 0.
 
             for candle in lake.iter_candles("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01"): ...
         """
@@ -201,7 +235,15 @@ class Reader:
             raise RequestError(f"kind {kind} has events, not candles; nothing was read")
         now_ms = self._clock.now_ms()
         query = Query.parse(
-            market, several, interval, start, end, kind=kind, resample=resample, fill=fill, now_ms=now_ms
+            market,
+            several,
+            interval,
+            start,
+            end,
+            kind=kind,
+            resample=resample,
+            fill=fill,
+            now_ms=now_ms,
         )
         return self._candles(self._plan(query, partial=partial, fetch=fetch))
 
@@ -219,17 +261,27 @@ class Reader:
 
     def _source(
         self, plan: ReadPlan, names: list[str]
-    ) -> Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]:
-        """Return what Polars calls to have the rows, with the columns and the filter that the query needs."""
+    ) -> Callable[
+        [list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]
+    ]:
+        """Return what Polars calls to have the rows, with the columns and the filter that the query
+        needs.
+        """
 
         def frames(
             columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
         ) -> Iterator[pl.DataFrame]:
             wanted = names if columns is None else columns
             # Of a query that takes all rows it is known which columns it looks at.
-            alone = [name for name in wanted if name != SYMBOL] if predicate is None and most is None else []
+            alone = (
+                [name for name in wanted if name != SYMBOL]
+                if predicate is None and most is None
+                else []
+            )
             jobs = (
-                functools.partial(self._months.query, batch, RowQuery(symbol, wanted, predicate, most), alone)
+                functools.partial(
+                    self._months.query, batch, RowQuery(symbol, wanted, predicate, most), alone
+                )
                 for part in plan.parts
                 for symbol in [part.series.symbol if plan.query.is_list else None]
                 for batch in part.months.batches()
@@ -247,7 +299,11 @@ class Reader:
         """Return these columns of the rows, shaped."""
         shape = plan.query.shape
         # To shape rows takes all of their columns.
-        columns = SCHEMAS[plan.query.kind].names() if shape.is_shaped else [name for name in names if name != SYMBOL]
+        columns = (
+            SCHEMAS[plan.query.kind].names()
+            if shape.is_shaped
+            else [name for name in names if name != SYMBOL]
+        )
         batches = [(part, batch) for part in parts for batch in part.months.batches()]
         jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
         read = zip(batches, in_turn(jobs, _AT_ONCE), strict=True)
@@ -257,7 +313,9 @@ class Reader:
             part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
             if shape.is_shaped:
                 rows = shape.made(rows, part.held, self._lookup.life(part.series))
-            frames.append(rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if plan.query.is_list else rows)
+            frames.append(
+                rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if plan.query.is_list else rows
+            )
         return pl.concat(frames, rechunk=False).select(names)
 
     def _candles(self, plan: ReadPlan) -> Iterator[Candle]:
@@ -266,7 +324,9 @@ class Reader:
         for parts in [plan.parts] if plan.query.shape.is_shaped else _by_month(plan.parts):
             rows = self._rows(plan, parts, columns)
             place = pl.col(SYMBOL).replace_strict(order, return_dtype=pl.Int64)
-            for symbol, opened, *prices in rows.sort("open_time", place, maintain_order=True).iter_rows():
+            for symbol, opened, *prices in rows.sort(
+                "open_time", place, maintain_order=True
+            ).iter_rows():
                 yield Candle(symbol, opened, *prices, *([] if "volume" in columns else [0.0]))
 
 

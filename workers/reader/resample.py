@@ -1,4 +1,6 @@
-"""Coarser candles from finer ones, and rows made up where the exchange has none: only where somebody asks for it."""
+"""Coarser candles from finer ones, and rows made up where the exchange has none: only where
+somebody asks for it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ MADE_UP = "is_made_up"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is made of a series' rows before they are given away: coarser candles, filled up; or nothing."""
+    """What is made of a series' rows before they are given away: coarser candles, filled up; or
+    nothing.
+    """
 
     kind: Kind
     grid: CandleGrid | None
@@ -47,12 +51,17 @@ class Shape:
             raise RequestError(f"rows can be filled 'forward', not {fill!r}; nothing was read")
         if not interval.is_grid:
             if coarser or fill:
-                raise RequestError(f"kind {kind} has events, not candles: none can be made of them; nothing was read")
+                raise RequestError(
+                    f"kind {kind} has events, not candles: none can be made of them; nothing "
+                    "was read"
+                )
             return cls(kind, None, False, False)
         held = CandleGrid.of(interval)
         wanted = held if coarser is None else CandleGrid.parse(coarser)
         if not wanted.is_made_of(held):
-            raise RequestError(f"candles of {coarser} are not made of whole ones of {interval}; nothing was read")
+            raise RequestError(
+                f"candles of {coarser} are not made of whole ones of {interval}; nothing was read"
+            )
         return cls(kind, wanted, wanted != held, bool(fill))
 
     @property
@@ -65,9 +74,11 @@ class Shape:
         return ms if ms is None or self.grid is None else self.grid.ceil_ms(ms)
 
     def made(self, rows: pl.DataFrame, held: Sequence[Span], life: Span | None) -> pl.DataFrame:
-        """Return what is made of one symbol's rows, of which the `held` time is known; no candle is made of a part.
+        """Return what is made of one symbol's rows, of which the `held` time is known; no candle is
+        made of a part.
 
-        The first candle after the listing and the last before the end of trading are whole as they are.
+        The first candle after the listing and the last before the end of trading are whole as they
+        are.
         """
         if self.grid is None:
             return rows
@@ -75,30 +86,42 @@ class Shape:
             held = [_whole(self.grid, span, life) for span in held]
             opened = pl.col("open_time").dt.timestamp("ms")
             inside = [(opened >= span.start_ms) & (opened < span.end_ms) for span in held]
-            rows = resample(rows, self.grid).filter(pl.any_horizontal(inside) if inside else pl.lit(False))
+            rows = resample(rows, self.grid).filter(
+                pl.any_horizontal(inside) if inside else pl.lit(False)
+            )
         return fill_forward(self.kind, rows, self.grid, held) if self.is_filled else rows
 
 
 def resample(rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
     """Return one candle for each open time of `grid` under which there are rows.
 
-    `rows` are candles sorted by open_time, of one symbol, or of several (column `symbol`) one after the other; the
-    result has the columns in the same order. The first and the last candle are made of the rows there are: cut `rows`
-    at open times of the grid. Minutes that the exchange does not have are missing in the sums, as in its own candles.
+    `rows` are candles sorted by open_time, of one symbol, or of several (column `symbol`) one after
+    the other; the result has the columns in the same order. The first and the last candle are made
+    of the rows there are: cut `rows` at open times of the grid. Minutes that the exchange does not
+    have are missing in the sums, as in its own candles.
     """
     by = [pl.col("symbol")] if "symbol" in rows.columns else []
     opened = grid.floor(pl.col("open_time")).alias("_open")
     joined = [expression for name, expression in _JOINED.items() if name in rows.columns]
-    made = rows.group_by(*by, opened, maintain_order=True).agg(joined).rename({"_open": "open_time"})
-    closed = (grid.next(pl.col("open_time")) - pl.duration(milliseconds=1)).cast(MOMENT).alias("close_time")
+    made = (
+        rows.group_by(*by, opened, maintain_order=True).agg(joined).rename({"_open": "open_time"})
+    )
+    closed = (
+        (grid.next(pl.col("open_time")) - pl.duration(milliseconds=1))
+        .cast(MOMENT)
+        .alias("close_time")
+    )
     return made.with_columns(closed).select(rows.columns)
 
 
-def fill_forward(kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]) -> pl.DataFrame:
-    """Return one symbol's candles with the missing ones of the `held` spans made up, and the column `is_made_up`.
+def fill_forward(
+    kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]
+) -> pl.DataFrame:
+    """Return one symbol's candles with the missing ones of the `held` spans made up, and the column
+    `is_made_up`.
 
-    A made-up candle has the close before it in all four prices, and no volume. Before the first row nothing is made up:
-    there is nothing to go on with. What is not held stays missing.
+    A made-up candle has the close before it in all four prices, and no volume. Before the first row
+    nothing is made up: there is nothing to go on with. What is not held stays missing.
     """
     time = time_column(kind)
     marked = rows.with_columns(pl.lit(False).alias(MADE_UP))
@@ -115,10 +138,16 @@ def fill_forward(kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequenc
     made = gone.cast(MOMENT).alias(time).to_frame().with_columns(pl.lit(True).alias(MADE_UP))
     both = pl.concat([marked, made], how="diagonal").sort(time)
     last = pl.col("close").forward_fill()
-    filled: dict[str, pl.Expr] = {name: pl.col(name).fill_null(last) for name in ("open", "high", "low", "close")}
-    filled["close_time"] = pl.col("close_time").fill_null(grid.next(opened) - pl.duration(milliseconds=1))
+    filled: dict[str, pl.Expr] = {
+        name: pl.col(name).fill_null(last) for name in ("open", "high", "low", "close")
+    }
+    filled["close_time"] = pl.col("close_time").fill_null(
+        grid.next(opened) - pl.duration(milliseconds=1)
+    )
     sums = [name for name in SCHEMAS[kind] if name not in (time, *filled)]
-    return both.with_columns(**filled, **{name: pl.col(name).fill_null(0) for name in sums}).select(marked.columns)
+    return both.with_columns(**filled, **{name: pl.col(name).fill_null(0) for name in sums}).select(
+        marked.columns
+    )
 
 
 def _whole(grid: CandleGrid, held: Span, life: Span | None) -> Span:

@@ -3,8 +3,8 @@
     klines, markPriceKlines, …   market, symbol, interval (as the exchange spells it: 1m, 1M), then the columns
     fundingRate                  market, symbol, then the columns
 
-Only the folders and months that the conditions leave are opened. From S3 it reads through s3fs, since DuckDB's own
-extension for S3 would have to be downloaded first.
+Only the folders and months that the conditions leave are opened. From S3 it reads through s3fs,
+since DuckDB's own extension for S3 would have to be downloaded first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ T = TypeVar("T")
 
 #: Rows that an answer is given in at once.
 BATCH_ROWS = 100_000
-#: What DuckDB may use before it goes on in temporary files; the rest of the machine is for whoever takes the rows.
+#: What DuckDB may use before it goes on in temporary files; the rest of the machine is for whoever
+#: takes the rows.
 MEMORY_LIMIT = "50%"
 #: What one GET brings beyond what was asked for: a column's month has some 300 kB.
 _AHEAD_BYTES = 1 << 20
@@ -47,10 +48,11 @@ _PIVOTS = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 
 
 def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
-    """Yield the answer to one SELECT in parts: first one without rows that tells the columns; times in ms UTC.
+    """Yield the answer to one SELECT in parts: first one without rows that tells the columns; times
+    in ms UTC.
 
-    RequestError with DuckDB's own words where the query makes no sense; StoreFault or PartitionDamaged where the lake
-    cannot be read.
+    RequestError with DuckDB's own words where the query makes no sense; StoreFault or
+    PartitionDamaged where the lake cannot be read.
     """
     duckdb = require_extra("duckdb", "SQL over the lake")
     require_extra("pyarrow", "SQL over the lake")
@@ -81,7 +83,9 @@ def _database() -> Iterator[DuckDBPyConnection]:
     duckdb = require_extra("duckdb", "SQL over the lake")
     with tempfile.TemporaryDirectory(prefix="klines-sql-", ignore_cleanup_errors=True) as spill:
         offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        database = duckdb.connect(config={**offline, "temp_directory": spill, "memory_limit": MEMORY_LIMIT})
+        database = duckdb.connect(
+            config={**offline, "temp_directory": spill, "memory_limit": MEMORY_LIMIT}
+        )
         try:
             database.execute("SET TimeZone = 'UTC'")
             database.execute("SET python_enable_replacements = false")
@@ -92,7 +96,9 @@ def _database() -> Iterator[DuckDBPyConnection]:
 
 @contextmanager
 def _beside(database: DuckDBPyConnection) -> Iterator[ThreadPoolExecutor]:
-    """Yield a thread to ask the database in: so Ctrl-C is heard here, and ends what is under way there."""
+    """Yield a thread to ask the database in: so Ctrl-C is heard here, and ends what is under way
+    there.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="sql") as thread:
         try:
             yield thread
@@ -105,7 +111,9 @@ def _beside(database: DuckDBPyConnection) -> Iterator[ThreadPoolExecutor]:
 
 
 def _done(doing: Future[T]) -> T:
-    """Return what comes of it. Looks up now and then: once Polars is loaded, Ctrl-C wakes nobody who just waits."""
+    """Return what comes of it. Looks up now and then: once Polars is loaded, Ctrl-C wakes nobody
+    who just waits.
+    """
     while not wait([doing], _LOOK_S).done:
         pass
     return doing.result()
@@ -116,8 +124,11 @@ def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
     duckdb = require_extra("duckdb", "SQL over the lake")
     lake = f"{store_url}/lake"
     if store_url.startswith("s3://"):
-        # One listing tells all keys, sizes and versions; without it DuckDB would ask for each folder and each file.
-        files = s3_filesystem(use_listings_cache=True, default_block_size=_AHEAD_BYTES, skip_instance_cache=True)
+        # One listing tells all keys, sizes and versions; without it DuckDB would ask for each
+        # folder and each file.
+        files = s3_filesystem(
+            use_listings_cache=True, default_block_size=_AHEAD_BYTES, skip_instance_cache=True
+        )
         try:
             found = set(re.findall(r"/kind=(\w+)/", "\n".join(files.find(lake))))
         except Exception as error:
@@ -137,12 +148,18 @@ def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
 
 def _view(lake: str, kind: Kind) -> str:
     has_interval = kind is not Kind.FUNDING
-    pattern = f"{lake}/market=*/kind={kind}/{'interval=*/' if has_interval else ''}symbol=*/*.parquet"
-    interval = "CASE interval WHEN '1mo' THEN '1M' ELSE interval END AS interval," if has_interval else ""
+    pattern = (
+        f"{lake}/market=*/kind={kind}/{'interval=*/' if has_interval else ''}symbol=*/*.parquet"
+    )
+    interval = (
+        "CASE interval WHEN '1mo' THEN '1M' ELSE interval END AS interval," if has_interval else ""
+    )
     names = "market, kind, symbol" + (", interval" if has_interval else "")
     return (
-        f'CREATE VIEW "{kind}" AS SELECT market, symbol, {interval} * EXCLUDE ({names}) FROM read_parquet('
-        f"'{pattern.replace(chr(39), chr(39) * 2)}', hive_partitioning = true, hive_types_autocast = false)"
+        f'CREATE VIEW "{kind}" AS SELECT market, symbol, {interval} * EXCLUDE ({names}) FROM '
+        "read_parquet("
+        f"'{pattern.replace(chr(39), chr(39) * 2)}', hive_partitioning = true, "
+        "hive_types_autocast = false)"
     )
 
 
@@ -154,13 +171,19 @@ def _check(database: DuckDBPyConnection, query: str) -> None:
         raise RequestError(f"one SELECT is answered at a time; there were {len(statements)}")
     reads = statements[0].type in (kinds.SELECT, kinds.EXPLAIN)
     if not reads and not (statements[0].type is kinds.MULTI and _PIVOTS.match(query)):
-        raise RequestError(f"the lake is only read here: a SELECT is answered, not {statements[0].type.name}")
+        raise RequestError(
+            f"the lake is only read here: a SELECT is answered, not {statements[0].type.name}"
+        )
 
 
 def _frame(batch: RecordBatch) -> pl.DataFrame:
     """Return a part of the answer; moments as the lake has them, in ms UTC."""
     frame = pl.DataFrame(pl.from_arrow(batch))
-    moments = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone]
+    moments = [
+        name
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone
+    ]
     return frame.with_columns(pl.col(moments).cast(pl.Datetime("ms", "UTC")))
 
 

@@ -1,7 +1,9 @@
-"""Which source answers for which missing time: pure arithmetic over what is published and what REST would cost.
+"""Which source answers for which missing time: pure arithmetic over what is published and what REST
+would cost.
 
-Files cost no weight, so they are taken wherever their lane is done sooner than REST would be; REST answers for the
-last days, for what the archive lacks, and for requests so small that one round trip settles them.
+Files cost no weight, so they are taken wherever their lane is done sooner than REST would be; REST
+answers for the last days, for what the archive lacks, and for requests so small that one round trip
+settles them.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.sources.windows import windows
 
-#: REST answers so few calls in a round trip or two, sooner than any file could be listed, asked for and unpacked.
+#: REST answers so few calls in a round trip or two, sooner than any file could be listed, asked for
+#: and unpacked.
 SMALL_CALLS = 100
 #: Daily files of one task: like the pages of a window, they hide what a task itself costs.
 FILES_OF_WINDOW = 9
-#: Of a month of which no more days are wanted, daily files bring fewer bytes for as many round trips.
+#: Of a month of which no more days are wanted, daily files bring fewer bytes for as many round
+#: trips.
 EDGE_DAYS = FILES_OF_WINDOW
-#: A monthly file that is not there so long after its month is no longer late: the latest seen came mid-month.
+#: A monthly file that is not there so long after its month is no longer late: the latest seen came
+#: mid-month.
 LATE_MS = 45 * DAY_MS
 
 #: Why time that no allowed source has is noted as failed.
@@ -52,20 +57,32 @@ class Assignment:
     absent: list[Span] = field(default_factory=list)
     """Time that no allowed source has."""
     told: dict[str, str] = field(default_factory=dict)
-    """Files that should be there and are not: why, and what answers instead; none from before the first there is."""
+    """Files that should be there and are not: why, and what answers instead; none from before the
+    first there is.
+    """
 
 
 def assign_sources(
     block: Block, parts: list[Span], shelf: PublishedFiles, policy: Policy, *, now_ms: int
 ) -> Assignment:
-    """Return the windows that fetch the missing `parts` of a block; asks the shelf only where files may pay."""
+    """Return the windows that fetch the missing `parts` of a block; asks the shelf only where files
+    may pay.
+    """
     series = block.series
     if policy.is_rest_only or not parts:
         return Assignment(list(windows(block, parts))) if policy.may_rest else Assignment([], parts)
     published = shelf.monthly()
-    by_month = {month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)}
-    in_files = {m: pieces for m, pieces in by_month.items() if m in published and not _is_edge(series, pieces, shelf)}
-    if not policy.prefers_files(len(in_files), series, spans.union(p for pieces in in_files.values() for p in pieces)):
+    by_month = {
+        month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)
+    }
+    in_files = {
+        m: pieces
+        for m, pieces in by_month.items()
+        if m in published and not _is_edge(series, pieces, shelf)
+    }
+    if not policy.prefers_files(
+        len(in_files), series, spans.union(p for pieces in in_files.values() for p in pieces)
+    ):
         in_files = {}
     made = [Window(block, _hull(pieces), Source.MONTHLY) for pieces in in_files.values()]
     rest, told = list[Span](), dict[str, str]()
@@ -76,7 +93,11 @@ def assign_sources(
             left = [gap for piece in pieces for gap in spans.gaps((w.span for w in daily), piece)]
             rest += left
             has_begun = bool(daily) or month >= min(published, default="")
-            if month not in published and has_begun and (late := _lateness(series, policy, pieces, now_ms)):
+            if (
+                month not in published
+                and has_begun
+                and (late := _lateness(series, policy, pieces, now_ms))
+            ):
                 told |= {late[0]: f"{late[1]}: {_instead(len(daily), bool(left), policy)}"}
     rest = [span for span in spans.union(rest) if series.interval.opens(span.start_ms, span.end_ms)]
     if not policy.may_rest:
@@ -85,7 +106,8 @@ def assign_sources(
 
 
 def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> list[Window]:
-    """Return what answers for an archive window whose file cannot be used: daily files for a month, then REST.
+    """Return what answers for an archive window whose file cannot be used: daily files for a month,
+    then REST.
 
     Where the archive refuses this address, its daily files would be refused as well.
     """
@@ -101,7 +123,10 @@ def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> lis
 def files_of(window: Window) -> list[tuple[ArchiveFile, Span]]:
     """Return the files of an archive window, each with the time that is wanted of it."""
     spanned = [window.span] if window.source is Source.MONTHLY else list(days_of(window.span))
-    return [(ArchiveFile.of(window.block.series, window.source, span.start_ms), span) for span in spanned]
+    return [
+        (ArchiveFile.of(window.block.series, window.source, span.start_ms), span)
+        for span in spanned
+    ]
 
 
 def days_of(span: Span) -> Iterator[Span]:
@@ -114,7 +139,9 @@ def days_of(span: Span) -> Iterator[Span]:
 
 
 def _is_edge(series: Series, pieces: list[Span], shelf: PublishedFiles) -> bool:
-    """Return whether so little of a month is wanted that its days' files bring less; all of them have to be there."""
+    """Return whether so little of a month is wanted that its days' files bring less; all of them
+    have to be there.
+    """
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or len(days) > EDGE_DAYS:
         return False
@@ -122,7 +149,9 @@ def _is_edge(series: Series, pieces: list[Span], shelf: PublishedFiles) -> bool:
     return set(periods) <= set(shelf.daily(periods[0][: len("2024-01")]))
 
 
-def _daily(block: Block, month: str, pieces: list[Span], shelf: PublishedFiles, policy: Policy) -> list[Window]:
+def _daily(
+    block: Block, month: str, pieces: list[Span], shelf: PublishedFiles, policy: Policy
+) -> list[Window]:
     series = block.series
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or not policy.prefers_files(len(days), series, pieces):
@@ -148,8 +177,12 @@ def _runs_of_days(block: Block, days: list[Span]) -> Iterator[Window]:
         yield Window(block, _hull(run), Source.DAILY)
 
 
-def _lateness(series: Series, policy: Policy, pieces: list[Span], now_ms: int) -> tuple[str, str] | None:
-    """Return the monthly file that is missed and what it is, None where nobody would expect or want it."""
+def _lateness(
+    series: Series, policy: Policy, pieces: list[Span], now_ms: int
+) -> tuple[str, str] | None:
+    """Return the monthly file that is missed and what it is, None where nobody would expect or want
+    it.
+    """
     ends_ms = next(bounds.end_ms for _, bounds in months_of(pieces[0]))
     if ends_ms > now_ms or not policy.prefers_files(1, series, pieces):
         return None
@@ -159,7 +192,9 @@ def _lateness(series: Series, policy: Policy, pieces: list[Span], now_ms: int) -
 
 def _instead(daily: int, is_rest: bool, policy: Policy) -> str:
     rest = ("REST" if policy.may_rest else "nothing") if is_rest else ""
-    return " and ".join(part for part in ("daily files" if daily else "", rest) if part) + " instead"
+    return (
+        " and ".join(part for part in ("daily files" if daily else "", rest) if part) + " instead"
+    )
 
 
 def _hull(pieces: list[Span]) -> Span:

@@ -1,4 +1,6 @@
-"""What several sources say of the same rows: whom to ask before it is believed, and what stands where they disagree."""
+"""What several sources say of the same rows: whom to ask before it is believed, and what stands
+where they disagree.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.sources.windows import windows
 
-#: Where votes are equal: REST is what the exchange says today; of known conflicts the daily files agreed with it.
+#: Where votes are equal: REST is what the exchange says today; of known conflicts the daily files
+#: agreed with it.
 _RANK = {Source.MONTHLY: 1, Source.DAILY: 2, Source.REST: 3}
 
 
@@ -43,7 +46,8 @@ class Resolution:
 
 
 def missing_in(series: Series, version: SourceRows) -> list[Span]:
-    """Return the parts of a version's span in which the calendar has rows and it has none, oldest first.
+    """Return the parts of a version's span in which the calendar has rows and it has none, oldest
+    first.
 
     A row that opened off its minute stands for that minute.
     """
@@ -53,7 +57,8 @@ def missing_in(series: Series, version: SourceRows) -> list[Span]:
 def windows_to_recheck(
     block: Block, versions: Sequence[SourceRows], held: pl.DataFrame, policy: Policy
 ) -> list[Window]:
-    """Return what has to be asked before the versions are believed: nothing where REST may not be, or has been.
+    """Return what has to be asked before the versions are believed: nothing where REST may not be,
+    or has been.
 
     Gaps of archive files are asked of REST; rows that differ too; and where REST and a monthly file
     differ, the daily files are asked for their vote.
@@ -76,13 +81,17 @@ def windows_to_recheck(
         return asked
     voted = [version.span for version in versions if version.source is Source.DAILY]
     against_monthly = _disputed_spans(series, versions, SCHEMAS[series.kind].to_frame())
-    days = {day.start_ms - day.start_ms % DAY_MS for span in against_monthly for day in days_of(span)}
+    days = {
+        day.start_ms - day.start_ms % DAY_MS for span in against_monthly for day in days_of(span)
+    }
     whole = [Span(day, day + DAY_MS).clip(block.span) for day in sorted(days)]
     return [Window(block, day, Source.DAILY) for day in whole if spans.gaps(voted, day)]
 
 
 def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataFrame) -> Resolution:
-    """Return what stands: the row that most sources tell; REST, then daily, where votes are equal; `held` has none."""
+    """Return what stands: the row that most sources tell; REST, then daily, where votes are equal;
+    `held` has none.
+    """
     ranked = sorted(versions, key=lambda version: _RANK[version.source])
     said = [version.rows for version in ranked] or [SCHEMAS[kind].to_frame()]
     rows = pl.concat(said)
@@ -110,14 +119,17 @@ def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataF
     # Where one source says two things, the later of its versions stands, and all that say the same.
     later = pl.col("_at").filter("_stands").max().over("_moment")
     same = pl.struct(told) == pl.struct(told).filter(pl.col("_at") == later).first().over("_moment")
-    disputed = heaviest.with_columns(stands=pl.col("_stands") & same).sort("_moment", "_rank", "_at")
+    disputed = heaviest.with_columns(stands=pl.col("_stands") & same).sort(
+        "_moment", "_rank", "_at"
+    )
     winners = disputed.filter("stands").select(SCHEMAS[kind].names())
     disputed = disputed.select("source", "stands", *SCHEMAS[kind].names())
     return Resolution(merge(kind, merge(kind, SCHEMAS[kind].to_frame(), rows), winners), disputed)
 
 
 def trusted_spans(series: Series, versions: Sequence[SourceRows], policy: Policy) -> list[Span]:
-    """Return the time that is known for good: what REST answered, and of archive files all but unchecked gaps.
+    """Return the time that is known for good: what REST answered, and of archive files all but
+    unchecked gaps.
 
     Of a symbol that REST has forgotten nobody else tells: its files are believed as they are.
     """
@@ -143,7 +155,9 @@ def _no_dispute(kind: Kind) -> pl.DataFrame:
     return pl.DataFrame(schema={"source": pl.String, "stands": pl.Boolean, **SCHEMAS[kind]})
 
 
-def _disputed_spans(series: Series, versions: Sequence[SourceRows], held: pl.DataFrame) -> list[Span]:
+def _disputed_spans(
+    series: Series, versions: Sequence[SourceRows], held: pl.DataFrame
+) -> list[Span]:
     disputed = resolve_conflicts(series.kind, versions, held).disputed
     step_ms = series.interval.step_ms if series.interval.is_grid else 60_000
     times = disputed[time_column(series.kind)].dt.timestamp("ms").unique()

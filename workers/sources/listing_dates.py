@@ -1,4 +1,6 @@
-"""When a series could have rows: what the catalog, exchangeInfo and the first candle say, or the archive's files."""
+"""When a series could have rows: what the catalog, exchangeInfo and the first candle say, or the
+archive's files.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ class ListingDates:
     """
 
     def __init__(
-        self, listings: SymbolCache, shelves: ArchiveIndexCache, catalog: Callable[[Market], Catalog | None]
+        self,
+        listings: SymbolCache,
+        shelves: ArchiveIndexCache,
+        catalog: Callable[[Market], Catalog | None],
     ) -> None:
         self._listings = listings
         self._shelves = shelves
@@ -37,17 +42,24 @@ class ListingDates:
         """Return whether `of` needs no weight to tell."""
         entry = self._entry(series)
         is_in_catalog = entry is not None and entry.first_ms is not None
-        return is_in_catalog or self._listings.of(series) is None or self._listings.knows_life(series)
+        return (
+            is_in_catalog or self._listings.of(series) is None or self._listings.knows_life(series)
+        )
 
     def of(self, series: Series) -> Span:
         """Return the time in which the series can have rows.
 
-        Of a symbol that REST has forgotten, the time of its files. Of one that no longer trades without a date of its
-        end (spot's BREAK), the time until its last file; where the archive does not tell, no end.
+        Of a symbol that REST has forgotten, the time of its files. Of one that no longer trades
+        without a date of its end (spot's BREAK), the time until its last file; where the archive
+        does not tell, no end.
         """
         listing, entry = self._listings.of(series), self._entry(series)
         if listing is None:
-            return entry.life if entry and entry.last_ms else self._shelves.of(series).life() or Span(0, 0)
+            return (
+                entry.life
+                if entry and entry.last_ms
+                else self._shelves.of(series).life() or Span(0, 0)
+            )
         if entry and entry.first_ms is not None and listing.onboard_ms is None:
             life = Span(series.interval.floor(entry.first_ms), entry.life.end_ms)
         else:
@@ -62,6 +74,8 @@ class ListingDates:
         return Span(life.start_ms, max(life.start_ms, of_files.end_ms)) if of_files else life
 
     def _entry(self, series: Series) -> CatalogEntry | None:
-        """Return what the catalog says; it speaks of klines, and other kinds may begin and end at other times."""
+        """Return what the catalog says; it speaks of klines, and other kinds may begin and end at
+        other times.
+        """
         catalog = self._catalog(series.market) if series.kind is Kind.KLINES else None
         return catalog.get(series.symbol) if catalog else None

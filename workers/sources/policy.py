@@ -10,7 +10,8 @@ from klinefleet.workers.domain.paging import pages
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 
-#: What a file costs its lane: itself and its CHECKSUM, at the archive's usual 0.2 s each, fifty at a time; seconds.
+#: What a file costs its lane: itself and its CHECKSUM, at the archive's usual 0.2 s each, fifty at
+#: a time; seconds.
 FILE_S = 0.01
 
 
@@ -39,7 +40,9 @@ class Policy:
 
     @property
     def is_rest_only(self) -> bool:
-        return self.mode is Mode.REST or (self.is_listed and self.mode is Mode.AUTO and self.is_small)
+        return self.mode is Mode.REST or (
+            self.is_listed and self.mode is Mode.AUTO and self.is_small
+        )
 
     def prefers_files(self, files: int, series: Series, parts: Iterable[Span]) -> bool:
         """Return whether so many files are done with sooner than REST with `parts`."""
@@ -47,4 +50,6 @@ class Policy:
 
     def rest_s(self, series: Series, parts: Iterable[Span]) -> float:
         """Return the seconds of the weight budget that REST takes for `parts`."""
-        return sum(page.weight for part in parts for page in pages(series, part)) / self.weight_per_s
+        return (
+            sum(page.weight for part in parts for page in pages(series, part)) / self.weight_per_s
+        )

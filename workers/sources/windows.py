@@ -8,13 +8,16 @@ from klinefleet.workers.domain.paging import pages
 from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 
-#: Pages of one window, at most. A task costs Celery and the store some milliseconds, a page costs the exchange
-#: hundreds: nine pages hide the one behind the other, and a symbol-year of 1m is still sixty windows.
+#: Pages of one window, at most. A task costs Celery and the store some milliseconds, a page costs
+#: the exchange hundreds: nine pages hide the one behind the other, and a symbol-year of 1m is still
+#: sixty windows.
 PAGES_OF_WINDOW = 9
 
 
 def windows(block: Block, parts: Iterable[Span]) -> Iterator[Window]:
-    """Yield the windows that fetch `parts` of a block, oldest first, each of nearly as many pages as the others."""
+    """Yield the windows that fetch `parts` of a block, oldest first, each of nearly as many pages
+    as the others.
+    """
     for span in parts:
         calls = list(pages(block.series, span))
         count = -(-len(calls) // PAGES_OF_WINDOW)

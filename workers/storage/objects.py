@@ -1,7 +1,8 @@
 """Objects in a folder or in S3, one code path through fsspec: read, list, put, publish, delete.
 
-Publishing is conditional: it replaces exactly the version that the caller has read, or fails with `VersionConflict`.
-S3 does that itself; in a folder it is done under a lock, by writing beside and renaming.
+Publishing is conditional: it replaces exactly the version that the caller has read, or fails with
+`VersionConflict`. S3 does that itself; in a folder it is done under a lock, by writing beside and
+renaming.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class StoredObject:
 
 
 class ObjectStore:
-    """The objects below one root. Keys are relative to it. StoreFault when the store fails after several tries."""
+    """The objects below one root. Keys are relative to it.
+
+    StoreFault when the store fails after several tries.
+    """
 
     def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._fs = fs
@@ -44,16 +48,24 @@ class ObjectStore:
 
     def read(self, key: str) -> bytes | None:
         """Return the object's bytes, None where there is none."""
-        return count_read(self._try("read", key, lambda: none_if_missing(self._fs.cat_file, self._path(key))))
+        return count_read(
+            self._try("read", key, lambda: none_if_missing(self._fs.cat_file, self._path(key)))
+        )
 
     def tail(self, key: str, size: int) -> bytes | None:
-        """Return the object's last `size` bytes, or all where it has fewer; None where there is none."""
-        return count_read(self._try("read", key, lambda: none_if_missing(self._tail, self._path(key), size)))
+        """Return the object's last `size` bytes, or all where it has fewer; None where there is
+        none.
+        """
+        return count_read(
+            self._try("read", key, lambda: none_if_missing(self._tail, self._path(key), size))
+        )
 
     def etag(self, key: str) -> str | None:
         """Return what tells this version of the object from any other, None where there is none."""
         return self._try(
-            "look at", key, lambda: none_if_missing(lambda p: self._etag(self._fs.info(p)), self._path(key))
+            "look at",
+            key,
+            lambda: none_if_missing(lambda p: self._etag(self._fs.info(p)), self._path(key)),
         )
 
     def list(self, folder: str) -> list[StoredObject]:
@@ -72,7 +84,9 @@ class ObjectStore:
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
-        """Replace the version `replaces` (None: there was none) of an object; VersionConflict if it is another."""
+        """Replace the version `replaces` (None: there was none) of an object; VersionConflict if it
+        is another.
+        """
         self._try("publish", key, lambda: self._publish(self._path(key), body, replaces))
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
@@ -89,7 +103,9 @@ class ObjectStore:
         """Raise StoreFault or OSError where nothing can be written."""
         key = f"raw/.writable-{uuid.uuid4().hex}"
         # Another process may take the folder away just now, as it has become empty.
-        retrying = RetryPolicy(STORE.tries, 0.0).retrying(lambda error: isinstance(error, FileNotFoundError))
+        retrying = RetryPolicy(STORE.tries, 0.0).retrying(
+            lambda error: isinstance(error, FileNotFoundError)
+        )
         retrying(self._put, self._path(key), b"")
         self.delete([key])
 
@@ -133,13 +149,17 @@ class ObjectStore:
                 raise failed.pop()
             return call()
 
-        retrying = STORE.retrying(may_pass, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state))
+        retrying = STORE.retrying(
+            may_pass, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state)
+        )
         try:
             return retrying(again)
         except FleetError:
             raise
         except Exception as error:
-            raise StoreFault(f"could not {verb} {self._path(key)}: {type(error).__name__}: {error}") from error
+            raise StoreFault(
+                f"could not {verb} {self._path(key)}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def count_read(body: bytes | None) -> bytes | None:
@@ -155,9 +175,11 @@ def none_if_missing(call: Callable[..., T], *args: Any) -> T | None:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later: not where access is denied, and not where a condition failed.
+    """Whether the same call may succeed later: not where access is denied, and not where a
+    condition failed.
 
-    FileNotFoundError may: a writer's folder was empty and has just been removed with what was in it.
+    FileNotFoundError may: a writer's folder was empty and has just been removed with what was in
+    it.
     """
     return isinstance(error, Exception) and not isinstance(
         error, FleetError | PermissionError | NotADirectoryError | IsADirectoryError

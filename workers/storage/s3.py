@@ -34,7 +34,12 @@ class S3Store(ObjectStore):
         try:
             self._fs.pipe_file(path, body, chunksize=_ONE_PUT_BYTES, **condition)
         except OSError as error:
-            if _error_code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"):
+            if _error_code(error) in (
+                "PreconditionFailed",
+                "412",
+                "ConditionalRequestConflict",
+                "NoSuchKey",
+            ):
                 raise VersionConflict(
                     f"{path}: version {replaces} was read, another is there; nothing was written"
                 ) from error
@@ -46,7 +51,9 @@ def s3_filesystem(**options: Any) -> Any:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return fsspec.filesystem(
         "s3",
-        session=s3_session(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))),
+        session=s3_session(
+            tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+        ),
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
         client_kwargs={"region_name": region} if region else {},
         config_kwargs={"connector_args": {"socket_factory": quick_ack}},

@@ -6,7 +6,8 @@ import math
 import os
 from pathlib import Path
 
-#: "max 100000" or "150000 100000": processor time in µs for each period in µs (Linux, control groups version 2).
+#: "max 100000" or "150000 100000": processor time in µs for each period in µs (Linux, control
+#: groups version 2).
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -15,6 +16,10 @@ def available_cpus(quota: Path = _QUOTA) -> int:
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         time_us, period_us = quota.read_text().split()
-        return mine if time_us == "max" else max(1, min(mine, math.ceil(int(time_us) / int(period_us))))
+        return (
+            mine
+            if time_us == "max"
+            else max(1, min(mine, math.ceil(int(time_us) / int(period_us))))
+        )
     except (OSError, ValueError):
         return mine

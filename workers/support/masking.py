@@ -1,4 +1,6 @@
-"""What must never be read on a screen or in a log: passwords in URLs, keys of the store, whatever they stand in."""
+"""What must never be read on a screen or in a log: passwords in URLs, keys of the store, whatever
+they stand in.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,22 @@ _IN_QUERY = re.compile(
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the secrets that the environment holds and that are long enough to be known again anywhere."""
+    """Return the secrets that the environment holds and that are long enough to be known again
+    anywhere.
+    """
     found = {environ.get(name, "") for name in _SECRET}
     found |= {entry.partition(":")[2] for entry in environ.get("FLOWER_BASIC_AUTH", "").split(",")}
     if password := _password(environ.get("KLINES_REDIS_URL", "")):
         found |= {password, unquote(password)}
-    return tuple(sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True))
+    return tuple(
+        sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
+    )
 
 
 def mask_secrets(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` with `***` for every password in a URL, every signature and every one of `secrets`."""
+    """Return `text` with `***` for every password in a URL, every signature and every one of
+    `secrets`.
+    """
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return _IN_QUERY.sub(rf"\1={HIDDEN}", _IN_URL.sub(rf"\1{HIDDEN}@", text))

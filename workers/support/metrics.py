@@ -1,8 +1,9 @@
 """Every metric of the product: its name, its labels and what it tells, and the counting itself.
 
-Counters are counted where the fact is known, by `add` and `observe`; gauges are what Redis knows of the whole fleet,
-read when somebody looks. A process counts only once it was told where (`record`). Commands, and workers whose metrics
-are off, pay for one look at an empty table, import nothing and leave nothing behind.
+Counters are counted where the fact is known, by `add` and `observe`; gauges are what Redis knows of
+the whole fleet, read when somebody looks. A process counts only once it was told where (`record`).
+Commands, and workers whose metrics are off, pay for one look at an empty table, import nothing and
+leave nothing behind.
 
 No label holds a symbol, a window or a run: the number of series does not grow with the work.
 """
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-#: Between a quick answer (0.1 to 0.3 s is usual) and a call's whole timeout; few, since each is a series per market.
+#: Between a quick answer (0.1 to 0.3 s is usual) and a call's whole timeout; few, since each is a
+#: series per market.
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0)
 
 _MARKETS = tuple(map(str, Market))
@@ -53,8 +55,8 @@ class Metric:
 class Counter(Metric):
     """Counts what happens.
 
-    `shown` are the labels' values of which 0 is told before anything has happened: the rate of a series that begins
-    with the first thing that happens would miss it.
+    `shown` are the labels' values of which 0 is told before anything has happened: the rate of a
+    series that begins with the first thing that happens would miss it.
     """
 
     shown: tuple[Sequence[str], ...] = ()
@@ -104,11 +106,15 @@ ROWS_FETCHED = Counter(
     (_MARKETS, ("rest", "monthly", "daily")),
 )
 ROWS_COMPACTED = Counter(
-    "klines_rows_compacted_total", "Rows that the lake has gained and proved.", ("market",), (_MARKETS,)
+    "klines_rows_compacted_total",
+    "Rows that the lake has gained and proved.",
+    ("market",),
+    (_MARKETS,),
 )
 ARCHIVE_REQUESTS = Counter(
     "klines_archive_requests_total",
-    "Calls to the archive for files, checksums and lists by what came: the HTTP status, or unreachable.",
+    "Calls to the archive for files, checksums and lists by what came: the HTTP status, or "
+    "unreachable.",
     ("status",),
     (_STATUSES,),
 )
@@ -118,8 +124,12 @@ ARCHIVE_FILES = Counter(
     ("source", "outcome"),
     (("monthly", "daily"), ("good", "NotPublished", *_REASONS)),
 )
-STORE_READ_BYTES = Counter("klines_store_read_bytes_total", "Bytes of objects that were read from the store.")
-STORE_WRITTEN_BYTES = Counter("klines_store_written_bytes_total", "Bytes of objects that were written to the store.")
+STORE_READ_BYTES = Counter(
+    "klines_store_read_bytes_total", "Bytes of objects that were read from the store."
+)
+STORE_WRITTEN_BYTES = Counter(
+    "klines_store_written_bytes_total", "Bytes of objects that were written to the store."
+)
 RETRIES = Counter(
     "klines_retries_total",
     "Tries that failed, by who was asked and the name of the error; most are tried again.",
@@ -139,33 +149,56 @@ BLOCKS = Counter(
     (_DONE_OR_FAILED,),
 )
 
-REDIS_UP = Gauge("klines_redis_up", "1 while Redis answers this worker; at 0 all that is read from Redis is left out.")
-WEIGHT_USED = Gauge(
-    "klines_weight_used", "Weight counted in the exchange's running minute, by us and by others.", ("pool", "egress")
+REDIS_UP = Gauge(
+    "klines_redis_up",
+    "1 while Redis answers this worker; at 0 all that is read from Redis is left out.",
 )
-WEIGHT_LIMIT = Gauge("klines_weight_limit", "Weight that the exchange allows in a minute.", ("pool", "egress"))
+WEIGHT_USED = Gauge(
+    "klines_weight_used",
+    "Weight counted in the exchange's running minute, by us and by others.",
+    ("pool", "egress"),
+)
+WEIGHT_LIMIT = Gauge(
+    "klines_weight_limit", "Weight that the exchange allows in a minute.", ("pool", "egress")
+)
 POOL_CLOSED_SECONDS = Gauge(
-    "klines_pool_closed_seconds", "Seconds until a pool reopens after a 429 or 418; 0 while open.", ("pool", "egress")
+    "klines_pool_closed_seconds",
+    "Seconds until a pool reopens after a 429 or 418; 0 while open.",
+    ("pool", "egress"),
 )
 CLOCK_OFFSET_SECONDS = Gauge(
-    "klines_exchange_clock_offset_seconds", "Seconds that the exchange's clock is ahead of Redis's.", ("pool", "egress")
+    "klines_exchange_clock_offset_seconds",
+    "Seconds that the exchange's clock is ahead of Redis's.",
+    ("pool", "egress"),
 )
 SHARED_EGRESS_PAIRS = Gauge(
-    "klines_shared_egress_pairs", "Pairs of egress names that seem to be one public address.", ("pool",)
+    "klines_shared_egress_pairs",
+    "Pairs of egress names that seem to be one public address.",
+    ("pool",),
 )
-QUEUE_LENGTH = Gauge("klines_queue_length", "Tasks that wait in a queue, those of no worker's hands.", ("queue",))
+QUEUE_LENGTH = Gauge(
+    "klines_queue_length", "Tasks that wait in a queue, those of no worker's hands.", ("queue",)
+)
 WORKERS = Gauge("klines_workers", "Living processes that serve a queue.", ("queue",))
 RUNS_ACTIVE = Gauge("klines_runs_active", "Runs that have not ended.")
-WINDOWS_IN_FLIGHT = Gauge("klines_windows_in_flight", "Windows of active runs that are queued or being fetched.")
-FAILURES = Gauge("klines_failures", "Windows, blocks and symbols of active runs that failed for good.")
+WINDOWS_IN_FLIGHT = Gauge(
+    "klines_windows_in_flight", "Windows of active runs that are queued or being fetched."
+)
+FAILURES = Gauge(
+    "klines_failures", "Windows, blocks and symbols of active runs that failed for good."
+)
 BLOCKS_WAITING = Gauge(
-    "klines_blocks_waiting", "Blocks of active runs that are being fetched, or wait to be compacted.", ("status",)
+    "klines_blocks_waiting",
+    "Blocks of active runs that are being fetched, or wait to be compacted.",
+    ("status",),
 )
 OLDEST_WINDOW_SECONDS = Gauge(
-    "klines_oldest_window_seconds", "Seconds since the oldest block whose windows are not all in was put under way."
+    "klines_oldest_window_seconds",
+    "Seconds since the oldest block whose windows are not all in was put under way.",
 )
 OLDEST_COMPACTION_SECONDS = Gauge(
-    "klines_oldest_compaction_seconds", "Seconds since the oldest block that waits to be compacted was ready for it."
+    "klines_oldest_compaction_seconds",
+    "Seconds since the oldest block that waits to be compacted was ready for it.",
 )
 
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, Metric))
@@ -174,7 +207,8 @@ ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, 
 def record(folder: Path, lane: str) -> None:
     """Have this process count from now on, in files of its lane below `folder`.
 
-    A lane that is started again goes on in the same files: they never become more, and no count goes back.
+    A lane that is started again goes on in the same files: they never become more, and no count
+    goes back.
     """
     from klinefleet.workers.patches.prometheus_lane import keep_values_by_lane
 
@@ -192,7 +226,9 @@ def count_in(registry: CollectorRegistry) -> None:
         if isinstance(metric, Counter):
             options: dict[str, Any] = {"buckets": SECONDS} if isinstance(metric, Histogram) else {}
             made = library.Histogram if options else library.Counter
-            _meters[metric.name] = made(metric.name, metric.told, metric.labels, registry=registry, **options)
+            _meters[metric.name] = made(
+                metric.name, metric.told, metric.labels, registry=registry, **options
+            )
             for values in itertools.product(*metric.shown) if metric.shown else ():
                 _meters[metric.name].labels(*values)
 

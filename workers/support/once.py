@@ -1,4 +1,6 @@
-"""What is made on first use, once for each instance, however many threads ask for it at the same time."""
+"""What is made on first use, once for each instance, however many threads ask for it at the same
+time.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ _LOCK = "_once_lock"
 class once(Generic[T]):
     """A property that is computed on first use and kept in the instance's `__dict__`.
 
-    Threads that ask meanwhile wait for it. Properties of one instance may use one another: they share one reentrant
-    lock. `functools.cached_property` has no lock from Python 3.12 on, and before that one for all instances.
+    Threads that ask meanwhile wait for it. Properties of one instance may use one another: they
+    share one reentrant lock. `functools.cached_property` has no lock from Python 3.12 on, and
+    before that one for all instances.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:

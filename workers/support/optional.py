@@ -1,4 +1,6 @@
-"""What comes only with the extra `read`: imported where it is used, since workers neither need nor have it."""
+"""What comes only with the extra `read`: imported where it is used, since workers neither need nor
+have it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from klinefleet.workers.domain.errors import RequestError
 
 
 def require_extra(module: str, what: str) -> ModuleType:
-    """Return the module that `what` needs; RequestError that says how to get it where it is not installed."""
+    """Return the module that `what` needs; RequestError that says how to get it where it is not
+    installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

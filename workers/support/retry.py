@@ -1,7 +1,7 @@
 """Every retry policy: how often a call is tried, and how long is waited between two tries.
 
-Which errors may recover is the caller's to say. Waits grow at random up to the longest, so that many callers of one
-server do not come back together.
+Which errors may recover is the caller's to say. Waits grow at random up to the longest, so that
+many callers of one server do not come back together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,9 @@ class RetryPolicy:
         sleep: Callable[[float], None] = time.sleep,
         before_sleep: Callable[[RetryCallState], None] | None = None,
     ) -> Retrying:
-        """Return what calls a function by this policy; it raises the last error once all tries have failed."""
+        """Return what calls a function by this policy; it raises the last error once all tries have
+        failed.
+        """
         options: dict[str, Any] = {"before_sleep": before_sleep} if before_sleep else {}
         return Retrying(
             retry=retry_if_exception(may_recover),
@@ -46,7 +54,8 @@ class RetryPolicy:
 STORE = RetryPolicy(6, 5.0, first_pause_s=0.1)
 #: One listing of the archive.
 ARCHIVE_LISTING = RetryPolicy(4, 5.0)
-#: One file of the archive: another source answers for its time, so it is given up sooner than a page.
+#: One file of the archive: another source answers for its time, so it is given up sooner than a
+#: page.
 ARCHIVE_FILE = RetryPolicy(3, 10.0)
 #: One REST page; what a 429 or 418 makes wait costs no try.
 REST_PAGE = RetryPolicy(6, 10.0)

@@ -1,4 +1,6 @@
-"""The environment (prefix `KLINES_`, also from a `.env` file), read once into one frozen object and checked."""
+"""The environment (prefix `KLINES_`, also from a `.env` file), read once into one frozen object and
+checked.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def _web(name: str, text: str) -> str:
 
 def _redis(name: str, text: str) -> str:
     if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
-        raise SettingsError(f"{name} was {text!r}; it must begin with redis://, rediss:// or unix://")
+        raise SettingsError(
+            f"{name} was {text!r}; it must begin with redis://, rediss:// or unix://"
+        )
     return text
 
 
@@ -40,7 +44,9 @@ def _store(name: str, text: str) -> str:
 def _whole(least: int, most: int) -> Callable[[str, str], int]:
     def read(name: str, text: str) -> int:
         if not re.fullmatch(r"-?\d{1,9}", text) or not least <= int(text) <= most:
-            raise SettingsError(f"{name} was {text!r}; it must be a whole number from {least} to {most}")
+            raise SettingsError(
+                f"{name} was {text!r}; it must be a whole number from {least} to {most}"
+            )
         return int(text)
 
     return read
@@ -58,7 +64,9 @@ def _share(name: str, text: str) -> float:
 
 def _name(name: str, text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise SettingsError(f"{name} was {text!r}; it must be 1 to 64 letters, digits, '.', '_' or '-'")
+        raise SettingsError(
+            f"{name} was {text!r}; it must be 1 to 64 letters, digits, '.', '_' or '-'"
+        )
     return text
 
 
@@ -66,7 +74,9 @@ def _address(name: str, text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise SettingsError(f"{name} was {text!r}; it must be an IP address of this machine") from None
+        raise SettingsError(
+            f"{name} was {text!r}; it must be an IP address of this machine"
+        ) from None
 
 
 def _flag(name: str, text: str) -> bool:
@@ -78,7 +88,9 @@ def _flag(name: str, text: str) -> bool:
 def _one_of(*known: str) -> Callable[[str, str], str]:
     def read(name: str, text: str) -> str:
         if text.lower() not in known:
-            raise SettingsError(f"{name} was {text!r}; it must be {', '.join(known[:-1])} or {known[-1]}")
+            raise SettingsError(
+                f"{name} was {text!r}; it must be {', '.join(known[:-1])} or {known[-1]}"
+            )
         return text.lower()
 
     return read
@@ -90,7 +102,10 @@ def _setting(default: Any, read: Callable[[str, str], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, checked. Each field is the variable `KLINES_` + its name in capitals."""
+    """What the environment says, checked.
+
+    Each field is the variable `KLINES_` + its name in capitals.
+    """
 
     redis_url: str | None = _setting(None, _redis)
     """Broker, weight budget and run state; unset means a private server on this machine."""
@@ -110,7 +125,9 @@ class Settings:
     archive_url: str = _setting("https://data.binance.vision", _web)
     """Base of the archive's files: `/data/…` is added."""
 
-    archive_list_url: str = _setting("https://s3-ap-northeast-1.amazonaws.com/data.binance.vision", _web)
+    archive_list_url: str = _setting(
+        "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision", _web
+    )
     """The bucket listing of the archive: `?prefix=data/…` is added."""
 
     slots: int = _setting(50, _whole(1, 1000))
@@ -120,14 +137,16 @@ class Settings:
     """Part of the published budget this fleet may use."""
 
     egress: str = _setting("default", _name)
-    """Name of the public address this worker goes out by; workers with one name share one budget per pool."""
+    """Name of the public address this worker goes out by; workers with one name share one budget
+    per pool.
+    """
 
     source_address: str | None = _setting(None, _address)
     """Local address to bind outgoing requests to, for hosts with several."""
 
     timeout_s: int = _setting(20, _whole(1, 50))
-    """Connect and read timeout of one request, in seconds; below a minute, so that a lost call cannot
-    be counted by the exchange in more than two minutes."""
+    """Connect and read timeout of one request, in seconds; below a minute, so that a lost call
+    cannot be counted by the exchange in more than two minutes."""
 
     keep_raw: bool = _setting(False, _flag)
     """Keep raw objects after compaction has published and proved their rows."""
@@ -139,14 +158,16 @@ class Settings:
     """Local address on which metrics are served; 0.0.0.0 for all of them."""
 
     log: str = _setting("auto", _one_of("auto", "json", "text"))
-    """How log lines look: `json`, `text`, or `auto`: text on a terminal and from commands, JSON from workers
-    elsewhere."""
+    """How log lines look: `json`, `text`, or `auto`: text on a terminal and from commands, JSON
+    from workers elsewhere."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
-        """Return the settings of this process; the environment wins over `.env`. SettingsError names what is wrong.
+        """Return the settings of this process; the environment wins over `.env`. SettingsError
+        names what is wrong.
 
-        Variables of `.env` that are not ours (AWS_…) are put into the environment, where their libraries look.
+        Variables of `.env` that are not ours (AWS_…) are put into the environment, where their
+        libraries look.
         """
         values = {k: v for k, v in dotenv_values(dotenv or Path(".env")).items() if v}
         if environ is None:
@@ -155,8 +176,16 @@ class Settings:
             environ = os.environ
         values |= environ
         known = {PREFIX + f.name.upper(): f for f in fields(cls)}
-        return cls(**{f.name: f.metadata["read"](name, values[name]) for name, f in known.items() if values.get(name)})
+        return cls(
+            **{
+                f.name: f.metadata["read"](name, values[name])
+                for name, f in known.items()
+                if values.get(name)
+            }
+        )
 
     def base_url(self, market: Market) -> str:
         """Return the REST base of the market."""
-        return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[market]
+        return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
+            market
+        ]

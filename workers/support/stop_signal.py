@@ -6,7 +6,9 @@ import threading
 
 
 class Stop:
-    """Told once, to all threads. Who waits for it comes back when it is told, after a time, or when all are woken."""
+    """Told once, to all threads. Who waits for it comes back when it is told, after a time, or when
+    all are woken.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

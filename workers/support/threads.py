@@ -15,7 +15,9 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """A pool whose work runs in the context of whoever handed it in: run, task and window stand in its log lines."""
+    """A pool whose work runs in the context of whoever handed it in: run, task and window stand in
+    its log lines.
+    """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return super().submit(copy_context().run, fn, *args, **kwargs)
@@ -23,8 +25,8 @@ class Threads(ThreadPoolExecutor):
     def each(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
         """Return what `work` returns for each item, in their order.
 
-        Where one raises, those not begun are left out, and the error comes when all that were begun have ended:
-        `map` would let them go on behind the back of whoever is told that it failed.
+        Where one raises, those not begun are left out, and the error comes when all that were begun
+        have ended: `map` would let them go on behind the back of whoever is told that it failed.
         """
         given = [self.submit(work, item) for item in items]
         try:
@@ -36,7 +38,9 @@ class Threads(ThreadPoolExecutor):
 
 
 def in_turn(jobs: Iterable[Callable[[], T]], most: int) -> Iterator[T]:
-    """Yield what the jobs return, in their order, while at most `most` of them run or wait to be taken."""
+    """Yield what the jobs return, in their order, while at most `most` of them run or wait to be
+    taken.
+    """
     jobs = iter(jobs)
     begun = list(islice(jobs, 2))
     if len(begun) < 2 or most == 1:

@@ -1,12 +1,13 @@
-"""Binance market data, downloaded by a fleet of Celery workers and read from a lake of Parquet files.
+"""Binance market data, downloaded by a fleet of Celery workers and read from a lake of Parquet
+files.
 
     import klinefleet
 
     lake = klinefleet.Reader("s3://bucket/lake")
     bars = lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01")
 
-Importing it changes nothing in the process: no Celery app, no logging, no signal handlers. What a name needs is
-imported when it is first used.
+Importing it changes nothing in the process: no Celery app, no logging, no signal handlers. What a
+name needs is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ __all__ = [
     "UnknownSymbol",
 ]
 
-_MODULES = {"Reader": "klinefleet.workers.reader.reader", "Candle": "klinefleet.workers.domain.schema"}
+_MODULES = {
+    "Reader": "klinefleet.workers.reader.reader",
+    "Candle": "klinefleet.workers.domain.schema",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,6 @@
-"""Zips from lines: the same lines give the same bytes, and a wrong file is wrong in the same way each time."""
+"""Zips from lines: the same lines give the same bytes, and a wrong file is wrong in the same way
+each time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from deploy.simulator.archive.faults import FileFault
 
 #: A file's date inside its zip; one for all keeps the bytes the same.
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
-#: A quarter of the time of the usual level for a tenth more bytes: packing is most of what a file costs here.
+#: A quarter of the time of the usual level for a tenth more bytes: packing is most of what a file
+#: costs here.
 ZIP_LEVEL = 1
 #: Of a hundred rows so many are lost, repeated, doubled with other values or out of date.
 SPOILT_SHARE = 0.02
@@ -40,7 +43,9 @@ def pack_text(member: str, text: bytes) -> bytes:
     """Return a zip with one member of these bytes."""
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(member, ZIP_DATE), text, zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL)
+        archive.writestr(
+            zipfile.ZipInfo(member, ZIP_DATE), text, zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL
+        )
     return whole.getvalue()
 
 

@@ -1,4 +1,6 @@
-"""When files are published: a day's the next morning, a month's on the first Monday of the next month."""
+"""When files are published: a day's the next morning, a month's on the first Monday of the next
+month.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,15 @@ def published_ms(file: File) -> int:
 
 
 def periods(folder: Folder, first_ms: int, end_ms: int, now_ms: int) -> Iterator[str]:
-    """Yield the periods of files that are out, of what traded from `first_ms` until before `end_ms`, oldest first."""
+    """Yield the periods of files that are out, of what traded from `first_ms` until before
+    `end_ms`, oldest first.
+    """
     first_ms = max(first_ms, BEGINS_MS.get((folder.market, folder.cycle), 0))
     is_daily = folder.cycle is Cycle.DAILY
     step = DAY_MS if is_daily else 1
-    at, last = (first_ms // DAY_MS, (end_ms - 1) // DAY_MS) if is_daily else _months(first_ms, end_ms)
+    at, last = (
+        (first_ms // DAY_MS, (end_ms - 1) // DAY_MS) if is_daily else _months(first_ms, end_ms)
+    )
     while at <= last:
         start_ms = at * step if is_daily else MONTHS.open_of(at)
         file = File(folder, _text(start_ms)[: 10 if is_daily else 7])

@@ -44,7 +44,9 @@ class FilePlan:
 
     def __post_init__(self) -> None:
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1 + ROUNDING:
-            raise ValueError(f"rates were {dict(self.rates)}; none may be negative and their sum at most 1")
+            raise ValueError(
+                f"rates were {dict(self.rates)}; none may be negative and their sum at most 1"
+            )
         if self.late_days < 0:
             raise ValueError(f"late_days was {self.late_days}; it must not be negative")
         if self.status is not None and not 400 <= self.status <= 599:
@@ -59,5 +61,7 @@ class FilePlan:
         for fault, rate in self.rates.items():
             at -= rate
             if at < 0:
-                return None if fault is FileFault.STALE and file.folder.cycle is Cycle.DAILY else fault
+                return (
+                    None if fault is FileFault.STALE and file.folder.cycle is Cycle.DAILY else fault
+                )
         return None

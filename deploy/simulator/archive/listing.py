@@ -1,4 +1,5 @@
-"""The bucket's listing: keys in byte order under a prefix, a page at a time, folders rolled up where asked to.
+"""The bucket's listing: keys in byte order under a prefix, a page at a time, folders rolled up
+where asked to.
 
 A symbol's folder is told as soon as the symbol is listed, some days before its first file is out.
 """
@@ -38,7 +39,9 @@ class KeyPage:
 
 
 def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_up: bool) -> KeyPage:
-    """Return the keys under a prefix after a marker; `rolled_up` tells folders below it in place of their keys."""
+    """Return the keys under a prefix after a marker; `rolled_up` tells folders below it in place of
+    their keys.
+    """
     page = KeyPage()
     if not most:
         return page
@@ -56,8 +59,12 @@ def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_u
 
 
 def xml(page: KeyPage, prefix: str, marker: str, most: int, delimiter: str) -> str:
-    """Return a page as the bucket writes it; the next marker is told only of a page with a delimiter."""
-    told = [f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker>"]
+    """Return a page as the bucket writes it; the next marker is told only of a page with a
+    delimiter.
+    """
+    told = [
+        f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker>"
+    ]
     if page.is_truncated and delimiter:
         told.append(f"<NextMarker>{escape(page.last)}</NextMarker>")
     told.append(f"<MaxKeys>{most}</MaxKeys>")
@@ -65,21 +72,33 @@ def xml(page: KeyPage, prefix: str, marker: str, most: int, delimiter: str) -> s
         told.append(f"<Delimiter>{escape(delimiter)}</Delimiter>")
     told.append(f"<IsTruncated>{str(page.is_truncated).lower()}</IsTruncated>")
     told += [_contents(entry) for entry in page.keys]
-    told += [f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in page.folders]
+    told += [
+        f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
+        for folder in page.folders
+    ]
     body = "".join(told)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="{NAMESPACE}">{body}</ListBucketResult>'
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '
+        f'xmlns="{NAMESPACE}">{body}</ListBucketResult>'
+    )
 
 
 def _contents(entry: Entry) -> str:
-    modified = datetime.fromtimestamp(entry.modified_ms // SECOND_MS, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    modified = datetime.fromtimestamp(entry.modified_ms // SECOND_MS, UTC).strftime(
+        "%Y-%m-%dT%H:%M:%S.000Z"
+    )
     return (
         f"<Contents><Key>{escape(entry.path)}</Key><LastModified>{modified}</LastModified>"
         f"<ETag>&quot;{entry.etag}&quot;</ETag><Size>{entry.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
     )
 
 
-def _under(archive: Archive, path: str, prefix: str, marker: str, *, rolled_up: bool) -> Iterator[Entry | str]:
-    """Yield what lies under a folder and the prefix after the marker, whole branches passed over where possible."""
+def _under(
+    archive: Archive, path: str, prefix: str, marker: str, *, rolled_up: bool
+) -> Iterator[Entry | str]:
+    """Yield what lies under a folder and the prefix after the marker, whole branches passed over
+    where possible.
+    """
     for child in _children(archive, path):
         if isinstance(child, Entry):
             if child.path.startswith(prefix) and child.path > marker:
@@ -105,14 +124,20 @@ def _children(archive: Archive, path: str) -> Iterator[Entry | str]:
     yield from _below_market(archive, market, path, parts)
 
 
-def _below_market(archive: Archive, market: Market, path: str, parts: list[str]) -> Iterator[Entry | str]:
+def _below_market(
+    archive: Archive, market: Market, path: str, parts: list[str]
+) -> Iterator[Entry | str]:
     shelf = archive.shelf
     if not parts:
         yield from (f"{path}{cycle}/" for cycle in sorted(Cycle))
         return
     cycle = Cycle(parts[0])
     if len(parts) == 1:
-        yield from (f"{path}{kind}/" for kind in sorted(kinds_of(market)) if shelf.symbols(market, cycle, kind))
+        yield from (
+            f"{path}{kind}/"
+            for kind in sorted(kinds_of(market))
+            if shelf.symbols(market, cycle, kind)
+        )
         return
     kind = Kind(parts[1])
     if len(parts) == 2:

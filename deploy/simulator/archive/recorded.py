@@ -1,4 +1,6 @@
-"""What the archive has, from recorded files: original zips byte for byte, and recorded CSV in zips of our own."""
+"""What the archive has, from recorded files: original zips byte for byte, and recorded CSV in zips
+of our own.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,19 @@ class RecordedShelf:
 
     def symbols(self, market: Market, cycle: Cycle, kind: Kind) -> Sequence[str]:
         """Return the symbols recorded in this cycle."""
-        found = {at.symbol for at in self._paths if (at.market, at.cycle, at.kind) == (market, cycle, kind)}
+        found = {
+            at.symbol
+            for at in self._paths
+            if (at.market, at.cycle, at.kind) == (market, cycle, kind)
+        }
         return sorted(found)
 
     def intervals(self, market: Market, cycle: Cycle, kind: Kind, symbol: str) -> Sequence[str]:
         """Return the intervals recorded of a symbol."""
         wanted = (market, cycle, kind, symbol)
-        return [at.interval for at in self._paths if (at.market, at.cycle, at.kind, at.symbol) == wanted]
+        return [
+            at.interval for at in self._paths if (at.market, at.cycle, at.kind, at.symbol) == wanted
+        ]
 
     def periods(self, folder: Folder, now_ms: int) -> Sequence[str]:
         """Return the recorded periods, oldest first."""
@@ -56,4 +64,8 @@ class RecordedShelf:
     def original(self, file: File) -> bytes | None:
         """Return an original zip as it is, and recorded CSV unchanged in a new one."""
         path = self._paths[file.folder][file.period]
-        return path.read_bytes() if path.suffix == ".zip" else pack_text(f"{file.stem}.csv", csv_of(path))
+        return (
+            path.read_bytes()
+            if path.suffix == ".zip"
+            else pack_text(f"{file.stem}.csv", csv_of(path))
+        )

@@ -1,4 +1,6 @@
-"""The archive's routes: files and their checksums below /data, the bucket's listing, and the control of it all."""
+"""The archive's routes: files and their checksums below /data, the bucket's listing, and the
+control of it all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ NOT_FOUND = (
     "<Message>The specified key does not exist.</Message></Error>"
 )
 REFUSED = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+    '<?xml version="1.0" '
+    'encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
 )
 
 
@@ -63,10 +66,14 @@ class ArchiveRoutes:
         if self._archive.plan.status:
             return _told(call, self._archive.plan.status, REFUSED)
         query = request.query
-        prefix, marker, delimiter = (query.get(name, "") for name in ("prefix", "marker", "delimiter"))
+        prefix, marker, delimiter = (
+            query.get(name, "") for name in ("prefix", "marker", "delimiter")
+        )
         asked = query.get("max-keys", str(MOST_KEYS))
         if delimiter not in ("", "/") or not (asked.isascii() and asked.isdecimal()):
-            return _told(call, HTTPStatus.BAD_REQUEST, "<Error><Code>InvalidArgument</Code></Error>")
+            return _told(
+                call, HTTPStatus.BAD_REQUEST, "<Error><Code>InvalidArgument</Code></Error>"
+            )
         most = min(int(asked), MOST_KEYS)
         page = list_keys(self._archive, prefix, marker, most, rolled_up=delimiter == "/")
         return _told(call, HTTPStatus.OK, xml(page, prefix, marker, most, delimiter))
@@ -79,7 +86,9 @@ class ArchiveRoutes:
         file = parse(key)
         if file is None:
             raise ValueError(f"no file can be called {key}")
-        return web.json_response({"fault": self._archive.fault_of(file), "out": self._archive.is_out(file)})
+        return web.json_response(
+            {"fault": self._archive.fault_of(file), "out": self._archive.is_out(file)}
+        )
 
     async def forget(self, request: web.Request) -> web.Response:
         """Empty the log of calls."""

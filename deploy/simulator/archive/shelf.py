@@ -24,9 +24,7 @@ from deploy.simulator.windows import Window
 MICROSECONDS_FROM_MS = utc_ms("2025-01-01")
 #: Futures' files of this month and later begin with a line of names.
 HEADER_FROM = "2022-05"
-KLINES_HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-)
+KLINES_HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 
 
@@ -75,7 +73,11 @@ class GeneratedShelf:
         """Return the market's intervals, without those too long for a day's file."""
         if kind is Kind.FUNDING:
             return ()
-        return [one for one in RULES[market].intervals if cycle is Cycle.MONTHLY or one not in MONTHLY_ONLY]
+        return [
+            one
+            for one in RULES[market].intervals
+            if cycle is Cycle.MONTHLY or one not in MONTHLY_ONLY
+        ]
 
     def periods(self, folder: Folder, now_ms: int) -> Sequence[str]:
         """Return the periods from the listing to the end of trading."""
@@ -96,8 +98,15 @@ class GeneratedShelf:
         instrument = self._instrument(folder)
         if folder.kind is Kind.FUNDING:
             found = events(instrument, file.start_ms, file.end_ms - 1)
-            return [FUNDING_HEADER, *(f"{event.at_ms},{event.hours},{event.rate}" for event in found)]
-        rows = self._prices(instrument, file) if folder.kind in PRICES else self._klines(instrument, file)
+            return [
+                FUNDING_HEADER,
+                *(f"{event.at_ms},{event.hours},{event.rate}" for event in found),
+            ]
+        rows = (
+            self._prices(instrument, file)
+            if folder.kind in PRICES
+            else self._klines(instrument, file)
+        )
         has_header = folder.market is not Market.SPOT and file.period >= HEADER_FROM
         return [KLINES_HEADER, *rows] if has_header else rows
 
@@ -110,7 +119,9 @@ class GeneratedShelf:
 
     def _klines(self, instrument: Instrument, file: File) -> list[str]:
         series = Series(instrument, file.folder.interval)
-        lines = pen(series).csv(list(series.runs(file.start_ms, file.end_ms - 1))).decode().splitlines()
+        lines = (
+            pen(series).csv(list(series.runs(file.start_ms, file.end_ms - 1))).decode().splitlines()
+        )
         if file.folder.market is Market.SPOT and file.start_ms >= MICROSECONDS_FROM_MS:
             return [_in_microseconds(line) for line in lines]
         return [f"{line},0" for line in lines]

@@ -1,4 +1,6 @@
-"""The archive as it stands: what is out by now, what is wrong with it, what was published anew, who asked for what."""
+"""The archive as it stands: what is out by now, what is wrong with it, what was published anew, who
+asked for what.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CHECKSUM = ".CHECKSUM"
 
 @dataclass(slots=True)
 class FileCall:
-    """One call for a file or its CHECKSUM, in order of arrival; of a listing, the path is its query."""
+    """One call for a file or its CHECKSUM, in order of arrival; of a listing, the path is its
+    query.
+    """
 
     method: str
     path: str
@@ -48,7 +52,9 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of the bucket as a listing tells it; the size of a zip is a guess until it has been served."""
+    """One object of the bucket as a listing tells it; the size of a zip is a guess until it has
+    been served.
+    """
 
     path: str
     etag: str
@@ -94,7 +100,9 @@ class Archive:
         self._calls.clear()
 
     def fault_of(self, file: File) -> FileFault | None:
-        """Return what is wrong with a file now; a new edition mends it, and so does time what is late."""
+        """Return what is wrong with a file now; a new edition mends it, and so does time what is
+        late.
+        """
         fault = None if file.path in self._revisions else self.plan.fault_of(file)
         return None if fault is FileFault.LATE and self._late_ms(file) <= self.clock() else fault
 
@@ -133,10 +141,16 @@ class Archive:
         revision = self._revisions.get(file.path)
         if revision:
             return revision.at_ms
-        return self._late_ms(file) if self.plan.fault_of(file) is FileFault.LATE else published_ms(file)
+        return (
+            self._late_ms(file)
+            if self.plan.fault_of(file) is FileFault.LATE
+            else published_ms(file)
+        )
 
     def serve(self, file: File, *, counts: bool) -> Zip:
-        """Return a file's present edition, made on first demand; `counts` unless only its checksum is wanted."""
+        """Return a file's present edition, made on first demand; `counts` unless only its checksum
+        is wanted.
+        """
         fault = self.fault_of(file)
         if fault is FileFault.TRANSIENT_CORRUPT and counts:
             fault = None if file.path in self._asked else fault
@@ -148,12 +162,16 @@ class Archive:
         return f"{sha256}  {file.stem}.zip".encode()
 
     def reissue(self, path: str, changed_rows: int) -> None:
-        """Publish a file anew, mended, with some values changed; ValueError for what is no file of this archive."""
+        """Publish a file anew, mended, with some values changed; ValueError for what is no file of
+        this archive.
+        """
         file = parse(path)
         if file is None or file.period not in self._known(file.folder):
             raise ValueError(f"the archive has no file {path}")
         before = self._revisions.get(path)
-        self._revisions[path] = Revision(before.number + 1 if before else 1, self.clock(), changed_rows)
+        self._revisions[path] = Revision(
+            before.number + 1 if before else 1, self.clock(), changed_rows
+        )
 
     def _late_ms(self, file: File) -> int:
         return published_ms(file) + round(self.plan.late_days * DAY_MS)
@@ -177,7 +195,9 @@ class Archive:
                 return self._zips[key]
         made = self._make(file, revision, fault)
         with self._lock:
-            self._zip_bytes += len(made.body) - len(self._zips[key].body if key in self._zips else b"")
+            self._zip_bytes += len(made.body) - len(
+                self._zips[key].body if key in self._zips else b""
+            )
             self._zips[key] = made
             while self._zip_bytes > CACHE_BYTES and len(self._zips) > 1:
                 self._zip_bytes -= len(self._zips.popitem(last=False)[1].body)
@@ -189,13 +209,20 @@ class Archive:
             return spoil(original, None)
         lines = self.shelf.csv(file)
         if revision and revision.changed_rows:
-            return spoil(pack(f"{file.stem}.csv", change(lines, revision.changed_rows, revision.number)), None)
+            return spoil(
+                pack(f"{file.stem}.csv", change(lines, revision.changed_rows, revision.number)),
+                None,
+            )
         return build(file.stem, lines, fault, f"{self.plan.seed} {file.path}")
 
     def _size(self, file: File) -> int:
         revision = self._revisions.get(file.path)
         made = self._zips.get((file.path, revision.number if revision else 0, self.fault_of(file)))
-        return len(made.body) if made else max(1, (file.end_ms - file.start_ms) // GUESSED_STEP_MS) * ROW_BYTES
+        return (
+            len(made.body)
+            if made
+            else max(1, (file.end_ms - file.start_ms) // GUESSED_STEP_MS) * ROW_BYTES
+        )
 
 
 def _md5(text: str) -> str:

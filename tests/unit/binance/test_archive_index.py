@@ -33,7 +33,10 @@ DAYS = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
 FUNDING = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
 MONTHLY_ONLY = [
     FUNDING,
-    *(Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT") for interval in (Interval.D3, Interval.W1, Interval.MO1)),
+    *(
+        Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT")
+        for interval in (Interval.D3, Interval.W1, Interval.MO1)
+    ),
 ]
 NEVER_MS = utc_ms(2100)
 
@@ -58,8 +61,12 @@ def holding(series: Series, *periods: str, faults: Iterable[FleetError] = ()) ->
     return archive
 
 
-def shelf_of(archive: FakeArchive, series: Series, pauses: list[float] | None = None) -> ArchiveIndex:
-    return ArchiveIndex(cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append)
+def shelf_of(
+    archive: FakeArchive, series: Series, pauses: list[float] | None = None
+) -> ArchiveIndex:
+    return ArchiveIndex(
+        cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append
+    )
 
 
 def test_each_listing_is_asked_for_once() -> None:
@@ -82,7 +89,11 @@ def test_what_is_on_the_shelf_are_the_files_of_its_series_alone() -> None:
     archive = holding(MINUTES, "2024-01")
     archive.publish(DAYS, "2024-02")
     (published,) = shelf_of(archive, MINUTES).monthly().values()
-    assert (published.file.series, published.file.source, published.etag) == (MINUTES, Source.MONTHLY, "1")
+    assert (published.file.series, published.file.source, published.etag) == (
+        MINUTES,
+        Source.MONTHLY,
+        "1",
+    )
 
 
 @pytest.mark.parametrize("series", MONTHLY_ONLY, ids=str)
@@ -95,7 +106,9 @@ def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> No
     assert archive.asked == [f"list {series} monthly "]
 
 
-@pytest.mark.parametrize("fault", [Unreachable("x"), ServerFault("x"), BadAnswer("x"), Firewalled("x")])
+@pytest.mark.parametrize(
+    "fault", [Unreachable("x"), ServerFault("x"), BadAnswer("x"), Firewalled("x")]
+)
 def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError) -> None:
     archive = holding(MINUTES, "2024-01", faults=[fault] * (ARCHIVE_LISTING.tries - 1))
     pauses = list[float]()
@@ -135,19 +148,25 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError)
         (["2023-12-31", "2024-01-05"], Span(utc_ms(2023, 12, 31), utc_ms(2024, 1, 6))),
     ],
 )
-def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(periods: list[str], life: Span | None) -> None:
+def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(
+    periods: list[str], life: Span | None
+) -> None:
     assert shelf_of(holding(MINUTES, *periods), MINUTES).life() == life
 
 
 def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_are_months() -> None:
     archive = holding(MINUTES, "2017-08", "2023-12", "2024-01-05")
     shelf_of(archive, MINUTES).life()
-    assert archive.asked == [f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")]
+    assert archive.asked == [
+        f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")
+    ]
 
 
 def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
     days = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
-    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).life() == Span(utc_ms(2023, 12), utc_ms(2024, 1, 6))
+    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).life() == Span(
+        utc_ms(2023, 12), utc_ms(2024, 1, 6)
+    )
 
 
 def test_a_life_is_not_told_by_half_an_answer() -> None:
@@ -239,7 +258,9 @@ def lives_of(
     knows: bool = True,
     catalog: Catalog | None = None,
 ) -> ListingDates:
-    """Lives of a series that began in 2020 and has this status, None for one that REST has forgotten."""
+    """Lives of a series that began in 2020 and has this status, None for one that REST has
+    forgotten.
+    """
     listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
     told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)
     return ListingDates(cast(SymbolCache, told), shelves_of(archive), lambda _: catalog)
@@ -267,11 +288,15 @@ def test_what_stopped_without_a_date_ends_with_its_last_file() -> None:
 
 def test_files_never_move_the_beginning_that_the_exchange_tells() -> None:
     for first in ("2019-01", "2021-01"):
-        assert lives_of(holding(MINUTES, first, "2022-03"), "BREAK").of(MINUTES).start_ms == utc_ms(2020)
+        assert lives_of(holding(MINUTES, first, "2022-03"), "BREAK").of(MINUTES).start_ms == utc_ms(
+            2020
+        )
 
 
 def test_files_that_end_before_the_beginning_leave_an_empty_life() -> None:
-    assert lives_of(holding(MINUTES, "2018-01"), "BREAK").of(MINUTES) == Span(utc_ms(2020), utc_ms(2020))
+    assert lives_of(holding(MINUTES, "2018-01"), "BREAK").of(MINUTES) == Span(
+        utc_ms(2020), utc_ms(2020)
+    )
 
 
 def test_what_stopped_has_no_end_where_the_archive_has_nothing_or_does_not_tell(
@@ -296,7 +321,8 @@ def test_of_what_rest_has_forgotten_a_silent_archive_is_a_fault_and_no_empty_lif
 
 
 @pytest.mark.parametrize(
-    ("status", "known", "knows"), [("TRADING", True, True), ("TRADING", False, False), (None, False, True)]
+    ("status", "known", "knows"),
+    [("TRADING", True, True), ("TRADING", False, False), (None, False, True)],
 )
 def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows: bool) -> None:
     archive = FakeArchive()
@@ -305,8 +331,22 @@ def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows
 
 
 def entry_of(first_ms: int, last_ms: int | None, status: str) -> Catalog:
-    told = ("BTCUSDT", status, "BTC", "USDT", "BTCUSDT", "", None, None, first_ms, first_ms, last_ms)
-    return Catalog(Market.SPOT, 0, [CatalogEntry(*told, ("1m",), in_archive=True, in_rest=bool(status))])
+    told = (
+        "BTCUSDT",
+        status,
+        "BTC",
+        "USDT",
+        "BTCUSDT",
+        "",
+        None,
+        None,
+        first_ms,
+        first_ms,
+        last_ms,
+    )
+    return Catalog(
+        Market.SPOT, 0, [CatalogEntry(*told, ("1m",), in_archive=True, in_rest=bool(status))]
+    )
 
 
 def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
@@ -323,6 +363,8 @@ def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
 
 def test_the_catalog_of_klines_tells_nothing_of_other_kinds() -> None:
     marks = Series(Market.SPOT, Kind.MARK, Interval.M1, "BTCUSDT")
-    lives = lives_of(FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING"))
+    lives = lives_of(
+        FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING")
+    )
     assert not lives.knows(marks)
     assert lives.of(marks) == Span(utc_ms(2020), NEVER_MS)

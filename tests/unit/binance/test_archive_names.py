@@ -23,7 +23,9 @@ from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from tests.unit.helpers.crew import zipped
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded files are not here")
+needs_recordings = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded files are not here"
+)
 
 CANDLES = [kind for kind in Kind if kind is not Kind.FUNDING]
 MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
@@ -35,7 +37,12 @@ CSV = b"1704412800000,1,2,3,4\n" * 40
 @pytest.mark.parametrize(
     ("series", "source", "period", "key"),
     [
-        (MINUTES, Source.DAILY, "2024-01-05", "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01-05.zip"),
+        (
+            MINUTES,
+            Source.DAILY,
+            "2024-01-05",
+            "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01-05.zip",
+        ),
         (
             Series(Market.USD_M, Kind.PREMIUM, Interval.H12, "1000SHIBUSDT"),
             Source.MONTHLY,
@@ -74,7 +81,9 @@ CSV = b"1704412800000,1,2,3,4\n" * 40
         ),
     ],
 )
-def test_files_are_named_as_the_archive_names_them(series: Series, source: Source, period: str, key: str) -> None:
+def test_files_are_named_as_the_archive_names_them(
+    series: Series, source: Source, period: str, key: str
+) -> None:
     file = ArchiveFile(series, source, period)
     assert file.key == key
     assert file.key == f"{folder(series, source)}{file.stem}.zip"
@@ -110,7 +119,10 @@ def test_a_file_holds_its_whole_day_or_month(period: str, start_ms: int, end_ms:
     assert ArchiveFile(MINUTES, source, period).span == Span(start_ms, end_ms)
 
 
-@given(ms=st.integers(utc_ms(2017), utc_ms(2100) - 1), source=st.sampled_from([Source.DAILY, Source.MONTHLY]))
+@given(
+    ms=st.integers(utc_ms(2017), utc_ms(2100) - 1),
+    source=st.sampled_from([Source.DAILY, Source.MONTHLY]),
+)
 def test_every_moment_falls_into_the_file_that_is_named_for_it(ms: int, source: Source) -> None:
     file = ArchiveFile.of(MINUTES, source, ms)
     assert file.span.start_ms <= ms < file.span.end_ms
@@ -154,7 +166,11 @@ def test_what_is_no_file_of_ours_is_not_taken_for_one(key: str) -> None:
 
 
 def test_no_daily_file_is_looked_for_where_the_archive_makes_only_monthly_ones() -> None:
-    fine = {interval for interval in CANDLE_INTERVALS if has_daily(Series(Market.SPOT, Kind.KLINES, interval, "A"))}
+    fine = {
+        interval
+        for interval in CANDLE_INTERVALS
+        if has_daily(Series(Market.SPOT, Kind.KLINES, interval, "A"))
+    }
     assert set(CANDLE_INTERVALS) - fine == {Interval.D3, Interval.W1, Interval.MO1}
     assert not has_daily(FUNDING)
 
@@ -174,11 +190,15 @@ def test_the_csv_of_a_zip_comes_out_as_it_went_in() -> None:
 
 def test_a_zip_of_another_file_is_never_read_in_its_place() -> None:
     neighbour = ArchiveFile(MINUTES, Source.DAILY, "2024-01-06")
-    with pytest.raises(ArchiveDamaged, match=r"holds \['BTCUSDT-1m-2024-01-06.csv'\].*nothing was merged"):
+    with pytest.raises(
+        ArchiveDamaged, match=r"holds \['BTCUSDT-1m-2024-01-06.csv'\].*nothing was merged"
+    ):
         unpacked(zipped(neighbour, CSV), DAY.stem)
 
 
-@pytest.mark.parametrize("names", [[], ["", "more.txt"], ["more.txt", ""], ["", ""], ["", "folder/"]])
+@pytest.mark.parametrize(
+    "names", [[], ["", "more.txt"], ["more.txt", ""], ["", ""], ["", "folder/"]]
+)
 def test_a_zip_without_exactly_its_csv_is_refused(names: list[str]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -237,7 +257,9 @@ def test_an_encrypted_or_oddly_packed_zip_is_damaged() -> None:
             unpacked(spoilt, DAY.stem)
 
 
-def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(archive_zip, "_MOST_CSV_BYTES", len(CSV) - 1)
     with pytest.raises(ArchiveDamaged, match="unpacks to 880 bytes"):
         unpacked(zipped(DAY, CSV), DAY.stem)
@@ -247,7 +269,8 @@ def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked(monkey
 
 @needs_recordings
 @pytest.mark.parametrize(
-    ("listing", "every"), [("um_monthly_1m_urls_20260628.zip", 1), ("spot_daily_1m_USDT_urls_20260204.zip", 53)]
+    ("listing", "every"),
+    [("um_monthly_1m_urls_20260628.zip", 1), ("spot_daily_1m_USDT_urls_20260204.zip", 53)],
 )
 def test_every_recorded_url_is_a_file_of_ours(listing: str, every: int) -> None:
     with zipfile.ZipFile(RECORDED / "vision_listing" / listing) as archive:

@@ -15,7 +15,15 @@ from klinefleet.workers.domain.series import Kind
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from tests.unit.helpers.klines import JANUARY_MS, body, minutes, opens, row, times_of
 
-FLOATS = {1: "open", 2: "high", 3: "low", 4: "close", 5: "volume", 7: "quote_volume", 9: "taker_buy_volume"}
+FLOATS = {
+    1: "open",
+    2: "high",
+    3: "low",
+    4: "close",
+    5: "volume",
+    7: "quote_volume",
+    9: "taker_buy_volume",
+}
 FLOATS[10] = "taker_buy_quote_volume"
 
 decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,25}", fullmatch=True)
@@ -23,8 +31,24 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,25}", fullmatch=True)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(decimals, min_size=1, max_size=40))
-@example(["0.1", "0.3", "9007199254740993.0", "0.000000000000000000000001", "123456789.12345678901234567890"])
-@example(["2.22507385850720138", "1.7976931348623157", "179769313486231580793.0", "4.35", "0.49999999999999994"])
+@example(
+    [
+        "0.1",
+        "0.3",
+        "9007199254740993.0",
+        "0.000000000000000000000001",
+        "123456789.12345678901234567890",
+    ]
+)
+@example(
+    [
+        "2.22507385850720138",
+        "1.7976931348623157",
+        "179769313486231580793.0",
+        "4.35",
+        "0.49999999999999994",
+    ]
+)
 def test_prices_are_exactly_the_floats_that_python_reads(texts: list[str]) -> None:
     page = f"[{','.join(row(JANUARY_MS + n * MINUTE_MS, price=text) for n, text in enumerate(texts))}]".encode()
     assert decode_pages(Kind.KLINES, [page])["open"].to_list() == [float(text) for text in texts]
@@ -35,7 +59,9 @@ def test_every_column_lands_under_its_own_name() -> None:
     rows = []
     for at in opens(minutes(0, 50)):
         told = [f"{rng.uniform(-9, 9e5):.{rng.randint(1, 12)}f}" for _ in range(8)]
-        rows.append([at, *told[:5], at + 59_999, told[5], rng.randrange(10**6), told[6], told[7], "0"])
+        rows.append(
+            [at, *told[:5], at + 59_999, told[5], rng.randrange(10**6), told[6], told[7], "0"]
+        )
     got = decode_pages(Kind.KLINES, [json.dumps(rows, separators=(",", ":")).encode()])
     assert got.schema == SCHEMAS[Kind.KLINES]
     for index, name in FLOATS.items():
@@ -46,7 +72,9 @@ def test_every_column_lands_under_its_own_name() -> None:
 
 
 def test_whole_numbers_and_zeros_are_values_like_any_other() -> None:
-    got = decode_pages(Kind.KLINES, [body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")])
+    got = decode_pages(
+        Kind.KLINES, [body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")]
+    )
     assert got["open"].to_list() == [0.0, 0.0]
     assert math.copysign(1, got["open"][1]) == -1
 

@@ -22,22 +22,26 @@ from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from tests.unit.helpers.klines import JANUARY_MS, times_of
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-needs_recordings = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded files are not here")
+needs_recordings = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded files are not here"
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-)
+HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 PRICES = [Kind.MARK, Kind.INDEX, Kind.PREMIUM]
 
 
-def line(minute: int, *, price: str = "42000.10000000", in_us: bool = False, count: str = "17") -> str:
+def line(
+    minute: int, *, price: str = "42000.10000000", in_us: bool = False, count: str = "17"
+) -> str:
     """One candle of January 2024 as the archive spells it."""
     opens, closes = JANUARY_MS + minute * MINUTE_MS, JANUARY_MS + (minute + 1) * MINUTE_MS - 1
     if in_us:
         opens, closes = opens * 1000, closes * 1000 + 999
-    return f"{opens},{price},42001.2,-0.00000001,42000.3,1.5,{closes},63000.45,{count},0.7,29400.2,0"
+    return (
+        f"{opens},{price},42001.2,-0.00000001,42000.3,1.5,{closes},63000.45,{count},0.7,29400.2,0"
+    )
 
 
 def decoded(*lines: str, kind: Kind = Kind.KLINES, end: str = "\n") -> pl.DataFrame:
@@ -79,7 +83,10 @@ def test_a_file_without_rows_is_an_empty_frame_of_the_lakes_columns(kind: Kind, 
 def test_microseconds_become_the_milliseconds_they_stand_in() -> None:
     in_ms, in_us = decoded(line(0), line(1)), decoded(line(0, in_us=True), line(1, in_us=True))
     assert_frame_equal(in_us, in_ms)
-    assert in_us["close_time"].dt.timestamp("ms").to_list() == [JANUARY_MS + 59_999, JANUARY_MS + 119_999]
+    assert in_us["close_time"].dt.timestamp("ms").to_list() == [
+        JANUARY_MS + 59_999,
+        JANUARY_MS + 119_999,
+    ]
 
 
 def test_a_file_that_changes_its_unit_midway_keeps_every_row_in_its_minute() -> None:
@@ -107,7 +114,10 @@ def test_spots_and_futures_spellings_of_a_number_are_the_same_number() -> None:
 
 
 def test_candles_that_open_off_the_minute_or_close_early_stay_as_they_are() -> None:
-    got = decoded("1518168494789,1,1,1,1,1,1518168554788,1,1,1,1,0", "1515034800000,1,1,1,1,1,1515034814838,1,1,1,1,0")
+    got = decoded(
+        "1518168494789,1,1,1,1,1,1518168554788,1,1,1,1,0",
+        "1515034800000,1,1,1,1,1,1515034814838,1,1,1,1,0",
+    )
     assert times_of(got) == [1515034800000, 1518168494789]
     assert got["close_time"].dt.timestamp("ms").to_list() == [1515034814838, 1518168554788]
 
@@ -154,7 +164,9 @@ def test_price_candles_keep_their_prices_and_nothing_of_the_placeholders(kind: K
         got = decoded(*lines, kind=kind)
         assert got.schema == SCHEMAS[kind]
         opens = datetime(2024, 1, 1, tzinfo=UTC)
-        assert got.rows() == [(opens, -0.0001, 0.00000042, -1.5, 0.0, opens + timedelta(milliseconds=59_999))]
+        assert got.rows() == [
+            (opens, -0.0001, 0.00000042, -1.5, 0.0, opens + timedelta(milliseconds=59_999))
+        ]
 
 
 def test_price_candles_that_differ_are_a_conflict() -> None:
@@ -165,12 +177,19 @@ def test_price_candles_that_differ_are_a_conflict() -> None:
 FIRST, SECOND = f"{JANUARY_MS + 4},8,0.00037409", f"{JANUARY_MS + 28_800_000},4,-0.00000001"
 
 
-@pytest.mark.parametrize("lines", [[FUNDING_HEADER, FIRST, SECOND], [SECOND, FIRST], [FIRST, SECOND, FIRST]])
+@pytest.mark.parametrize(
+    "lines", [[FUNDING_HEADER, FIRST, SECOND], [SECOND, FIRST], [FIRST, SECOND, FIRST]]
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_funding_keeps_its_moments_to_the_millisecond_and_invents_no_mark_price(lines: list[str], end: str) -> None:
+def test_funding_keeps_its_moments_to_the_millisecond_and_invents_no_mark_price(
+    lines: list[str], end: str
+) -> None:
     got = decoded(*lines, kind=Kind.FUNDING, end=end)
     assert got.schema == SCHEMAS[Kind.FUNDING]
-    assert got["calc_time"].dt.timestamp("ms").to_list() == [JANUARY_MS + 4, JANUARY_MS + 28_800_000]
+    assert got["calc_time"].dt.timestamp("ms").to_list() == [
+        JANUARY_MS + 4,
+        JANUARY_MS + 28_800_000,
+    ]
     assert got["funding_interval_hours"].to_list() == [8, 4]
     assert got["last_funding_rate"].to_list() == [0.00037409, -0.00000001]
     assert got["mark_price"].to_list() == [None, None]
@@ -203,7 +222,9 @@ SPOILT = {
 @pytest.mark.parametrize("what", SPOILT)
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("has_header", [False, True])
-def test_a_line_that_lacks_a_value_or_is_none_is_never_merged(what: str, place: str, has_header: bool) -> None:
+def test_a_line_that_lacks_a_value_or_is_none_is_never_merged(
+    what: str, place: str, has_header: bool
+) -> None:
     bad = SPOILT[what]
     lines = {"first": [bad, ROW, NEXT], "middle": [ROW, bad, NEXT], "last": [ROW, NEXT, bad]}[place]
     with pytest.raises(ArchiveDamaged, match="nothing was merged"):
@@ -216,13 +237,17 @@ def test_a_header_line_among_the_rows_is_never_merged() -> None:
             decoded(*lines)
 
 
-@pytest.mark.parametrize("text", ["1704067200004,8,", "1704067200004,,0.1", ",8,0.1", "1704067200004,8", "8", ROW])
+@pytest.mark.parametrize(
+    "text", ["1704067200004,8,", "1704067200004,,0.1", ",8,0.1", "1704067200004,8", "8", ROW]
+)
 def test_an_event_that_lacks_a_value_is_never_merged(text: str) -> None:
     with pytest.raises(ArchiveDamaged, match="nothing was merged"):
         decoded(FIRST, text, kind=Kind.FUNDING)
 
 
-@pytest.mark.parametrize("body", [b"\x00\x01\x02", b"\xff\xfe" + ROW.encode(), b"<html>\n</html>\n", b"404\n"])
+@pytest.mark.parametrize(
+    "body", [b"\x00\x01\x02", b"\xff\xfe" + ROW.encode(), b"<html>\n</html>\n", b"404\n"]
+)
 def test_bytes_that_are_no_csv_are_damaged(body: bytes) -> None:
     with pytest.raises(ArchiveDamaged):
         decode_archive(Kind.KLINES, body)
@@ -259,13 +284,19 @@ def parsed(body: bytes) -> list[tuple[object, ...]]:
 
 
 def recordings() -> list[Path]:
-    """All recorded zips, some months of futures, and days of spot: outages, odd candles, the change of unit."""
+    """All recorded zips, some months of futures, and days of spot: outages, odd candles, the change
+    of unit.
+    """
     days = sorted((RECORDED / "spot" / "klines_1m" / "BTCUSDT_daily_csv_gz").glob("*.csv.gz"))
     told = ("2018-01-04", "2017-12-", "2024-12-31", "2025-01-0")
     return [
         *sorted(RECORDED.rglob("official_zips/*.zip")),
         *sorted((RECORDED / "um" / "klines_1m_csv_gz").glob("*.csv.gz"))[::9],
-        *(path for n, path in enumerate(days) if n % 25 == 0 or any(day in path.name for day in told)),
+        *(
+            path
+            for n, path in enumerate(days)
+            if n % 25 == 0 or any(day in path.name for day in told)
+        ),
     ]
 
 
@@ -282,7 +313,9 @@ def test_recorded_files_come_out_row_for_row(path: Path) -> None:
 
 @needs_recordings
 @pytest.mark.parametrize("name", ["BTCUSDT-1m-2022-09-05.zip", "BTCUSDT-1m-2018-01-04.csv.gz"])
-def test_a_recorded_file_in_another_order_and_half_of_it_twice_gives_the_same_rows(name: str) -> None:
+def test_a_recorded_file_in_another_order_and_half_of_it_twice_gives_the_same_rows(
+    name: str,
+) -> None:
     body = recorded_csv(next(RECORDED.rglob(name)))
     lines = [one for one in body.decode().split() if one[0].isdigit()]
     mixed = lines + lines[::2]
@@ -299,12 +332,19 @@ def test_what_is_no_number_is_no_price(price: str) -> None:
 @pytest.mark.parametrize("header", ["", HEADER + "\n"])
 def test_a_gzipped_csv_is_read_as_the_csv_itself(header: str) -> None:
     text = (header + "".join(line(n) + "\n" for n in range(2_000))).encode()
-    assert_frame_equal(decode_archive(Kind.KLINES, gzip.compress(text)), decode_archive(Kind.KLINES, text))
+    assert_frame_equal(
+        decode_archive(Kind.KLINES, gzip.compress(text)), decode_archive(Kind.KLINES, text)
+    )
     assert decode_archive(Kind.KLINES, gzip.compress(header.encode())).is_empty()
 
 
 def test_a_stream_that_does_not_fit_its_checksum_is_damaged() -> None:
     whole = gzip.compress("".join(line(n) + "\n" for n in range(2_000)).encode())
-    for spoilt in (whole[:-1], whole[:-8] + b"\0\0\0\0" + whole[-4:], whole[: len(whole) // 2], whole[:12]):
+    for spoilt in (
+        whole[:-1],
+        whole[:-8] + b"\0\0\0\0" + whole[-4:],
+        whole[: len(whole) // 2],
+        whole[:12],
+    ):
         with pytest.raises(ArchiveDamaged):
             decode_archive(Kind.KLINES, spoilt)

@@ -30,7 +30,9 @@ def test_an_empty_page_is_an_answer_and_not_the_end_of_the_data() -> None:
 
 
 def test_a_page_with_missing_minutes_is_accepted_for_its_whole_span() -> None:
-    assert facts(body([*opens(minutes(3, 5)), *opens(minutes(50, 58))])) == PageFacts(10, HOUR.end_ms)
+    assert facts(body([*opens(minutes(3, 5)), *opens(minutes(50, 58))])) == PageFacts(
+        10, HOUR.end_ms
+    )
 
 
 def test_an_open_off_the_minute_is_no_reason_to_reject() -> None:
@@ -138,7 +140,9 @@ def test_rows_from_new_to_old_are_refused() -> None:
         (HOUR.end_ms + 1, 60),
     ],
 )
-def test_the_last_candle_counts_only_once_the_exchanges_clock_is_past_it(server_ms: int, final: int) -> None:
+def test_the_last_candle_counts_only_once_the_exchanges_clock_is_past_it(
+    server_ms: int, final: int
+) -> None:
     assert facts(FULL, server_ms=server_ms) == PageFacts(final, HOUR.start_ms + final * MINUTE_MS)
 
 
@@ -164,7 +168,10 @@ def test_an_open_candle_cut_short_is_never_final_and_neither_is_time_from_it_on(
 
 
 @settings(max_examples=70, deadline=None)
-@given(rows=st.integers(0, 60), server_ms=st.integers(HOUR.start_ms - MINUTE_MS, HOUR.end_ms + 2 * MINUTE_MS))
+@given(
+    rows=st.integers(0, 60),
+    server_ms=st.integers(HOUR.start_ms - MINUTE_MS, HOUR.end_ms + 2 * MINUTE_MS),
+)
 def test_no_candle_that_may_still_change_is_ever_called_final(rows: int, server_ms: int) -> None:
     sent = [at for at in opens(minutes(0, rows)) if at <= server_ms]
     told = facts(body(sent) if sent else b"[]", server_ms=server_ms)

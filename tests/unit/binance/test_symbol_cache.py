@@ -1,4 +1,6 @@
-"""Which symbols there are: asked once an hour, and known until something newer is; and since when they trade."""
+"""Which symbols there are: asked once an hour, and known until something newer is; and since when
+they trade.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Exchange:
         self.told += 1
         if self.fault:
             raise self.fault
-        return ExchangeInfo(2400, tuple(Listing(name, "TRADING", None, None, pair=name) for name in self.symbols))
+        return ExchangeInfo(
+            2400, tuple(Listing(name, "TRADING", None, None, pair=name) for name in self.symbols)
+        )
 
     def first_open_ms(self, series: Series) -> int | None:
         self.asked.append(series)
@@ -55,7 +59,11 @@ def exchange() -> Exchange:
 
 @pytest.fixture
 def listings(redis: Redis, exchange: Exchange) -> SymbolCache:
-    return SymbolCache(redis, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default"))
+    return SymbolCache(
+        redis,
+        lambda _: cast(RestClient, exchange),
+        lambda pool: RedisBudget(redis, pool, "default"),
+    )
 
 
 def age(redis: Redis, ms: int) -> None:
@@ -63,7 +71,9 @@ def age(redis: Redis, ms: int) -> None:
     redis.hincrby("klines:listed:um", "told@ms", -ms)
 
 
-def test_not_loaded_and_not_listed_are_two_answers(listings: SymbolCache, exchange: Exchange) -> None:
+def test_not_loaded_and_not_listed_are_two_answers(
+    listings: SymbolCache, exchange: Exchange
+) -> None:
     assert not listings.are_loaded(UM)
     assert listings.of(replace(MINUTES, symbol="NONE")) is None
     assert exchange.told == 1, "said not to be listed by nobody"
@@ -73,7 +83,9 @@ def test_not_loaded_and_not_listed_are_two_answers(listings: SymbolCache, exchan
 
 
 @pytest.mark.parametrize("kind", [Kind.KLINES, Kind.INDEX])
-def test_what_nobody_can_load_is_an_error_and_no_answer(listings: SymbolCache, exchange: Exchange, kind: Kind) -> None:
+def test_what_nobody_can_load_is_an_error_and_no_answer(
+    listings: SymbolCache, exchange: Exchange, kind: Kind
+) -> None:
     exchange.fault = Unreachable("refused")
     for ask in (listings.of, listings.life, listings.knows_life):
         with pytest.raises(Unreachable):
@@ -113,8 +125,12 @@ def test_a_listing_tells_its_age_and_is_asked_for_anew_after_an_hour(
     assert (listings.age_ms(UM) or 0) < 60_000
 
 
-def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(redis: Redis, exchange: Exchange) -> None:
-    """It is there at one moment and not at the next: whether it is loaded and what it says are one question."""
+def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(
+    redis: Redis, exchange: Exchange
+) -> None:
+    """It is there at one moment and not at the next: whether it is loaded and what it says are one
+    question.
+    """
 
     class Going(Redis):
         """Redis loses the listing before some questions."""
@@ -128,7 +144,9 @@ def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(redis: Re
 
     going = Going(connection_pool=redis.connection_pool)
     listings = SymbolCache(
-        going, lambda _: cast(RestClient, exchange), lambda pool: RedisBudget(redis, pool, "default")
+        going,
+        lambda _: cast(RestClient, exchange),
+        lambda pool: RedisBudget(redis, pool, "default"),
     )
     assert listings.of(MINUTES)
     lost_at = [1, 2]

@@ -38,9 +38,13 @@ from tests.unit.helpers.crew import Crew, crew
 
 @pytest.fixture
 def maker(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    monkeypatch.setattr(klinefleet.tasks.catalog_update.archive_scan, "CATALOG", RetryPolicy(CATALOG.tries, 0.0))
+    monkeypatch.setattr(
+        klinefleet.tasks.catalog_update.archive_scan, "CATALOG", RetryPolicy(CATALOG.tries, 0.0)
+    )
 
-    def make(*listings: Listing, first: dict[str, int | FleetError | None] | None = None) -> tuple[Crew, Exchange]:
+    def make(
+        *listings: Listing, first: dict[str, int | FleetError | None] | None = None
+    ) -> tuple[Crew, Exchange]:
         one, exchange = crew(redis, tmp_path, {}), Exchange(*listings, first=first)
         one.services.__dict__["client"] = lambda _: exchange
         return one, exchange
@@ -53,7 +57,11 @@ def test_a_symbol_that_trades_has_its_files_beginning_and_no_end(maker: Maker) -
     publish(one, "BTCUSDT", "2021-02", "2021-01-15", "2021-03-01")
     publish(one, "BTCUSDT", "2021-02", interval=MO1)
     told = updated(one)["BTCUSDT"]
-    assert (told.onboard_ms, told.first_ms, told.archive_ms) == (utc_ms(2021), utc_ms(2021), utc_ms(2021, 1, 15))
+    assert (told.onboard_ms, told.first_ms, told.archive_ms) == (
+        utc_ms(2021),
+        utc_ms(2021),
+        utc_ms(2021, 1, 15),
+    )
     assert told.last_ms is None
     assert told.intervals == ("1M", "1m")
     assert (told.in_archive, told.in_rest, told.is_guessed) == (True, True, False)
@@ -68,7 +76,9 @@ def test_a_symbol_without_files_is_not_lost(maker: Maker) -> None:
 
 def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    publish(one, "SRMUSDT", "2022-01", "2022-02", "2022-01-11", "2022-02-01", "2022-02-28", "2022-03-05")
+    publish(
+        one, "SRMUSDT", "2022-01", "2022-02", "2022-01-11", "2022-02-01", "2022-02-28", "2022-03-05"
+    )
     told = updated(one)["SRMUSDT"]
     assert told.life == Span(utc_ms(2022, 1, 11), utc_ms(2022, 3, 6))
     assert (told.status, told.in_rest, told.is_guessed) == ("", False, True)
@@ -84,7 +94,9 @@ def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: 
     ],
     ids=["months", "days", "both"],
 )
-def test_a_life_is_told_by_whatever_files_there_are(maker: Maker, periods: list[str], life: Span) -> None:
+def test_a_life_is_told_by_whatever_files_there_are(
+    maker: Maker, periods: list[str], life: Span
+) -> None:
     one, _ = maker()
     publish(one, "OLDUSDT", *periods)
     assert updated(one)["OLDUSDT"].life == life
@@ -99,7 +111,9 @@ def test_seconds_that_began_years_later_do_not_tell_the_first_day(maker: Maker) 
     assert told.intervals == ("1d", "1s")
 
 
-def test_a_symbol_that_settled_ends_with_its_files_and_without_files_at_its_delivery(maker: Maker) -> None:
+def test_a_symbol_that_settled_ends_with_its_files_and_without_files_at_its_delivery(
+    maker: Maker,
+) -> None:
     ended = utc_ms(2022, 5, 1)
     one, _ = maker(*(listing(name, "SETTLING", delivery_ms=ended) for name in ("AUSDT", "BUSDT")))
     publish(one, "AUSDT", "2022-04-30", "2022-05-01")
@@ -155,7 +169,9 @@ def test_without_the_archive_the_catalog_says_that_it_is_not_whole(maker: Maker)
     made = update_catalog(one.services, UM, said.append)
     assert not made.has_archive
     assert [symbol.symbol for symbol in made.entries()] == ["BTCUSDT"]
-    assert "Unreachable: no route; made of exchangeInfo and of what the last catalog knew" in said[0]
+    assert (
+        "Unreachable: no route; made of exchangeInfo and of what the last catalog knew" in said[0]
+    )
 
 
 def test_an_archive_that_does_not_answer_costs_no_symbol_that_was_known(maker: Maker) -> None:
@@ -180,7 +196,9 @@ def test_a_damaged_catalog_is_passed_over_and_replaced(maker: Maker) -> None:
     assert one.services.files.read("catalog/market=um/notes.txt") == b"not ours"
 
 
-def test_a_catalog_made_without_the_archive_is_made_anew_as_soon_as_it_is_wanted(maker: Maker) -> None:
+def test_a_catalog_made_without_the_archive_is_made_anew_as_soon_as_it_is_wanted(
+    maker: Maker,
+) -> None:
     one, _ = maker(listing("BTCUSDT"))
     publish(one, "SRMUSDT", "2022-01")
     one.archive.fault = Unreachable("no route")
@@ -190,9 +208,13 @@ def test_a_catalog_made_without_the_archive_is_made_anew_as_soon_as_it_is_wanted
 
 
 @pytest.mark.parametrize(("age_ms", "is_made_anew"), [(FRESH_MS - 60_000, False), (FRESH_MS, True)])
-def test_a_catalog_is_believed_for_a_day_and_no_longer(maker: Maker, age_ms: int, is_made_anew: bool) -> None:
+def test_a_catalog_is_believed_for_a_day_and_no_longer(
+    maker: Maker, age_ms: int, is_made_anew: bool
+) -> None:
     one, _ = maker(listing("BTCUSDT"))
-    one.services.catalogs.store(catalog(entry("OLDUSDT"), made_ms=now_ms(one.services.redis) - age_ms))
+    one.services.catalogs.store(
+        catalog(entry("OLDUSDT"), made_ms=now_ms(one.services.redis) - age_ms)
+    )
     told = [symbol.symbol for symbol in fresh_catalog(one.services, UM).entries()]
     assert told == (["BTCUSDT"] if is_made_anew else ["OLDUSDT"])
 
@@ -229,7 +251,9 @@ def spot(symbol: str, status: str = "TRADING") -> Listing:
 
 
 def test_the_first_candle_of_a_spot_symbol_is_asked_for_once_and_never_again(maker: Maker) -> None:
-    one, exchange = maker(spot("BTCUSDT"), first={"BTCUSDT": utc_ms(2017, 8, 17), "ETHUSDT": utc_ms(2018)})
+    one, exchange = maker(
+        spot("BTCUSDT"), first={"BTCUSDT": utc_ms(2017, 8, 17), "ETHUSDT": utc_ms(2018)}
+    )
     assert updated(one, Market.SPOT)["BTCUSDT"].first_ms == utc_ms(2017, 8, 17)
     exchange.listings = (spot("BTCUSDT"), spot("ETHUSDT"))
     told = updated(one, Market.SPOT)
@@ -245,7 +269,9 @@ def test_a_spot_symbol_without_a_candle_yet_is_asked_again(maker: Maker) -> None
     assert updated(one, Market.SPOT)["NEWUSDT"].first_ms == utc_ms(2024)
 
 
-def test_where_a_forgotten_symbols_files_begin_is_not_its_first_candle_once_rest_knows_it(maker: Maker) -> None:
+def test_where_a_forgotten_symbols_files_begin_is_not_its_first_candle_once_rest_knows_it(
+    maker: Maker,
+) -> None:
     one, exchange = maker(first={"BACKUSDT": utc_ms(2019)})
     publish(one, "BACKUSDT", "2020-01", market=Market.SPOT)
     assert updated(one, Market.SPOT)["BACKUSDT"].first_ms == utc_ms(2020)
@@ -255,7 +281,9 @@ def test_where_a_forgotten_symbols_files_begin_is_not_its_first_candle_once_rest
 
 
 def test_a_first_candle_that_is_refused_leaves_the_catalog_that_there_is(maker: Maker) -> None:
-    one, exchange = maker(spot("BTCUSDT"), first={"BTCUSDT": utc_ms(2017), "BADUSDT": Refused("no", code=-1121)})
+    one, exchange = maker(
+        spot("BTCUSDT"), first={"BTCUSDT": utc_ms(2017), "BADUSDT": Refused("no", code=-1121)}
+    )
     updated(one, Market.SPOT)
     exchange.listings = (spot("BTCUSDT"), spot("BADUSDT"))
     with pytest.raises(Refused):
@@ -292,7 +320,9 @@ def test_of_two_workers_only_one_makes_the_catalog(maker: Maker) -> None:
     assert names(one.services.catalogs) == ["BTCUSDT"]
 
 
-def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_fails_ends_and_says_why(
+    maker: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
     one, exchange = maker(listing("BTCUSDT"))
     exchange.faults = [Refused("not you", code=-1)]
     with pytest.raises(TaskFailed, match="Refused: not you"):
@@ -300,7 +330,9 @@ def test_a_task_that_fails_ends_and_says_why(maker: Maker, caplog: pytest.LogCap
     assert "catalog um: Refused: not you; the one in the lake stays" in caplog.text
 
 
-def test_a_task_without_redis_goes_back_to_its_queue(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_without_redis_goes_back_to_its_queue(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _ = maker(listing("BTCUSDT"))
     one.services.stop.set()
 

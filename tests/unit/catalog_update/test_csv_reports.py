@@ -28,7 +28,20 @@ def entry(
     intervals: tuple[str, ...] = ("1m",),
 ) -> CatalogEntry:
     pair = f"{base}{quote}"
-    told = (symbol, status, base, quote, pair, contract_type, None, None, archive_ms, first_ms, None, intervals)
+    told = (
+        symbol,
+        status,
+        base,
+        quote,
+        pair,
+        contract_type,
+        None,
+        None,
+        archive_ms,
+        first_ms,
+        None,
+        intervals,
+    )
     return CatalogEntry(*told, in_archive=archive_ms is not None, in_rest=bool(status))
 
 
@@ -38,8 +51,13 @@ def reports(
     """Every report's rows by its file's name; each has told how many there are."""
     catalogs = {m: Catalog(m, 0, entries) for m, entries in ((UM, um), (SPOT, spot), (CM, cm))}
     written = dict(write_reports(catalogs, tmp_path / "some" / "reports"))
-    read = {path.name: list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) for path in written}
-    assert {path.name: len(read[path.name]) - 1 for path in written} == {p.name: n for p, n in written.items()}
+    read = {
+        path.name: list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+        for path in written
+    }
+    assert {path.name: len(read[path.name]) - 1 for path in written} == {
+        p.name: n for p, n in written.items()
+    }
     return read
 
 
@@ -54,7 +72,9 @@ def test_every_report_is_written_with_its_columns_though_nothing_is_known(tmp_pa
     }
 
 
-def test_the_earliest_date_is_the_archives_and_the_first_candle_is_told_beside_it(tmp_path: Path) -> None:
+def test_the_earliest_date_is_the_archives_and_the_first_candle_is_told_beside_it(
+    tmp_path: Path,
+) -> None:
     earlier = BEGAN - 100 * HOUR_MS - 60_000
     symbols = [
         entry("AUSDT", "A", "USDT", first_ms=earlier, intervals=("1M", "1m")),
@@ -71,7 +91,9 @@ def test_the_earliest_date_is_the_archives_and_the_first_candle_is_told_beside_i
     ]
 
 
-def test_a_symbol_of_which_nobody_knows_when_it_began_has_no_date_made_up_for_it(tmp_path: Path) -> None:
+def test_a_symbol_of_which_nobody_knows_when_it_began_has_no_date_made_up_for_it(
+    tmp_path: Path,
+) -> None:
     unknown = entry("NEWUSDT", "NEW", "USDT", archive_ms=None, first_ms=None)
     told = reports(tmp_path, [unknown], [unknown], [])
     assert told["spot_earliest_dates.csv"] == [HEADER]
@@ -80,22 +102,47 @@ def test_a_symbol_of_which_nobody_knows_when_it_began_has_no_date_made_up_for_it
 
 def test_all_markets_are_every_markets_rows_in_one_order(tmp_path: Path) -> None:
     one = entry("BTCUSDT", "BTC", "USDT")
-    told = reports(tmp_path, [one], [entry("ETHUSDT", "ETH", "USDT"), one], [entry("BTCUSD_PERP", "BTC", "USD")])
+    told = reports(
+        tmp_path,
+        [one],
+        [entry("ETHUSDT", "ETH", "USDT"), one],
+        [entry("BTCUSD_PERP", "BTC", "USD")],
+    )
     together = [(row[0], row[1]) for row in told["all_markets_earliest_dates.csv"][1:]]
-    assert together == [("cm", "BTCUSD_PERP"), ("spot", "BTCUSDT"), ("um", "BTCUSDT"), ("um", "ETHUSDT")]
+    assert together == [
+        ("cm", "BTCUSD_PERP"),
+        ("spot", "BTCUSDT"),
+        ("um", "BTCUSDT"),
+        ("um", "ETHUSDT"),
+    ]
 
 
-def test_only_what_every_market_has_is_shared_and_dollars_of_coin_m_stand_for_usdt(tmp_path: Path) -> None:
-    spot = [entry(f"{base}{quote}", base, quote) for base in ("BTC", "ETH", "XRP") for quote in ("USDT", "USDC")]
-    um = [entry("BTCUSDT", "BTC", "USDT"), entry("BTCUSDC", "BTC", "USDC"), entry("ETHUSDT", "ETH", "USDT")]
-    cm = [entry("BTCUSD_PERP", "BTC", "USD", "PERPETUAL"), entry("XRPUSD_PERP", "XRP", "USD", "PERPETUAL")]
+def test_only_what_every_market_has_is_shared_and_dollars_of_coin_m_stand_for_usdt(
+    tmp_path: Path,
+) -> None:
+    spot = [
+        entry(f"{base}{quote}", base, quote)
+        for base in ("BTC", "ETH", "XRP")
+        for quote in ("USDT", "USDC")
+    ]
+    um = [
+        entry("BTCUSDT", "BTC", "USDT"),
+        entry("BTCUSDC", "BTC", "USDC"),
+        entry("ETHUSDT", "ETH", "USDT"),
+    ]
+    cm = [
+        entry("BTCUSD_PERP", "BTC", "USD", "PERPETUAL"),
+        entry("XRPUSD_PERP", "XRP", "USD", "PERPETUAL"),
+    ]
     told = reports(tmp_path, spot, um, cm)
     assert told["spot_um_symbols.csv"][1:] == [
         ["BTC", "USDC", "BTCUSDC", "BTCUSDC"],
         ["BTC", "USDT", "BTCUSDT", "BTCUSDT"],
         ["ETH", "USDT", "ETHUSDT", "ETHUSDT"],
     ]
-    assert told["spot_um_cm_symbols.csv"][1:] == [["BTC", "USDT", "BTCUSDT", "BTCUSDT", "BTCUSD_PERP"]]
+    assert told["spot_um_cm_symbols.csv"][1:] == [
+        ["BTC", "USDT", "BTCUSDT", "BTCUSDT", "BTCUSD_PERP"]
+    ]
 
 
 def test_symbols_are_matched_by_their_assets_and_not_by_their_names(tmp_path: Path) -> None:
@@ -117,14 +164,24 @@ def test_symbols_are_matched_by_their_assets_and_not_by_their_names(tmp_path: Pa
         ("BTCX", "NEXT_QUARTER"),
     ],
 )
-def test_a_contract_that_ends_is_never_a_symbols_counterpart(tmp_path: Path, symbol: str, contract_type: str) -> None:
-    told = reports(tmp_path, [entry("BTCUSDT", "BTC", "USDT")], [entry(symbol, "BTC", "USDT", contract_type)], [])
+def test_a_contract_that_ends_is_never_a_symbols_counterpart(
+    tmp_path: Path, symbol: str, contract_type: str
+) -> None:
+    told = reports(
+        tmp_path,
+        [entry("BTCUSDT", "BTC", "USDT")],
+        [entry(symbol, "BTC", "USDT", contract_type)],
+        [],
+    )
     assert told["spot_um_symbols.csv"][1:] == []
     assert len(told["um_earliest_dates.csv"]) == 2
 
 
 def test_a_name_that_was_used_again_stands_before_the_settled_one(tmp_path: Path) -> None:
-    um = [entry("ICPUSDTSETTLED", "ICP", "USDT", status=""), entry("ICPUSDT", "ICP", "USDT", "PERPETUAL")]
+    um = [
+        entry("ICPUSDTSETTLED", "ICP", "USDT", status=""),
+        entry("ICPUSDT", "ICP", "USDT", "PERPETUAL"),
+    ]
     told = reports(tmp_path, [entry("ICPUSDT", "ICP", "USDT")], um, [])
     assert told["spot_um_symbols.csv"][1:] == [["ICP", "USDT", "ICPUSDT", "ICPUSDT"]]
 
@@ -134,7 +191,9 @@ def test_symbols_whose_assets_are_unknown_are_not_matched_with_one_another(tmp_p
     assert reports(tmp_path, odd, odd, odd)["spot_um_cm_symbols.csv"][1:] == []
 
 
-def test_a_symbol_of_any_script_is_written_as_it_is_and_an_older_report_is_replaced(tmp_path: Path) -> None:
+def test_a_symbol_of_any_script_is_written_as_it_is_and_an_older_report_is_replaced(
+    tmp_path: Path,
+) -> None:
     life = entry("币安人生USDT", "币安人生", "USDT")
     reports(tmp_path, [entry("BTCUSDT", "BTC", "USDT")], [], [])
     told = reports(tmp_path, [life], [life], [])

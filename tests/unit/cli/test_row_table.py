@@ -25,8 +25,13 @@ def parts(*heights: int) -> Iterator[pl.DataFrame]:
 @pytest.mark.parametrize(
     ("head", "tail"), [(None, None), (3, 4), (0, 4), (60, 60), (200, 1), (0, 0), (None, 2), (7, 0)]
 )
-def test_both_ends_are_shown_and_no_row_twice_lazy_or_in_parts(head: int | None, tail: int | None) -> None:
-    seen = [glimpse(rows, head, tail) for rows in (ROWS.lazy(), parts(1, 50, 49), parts(100), parts(97, 2, 1))]
+def test_both_ends_are_shown_and_no_row_twice_lazy_or_in_parts(
+    head: int | None, tail: int | None
+) -> None:
+    seen = [
+        glimpse(rows, head, tail)
+        for rows in (ROWS.lazy(), parts(1, 50, 49), parts(100), parts(97, 2, 1))
+    ]
     first = 5 if head is tail is None else head or 0
     last = min(5 if head is tail is None else tail or 0, max(0, 100 - first))
     for one in seen:
@@ -50,9 +55,14 @@ def test_no_line_of_the_table_is_wider_than_the_screen(width: int) -> None:
     assert ("not shown" in below) is (width < 200)
 
 
-def test_numbers_of_a_column_have_their_points_below_each_other_and_nothing_is_rounded_away() -> None:
+def test_numbers_of_a_column_have_their_points_below_each_other_and_nothing_is_rounded_away() -> (
+    None
+):
     told = pl.DataFrame(
-        {"price": [1.5, 0.00001234, 12345678.0, None, float("nan")], "flag": [True, False, None, True, True]}
+        {
+            "price": [1.5, 0.00001234, 12345678.0, None, float("nan")],
+            "flag": [True, False, None, True, True],
+        }
     )
     lines = text(glimpse(told.lazy(), None, None), 80).splitlines()[1:-1]
     assert [line.split() for line in lines] == [
@@ -79,7 +89,10 @@ def test_moments_are_shown_to_what_they_need() -> None:
         ("1ms", ".001"),
     ]:
         times = pl.select(
-            pl.datetime(2024, 1, 1, time_zone="UTC").dt.cast_time_unit("ms").dt.offset_by(f"{unit}").alias("t")
+            pl.datetime(2024, 1, 1, time_zone="UTC")
+            .dt.cast_time_unit("ms")
+            .dt.offset_by(f"{unit}")
+            .alias("t")
         )
         assert shown in text(glimpse(times.lazy(), None, None), 80)
 
@@ -99,7 +112,9 @@ def test_a_description_has_the_ends_and_the_mean_of_each_column() -> None:
 
 
 def test_a_description_of_no_rows_says_so() -> None:
-    assert [line.split()[:3] for line in description(ROWS.clear().lazy(), 80).splitlines()[1:4]] == [
+    assert [
+        line.split()[:3] for line in description(ROWS.clear().lazy(), 80).splitlines()[1:4]
+    ] == [
         ["values", "0", "0"],
         ["missing", "0", "0"],
         ["least", "-", "-"],

@@ -25,7 +25,9 @@ def test_no_rows_are_a_file_with_columns_and_no_rows(tmp_path: Path, form: Forma
 
 
 @pytest.mark.parametrize("form", Format)
-def test_a_failure_half_way_leaves_what_stood_there_and_nothing_beside_it(tmp_path: Path, form: Format) -> None:
+def test_a_failure_half_way_leaves_what_stood_there_and_nothing_beside_it(
+    tmp_path: Path, form: Format
+) -> None:
     def parts() -> Iterator[pl.DataFrame]:
         yield ROWS
         raise FleetError("the store went away")
@@ -43,7 +45,9 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_stood_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(NotWritten, match=r"rows\.csv: No space left on device; nothing was put there"):
+    with pytest.raises(
+        NotWritten, match=r"rows\.csv: No space left on device; nothing was put there"
+    ):
         write_file([ROWS], tmp_path / "rows.csv", Format.CSV)
     assert list(tmp_path.iterdir()) == []
 
@@ -58,7 +62,9 @@ def test_many_small_parts_become_row_groups_that_are_worth_reading(tmp_path: Pat
     assert told.row_group(0).column(0).statistics.has_min_max
 
 
-def test_a_volume_without_decimals_is_not_taken_for_a_whole_number_by_whoever_reads_it(tmp_path: Path) -> None:
+def test_a_volume_without_decimals_is_not_taken_for_a_whole_number_by_whoever_reads_it(
+    tmp_path: Path,
+) -> None:
     write_file([pl.DataFrame({"volume": [1.0, 1e15, 1e-8]})], tmp_path / "rows", Format.CSV)
     assert (tmp_path / "rows").read_text() == "volume\n1.0\n1000000000000000.0\n1e-8\n"
 

@@ -1,4 +1,6 @@
-"""What a reader asks a fleet for: few requests, waited for, cancelled with the command, and told where they fail."""
+"""What a reader asks a fleet for: few requests, waited for, cancelled with the command, and told
+where they fail.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def fetcher_of(one: Crew, hands: list[Hands]) -> FleetFetcher:
     return FleetFetcher(one.services, start)
 
 
-def end_with(monkeypatch: pytest.MonkeyPatch, one: Crew, state: State, failed: dict[str, str] | None = None) -> None:
+def end_with(
+    monkeypatch: pytest.MonkeyPatch, one: Crew, state: State, failed: dict[str, str] | None = None
+) -> None:
     """Have each run end so as soon as somebody looks."""
 
     def follow(services: Any, run: str, tend: Any) -> Progress:
@@ -65,7 +69,12 @@ def test_all_that_is_missing_of_one_kind_and_interval_is_one_request() -> None:
     hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
     nothing = series_of("SOLUSDT")
     minutes, other = requests_of(
-        {series_of(): [JANUARY], series_of("ETHUSDT"): [JANUARY, MARCH], hours: [MARCH], nothing: []}
+        {
+            series_of(): [JANUARY],
+            series_of("ETHUSDT"): [JANUARY, MARCH],
+            hours: [MARCH],
+            nothing: [],
+        }
     )
     assert (minutes.symbols, minutes.interval, minutes.span) == (
         ("BTCUSDT", "ETHUSDT"),
@@ -98,8 +107,15 @@ def test_workers_are_started_only_where_something_is_fetched(
 def test_a_run_that_ends_incomplete_names_what_failed(
     one: Crew, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_with(monkeypatch, one, State.INCOMPLETE, {f"window {number}": "the exchange is away" for number in range(5)})
-    with pytest.raises(TaskFailed, match=r"is incomplete: window 0: the exchange is away; .* and 2 more\."):
+    end_with(
+        monkeypatch,
+        one,
+        State.INCOMPLETE,
+        {f"window {number}": "the exchange is away" for number in range(5)},
+    )
+    with pytest.raises(
+        TaskFailed, match=r"is incomplete: window 0: the exchange is away; .* and 2 more\."
+    ):
         fetcher_of(one, hands).fetch({series_of(): [JANUARY]})
     end_with(monkeypatch, one, State.CANCELLED)
     with pytest.raises(TaskFailed, match="is cancelled"):

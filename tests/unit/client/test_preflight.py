@@ -10,7 +10,12 @@ from redis import Redis
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.requests import build
 from klinefleet.tasks.requests.request import SETTLE_MS, Request
-from klinefleet.tasks.requests.symbols import ChosenSymbols, SymbolSelection, choose_symbols, parse_selection
+from klinefleet.tasks.requests.symbols import (
+    ChosenSymbols,
+    SymbolSelection,
+    choose_symbols,
+    parse_selection,
+)
 from klinefleet.workers.coordination.heartbeat import Heartbeat
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.errors import RequestError
@@ -40,8 +45,18 @@ def range_of(
     ("start", "end", "interval", "wanted"),
     [
         ("2024-01-01", "2024-02-01", Interval.M1, ["2024-01-01", "2024-02-01"]),
-        ("2024-01-01T00:00:30", "2024-01-01T00:05:30", Interval.M1, ["2024-01-01T00:01", "2024-01-01T00:06"]),
-        ("2024-01-01T02:00+02:00", "2024-01-01T00:01Z", Interval.M1, ["2024-01-01", "2024-01-01T00:01"]),
+        (
+            "2024-01-01T00:00:30",
+            "2024-01-01T00:05:30",
+            Interval.M1,
+            ["2024-01-01T00:01", "2024-01-01T00:06"],
+        ),
+        (
+            "2024-01-01T02:00+02:00",
+            "2024-01-01T00:01Z",
+            Interval.M1,
+            ["2024-01-01", "2024-01-01T00:01"],
+        ),
         ("2024-01-03", "2024-01-30", Interval.W1, ["2024-01-08", "2024-02-05"]),
         ("2024-01-15", "2024-03-15", Interval.MO1, ["2024-02-01", "2024-04-01"]),
         ("2024-06-01", None, Interval.D1, ["2024-06-01", "2024-06-15"]),
@@ -56,8 +71,12 @@ def test_a_range_is_the_open_times_between_its_ends(
     assert range_of(start, end, interval=interval) == wanted
 
 
-@pytest.mark.parametrize(("past_ms", "last"), [(0, "23:59"), (SETTLE_MS - 1, "23:59"), (SETTLE_MS, "24:00")])
-def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(past_ms: int, last: str) -> None:
+@pytest.mark.parametrize(
+    ("past_ms", "last"), [(0, "23:59"), (SETTLE_MS - 1, "23:59"), (SETTLE_MS, "24:00")]
+)
+def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(
+    past_ms: int, last: str
+) -> None:
     wanted = "2024-01-02" if last == "24:00" else f"2024-01-01T{last}"
     assert range_of("2024-01-01", now_ms=utc_ms(2024, 1, 2) + past_ms) == ["2024-01-01", wanted]
 
@@ -98,7 +117,12 @@ def test_every_candle_of_a_range_opens_in_it_and_is_closed(
         ("2024-06-16", None, Interval.M1, "start 2024-06-16 lies in the future"),
         ("2024-02-01", "2024-01-01", Interval.M1, "start 2024-02-01 is not before end 2024-01-01"),
         ("2024-01-01", "2024-01-01", Interval.M1, "is not before end"),
-        ("2024-06-15", None, Interval.D1, "no 1d candle opens and closes between 2024-06-15 and now"),
+        (
+            "2024-06-15",
+            None,
+            Interval.D1,
+            "no 1d candle opens and closes between 2024-06-15 and now",
+        ),
         ("2024-01-02", "2024-01-06", Interval.W1, "no 1w candle opens and closes between"),
         ("yesterday", None, Interval.M1, "start 'yesterday' is no date like 2024-01-31"),
         ("2024-01-01", "2024-02-30", Interval.M1, "end '2024-02-30' is no date like"),
@@ -116,11 +140,17 @@ def test_a_range_that_makes_no_sense_is_refused_in_one_line(
 
 
 def test_an_end_in_the_far_future_means_now() -> None:
-    assert range_of("2024-06-01", "9999-12-31", interval=Interval.D1) == ["2024-06-01", "2024-06-15"]
+    assert range_of("2024-06-01", "9999-12-31", interval=Interval.D1) == [
+        "2024-06-01",
+        "2024-06-15",
+    ]
 
 
 def test_an_end_in_the_last_month_there_is_means_now_too() -> None:
-    assert range_of("2024-01-01", "9999-12-31", interval=Interval.MO1) == ["2024-01-01", "2024-06-01"]
+    assert range_of("2024-01-01", "9999-12-31", interval=Interval.MO1) == [
+        "2024-01-01",
+        "2024-06-01",
+    ]
 
 
 def named(tmp_path: Path, text: str, top: int | None = None) -> list[str] | None:
@@ -142,7 +172,9 @@ def named(tmp_path: Path, text: str, top: int | None = None) -> list[str] | None
     ],
     ids=["list", "windows", "byte order mark", "csv", "other column", "both columns", "doubles"],
 )
-def test_a_symbols_file_is_a_list_or_a_table_and_names_each_symbol_once(tmp_path: Path, text: str) -> None:
+def test_a_symbols_file_is_a_list_or_a_table_and_names_each_symbol_once(
+    tmp_path: Path, text: str
+) -> None:
     assert named(tmp_path, text) == ["BTCUSDT", "ETHUSDT", "币安人生USDT"]
 
 
@@ -163,7 +195,9 @@ def test_top_takes_the_first_of_a_file(tmp_path: Path) -> None:
         ("symbol\nBTC USDT\n", "symbol 'BTC USDT' cannot be one"),
     ],
 )
-def test_a_symbols_file_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_symbols_file_that_makes_no_sense_is_refused_in_one_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
     with pytest.raises(RequestError, match="nothing was queued") as refused:
         named(tmp_path, text)
     assert said in str(refused.value)
@@ -185,7 +219,14 @@ def test_symbols_on_the_command_line_are_capitals_once_and_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("symbols", "file", "top"),
-    [("A", Path("f"), None), ("A", None, 3), (None, None, 3), (None, None, None), ("", None, None), (",", None, None)],
+    [
+        ("A", Path("f"), None),
+        ("A", None, 3),
+        (None, None, 3),
+        (None, None, None),
+        ("", None, None),
+        (",", None, None),
+    ],
 )
 def test_symbols_named_in_two_ways_or_in_none_are_refused(
     symbols: str | None, file: Path | None, top: int | None
@@ -198,7 +239,9 @@ def test_markets_and_intervals_are_told_by_name() -> None:
     assert build.market_of("UM") is Market.USD_M
     assert build.interval_of(Market.SPOT, Kind.KLINES, "1M") is Interval.MO1
     assert build.interval_of(Market.SPOT, Kind.KLINES, "1m") is Interval.M1
-    with pytest.raises(RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"):
+    with pytest.raises(
+        RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"
+    ):
         build.market_of("futures")
     with pytest.raises(RequestError, match="no interval '1H'; there are 1s, 1m"):
         build.interval_of(Market.SPOT, Kind.KLINES, "1H")
@@ -232,7 +275,9 @@ def test_a_symbol_that_only_the_archive_knows_is_no_unknown_one(services: Servic
     assert chosen(services, "SRMUSDT", "ETHUSDT").symbols == ("SRMUSDT", "ETHUSDT")
 
 
-def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(services: Services) -> None:
+def test_unknown_symbols_of_a_list_are_left_out_only_where_that_is_asked_for(
+    services: Services,
+) -> None:
     told = chosen(services, "ETHUSDT", "ETHUSD", skip_unknown=True)
     assert told.symbols == ("ETHUSDT",)
     assert "did you mean ETHUSDT" in told.notes["ETHUSD"]
@@ -267,7 +312,9 @@ def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: 
     services = crew(redis, tmp_path, {}).services
     queues = preflight.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
     waited: list[float] = []
-    with pytest.raises(RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"):
+    with pytest.raises(
+        RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"
+    ):
         preflight.check_workers(services, queues, pause=waited.append)
     assert waited == [], "where nobody ever was, nobody is waited for"
     for serves in ("plan", "rest.spot@home", "compact"):
@@ -293,10 +340,15 @@ def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing
 
     preflight.check_workers(services, ["plan", "compact"], pause=pause)
     assert len(waited) == 3
-    assert capsys.readouterr().err == "no worker serves plan now; waiting up to 12 s for one to start again\n"
+    assert (
+        capsys.readouterr().err
+        == "no worker serves plan now; waiting up to 12 s for one to start again\n"
+    )
 
 
-def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(redis: Redis, tmp_path: Path) -> None:
+def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(
+    redis: Redis, tmp_path: Path
+) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"store .* cannot be written.*nothing was queued"):
         preflight.check_store(crew(redis, tmp_path, {}).services)
@@ -326,7 +378,11 @@ def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
     from klinefleet.workers.domain.paging import pages
 
     series = next(request.series())
-    calls = [page for block in series.blocks(request.span) for page in pages(series, block.span.clip(request.span))]
+    calls = [
+        page
+        for block in series.blocks(request.span)
+        for page in pages(series, block.span.clip(request.span))
+    ]
     assert request.calls_of_one() == len(calls)
     assert request.weight_of_call() >= 1
 

@@ -30,7 +30,9 @@ def learn(redis: Redis, egress: str, ahead_ms: int, *, ago_ms: int = 0) -> None:
     budget.now_ms = at_ms - ago_ms
     grant = budget.take(1)
     assert isinstance(grant, Grant)
-    budget.learn(grant, used=1, date_ms=(budget.now_ms + ahead_ms) // 1000 * 1000, served=True, rtt_ms=1)
+    budget.learn(
+        grant, used=1, date_ms=(budget.now_ms + ahead_ms) // 1000 * 1000, served=True, rtt_ms=1
+    )
 
 
 def serve(redis: Redis, *egresses: str) -> None:
@@ -38,7 +40,9 @@ def serve(redis: Redis, *egresses: str) -> None:
     redis.zadd(WORKERS, {f"rest.futures@{egress}|host|1": lapses for egress in egresses})
 
 
-def test_what_workers_at_another_address_have_learned_is_believed_before_redis(redis: Redis, one: Crew) -> None:
+def test_what_workers_at_another_address_have_learned_is_believed_before_redis(
+    redis: Redis, one: Crew
+) -> None:
     serve(redis, "elsewhere")
     learn(redis, "elsewhere", AHEAD_MS)
     assert exchange_ms(one.services, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
@@ -46,14 +50,23 @@ def test_what_workers_at_another_address_have_learned_is_believed_before_redis(r
 
 
 @pytest.mark.parametrize("fresh", ["default", "near", "far"])
-def test_of_several_addresses_the_one_that_heard_last_is_believed(redis: Redis, one: Crew, fresh: str) -> None:
+def test_of_several_addresses_the_one_that_heard_last_is_believed(
+    redis: Redis, one: Crew, fresh: str
+) -> None:
     serve(redis, "near", "far")
     for egress in ("default", "near", "far"):
-        learn(redis, egress, AHEAD_MS if egress == fresh else 0, ago_ms=0 if egress == fresh else 600_000)
+        learn(
+            redis,
+            egress,
+            AHEAD_MS if egress == fresh else 0,
+            ago_ms=0 if egress == fresh else 600_000,
+        )
     assert exchange_ms(one.services, UM) == pytest.approx(now_ms(redis) + AHEAD_MS, abs=ABOUT_MS)
 
 
-def test_a_clock_that_is_days_off_is_asked_again_before_it_is_believed(redis: Redis, one: Crew) -> None:
+def test_a_clock_that_is_days_off_is_asked_again_before_it_is_believed(
+    redis: Redis, one: Crew
+) -> None:
     """An answer of a proxy that keeps old ones, for instance."""
     learn(redis, "default", -10 * 86_400_000)
     assert exchange_ms(one.services, UM) == one.client.told_ms

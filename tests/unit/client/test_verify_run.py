@@ -1,4 +1,6 @@
-"""A verification by the fleet: every piece is checked once, whoever is killed, and Redis holds few at a time."""
+"""A verification by the fleet: every piece is checked once, whoever is killed, and Redis holds few
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,15 @@ from tests.unit.helpers.planning import look_at_once
 from tests.unit.helpers.sound import partition, rows_at
 
 HOUR = minutes(0, 60)
-FOUND = Found(1, 60, 1, 5, [Fault("k", What.GAP, HOUR, 2, "t"), Fault("k", What.DAMAGED, None, 0, "d")], {"a": "b"}, {})
+FOUND = Found(
+    1,
+    60,
+    1,
+    5,
+    [Fault("k", What.GAP, HOUR, 2, "t"), Fault("k", What.DAMAGED, None, 0, "d")],
+    {"a": "b"},
+    {},
+)
 
 
 class Silent:
@@ -58,12 +68,18 @@ def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> N
     for symbol in symbols:
         for month in months:
             services.files.put(
-                keys.partition(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month), body
+                keys.partition(
+                    Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month
+                ),
+                body,
             )
 
 
 def pieces(count: int) -> list[Piece]:
-    return [Piece(Series(Market.USD_M, Kind.KLINES, Interval.M1, f"S{n}"), ("2024-01",)) for n in range(count)]
+    return [
+        Piece(Series(Market.USD_M, Kind.KLINES, Interval.M1, f"S{n}"), ("2024-01",))
+        for n in range(count)
+    ]
 
 
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
@@ -91,7 +107,10 @@ def test_what_came_of_a_piece_survives_the_way_through_redis() -> None:
 
 
 def test_a_piece_survives_the_way_through_a_message() -> None:
-    for piece in (*pieces(1), Piece(MINUTES, ("2024-01", "2024-03"), Sample(Against.REST, 0.5, 7), "2024-03")):
+    for piece in (
+        *pieces(1),
+        Piece(MINUTES, ("2024-01", "2024-03"), Sample(Against.REST, 0.5, 7), "2024-03"),
+    ):
         assert Piece.of(*json.loads(json.dumps(piece.arguments()))) == piece
 
 
@@ -167,7 +186,9 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     assert list(services.redis.scan_iter("klines:check:*")) == []
 
 
-def test_a_redis_that_forgot_everything_is_told_again(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_forgot_everything_is_told_again(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checks, times = Verifications(services.redis), 0
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
@@ -188,7 +209,9 @@ def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
 ) -> None:
     sent = list[str]()
     monkeypatch.setattr(
-        klinefleet.tasks.client.verify_run, "send_pieces", lambda _, batch, *__, **___: sent.extend(map(str, batch))
+        klinefleet.tasks.client.verify_run,
+        "send_pieces",
+        lambda _, batch, *__, **___: sent.extend(map(str, batch)),
     )
     look_at_once(monkeypatch)
     found = check_by_fleet(services, pieces(1), Silent())
@@ -198,13 +221,25 @@ def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
 
 def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
     covered = [Span(utc_ms(2024, 1, 5), utc_ms(2024, 1, 15))]
-    ten = [drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, seed), sure=False) for seed in range(10)]
-    assert ten == [drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, n), sure=False) for n in range(10)]
+    ten = [
+        drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, seed), sure=False)
+        for seed in range(10)
+    ]
+    assert ten == [
+        drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, n), sure=False)
+        for n in range(10)
+    ]
     assert {len(days) for days in ten} == {3}
     assert len({tuple(days) for days in ten}) > 1
-    assert all(covered[0].start_ms <= day.start_ms < day.end_ms <= covered[0].end_ms for days in ten for day in days)
+    assert all(
+        covered[0].start_ms <= day.start_ms < day.end_ms <= covered[0].end_ms
+        for days in ten
+        for day in days
+    )
     assert drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=False) == []
     assert len(drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=True)) == 1
     assert drawn(MINUTES, "2024-01", [], Sample(Against.REST, 1.0, 1), sure=True) == []
     weekly = Series(Market.SPOT, Kind.KLINES, Interval.W1, "BTCUSDT")
-    assert drawn(weekly, "2024-01", covered, Sample(Against.REST, 1.0, 1), sure=False) == [month_span("2024-01")]
+    assert drawn(weekly, "2024-01", covered, Sample(Against.REST, 1.0, 1), sure=False) == [
+        month_span("2024-01")
+    ]

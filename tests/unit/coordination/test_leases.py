@@ -1,4 +1,7 @@
-"""Signs of life and leases in a real Redis. Time is not waited for: what has lapsed is set back in Redis."""
+"""Signs of life and leases in a real Redis.
+
+Time is not waited for: what has lapsed is set back in Redis.
+"""
 
 from __future__ import annotations
 
@@ -133,15 +136,25 @@ def test_a_process_that_is_gone_is_not_told_as_living_for_long(redis: Redis) -> 
 
 
 def test_a_process_that_stops_is_not_told_as_living_at_all(redis: Redis) -> None:
-    mine, other = Heartbeat(redis, Leases(redis), serves="plan"), Heartbeat(redis, Leases(redis), serves="compact")
+    mine, other = (
+        Heartbeat(redis, Leases(redis), serves="plan"),
+        Heartbeat(redis, Leases(redis), serves="compact"),
+    )
     mine.beat()
     other.beat()
     mine.stop()
     assert live_workers(redis) == ["compact"]
 
 
-def test_the_widths_of_a_pool_are_those_of_its_living_processes(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    for serves, width in (("rest.spot@a", 3), ("rest.spot@b", 4), ("rest.futures@a", 50), ("plan", 9)):
+def test_the_widths_of_a_pool_are_those_of_its_living_processes(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for serves, width in (
+        ("rest.spot@a", 3),
+        ("rest.spot@b", 4),
+        ("rest.futures@a", 50),
+        ("plan", 9),
+    ):
         Heartbeat(redis, Leases(redis), serves=serves).report_width(width, 50)
     assert total_width(redis, "spot") == (7, 100)
     assert total_width(redis, "futures") == (50, 50)
@@ -173,7 +186,9 @@ def test_a_chore_that_fails_stops_neither_the_others_nor_the_next_round() -> Non
     assert done == ["fails", "other"] * 3
 
 
-def test_a_beat_that_fails_does_not_stop_the_heart(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beat_that_fails_does_not_stop_the_heart(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beats: list[int] = []
 
     def fails() -> None:
@@ -212,7 +227,9 @@ def test_a_beat_keeps_a_lease_and_tells_when_it_is_anothers(redis: Redis) -> Non
             assert lease.is_lost
 
 
-def test_later_leases_have_greater_fencing_numbers_even_where_the_clock_goes_back(redis: Redis) -> None:
+def test_later_leases_have_greater_fencing_numbers_even_where_the_clock_goes_back(
+    redis: Redis,
+) -> None:
     numbers = []
     for name in ("a", "b", "a"):
         with Leases(redis).hold(name) as lease:

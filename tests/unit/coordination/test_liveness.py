@@ -26,7 +26,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_lane_that_beats_is_well_and_one_that_falls_silent_is_named(tmp_path: Path, clock: Clock) -> None:
+def test_a_lane_that_beats_is_well_and_one_that_falls_silent_is_named(
+    tmp_path: Path, clock: Clock
+) -> None:
     plan, archive = (Alive(name, folder=tmp_path, clock=clock) for name in ("plan", "archive"))
     plan.beat()
     archive.beat()
@@ -54,16 +56,23 @@ def test_a_lane_whose_oldest_task_hangs_gives_no_sign_of_life(tmp_path: Path, cl
     assert verdict(tmp_path, clock.now_s) is None
 
 
-def test_a_task_that_was_received_and_has_not_begun_is_not_old(tmp_path: Path, clock: Clock) -> None:
+def test_a_task_that_was_received_and_has_not_begun_is_not_old(
+    tmp_path: Path, clock: Clock
+) -> None:
     Alive("plan", folder=tmp_path, clock=clock).beat([None])
     assert verdict(tmp_path, clock.now_s) is None
 
 
 def test_a_worker_none_of_whose_lanes_has_begun_is_not_well(tmp_path: Path, clock: Clock) -> None:
-    assert verdict(tmp_path / "nothing", clock.now_s) == f"no lane runs here: nothing in {tmp_path / 'nothing'}"
+    assert (
+        verdict(tmp_path / "nothing", clock.now_s)
+        == f"no lane runs here: nothing in {tmp_path / 'nothing'}"
+    )
 
 
-def test_a_lane_that_fails_again_and_again_before_it_can_take_tasks_is_never_well(tmp_path: Path, clock: Clock) -> None:
+def test_a_lane_that_fails_again_and_again_before_it_can_take_tasks_is_never_well(
+    tmp_path: Path, clock: Clock
+) -> None:
     lane = Alive("plan", folder=tmp_path, clock=clock)
     lane.expect()
     assert verdict(tmp_path, clock.now_s) == "no sign of life of plan since it was started"

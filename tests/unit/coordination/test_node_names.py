@@ -20,7 +20,11 @@ print(node_name("plan", pathlib.Path(sys.argv[1])))
 
 def asked_in_another_process(folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", ASK, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     return done.stdout.strip()
 

@@ -1,4 +1,6 @@
-"""The picture of coverage: every reason has its colour, on the page as in the PNG, and the legend is never cut off."""
+"""The picture of coverage: every reason has its colour, on the page as in the PNG, and the legend
+is never cut off.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from tests.unit.helpers.klines import MINUTES, minutes
 HOUR = minutes(0, 60)
 HOLES = [MissingSpan(minutes(n, n + 1), reason) for n, reason in enumerate(Reason)]
 SERIES = SeriesReport(MINUTES, HOUR, HOUR, HOUR, 51, 60, 51, HOLES)
-REPORT = CoverageReport("store", HOUR.end_ms, False, [GroupReport(Group.of(MINUTES), HOUR, None, [], [SERIES])])
+REPORT = CoverageReport(
+    "store", HOUR.end_ms, False, [GroupReport(Group.of(MINUTES), HOUR, None, [], [SERIES])]
+)
 
 
 def test_every_reason_has_a_colour_of_its_own_and_is_drawn() -> None:
@@ -27,7 +31,9 @@ def test_every_reason_has_a_colour_of_its_own_and_is_drawn() -> None:
     assert len(set(COLOURS.values())) == len(Reason)
 
 
-def test_the_page_defines_a_colour_for_every_hole_and_reads_all_that_are_defined(tmp_path: Path) -> None:
+def test_the_page_defines_a_colour_for_every_hole_and_reads_all_that_are_defined(
+    tmp_path: Path,
+) -> None:
     write_page(REPORT, grids(REPORT), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     data = json.loads(re.findall(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[0])
@@ -44,5 +50,7 @@ def test_the_page_defines_a_colour_for_every_hole_and_reads_all_that_are_defined
 @pytest.mark.parametrize("width", [400, 832, 2_000])
 def test_the_legend_is_as_many_lines_as_the_page_is_narrow_and_lacks_nothing(width: int) -> None:
     lines = _legend(width)
-    assert [name for line in lines for _, _, name in line] == [name for _, name in SHADES] + [str(r) for r in Reason]
+    assert [name for line in lines for _, _, name in line] == [name for _, name in SHADES] + [
+        str(r) for r in Reason
+    ]
     assert all(x + 24 + LETTER * len(name) <= width - EDGE for line in lines for x, _, name in line)

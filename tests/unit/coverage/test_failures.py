@@ -1,4 +1,6 @@
-"""What runs have noted, by all the names they note it under, from Redis and from the reports that outlive it."""
+"""What runs have noted, by all the names they note it under, from Redis and from the reports that
+outlive it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 NOW_MS = utc_ms(2024, 6, 14)
 ETHER = Series(MINUTES.market, Kind.KLINES, Interval.M1, "ETHUSDT")
 REQUEST = Request(
-    MINUTES.market, Kind.KLINES, Interval.M1, (MINUTES.symbol, ETHER.symbol), utc_ms(2024), utc_ms(2024, 6)
+    MINUTES.market,
+    Kind.KLINES,
+    Interval.M1,
+    (MINUTES.symbol, ETHER.symbol),
+    utc_ms(2024),
+    utc_ms(2024, 6),
 )
 WHY = "ServerFault: HTTP 500"
 
@@ -64,7 +71,9 @@ def test_what_is_no_failure_is_left_out(level: Level) -> None:
     assert failures(Record.of_block(level, JANUARY, WHY)) == []
 
 
-def noted(redis: Redis | None, files: ObjectStore, series: Series = MINUTES, *raw: RawEntry) -> list[MissingSpan]:
+def noted(
+    redis: Redis | None, files: ObjectStore, series: Series = MINUTES, *raw: RawEntry
+) -> list[MissingSpan]:
     return load_run_notes(Runs(redis) if redis else None, files).of(series, raw, now_ms=NOW_MS)
 
 
@@ -80,23 +89,31 @@ def test_what_failed_is_tried_again_by_the_next_download_as_nobody_retries_by_th
     redis: Redis, files: ObjectStore
 ) -> None:
     run = ended(redis, of_january())
-    assert noted(redis, files) == [MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)]
+    assert noted(redis, files) == [
+        MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
+    ]
     assert noted(redis, files, ETHER) == []
 
 
-def test_what_failed_and_another_run_wants_is_being_tried_again(redis: Redis, files: ObjectStore) -> None:
+def test_what_failed_and_another_run_wants_is_being_tried_again(
+    redis: Redis, files: ObjectStore
+) -> None:
     failed = ended(redis, of_january())
     runs = Runs(redis)
     active = runs.create(REQUEST)
     first, *_ = noted(redis, files)
-    assert first == MissingSpan(JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is at it")
+    assert first == MissingSpan(
+        JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is at it"
+    )
     # That run is past January itself, and has the block no longer under way.
     runs.advance(active, 0, JANUARY.span.end_ms, 0)
     first, second = noted(redis, files)
     assert first.again == NEXT_DOWNLOAD
     february_on = Span(JANUARY.span.end_ms, REQUEST.end_ms)
     assert second == MissingSpan(february_on, Reason.BEING_FETCHED, f"run {active} is at it")
-    assert noted(redis, files, ETHER) == [MissingSpan(REQUEST.span, Reason.BEING_FETCHED, f"run {active} is at it")]
+    assert noted(redis, files, ETHER) == [
+        MissingSpan(REQUEST.span, Reason.BEING_FETCHED, f"run {active} is at it")
+    ]
 
 
 def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: ObjectStore) -> None:
@@ -107,16 +124,22 @@ def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: ObjectS
     assert first == MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
 
 
-def test_blocks_under_way_are_being_fetched_behind_the_cursor_too(redis: Redis, files: ObjectStore) -> None:
+def test_blocks_under_way_are_being_fetched_behind_the_cursor_too(
+    redis: Redis, files: ObjectStore
+) -> None:
     runs = Runs(redis)
     run = runs.create(REQUEST)
     assert runs.blocks.claim(run, JANUARY)
     assert runs.blocks.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
     runs.advance(run, 2, 0, 0)
-    assert noted(redis, files) == [MissingSpan(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is at it")]
+    assert noted(redis, files) == [
+        MissingSpan(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is at it")
+    ]
 
 
-def test_a_file_that_may_still_be_published_has_not_failed(redis: Redis, files: ObjectStore) -> None:
+def test_a_file_that_may_still_be_published_has_not_failed(
+    redis: Redis, files: ObjectStore
+) -> None:
     """Forty-five days after a month nobody waits for its file any more."""
     april, may = (MINUTES.block(utc_ms(2024, month)) for month in (4, 5))
     asked = [Record.of_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
@@ -133,7 +156,9 @@ def test_a_file_that_may_still_be_published_has_not_failed(redis: Redis, files: 
     assert all(run in hole.told for hole in later)
 
 
-def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_first(files: ObjectStore) -> None:
+def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_first(
+    files: ObjectStore,
+) -> None:
     late = Record(Level.REPORT, "late; REST instead", MINUTES, source="some/file")
     for n, why in ((1, "older"), (2, "newer")):
         body = to_csv([late, of_january(why)], REQUEST.to_json()) + b'"broken\n'
@@ -142,7 +167,9 @@ def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_firs
     assert [hole.told for hole in noted(None, files)] == ["run 18d2-a: newer", "run 18d1-a: older"]
 
 
-def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_whole(files: ObjectStore) -> None:
+def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_whole(
+    files: ObjectStore,
+) -> None:
     body = to_csv([Record(Level.FAILED, WHY, MINUTES)], REQUEST.to_json())
     files.put(keys.report("1-a", "report.csv"), body)
     assert [hole.span for hole in noted(None, files)] == [REQUEST.span]

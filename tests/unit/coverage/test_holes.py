@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinefleet.tasks.coverage.holes import HeldSpans, MissingSpan, Outage, Reason, holes, lived, outages
+from klinefleet.tasks.coverage.holes import (
+    HeldSpans,
+    MissingSpan,
+    Outage,
+    Reason,
+    holes,
+    lived,
+    outages,
+)
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.series import Kind, Market, Series
@@ -26,7 +34,9 @@ def told(
     shared: Iterable[Outage] = (),
     noted: Iterable[MissingSpan] = (),
 ) -> list[tuple[Span, Reason]]:
-    found = holes(MINUTES, asked, HeldSpans(list(covered), list(gaps)), life, list(shared), list(noted))
+    found = holes(
+        MINUTES, asked, HeldSpans(list(covered), list(gaps)), life, list(shared), list(noted)
+    )
     return [(hole.span, hole.reason) for hole in found]
 
 
@@ -91,21 +101,31 @@ def test_time_in_which_no_candle_opens_is_no_hole() -> None:
     """The first days of 2024 before its first week began."""
     weekly = Series(Market.USD_M, Kind.KLINES, Interval.W1, "BTCUSDT")
     asked = Span(utc_ms(2023, 12, 25), utc_ms(2024, 1, 8))
-    covered = [Span(utc_ms(2023, 12, 25), utc_ms(2023, 12, 30)), Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 8))]
+    covered = [
+        Span(utc_ms(2023, 12, 25), utc_ms(2023, 12, 30)),
+        Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 8)),
+    ]
     assert holes(weekly, asked, HeldSpans(covered, []), ALWAYS, [], []) == []
 
 
-@pytest.mark.parametrize(("missing", "alive", "is_outage"), [(2, 2, False), (3, 3, True), (3, 6, False), (4, 7, True)])
+@pytest.mark.parametrize(
+    ("missing", "alive", "is_outage"), [(2, 2, False), (3, 3, True), (3, 6, False), (4, 7, True)]
+)
 def test_only_what_most_of_at_least_three_series_miss_is_the_exchanges_outage(
     missing: int, alive: int, is_outage: bool
 ) -> None:
-    group = [(HeldSpans([HOUR], [minutes(5, 9)] if n < missing else []), ALWAYS) for n in range(alive)]
+    group = [
+        (HeldSpans([HOUR], [minutes(5, 9)] if n < missing else []), ALWAYS) for n in range(alive)
+    ]
     assert outages(group) == ([Outage(minutes(5, 9), missing, alive)] if is_outage else [])
 
 
 def test_series_that_did_not_trade_or_were_not_asked_for_have_no_say_in_an_outage() -> None:
     lack = [(HeldSpans([HOUR], [minutes(5, 9)]), ALWAYS)] * 3
-    unlisted, unfetched = (HeldSpans([HOUR], []), minutes(20, 60)), (HeldSpans([minutes(20, 60)], []), ALWAYS)
+    unlisted, unfetched = (
+        (HeldSpans([HOUR], []), minutes(20, 60)),
+        (HeldSpans([minutes(20, 60)], []), ALWAYS),
+    )
     assert outages([*lack, *[unlisted] * 9, *[unfetched] * 9]) == [Outage(minutes(5, 9), 3, 3)]
     # A gap before a listing is no vote either.
     assert outages([(HeldSpans([HOUR], [minutes(5, 9)]), minutes(20, 60))] * 5) == []
@@ -117,7 +137,9 @@ def test_an_outage_from_which_symbols_return_one_by_one_is_one_outage() -> None:
 
 
 def test_a_life_is_as_long_as_its_rows_and_no_longer_than_the_exchange_has_any() -> None:
-    """The catalog tells whole days: the rest of the last one was asked for in vain; and rows prove an earlier begin."""
+    """The catalog tells whole days: the rest of the last one was asked for in vain; and rows prove
+    an earlier begin.
+    """
     known = minutes(10, 60)
     assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), known) == minutes(10, 40)
     assert lived(HeldSpans([minutes(10, 60)], [minutes(10, 15)]), known) == minutes(15, 60)
@@ -127,18 +149,33 @@ def test_a_life_is_as_long_as_its_rows_and_no_longer_than_the_exchange_has_any()
     )
     assert lived(HeldSpans([], []), known) == known
     still = Span(known.start_ms, NEVER_MS)
-    assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), still) == still, "one that trades may trade again"
+    assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), still) == still, (
+        "one that trades may trade again"
+    )
     assert lived(HeldSpans([minutes(0, 60)], [minutes(0, 5)]), None) == ALWAYS
 
 
 SPANS = st.lists(
-    st.builds(lambda start, length: minutes(start, start + length), st.integers(0, 300), st.integers(1, 60))
+    st.builds(
+        lambda start, length: minutes(start, start + length),
+        st.integers(0, 300),
+        st.integers(1, 60),
+    )
 )
 REASONS = st.sampled_from([Reason.FAILED, Reason.NOT_PUBLISHED, Reason.BEING_FETCHED])
 
 
 @settings(max_examples=200, deadline=None)
-@given(SPANS, SPANS, SPANS, SPANS, REASONS, st.integers(0, 200), st.integers(1, 200), st.integers(0, 200))
+@given(
+    SPANS,
+    SPANS,
+    SPANS,
+    SPANS,
+    REASONS,
+    st.integers(0, 200),
+    st.integers(1, 200),
+    st.integers(0, 200),
+)
 def test_holes_and_rows_are_together_all_that_was_asked_for_and_no_minute_is_told_twice(
     covered: list[Span],
     silent: list[Span],
@@ -153,11 +190,14 @@ def test_holes_and_rows_are_together_all_that_was_asked_for_and_no_minute_is_tol
     asked, known = minutes(start, start + length), minutes(listed, 250)
     life = lived(held, known)
     of_most = [Outage(span, 3, 4) for span in spans.union(shared)]
-    found = holes(MINUTES, asked, held, life, of_most, [MissingSpan(span, reason) for span in noted])
+    found = holes(
+        MINUTES, asked, held, life, of_most, [MissingSpan(span, reason) for span in noted]
+    )
     parts = sorted([*(hole.span for hole in found), *spans.clip(held.present, asked)])
     assert sum(part.end_ms - part.start_ms for part in parts) == length * MINUTE_MS
     assert spans.union(parts) == [asked]
     assert all(
-        hole.reason not in (Reason.OUTAGE, Reason.NO_CANDLE) or not spans.without([hole.span], covered)
+        hole.reason not in (Reason.OUTAGE, Reason.NO_CANDLE)
+        or not spans.without([hole.span], covered)
         for hole in found
     )

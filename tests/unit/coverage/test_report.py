@@ -1,4 +1,6 @@
-"""The report over a lake in a folder: which series, which range, which holes, without a Redis and with none to ask."""
+"""The report over a lake in a folder: which series, which range, which holes, without a Redis and
+with none to ask.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
 from klinefleet.tasks.coverage.holes import MissingSpan, Outage, Reason
-from klinefleet.tasks.coverage.report import CoverageQuery, CoverageReport, SeriesReport, coverage_report
+from klinefleet.tasks.coverage.report import CoverageReport, SeriesReport
 from klinefleet.tasks.coverage.text import lines, padded, share_text
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
@@ -58,7 +61,9 @@ def know(services: Services, **first: int) -> None:
     Catalogs(services.files).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
 
 
-def report(services: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS) -> CoverageReport:
+def report(
+    services: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS
+) -> CoverageReport:
     return coverage_report(services, wish or CoverageQuery(), now_ms=now_ms)
 
 
@@ -90,7 +95,11 @@ def test_what_never_existed_is_neither_missing_nor_part_of_the_share(services: S
     hold(services, "ETHUSDT", minutes(360, 1440))
     late = by_symbol(report(services))["ETHUSDT"]
     assert reasons(late) == [(minutes(0, 360), Reason.BEFORE_LISTING)]
-    assert (late.share, late.is_lacking, late.life and late.life.start_ms) == (1.0, False, minutes(0, 360).end_ms)
+    assert (late.share, late.is_lacking, late.life and late.life.start_ms) == (
+        1.0,
+        False,
+        minutes(0, 360).end_ms,
+    )
 
 
 def test_without_a_catalog_nothing_is_said_of_listings(services: Services) -> None:
@@ -103,7 +112,9 @@ def test_without_a_catalog_nothing_is_said_of_listings(services: Services) -> No
 
 
 def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -> None:
-    """The outage of all is recognised though only one is asked for; what that one lacks alone is its own."""
+    """The outage of all is recognised though only one is asked for; what that one lacks alone is
+    its own.
+    """
     outage = minutes(100, 110)
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT"):
         own = [minutes(200, 201)] if symbol == "BTCUSDT" else []
@@ -119,7 +130,9 @@ def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -
 
 
 @pytest.mark.parametrize("proof", [None, Proof(4, "0" * 16, None)])
-def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(services: Services, proof: Proof | None) -> None:
+def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(
+    services: Services, proof: Proof | None
+) -> None:
     key = keys.partition(MINUTES, "2024-01")
     rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
     services.files.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
@@ -141,7 +154,8 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
     hold(services, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     hold(services, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     key = keys.partition(series("ETHUSDT"), "2024-02")
-    # Sound at its end, and of a version that did not tell its gaps: what does not decode are its rows.
+    # Sound at its end, and of a version that did not tell its gaps: what does not decode are its
+    # rows.
     spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
     services.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
     for _ in range(2):
@@ -158,7 +172,9 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
         assert any("1 damaged" in line for line in lines(told, every_hole=False))
 
 
-def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(services: Services) -> None:
+def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(
+    services: Services,
+) -> None:
     services.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
     month = Span(JANUARY_MS, utc_ms(2024, 2))
     assert reasons(report(services).series[0]) == [(month, Reason.DAMAGED)]
@@ -174,15 +190,23 @@ def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services
     told = report(services)
     assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
     assert [one.rows for one in told.series] == [24, 1440]
-    assert [str(of.group) for of in report(services, CoverageQuery(market=UM)).groups] == ["um klines 1m"]
-    assert [str(of.group) for of in report(services, CoverageQuery(interval=Interval.H1)).groups] == ["spot klines 1h"]
+    assert [str(of.group) for of in report(services, CoverageQuery(market=UM)).groups] == [
+        "um klines 1m"
+    ]
+    assert [
+        str(of.group) for of in report(services, CoverageQuery(interval=Interval.H1)).groups
+    ] == ["spot klines 1h"]
 
 
 def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Services) -> None:
     events = Series(UM, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
     times = [JANUARY_MS + hour * 3_600_000 + 3 for hour in (0, 8, 16)]
     rows = pl.DataFrame({"calc_time": times}).cast(SCHEMAS[Kind.FUNDING]["calc_time"])
-    empty = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMAS[Kind.FUNDING].items() if name != "calc_time"]
+    empty = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in SCHEMAS[Kind.FUNDING].items()
+        if name != "calc_time"
+    ]
     covered = Span(JANUARY_MS, utc_ms(2024, 2))
     Partitions(services.files).merge(events, "2024-01", rows.with_columns(empty), [covered])
     assert [(one.rows, one.share, one.holes) for one in report(services).series] == [(3, 1.0, [])]
@@ -192,7 +216,9 @@ def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Service
     assert reasons(more) == [(Span(covered.end_ms, utc_ms(2024, 3)), Reason.NOT_FETCHED)]
 
 
-def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(services: Services) -> None:
+def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(
+    services: Services,
+) -> None:
     know(services, XRPUSDT=JANUARY_MS)
     wish = CoverageQuery(UM, symbols=("XRPUSDT",), start_ms=JANUARY_MS, end_ms=DAY.end_ms)
     (one,) = report(services, wish).series
@@ -240,7 +266,8 @@ def test_the_document_names_every_hole_and_the_table_counts_them(services: Servi
 
 
 @pytest.mark.parametrize(
-    ("share", "told"), [(1.0, "100 %"), (0.9999999, "99.99 %"), (0.5, "50.00 %"), (0.0, "0.00 %"), (None, "–")]
+    ("share", "told"),
+    [(1.0, "100 %"), (0.9999999, "99.99 %"), (0.5, "50.00 %"), (0.0, "0.00 %"), (None, "–")],
 )
 def test_a_share_is_a_hundred_only_where_nothing_is_missing(share: float | None, told: str) -> None:
     assert share_text(share) == told
@@ -251,7 +278,11 @@ def test_names_in_wide_letters_keep_the_columns_straight() -> None:
 
 
 def test_a_key_says_which_series_it_is_of(services: Services) -> None:
-    for one in (MINUTES, replace(MINUTES, interval=Interval.MO1), Series(UM, Kind.FUNDING, Interval.EVENTS, "币USDT")):
+    for one in (
+        MINUTES,
+        replace(MINUTES, interval=Interval.MO1),
+        Series(UM, Kind.FUNDING, Interval.EVENTS, "币USDT"),
+    ):
         assert keys.partition_of(keys.partition(one, "2024-01")) == (one, "2024-01")
     folder = keys.series_folder("lake", MINUTES)
     for key in (
@@ -265,7 +296,11 @@ def test_a_key_says_which_series_it_is_of(services: Services) -> None:
 
 def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_pair() -> None:
     listed = replace(
-        entry("BTCUSDT_260101"), pair="BTCUSDT", onboard_ms=10 * 60_000, first_ms=20 * 60_000, last_ms=DAY_MS
+        entry("BTCUSDT_260101"),
+        pair="BTCUSDT",
+        onboard_ms=10 * 60_000,
+        first_ms=20 * 60_000,
+        last_ms=DAY_MS,
     )
     known = Catalog(UM, NOW_MS, [listed])
 
@@ -274,4 +309,8 @@ def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_p
         return life.start_ms // 60_000 if life else None
 
     assert (begins(Kind.KLINES), begins(Kind.MARK)) == (20, 10)
-    assert (begins(Kind.INDEX, "BTCUSDT"), begins(Kind.INDEX), begins(Kind.MARK, "BTCUSDT")) == (10, None, None)
+    assert (begins(Kind.INDEX, "BTCUSDT"), begins(Kind.INDEX), begins(Kind.MARK, "BTCUSDT")) == (
+        10,
+        None,
+        None,
+    )

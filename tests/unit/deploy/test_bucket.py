@@ -1,4 +1,6 @@
-"""The proof that a server honours conditional PUTs, against servers that do and servers that do not."""
+"""The proof that a server honours conditional PUTs, against servers that do and servers that do
+not.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Server:
     def create_bucket(self, **told: Any) -> None:
         self.made.append(told)
 
-    def put_object(self, Bucket: str, Key: str, Body: bytes, IfMatch: str = "", IfNoneMatch: str = "") -> None:
+    def put_object(
+        self, Bucket: str, Key: str, Body: bytes, IfMatch: str = "", IfNoneMatch: str = ""
+    ) -> None:
         if "looks first" in self.flaws and IfNoneMatch and Key not in self.objects:
             self._all_looked.wait(5)
             self.objects[Key] = Body
@@ -44,7 +48,11 @@ class Server:
             held = self.objects.get(Key)
             if IfNoneMatch and held is not None and "ignores If-None-Match" not in self.flaws:
                 raise _error("PreconditionFailed", 412)
-            if IfMatch and (held is None or IfMatch != _etag(held)) and "ignores If-Match" not in self.flaws:
+            if (
+                IfMatch
+                and (held is None or IfMatch != _etag(held))
+                and "ignores If-Match" not in self.flaws
+            ):
                 raise _error("PreconditionFailed", 412)
             if IfMatch and "refuses If-Match" in self.flaws:
                 raise _error("PreconditionFailed", 412)
@@ -66,8 +74,14 @@ def test_a_server_that_honours_conditions_is_fit_and_nothing_stays_behind() -> N
 @pytest.mark.parametrize(
     ("flaw", "said"),
     [
-        ("ignores If-None-Match", f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {WRITERS}"),
-        ("looks first", f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {WRITERS}"),
+        (
+            "ignores If-None-Match",
+            f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {WRITERS}",
+        ),
+        (
+            "looks first",
+            f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {WRITERS}",
+        ),
         ("ignores If-Match", "a PUT with an outdated If-Match replaced a newer version"),
         ("refuses If-Match", "a PUT with the right If-Match was refused"),
     ],
@@ -83,7 +97,9 @@ def test_a_server_that_is_still_starting_is_waited_for_and_gets_its_bucket() -> 
     server, slept = Server(silent_calls=3), list[float]()
     await_bucket(server, "lake", sleep=slept.append)
     assert len(slept) == 3
-    assert server.made == [{"Bucket": "lake", "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}]
+    assert server.made == [
+        {"Bucket": "lake", "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    ]
     await_bucket(server, "lake", sleep=slept.append)
     assert len(server.made) == 1
 
@@ -108,4 +124,6 @@ def _etag(body: bytes) -> str:
 
 
 def _error(code: str, status: int) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
+    return ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject"
+    )

@@ -53,7 +53,9 @@ def test_longer_round_trips_and_fewer_slots_need_more_workers() -> None:
     assert Fleet(slots=5, rtt_ms=2800).ceiling == 36
 
 
-def test_a_lane_that_is_short_of_processor_time_needs_more_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_that_is_short_of_processor_time_needs_more_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(ceiling, "PAGE_CPU_MS", 50.0)
     assert Fleet().fed(SPOT) == 3
     assert Fleet().fed(FUTURES) == 1
@@ -71,8 +73,12 @@ def test_how_the_number_comes_about_is_printed(capsys: pytest.CaptureFixture[str
     assert "maxReplicaCount: 2 " in told
 
 
-@pytest.mark.parametrize("words", [["--slots", "0"], ["--rtt-ms", "nan"], ["--rtt-ms", "x"], ["--egresses", "1.5"]])
-def test_what_makes_no_sense_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--slots", "0"], ["--rtt-ms", "nan"], ["--rtt-ms", "x"], ["--egresses", "1.5"]]
+)
+def test_what_makes_no_sense_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

@@ -52,14 +52,20 @@ def test_nothing_works_before_redis_is_healthy_and_the_bucket_is_proved(name: st
 
 
 def test_worker_and_compactor_serve_every_lane_once() -> None:
-    served = [queue for name in ("worker", "compactor") for queue in SERVICES[name]["command"][-1].split(",")]
+    served = [
+        queue
+        for name in ("worker", "compactor")
+        for queue in SERVICES[name]["command"][-1].split(",")
+    ]
     assert sorted(served) == sorted(lane.queue for lane in LANES)
 
 
 def test_nothing_is_reached_from_other_machines_unless_told() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert ports
-    assert all(re.match(r"127\.0\.0\.1:|\$\{FLOWER_ADDRESS:-127\.0\.0\.1\}:", port) for port in ports)
+    assert all(
+        re.match(r"127\.0\.0\.1:|\$\{FLOWER_ADDRESS:-127\.0\.0\.1\}:", port) for port in ports
+    )
     assert "ports" not in SERVICES["worker"]
 
 
@@ -69,5 +75,7 @@ def test_every_foreign_image_is_pinned_to_a_version() -> None:
 
 
 def test_the_stand_in_and_the_watchers_start_only_where_asked_for() -> None:
-    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    profiles = {
+        name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service
+    }
     assert profiles == {"exchange": ["demo"], "prometheus": ["watch"], "grafana": ["watch"]}

@@ -1,4 +1,6 @@
-"""deploy/Dockerfile as it is written, for machines that have no Docker engine: what it names is there."""
+"""deploy/Dockerfile as it is written, for machines that have no Docker engine: what it names is
+there.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ import re
 from tests.processes import ROOT
 
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
-SOURCES = [source for copied in re.findall(r"^COPY (?!--from)(.+)", DOCKERFILE, re.M) for source in copied.split()[:-1]]
+SOURCES = [
+    source
+    for copied in re.findall(r"^COPY (?!--from)(.+)", DOCKERFILE, re.M)
+    for source in copied.split()[:-1]
+]
 
 
 def test_the_code_is_copied_from_where_it_is_and_not_by_a_link() -> None:
@@ -17,7 +23,9 @@ def test_the_code_is_copied_from_where_it_is_and_not_by_a_link() -> None:
     for source in SOURCES:
         found = list(ROOT.glob(source))
         assert found, source
-        assert not any(path.is_symlink() for path in found), "a link would point to nothing in the image"
+        assert not any(path.is_symlink() for path in found), (
+            "a link would point to nothing in the image"
+        )
 
 
 def test_every_file_of_the_package_beside_its_links_is_copied_and_let_in_to_the_builder() -> None:

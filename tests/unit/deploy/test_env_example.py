@@ -1,4 +1,6 @@
-"""`.env.example` against the settings, README's table and what compose.yaml takes: nothing missing, nothing made up."""
+"""`.env.example` against the settings, README's table and what compose.yaml takes: nothing missing,
+nothing made up.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from klinefleet.workers.support.settings import PREFIX, Settings
 from tests.harness import ROOT
 
 EXAMPLE = ROOT / ".env.example"
-SECRETS = {"REDIS_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}
+SECRETS = {
+    "REDIS_PASSWORD",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "FLOWER_BASIC_AUTH",
+    "GRAFANA_PASSWORD",
+}
 #: Read by Docker Compose itself.
 OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
@@ -33,7 +41,13 @@ def test_every_setting_is_in_the_example_with_its_default() -> None:
     ours = of_ours(set(told())) - {"KLINES_IMAGE"}
     assert set(defaults) == ours
     for name, default in defaults.items():
-        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        shown = (
+            ""
+            if default is None
+            else str(default).lower()
+            if isinstance(default, bool)
+            else str(default)
+        )
         assert told()[name] == shown, name
 
 
@@ -44,7 +58,9 @@ def test_every_setting_of_the_readme_is_in_the_example() -> None:
 
 def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothing() -> None:
     text = compose_text()
-    taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | set(re.findall(r"^  (KLINES_[A-Z_]+):$", text, re.MULTILINE))
+    taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | set(
+        re.findall(r"^  (KLINES_[A-Z_]+):$", text, re.MULTILINE)
+    )
     assert taken <= set(told())
     assert set(told()) - taken - of_ours(set(told())) == OF_COMPOSE
     # What is not handed to containers they have another way.
@@ -59,15 +75,24 @@ def test_what_is_set_is_explained_above_it() -> None:
 
 
 def test_no_secret_has_a_default() -> None:
-    assert {name for name in told() if told()[name] == "" and f"\n{name}=" in EXAMPLE.read_text()} == SECRETS
-    assert not re.search(r"\$\{(REDIS_PASSWORD|AWS_[A-Z]+_KEY[A-Z_]*|FLOWER_BASIC_AUTH):?-", compose_text())
+    assert {
+        name for name in told() if told()[name] == "" and f"\n{name}=" in EXAMPLE.read_text()
+    } == SECRETS
+    assert not re.search(
+        r"\$\{(REDIS_PASSWORD|AWS_[A-Z]+_KEY[A-Z_]*|FLOWER_BASIC_AUTH):?-", compose_text()
+    )
 
 
 def compose_text() -> str:
-    return "\n".join(path.read_text() for path in (ROOT / "compose.yaml", ROOT / "deploy" / "compose.shared.yaml"))
+    return "\n".join(
+        path.read_text()
+        for path in (ROOT / "compose.yaml", ROOT / "deploy" / "compose.shared.yaml")
+    )
 
 
-def test_an_env_is_made_once_with_other_secrets_each_time_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_an_env_is_made_once_with_other_secrets_each_time_and_for_its_owner_alone(
+    tmp_path: Path,
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert make_env(EXAMPLE, one)
     assert make_env(EXAMPLE, two)

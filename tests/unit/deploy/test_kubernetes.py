@@ -35,17 +35,31 @@ from tests.unit.helpers.manifests import (
 EXAMPLE = ROOT / "components/secret-file/env.secret.example"
 #: A Redis that fails over is gone for as long, s.
 FAILOVER_S = 180
-#: What the autoscaler's kinds may hold, by the path of the mapping; its schemas are not among those of Kubernetes.
+#: What the autoscaler's kinds may hold, by the path of the mapping; its schemas are not among those
+#: of Kubernetes.
 KEDA = {
     "ScaledObject": {
         "scaleTargetRef": {"apiVersion", "kind", "name", "envSourceContainerName"},
         "": {
-            *("scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod", "idleReplicaCount"),
+            *(
+                "scaleTargetRef",
+                "pollingInterval",
+                "cooldownPeriod",
+                "initialCooldownPeriod",
+                "idleReplicaCount",
+            ),
             *("minReplicaCount", "maxReplicaCount", "fallback", "advanced", "triggers"),
         },
         "advanced": {"restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig"},
         "advanced.horizontalPodAutoscalerConfig": {"name", "behavior"},
-        "triggers": {"type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"},
+        "triggers": {
+            "type",
+            "name",
+            "metadata",
+            "authenticationRef",
+            "metricType",
+            "useCachedMetrics",
+        },
         "triggers.metadata": {
             "address",
             "listName",
@@ -56,7 +70,10 @@ KEDA = {
         },
         "triggers.authenticationRef": {"name", "kind"},
     },
-    "TriggerAuthentication": {"": {"secretTargetRef"}, "secretTargetRef": {"parameter", "name", "key"}},
+    "TriggerAuthentication": {
+        "": {"secretTargetRef"},
+        "secretTargetRef": {"parameter", "name", "key"},
+    },
 }
 
 
@@ -87,7 +104,9 @@ def test_the_autoscalers_kinds_hold_only_fields_that_it_knows() -> None:
         assert doc["apiVersion"] == "keda.sh/v1alpha1"
         look(doc["spec"], "", KEDA[doc["kind"]])
     for trigger in of_kind("ScaledObject", found)["worker"]["spec"]["triggers"]:
-        assert all(isinstance(value, str) for value in trigger["metadata"].values()), "the autoscaler takes only text"
+        assert all(isinstance(value, str) for value in trigger["metadata"].values()), (
+            "the autoscaler takes only text"
+        )
 
 
 def test_kustomizations_name_files_that_exist_and_no_file_is_forgotten() -> None:
@@ -95,17 +114,23 @@ def test_kustomizations_name_files_that_exist_and_no_file_is_forgotten() -> None
     for file in kustomizations():
         said = yaml.safe_load(file.read_text())
         made = [*said.get("configMapGenerator", []), *said.get("secretGenerator", [])]
-        own = [*said.get("resources", []), *said.get("components", []), *said.get("configurations", [])]
+        own = [
+            *said.get("resources", []),
+            *said.get("components", []),
+            *said.get("configurations", []),
+        ]
         own += [path for one in made for path in [*one.get("envs", []), *one.get("files", [])]]
         named |= {(file.parent / path).resolve() for path in own}
     named.discard(ROOT / SECRET_FILE)
     assert all(path.exists() for path in named)
-    there = {path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    there = {
+        path for path in ROOT.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
     of_its_own = {*kustomizations(), EXAMPLE, ROOT / SECRET_FILE}
     assert there - of_its_own == {path for path in named if path.is_file()}
-    assert {path for path in named if path.is_dir()} | {ROOT / "overlays" / name for name in OVERLAYS} == {
-        path.parent for path in kustomizations()
-    }
+    assert {path for path in named if path.is_dir()} | {
+        ROOT / "overlays" / name for name in OVERLAYS
+    } == {path.parent for path in kustomizations()}
 
 
 @pytest.mark.parametrize("name", workloads(documents()))
@@ -113,10 +138,14 @@ def test_no_container_may_do_more_than_it_has_to(name: str) -> None:
     workload = workloads(documents())[name]
     spec, only = pod(workload), container(workload)
     assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] > 0, "a name in the image proves nothing to the kubelet"
+    assert spec["securityContext"]["runAsUser"] > 0, (
+        "a name in the image proves nothing to the kubelet"
+    )
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False, "FLOWER_PORT and REDIS_PORT would be taken for settings"
+    assert spec["enableServiceLinks"] is False, (
+        "FLOWER_PORT and REDIS_PORT would be taken for settings"
+    )
     assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
     assert only["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -132,8 +161,12 @@ def test_every_container_has_probes_bounds_and_an_image_that_stays(name: str) ->
     for of in ("requests", "limits"):
         assert only["resources"][of].keys() == {"cpu", "memory"}
     assert re.fullmatch(r"[a-z0-9./-]+:\d[\w.-]+", only["image"])
-    assert {"name": "tmp", "mountPath": "/tmp"} in only["volumeMounts"], "the root file system is read-only"
-    tmp = next(volume for volume in pod(workloads(documents())[name])["volumes"] if volume["name"] == "tmp")
+    assert {"name": "tmp", "mountPath": "/tmp"} in only["volumeMounts"], (
+        "the root file system is read-only"
+    )
+    tmp = next(
+        volume for volume in pod(workloads(documents())[name])["volumes"] if volume["name"] == "tmp"
+    )
     assert tmp["emptyDir"].keys() == {"medium", "sizeLimit"}
 
 
@@ -141,9 +174,16 @@ def test_every_container_has_probes_bounds_and_an_image_that_stays(name: str) ->
 def test_lanes_are_judged_by_their_own_signs_of_life_and_not_by_one_slow_answer(name: str) -> None:
     only = container(workloads(documents())[name])
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert only[probe]["exec"]["command"] == ["python", "-m", "klinefleet.workers.coordination.liveness"]
+        assert only[probe]["exec"]["command"] == [
+            "python",
+            "-m",
+            "klinefleet.workers.coordination.liveness",
+        ]
         assert only[probe]["failureThreshold"] >= 3
-    assert only["startupProbe"]["periodSeconds"] * only["startupProbe"]["failureThreshold"] >= FAILOVER_S
+    assert (
+        only["startupProbe"]["periodSeconds"] * only["startupProbe"]["failureThreshold"]
+        >= FAILOVER_S
+    )
 
 
 def test_flower_is_not_killed_while_redis_fails_over() -> None:
@@ -152,7 +192,9 @@ def test_flower_is_not_killed_while_redis_fails_over() -> None:
 
 
 def test_flowers_probe_fails_only_where_no_page_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    python, _, program = container(workloads(documents())["flower"])["livenessProbe"]["exec"]["command"]
+    python, _, program = container(workloads(documents())["flower"])["livenessProbe"]["exec"][
+        "command"
+    ]
     asked: list[urllib.request.Request] = []
     monkeypatch.setenv("FLOWER_BASIC_AUTH", "me:word,you:other")
     monkeypatch.setattr(urllib.request, "urlopen", lambda page, timeout: asked.append(page))
@@ -169,7 +211,9 @@ def test_a_worker_is_not_killed_before_its_crew_gives_up_on_its_lanes(name: str)
 
 
 def test_every_queue_is_served_by_one_deployment() -> None:
-    commands = [container(workloads(documents())[name])["command"] for name in ("worker", "compactor")]
+    commands = [
+        container(workloads(documents())[name])["command"] for name in ("worker", "compactor")
+    ]
     assert all(command[:3] == ["klines", "worker", "--queues"] for command in commands)
     served = [queue for command in commands for queue in command[3].split(",")]
     assert sorted(served) == sorted(lane.queue for lane in LANES)
@@ -182,13 +226,17 @@ def test_there_are_never_two_clocks() -> None:
 
 def test_every_setting_that_a_manifest_names_is_one() -> None:
     known = {PREFIX + field.name.upper() for field in fields(Settings)}
-    named = {env["name"] for work in workloads(documents()).values() for env in container(work)["env"]}
+    named = {
+        env["name"] for work in workloads(documents()).values() for env in container(work)["env"]
+    }
     named |= lines(ROOT / "base/settings.env").keys() | lines(EXAMPLE).keys()
     assert {name for name in named if name.startswith(PREFIX)} <= known
 
 
 def test_the_settings_of_the_config_map_are_accepted() -> None:
-    assert Settings.load(lines(ROOT / "base/settings.env"), Path("no .env")).store_url.startswith("s3://")
+    assert Settings.load(lines(ROOT / "base/settings.env"), Path("no .env")).store_url.startswith(
+        "s3://"
+    )
 
 
 def test_no_secret_is_in_a_config_map_or_in_the_repository() -> None:
@@ -203,8 +251,17 @@ def test_no_secret_is_in_a_config_map_or_in_the_repository() -> None:
 
 
 def test_the_example_has_the_keys_that_are_asked_for_and_no_other() -> None:
-    asked = [found["secretKeyRef"] for doc in documents() for found in walk(doc) if "secretKeyRef" in found]
-    asked += [found for doc in of_kind("TriggerAuthentication", documents()).values() for found in walk(doc)]
+    asked = [
+        found["secretKeyRef"]
+        for doc in documents()
+        for found in walk(doc)
+        if "secretKeyRef" in found
+    ]
+    asked += [
+        found
+        for doc in of_kind("TriggerAuthentication", documents()).values()
+        for found in walk(doc)
+    ]
     asked = [found for found in asked if "key" in found]
     assert {found["name"] for found in asked} == {"klines-secrets"}
     assert {found["key"] for found in asked} == lines(EXAMPLE).keys()
@@ -216,7 +273,11 @@ def test_metrics_are_scraped_where_they_are_served() -> None:
         work = workloads(documents())[name]
         assert {"name": "metrics", "containerPort": int(port)} in container(work)["ports"]
         noted = work["spec"]["template"]["metadata"]["annotations"]
-        assert noted == {"prometheus.io/scrape": "true", "prometheus.io/port": port, "prometheus.io/path": "/metrics"}
+        assert noted == {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": port,
+            "prometheus.io/path": "/metrics",
+        }
 
 
 def test_nothing_may_talk_unless_it_is_said() -> None:
@@ -233,7 +294,9 @@ def test_the_autoscaler_counts_lists_that_are_queues_and_waits_for_the_longest_t
     lanes = {lane.queue: lane for lane in LANES}
     for trigger in scaled["triggers"]:
         takes_at_once = lanes[trigger["metadata"]["listName"]].tasks(Settings())
-        assert int(trigger["metadata"]["listLength"]) >= takes_at_once, "what one takes at once needs no second"
+        assert int(trigger["metadata"]["listLength"]) >= takes_at_once, (
+            "what one takes at once needs no second"
+        )
     assert [trigger["metadata"]["listName"] for trigger in scaled["triggers"]] == [
         "rest.spot",
         "rest.futures",

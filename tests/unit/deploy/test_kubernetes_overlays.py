@@ -1,4 +1,6 @@
-"""The overlays as kustomize renders them; without kubectl or kustomize there is nothing to render with."""
+"""The overlays as kustomize renders them; without kubectl or kustomize there is nothing to render
+with.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.helpers.manifests import OVERLAYS, VERSIONS, check, container, of_kind, pod, rendered, walk, workloads
+from tests.unit.helpers.manifests import (
+    OVERLAYS,
+    VERSIONS,
+    check,
+    container,
+    of_kind,
+    pod,
+    rendered,
+    walk,
+    workloads,
+)
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("kubectl") or shutil.which("kustomize")), reason="neither kubectl nor kustomize is on the PATH"
+    not (shutil.which("kubectl") or shutil.which("kustomize")),
+    reason="neither kubectl nor kustomize is on the PATH",
 )
 
 
@@ -19,7 +32,9 @@ def test_an_overlay_renders_to_objects_that_fit_together(overlay: str, tmp_path:
     found = rendered(overlay, tmp_path)
     for version in VERSIONS:
         check(found, version)
-    assert {doc["metadata"].get("namespace") for doc in found if doc["kind"] != "Namespace"} == {"klinefleet"}
+    assert {doc["metadata"].get("namespace") for doc in found if doc["kind"] != "Namespace"} == {
+        "klinefleet"
+    }
     config_maps, secrets = of_kind("ConfigMap", found), of_kind("Secret", found)
     for doc in found:
         for inner in walk(doc):

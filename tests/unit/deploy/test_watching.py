@@ -1,4 +1,6 @@
-"""What watches the fleet names metrics that exist: the dashboard, the alert rules, Prometheus's and Grafana's files."""
+"""What watches the fleet names metrics that exist: the dashboard, the alert rules, Prometheus's and
+Grafana's files.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from tests.processes import ROOT
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "klinefleet.json").read_text())
-RULES: list[dict[str, Any]] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
+RULES: list[dict[str, Any]] = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0][
+    "rules"
+]
 
 #: Exposed, but nothing to look at: there is none so far.
 ELSEWHERE: set[str] = set()
@@ -28,12 +32,16 @@ needs_promtool = pytest.mark.skipif(
     not shutil.which("promtool"), reason="promtool is not installed (Debian: prometheus)"
 )
 
-#: For each alert, series that must set it off, `name -> values by the minute`, and a minute at which they have.
+#: For each alert, series that must set it off, `name -> values by the minute`, and a minute at
+#: which they have.
 FIRING: dict[str, tuple[dict[str, str], str]] = {
     "KlinesBanned": ({'klines_pool_closed_seconds{pool="spot",egress="a"}': "0 120 60"}, "1m"),
     "KlinesTooManyRequests": ({'klines_requests_total{market="um",status="429"}': "0 0 3 3"}, "3m"),
     "KlinesStalled": (
-        {"klines_windows_in_flight": "7x20", 'klines_windows_total{queue="archive",outcome="done"}': "9x20"},
+        {
+            "klines_windows_in_flight": "7x20",
+            'klines_windows_total{queue="archive",outcome="done"}': "9x20",
+        },
         "18m",
     ),
     "KlinesWindowStuck": ({"klines_oldest_window_seconds": "3000+60x30"}, "20m"),
@@ -45,9 +53,15 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
         "3m",
     ),
     "KlinesCompactionBehind": ({"klines_oldest_compaction_seconds": "900+60x20"}, "10m"),
-    "KlinesExchangeClockOff": ({'klines_exchange_clock_offset_seconds{pool="spot",egress="a"}': "-9x20"}, "10m"),
+    "KlinesExchangeClockOff": (
+        {'klines_exchange_clock_offset_seconds{pool="spot",egress="a"}': "-9x20"},
+        "10m",
+    ),
     "KlinesOneAddress": ({'klines_shared_egress_pairs{pool="spot"}': "1x9"}, "3m"),
-    "KlinesRedisGone": ({'klines_redis_up{instance="a"}': "1 0 0 0", 'klines_redis_up{instance="b"}': "1x3"}, "3m"),
+    "KlinesRedisGone": (
+        {'klines_redis_up{instance="a"}': "1 0 0 0", 'klines_redis_up{instance="b"}': "1x3"},
+        "3m",
+    ),
     "KlinesQueueUnserved": (
         {'klines_queue_length{queue="archive"}': "3x9", 'klines_workers{queue="archive"}': "0x9"},
         "5m",
@@ -82,7 +96,8 @@ AT_WORK = {
 def exposed() -> dict[str, str]:
     """Return every name a metric is exposed by, with the metric's own."""
     endings = {
-        metric.name: ("_bucket", "_sum", "_count") if isinstance(metric, Histogram) else ("",) for metric in metrics.ALL
+        metric.name: ("_bucket", "_sum", "_count") if isinstance(metric, Histogram) else ("",)
+        for metric in metrics.ALL
     }
     return {name + ending: name for name, several in endings.items() for ending in several}
 
@@ -115,7 +130,10 @@ def test_what_is_written_about_metrics_names_those_that_there_are() -> None:
 
 
 def test_labels_that_queries_name_are_those_of_their_metric() -> None:
-    labels = {name: {metric.name: metric for metric in metrics.ALL}[own].labels for name, own in exposed().items()}
+    labels = {
+        name: {metric.name: metric for metric in metrics.ALL}[own].labels
+        for name, own in exposed().items()
+    }
     for text in [*queries(), *(rule["expr"] for rule in RULES)]:
         for name, chosen in re.findall(r"(klines_\w+)\{(.*?)\}", text):
             assert set(re.findall(r"(\w+)=~?\"", chosen)) <= set(labels[name]), text
@@ -133,18 +151,26 @@ def test_counters_are_summed_and_what_every_worker_tells_alike_is_not() -> None:
 
 
 def test_each_panel_has_a_place_a_title_and_the_provisioned_source() -> None:
-    source = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
+    source = yaml.safe_load(
+        (GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )
     taken = set[tuple[int, int]]()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         assert at["x"] + at["w"] <= 24
         assert not cells & taken, panel["title"]
         taken |= cells
     for panel in panels():
         assert panel["title"]
         assert panel["datasource"]["uid"] == source["datasources"][0]["uid"]
-        assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["datasources"][0]["uid"]}
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {
+            source["datasources"][0]["uid"]
+        }
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
@@ -183,12 +209,37 @@ def test_prometheus_takes_its_settings_and_rules() -> None:
 
 @needs_promtool
 def test_each_alert_goes_off_when_it_must_and_none_over_a_fleet_at_work(tmp_path: Path) -> None:
-    calm = [{"expr": 'count(ALERTS{alertstate="firing"})', "eval_time": at, "exp_samples": []} for at in ("15m", "50m")]
-    tests = [{"name": "at work", "interval": "1m", "input_series": series(AT_WORK), "promql_expr_test": calm}]
+    calm = [
+        {"expr": 'count(ALERTS{alertstate="firing"})', "eval_time": at, "exp_samples": []}
+        for at in ("15m", "50m")
+    ]
+    tests = [
+        {
+            "name": "at work",
+            "interval": "1m",
+            "input_series": series(AT_WORK),
+            "promql_expr_test": calm,
+        }
+    ]
     for alert, (told, at) in FIRING.items():
         query = f'count by (alertname) (ALERTS{{alertname="{alert}",alertstate="firing"}})'
-        wanted = [{"expr": query, "eval_time": at, "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1}]}]
-        tests.append({"name": alert, "interval": "1m", "input_series": series(told), "promql_expr_test": wanted})
+        wanted = [
+            {
+                "expr": query,
+                "eval_time": at,
+                "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1}],
+            }
+        ]
+        tests.append(
+            {
+                "name": alert,
+                "interval": "1m",
+                "input_series": series(told),
+                "promql_expr_test": wanted,
+            }
+        )
     path = tmp_path / "tests.yml"
-    path.write_text(yaml.safe_dump({"rule_files": [str(PROMETHEUS / "alerts.yml")], "tests": tests}))
+    path.write_text(
+        yaml.safe_dump({"rule_files": [str(PROMETHEUS / "alerts.yml")], "tests": tests})
+    )
     promtool("test", "rules", str(path))

@@ -15,19 +15,26 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.windows import PAGES_OF_WINDOW, windows
 
-#: What the exchange charges for a futures page of so many rows, at most, under both published tables.
+#: What the exchange charges for a futures page of so many rows, at most, under both published
+#: tables.
 DEAREST = [(1, 1), (99, 1), (100, 2), (499, 2), (500, 5), (1000, 5), (1001, 10), (1500, 10)]
 LONGEST_COIN_M_MS = 200 * DAY_MS
 
 
 @st.composite
-def questions(draw: st.DrawFn, market: Market | None = None, *, on_opens: bool = False) -> tuple[Series, Span]:
+def questions(
+    draw: st.DrawFn, market: Market | None = None, *, on_opens: bool = False
+) -> tuple[Series, Span]:
     """A series and a span of up to some dozen pages of it, anywhere, to the millisecond."""
     market = market or draw(st.sampled_from(Market))
     interval = draw(st.sampled_from([i for i in CANDLE_INTERVALS if i in RULES[market].intervals]))
     asked = Series(market, Kind.KLINES, interval, "BTCUSDT")
     begin_ms = interval.floor(draw(st.integers(utc_ms(2017), utc_ms(2026))))
-    candles = draw(st.one_of(st.integers(0, 3), st.integers(0, 6000), st.sampled_from([499, 500, 998, 1000, 2000])))
+    candles = draw(
+        st.one_of(
+            st.integers(0, 3), st.integers(0, 6000), st.sampled_from([499, 500, 998, 1000, 2000])
+        )
+    )
     end_ms = interval.advance(begin_ms, min(candles, 20 * 365 * DAY_MS // interval.step_ms))
     if not on_opens:
         begin_ms += draw(st.integers(0, interval.step_ms))
@@ -46,7 +53,9 @@ def sent_ms(page: Page) -> int:
 
 @pytest.mark.parametrize("market", [Market.USD_M, Market.COIN_M])
 @pytest.mark.parametrize(("rows", "weight"), DEAREST)
-def test_futures_pages_are_never_charged_less_than_either_table_says(market: Market, rows: int, weight: int) -> None:
+def test_futures_pages_are_never_charged_less_than_either_table_says(
+    market: Market, rows: int, weight: int
+) -> None:
     assert RULES[market].weight(rows) == weight
 
 
@@ -83,7 +92,9 @@ def test_only_spot_has_seconds_and_all_have_the_rest(market: Market) -> None:
 
 @settings(max_examples=70, deadline=None)
 @given(questions())
-def test_pages_partition_the_span_and_none_can_be_answered_short(question: tuple[Series, Span]) -> None:
+def test_pages_partition_the_span_and_none_can_be_answered_short(
+    question: tuple[Series, Span],
+) -> None:
     """Every open time lies in exactly one page, and no page has more of them than its limit."""
     asked, span = question
     rules, calls = RULES[asked.market], list(pages(asked, span))
@@ -99,7 +110,9 @@ def test_pages_partition_the_span_and_none_can_be_answered_short(question: tuple
 
 @settings(max_examples=70, deadline=None)
 @given(questions())
-def test_pages_are_as_few_as_the_limit_allows_and_evenly_filled(question: tuple[Series, Span]) -> None:
+def test_pages_are_as_few_as_the_limit_allows_and_evenly_filled(
+    question: tuple[Series, Span],
+) -> None:
     asked, span = question
     calls = list(pages(asked, span))
     assume(calls)
@@ -110,12 +123,16 @@ def test_pages_are_as_few_as_the_limit_allows_and_evenly_filled(question: tuple[
 
 @settings(max_examples=70, deadline=None)
 @given(questions(Market.COIN_M, on_opens=True))
-def test_a_coin_m_page_on_open_times_never_asks_for_more_than_200_days(question: tuple[Series, Span]) -> None:
+def test_a_coin_m_page_on_open_times_never_asks_for_more_than_200_days(
+    question: tuple[Series, Span],
+) -> None:
     assert all(sent_ms(page) <= LONGEST_COIN_M_MS for page in pages(*question))
 
 
 def test_a_coin_m_page_of_a_span_between_open_times_never_asks_for_more_than_200_days() -> None:
-    """A year's block begins on 1 January; the first Monday of 2025 is the 6th, and 28 weeks later it is 21 July."""
+    """A year's block begins on 1 January; the first Monday of 2025 is the 6th, and 28 weeks later
+    it is 21 July.
+    """
     weeks = Series(Market.COIN_M, Kind.KLINES, Interval.W1, "BTCUSD_PERP")
     calls = list(pages(weeks, Span(utc_ms(2025), utc_ms(2025, 7, 21))))
     assert max(map(sent_ms, calls)) <= LONGEST_COIN_M_MS
@@ -139,14 +156,20 @@ def test_a_month_of_minutes_takes_the_fewest_calls_each_market_allows() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(questions(), st.lists(st.integers(0, 3000), max_size=4))
-def test_windows_partition_what_is_missing_and_are_balanced(question: tuple[Series, Span], cuts: list[int]) -> None:
+def test_windows_partition_what_is_missing_and_are_balanced(
+    question: tuple[Series, Span], cuts: list[int]
+) -> None:
     asked, span = question
-    edges = sorted({span.start_ms, span.end_ms, *(min(span.end_ms, span.start_ms + c * 997_000) for c in cuts)})
+    edges = sorted(
+        {span.start_ms, span.end_ms, *(min(span.end_ms, span.start_ms + c * 997_000) for c in cuts)}
+    )
     missing = [Span(a, b) for a, b in itertools.pairwise(edges)][::2]
     block = asked.block(span.start_ms)
     cut = list(windows(block, missing))
     for gap in missing:
-        of_gap = [w.span for w in cut if gap.start_ms <= w.span.start_ms and w.span.end_ms <= gap.end_ms]
+        of_gap = [
+            w.span for w in cut if gap.start_ms <= w.span.start_ms and w.span.end_ms <= gap.end_ms
+        ]
         assert bool(of_gap) == bool(opens_in(asked, gap))
         if of_gap:
             assert (of_gap[0].start_ms, of_gap[-1].end_ms) == (gap.start_ms, gap.end_ms)
@@ -154,16 +177,22 @@ def test_windows_partition_what_is_missing_and_are_balanced(question: tuple[Seri
             counts = [page_count(asked, one) for one in of_gap]
             assert max(counts) <= PAGES_OF_WINDOW
             assert max(counts) - min(counts) <= 1
-    assert sum(len(list(pages(asked, w.span))) for w in cut) == sum(page_count(asked, gap) for gap in missing)
+    assert sum(len(list(pages(asked, w.span))) for w in cut) == sum(
+        page_count(asked, gap) for gap in missing
+    )
     assert all(w.block == block for w in cut)
 
 
 def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> None:
-    """The window is cut into pages again where it is fetched; that must not take more calls than were planned."""
+    """The window is cut into pages again where it is fetched; that must not take more calls than
+    were planned.
+    """
     minutes = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT")
     block = minutes.block(utc_ms(2024, 1))
     planned = list(pages(minutes, block.span))
-    fetched = [page for window in windows(block, [block.span]) for page in pages(minutes, window.span)]
+    fetched = [
+        page for window in windows(block, [block.span]) for page in pages(minutes, window.span)
+    ]
     assert [page.span.start_ms for page in fetched] == [page.span.start_ms for page in planned]
     assert sum(page.weight for page in fetched) == sum(page.weight for page in planned)
 

@@ -44,7 +44,9 @@ def test_the_exchanges_sixteen_intervals_are_all_there() -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(interval=intervals, ms=moments)
-def test_floor_is_the_open_time_of_the_candle_that_holds_the_moment(interval: Interval, ms: int) -> None:
+def test_floor_is_the_open_time_of_the_candle_that_holds_the_moment(
+    interval: Interval, ms: int
+) -> None:
     opened = interval.floor(ms)
     assert opened == calendar_floor(interval, ms)
     assert opened <= ms < interval.advance(opened, 1)
@@ -60,20 +62,30 @@ def test_ceil_never_goes_back_and_never_skips_a_candle(interval: Interval, ms: i
 
 @settings(max_examples=80, deadline=None)
 @given(interval=intervals, ms=moments, steps=st.integers(0, 40), more=st.integers(0, 40))
-def test_advancing_in_two_steps_is_advancing_in_one(interval: Interval, ms: int, steps: int, more: int) -> None:
+def test_advancing_in_two_steps_is_advancing_in_one(
+    interval: Interval, ms: int, steps: int, more: int
+) -> None:
     opened = interval.floor(ms)
-    assert interval.advance(interval.advance(opened, steps), more) == interval.advance(opened, steps + more)
+    assert interval.advance(interval.advance(opened, steps), more) == interval.advance(
+        opened, steps + more
+    )
     assert interval.advance(opened, 0) == opened
 
 
 @settings(max_examples=120, deadline=None)
-@given(interval=intervals, start_ms=moments, before=st.integers(0, 2 * DAY_MS), candles=st.integers(0, 60))
+@given(
+    interval=intervals,
+    start_ms=moments,
+    before=st.integers(0, 2 * DAY_MS),
+    candles=st.integers(0, 60),
+)
 def test_opens_counts_exactly_the_open_times_of_a_half_open_span(
     interval: Interval, start_ms: int, before: int, candles: int
 ) -> None:
     end_ms = interval.advance(interval.floor(start_ms), candles) + before % (interval.step_ms + 1)
     walked = itertools.takewhile(
-        lambda at: at < end_ms, (interval.advance(interval.ceil(start_ms), n) for n in itertools.count())
+        lambda at: at < end_ms,
+        (interval.advance(interval.ceil(start_ms), n) for n in itertools.count()),
     )
     assert interval.opens(start_ms, end_ms) == len(list(walked))
 
@@ -123,14 +135,18 @@ def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
         ("2024", (2024, 1, 1), (2025, 1, 1)),
     ],
 )
-def test_a_block_spans_its_month_or_its_year(period: str, start: tuple[int, ...], end: tuple[int, ...]) -> None:
+def test_a_block_spans_its_month_or_its_year(
+    period: str, start: tuple[int, ...], end: tuple[int, ...]
+) -> None:
     series = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
     assert Block(series, period).span == Span(utc_ms(*start), utc_ms(*end))
 
 
 @settings(max_examples=70, deadline=None)
 @given(interval=intervals, start_ms=moments, length=st.integers(1, 900 * DAY_MS))
-def test_blocks_follow_one_another_and_cover_the_span(interval: Interval, start_ms: int, length: int) -> None:
+def test_blocks_follow_one_another_and_cover_the_span(
+    interval: Interval, start_ms: int, length: int
+) -> None:
     span = Span(start_ms, start_ms + length)
     blocks = list(Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT").blocks(span))
     assert all(a.span.end_ms == b.span.start_ms for a, b in itertools.pairwise(blocks))
@@ -151,7 +167,10 @@ def test_months_of_a_span_are_whole_and_touch_it(start_ms: int, length: int) -> 
 
 #: Whatever passes for a symbol, of letters and of what tries to be a path.
 symbols = (
-    st.one_of(st.from_regex(r"[\w-]{1,20}", fullmatch=True), st.text("AZ09_-./\\~é币 ", min_size=1, max_size=5))
+    st.one_of(
+        st.from_regex(r"[\w-]{1,20}", fullmatch=True),
+        st.text("AZ09_-./\\~é币 ", min_size=1, max_size=5),
+    )
     .map(lambda text: checked_or_none(text) or "")
     .filter(bool)
 )
@@ -174,7 +193,9 @@ def test_series_and_blocks_survive_the_way_through_a_message(
     assert Block.parse(str(series.block(ms))) == series.block(ms)
 
 
-@pytest.mark.parametrize("text", ["um/klines/1m", "um/klines/1m/A/B", "um/klines/2m/BTCUSDT", "xx/klines/1m/BTC", ""])
+@pytest.mark.parametrize(
+    "text", ["um/klines/1m", "um/klines/1m/A/B", "um/klines/2m/BTCUSDT", "xx/klines/1m/BTC", ""]
+)
 def test_what_is_no_series_is_not_parsed(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Series.parse(text)
@@ -231,7 +252,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("symbol", [*BAD, "A" * 61, "A⁄B", "A\u2028B", "A\u200bB", "\u202eTDSU", "😀"])
+@pytest.mark.parametrize(
+    "symbol", [*BAD, "A" * 61, "A⁄B", "A\u2028B", "A\u200bB", "\u202eTDSU", "😀"]
+)
 def test_what_cannot_be_a_symbol_is_refused_and_named(symbol: str) -> None:
     with pytest.raises(RequestError) as refused:
         checked_symbol(symbol)
@@ -271,4 +294,7 @@ def test_clip_is_what_both_spans_share(a: int, b: int, c: int, d: int) -> None:
 
 def test_a_window_is_told_by_market_symbol_interval_and_time() -> None:
     block = Block(Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT"), "2024-01")
-    assert str(Window(block, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2)))) == "um BTCUSDT 1m 2024-01-01..2024-01-02"
+    assert (
+        str(Window(block, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2))))
+        == "um BTCUSDT 1m 2024-01-01..2024-01-02"
+    )

@@ -20,7 +20,9 @@ def moments(several: list[Span]) -> set[int]:
 
 def are_fewest(several: list[Span]) -> bool:
     """Oldest first, none empty, and none that touches the next."""
-    return not any(s.is_empty for s in several) and all(a.end_ms < b.start_ms for a, b in itertools.pairwise(several))
+    return not any(s.is_empty for s in several) and all(
+        a.end_ms < b.start_ms for a, b in itertools.pairwise(several)
+    )
 
 
 @given(any_spans)
@@ -44,7 +46,9 @@ def test_clip_is_exactly_what_lies_inside(several: list[Span], bounds: Span) -> 
 
 
 @given(any_spans, any_span)
-def test_what_is_held_and_what_is_missing_make_up_what_is_wanted(held: list[Span], wanted: Span) -> None:
+def test_what_is_held_and_what_is_missing_make_up_what_is_wanted(
+    held: list[Span], wanted: Span
+) -> None:
     whole = [*spans.clip(held, wanted), *spans.gaps(held, wanted)]
     assert spans.union(whole) == spans.union([wanted])
     assert sum(s.end_ms - s.start_ms for s in whole) == max(0, wanted.end_ms - wanted.start_ms)
@@ -52,4 +56,8 @@ def test_what_is_held_and_what_is_missing_make_up_what_is_wanted(held: list[Span
 
 def test_a_generator_of_spans_is_read_once_and_whole() -> None:
     assert spans.union(Span(n, n + 1) for n in range(5)) == [Span(0, 5)]
-    assert spans.gaps((Span(n, n + 1) for n in (1, 3)), Span(0, 5)) == [Span(0, 1), Span(2, 3), Span(4, 5)]
+    assert spans.gaps((Span(n, n + 1) for n in (1, 3)), Span(0, 5)) == [
+        Span(0, 1),
+        Span(2, 3),
+        Span(4, 5),
+    ]

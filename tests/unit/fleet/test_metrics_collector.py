@@ -1,4 +1,6 @@
-"""What Redis knows of the fleet, as a scrape tells it: what is not known is left out, and Redis may be away."""
+"""What Redis knows of the fleet, as a scrape tells it: what is not known is left out, and Redis may
+be away.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,14 @@ def runs(redis: Redis) -> Runs:
 def run(runs: Runs) -> str:
     asked = Span(JANUARY.span.start_ms, FEBRUARY.span.end_ms)
     return runs.create(
-        Request(MINUTES.market, MINUTES.kind, MINUTES.interval, ("BTCUSDT",), asked.start_ms, asked.end_ms)
+        Request(
+            MINUTES.market,
+            MINUTES.kind,
+            MINUTES.interval,
+            ("BTCUSDT",),
+            asked.start_ms,
+            asked.end_ms,
+        )
     )
 
 
@@ -62,11 +71,20 @@ def put_under_way(runs: Runs, run: str, block: Block, several: list[Window]) -> 
     runs.blocks.open(run, block, several)
 
 
-def test_every_queue_tells_who_serves_it_and_what_waits_and_none_is_a_number_too(redis: Redis) -> None:
+def test_every_queue_tells_who_serves_it_and_what_waits_and_none_is_a_number_too(
+    redis: Redis,
+) -> None:
     serve(redis, "plan", "rest.spot@home", "rest.spot@other", "compact")
     redis.rpush("rest.spot", "a", "b")
     assert [told(redis, "klines_workers", queue=queue) for queue in QUEUES] == [1, 2, 0, 0, 0, 1]
-    assert [told(redis, "klines_queue_length", queue=queue) for queue in QUEUES] == [0, 2, 0, 0, 0, 0]
+    assert [told(redis, "klines_queue_length", queue=queue) for queue in QUEUES] == [
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_pool_is_told_for_each_address_that_somebody_works_from(redis: Redis) -> None:
@@ -85,14 +103,21 @@ def test_a_pool_is_told_for_each_address_that_somebody_works_from(redis: Redis) 
 
 def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: Redis) -> None:
     serve(redis, "rest.futures@home")
-    for name in ("weight_used", "weight_limit", "pool_closed_seconds", "exchange_clock_offset_seconds"):
+    for name in (
+        "weight_used",
+        "weight_limit",
+        "pool_closed_seconds",
+        "exchange_clock_offset_seconds",
+    ):
         assert told(redis, f"klines_{name}", pool="futures", egress="home") is None
 
 
 def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> None:
     redis.hset(SHARED_EGRESS, "spot home other", f"7 {MINUTES_IN_A_ROW}")
     redis.hset(SHARED_EGRESS, "futures home other", "7 1")
-    assert [told(redis, "klines_shared_egress_pairs", pool=pool) for pool in ("spot", "futures")] == [1, 0]
+    assert [
+        told(redis, "klines_shared_egress_pairs", pool=pool) for pool in ("spot", "futures")
+    ] == [1, 0]
 
 
 def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(
@@ -100,23 +125,30 @@ def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_th
 ) -> None:
     # One moment for all budgets: what is used is told of the running minute.
     at_ms = now_ms(redis)
-    monkeypatch.setattr("klinefleet.tasks.fleet.metrics_collector.RedisBudget", partial(RedisBudget, now_ms=at_ms))
+    monkeypatch.setattr(
+        "klinefleet.tasks.fleet.metrics_collector.RedisBudget", partial(RedisBudget, now_ms=at_ms)
+    )
     serve(redis, "rest.spot@home")
     budget = RedisBudget(redis, "spot", "home", now_ms=at_ms)
     grant = budget.take(5)
     assert isinstance(grant, Grant)
     budget.learn(grant, used=17, date_ms=at_ms + 120_000, served=True, rtt_ms=10)
     assert told(redis, "klines_weight_used", pool="spot", egress="home") == 17
-    assert told(redis, "klines_exchange_clock_offset_seconds", pool="spot", egress="home") == pytest.approx(
-        120.5, abs=0.01
-    )
+    assert told(
+        redis, "klines_exchange_clock_offset_seconds", pool="spot", egress="home"
+    ) == pytest.approx(120.5, abs=0.01)
 
 
-def test_what_runs_have_under_way_is_told_until_they_end(redis: Redis, runs: Runs, run: str) -> None:
+def test_what_runs_have_under_way_is_told_until_they_end(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     put_under_way(runs, run, JANUARY, windows(3))
     put_under_way(runs, run, FEBRUARY, [])
     runs.blocks.finish(
-        run, windows(3)[0], {"windows_failed": 1}, records=[Record(Level.FAILED, "Refused: no", MINUTES)]
+        run,
+        windows(3)[0],
+        {"windows_failed": 1},
+        records=[Record(Level.FAILED, "Refused: no", MINUTES)],
     )
     assert told(redis, "klines_runs_active") == 1
     assert told(redis, "klines_windows_in_flight") == 2
@@ -132,7 +164,9 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     redis: Redis, runs: Runs, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_under_way(runs, run, JANUARY, windows(1))
-    monkeypatch.setattr("klinefleet.tasks.fleet.metrics_collector.now_ms", lambda redis: now_ms(redis) + 300_000)
+    monkeypatch.setattr(
+        "klinefleet.tasks.fleet.metrics_collector.now_ms", lambda redis: now_ms(redis) + 300_000
+    )
     assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert told(redis, "klines_oldest_compaction_seconds") is None
     assert runs.blocks.finish(run, windows(1)[0], {"windows_done": 1}).is_last

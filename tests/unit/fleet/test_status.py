@@ -1,4 +1,6 @@
-"""What `klines workers` tells: what is served, what each address has left, and what is wrong with them."""
+"""What `klines workers` tells: what is served, what each address has left, and what is wrong with
+them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ NOW_MS = 1_700_000_000_000
 @pytest.fixture
 def services(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
     # One moment for all budgets: what is spent is told of the running minute.
-    monkeypatch.setattr("klinefleet.workers.services.RedisBudget", partial(RedisBudget, now_ms=NOW_MS))
+    monkeypatch.setattr(
+        "klinefleet.workers.services.RedisBudget", partial(RedisBudget, now_ms=NOW_MS)
+    )
     for serves in ("plan", "rest.spot@home", "rest.spot@office"):
         Heartbeat(redis, Leases(redis), serves=serves).beat()
     return Services(Settings(redis_url=redis_url))
@@ -39,7 +43,9 @@ def test_a_queue_without_a_worker_is_seen_at_once(services: Services) -> None:
 
 
 def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Services) -> None:
-    home, office = (RedisBudget(services.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office"))
+    home, office = (
+        RedisBudget(services.redis, Pool.SPOT, name, now_ms=NOW_MS) for name in ("home", "office")
+    )
     home.set_limit(6000)
     home.take(20)
     office.close_until(after_ms=120_000)
@@ -51,4 +57,6 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Ser
 
 def test_two_names_of_one_address_are_told_to_the_operator(services: Services) -> None:
     services.redis.hset(SHARED_EGRESS, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
-    assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(services)
+    assert "  home and office seem to be one address: give their workers one KLINES_EGRESS" in told(
+        services
+    )

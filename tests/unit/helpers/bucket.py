@@ -1,4 +1,6 @@
-"""A bucket of the archive over HTTP on loopback: objects, listings as S3 makes them, and faults when told."""
+"""A bucket of the archive over HTTP on loopback: objects, listings as S3 makes them, and faults
+when told.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MODIFIED_MS = 1704443592000
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent instead of what is asked for; `cut` bytes of the body are held back, None is no answer at all."""
+    """What is sent instead of what is asked for; `cut` bytes of the body are held back, None is no
+    answer at all.
+    """
 
     status: int = 200
     body: bytes | None = b""
@@ -26,7 +30,9 @@ class Answer:
 
 
 class Bucket:
-    """Objects by key, and answers by path that come first; a list of answers is given out one by one."""
+    """Objects by key, and answers by path that come first; a list of answers is given out one by
+    one.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -35,7 +41,9 @@ class Bucket:
         self.asked: list[str] = []
         self.silent = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.005,), daemon=True
+        )
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -48,13 +56,21 @@ class Bucket:
     def queries(self) -> list[dict[str, str]]:
         """The listings that were asked for."""
         found = [urlsplit(path.partition(" ")[2]) for path in self.asked]
-        return [{name: told[0] for name, told in parse_qs(url.query).items()} for url in found if url.path == LIST]
+        return [
+            {name: told[0] for name, told in parse_qs(url.query).items()}
+            for url in found
+            if url.path == LIST
+        ]
 
     def answer(self, target: str) -> Answer:
         url = urlsplit(target)
         if url.path == LIST:
             query = {name: told[0] for name, told in parse_qs(url.query).items()}
-            return self.pages.pop(0) if self.pages else Answer(body=self._listing(**_named(query)).encode())
+            return (
+                self.pages.pop(0)
+                if self.pages
+                else Answer(body=self._listing(**_named(query)).encode())
+            )
         key = unquote(url.path).removeprefix("/")
         if key in self.answers:
             return self.answers[key]
@@ -62,7 +78,9 @@ class Bucket:
             return Answer(404, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>")
         return Answer(body=self.objects[key], headers={"ETag": '"e1"', "Last-Modified": MODIFIED})
 
-    def _listing(self, prefix: str = "", marker: str = "", delimiter: str = "", max_keys: str = "1000") -> str:
+    def _listing(
+        self, prefix: str = "", marker: str = "", delimiter: str = "", max_keys: str = "1000"
+    ) -> str:
         """A page of ListObjects: NextMarker only with a delimiter, and a folder counts as one key."""
         entries = dict[str, str]()
         most, is_truncated = min(1000, int(max_keys)), False
@@ -70,13 +88,19 @@ class Bucket:
             rest = key.removeprefix(prefix)
             if not key.startswith(prefix) or key <= marker:
                 continue
-            folder = f"{prefix}{rest.partition(delimiter)[0]}/" if delimiter and delimiter in rest else ""
+            folder = (
+                f"{prefix}{rest.partition(delimiter)[0]}/"
+                if delimiter and delimiter in rest
+                else ""
+            )
             if (folder or key) in entries or folder == marker != "":
                 continue
             if len(entries) == most:
                 is_truncated = True
                 break
-            entries[folder or key] = _folder(folder) if folder else _contents(key, self.objects[key])
+            entries[folder or key] = (
+                _folder(folder) if folder else _contents(key, self.objects[key])
+            )
         last = list(entries)[-1] if entries else ""
         told = f"<NextMarker>{escape(last)}</NextMarker>" if is_truncated and delimiter else ""
         return listing("".join(entries.values()) + told, is_truncated=is_truncated)
@@ -86,7 +110,10 @@ def listing(inside: str, *, is_truncated: bool = False) -> str:
     """A ListBucketResult with this inside."""
     told = f"<Name>data.binance.vision</Name><IsTruncated>{str(is_truncated).lower()}</IsTruncated>{inside}"
     namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult {namespace}>{told}</ListBucketResult>'
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '
+        f"{namespace}>{told}</ListBucketResult>"
+    )
 
 
 def _named(query: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +126,9 @@ def _folder(path: str) -> str:
 
 def _contents(key: str, body: bytes) -> str:
     told = f"<LastModified>2024-01-05T08:33:12.000Z</LastModified><ETag>&quot;e1&quot;</ETag><Size>{len(body)}</Size>"
-    return f"<Contents><Key>{escape(key)}</Key>{told}<StorageClass>STANDARD</StorageClass></Contents>"
+    return (
+        f"<Contents><Key>{escape(key)}</Key>{told}<StorageClass>STANDARD</StorageClass></Contents>"
+    )
 
 
 def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:

@@ -22,7 +22,20 @@ def entry(symbol: str, quote: str = "USDT", status: str = "TRADING") -> CatalogE
     base = symbol.removesuffix(quote)
     began = utc_ms(2020)
     return CatalogEntry(
-        symbol, status, base, quote, symbol, "PERPETUAL", began, None, began, began, None, ("1m",), True, True
+        symbol,
+        status,
+        base,
+        quote,
+        symbol,
+        "PERPETUAL",
+        began,
+        None,
+        began,
+        began,
+        None,
+        ("1m",),
+        True,
+        True,
     )
 
 
@@ -38,15 +51,24 @@ def names(catalogs: Catalogs, market: Market = UM) -> list[str]:
 
 
 def listing(symbol: str, status: str = "TRADING", **told: object) -> Listing:
-    named: dict[str, object] = {"base": symbol.removesuffix("USDT"), "quote": "USDT", "pair": symbol, **told}
+    named: dict[str, object] = {
+        "base": symbol.removesuffix("USDT"),
+        "quote": "USDT",
+        "pair": symbol,
+        **told,
+    }
     onboard_ms, delivery_ms = named.pop("onboard_ms", utc_ms(2021)), named.pop("delivery_ms", None)
     return Listing(symbol, status, onboard_ms, delivery_ms, contract_type="PERPETUAL", **named)  # type: ignore[arg-type]
 
 
 class Exchange:
-    """Tells these listings and first candles; an answer that is an error is raised, `faults` come before any."""
+    """Tells these listings and first candles; an answer that is an error is raised, `faults` come
+    before any.
+    """
 
-    def __init__(self, *listings: Listing, first: dict[str, int | FleetError | None] | None = None) -> None:
+    def __init__(
+        self, *listings: Listing, first: dict[str, int | FleetError | None] | None = None
+    ) -> None:
         self.listings = listings
         self.first = first or {}
         self.faults: list[FleetError] = []
@@ -70,7 +92,9 @@ class Exchange:
 Maker = Callable[..., tuple[Crew, Exchange]]
 
 
-def publish(one: Crew, symbol: str, *periods: str, interval: Interval = M1, market: Market = UM) -> None:
+def publish(
+    one: Crew, symbol: str, *periods: str, interval: Interval = M1, market: Market = UM
+) -> None:
     for period in periods:
         one.archive.publish(Series(market, Kind.KLINES, interval, symbol), period)
 

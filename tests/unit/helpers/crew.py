@@ -1,4 +1,6 @@
-"""A fleet in one process for tests: a real Redis, a folder, messages in a list, and an exchange that is a function."""
+"""A fleet in one process for tests: a real Redis, a folder, messages in a list, and an exchange
+that is a function.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ class FakeArchive:
         self.fault: FleetError | None = None
         self.asked: list[str] = []
 
-    def publish(self, series: Series, period: str, csv: bytes = b"", etag: str = "1") -> ArchiveFile:
+    def publish(
+        self, series: Series, period: str, csv: bytes = b"", etag: str = "1"
+    ) -> ArchiveFile:
         source = Source.DAILY if len(period) > len("2024-01") else Source.MONTHLY
         file = ArchiveFile(series, source, period)
         self.files[file], self.etags[file] = zipped(file, csv), etag
@@ -91,17 +95,23 @@ class FakeArchive:
         self._note(f"list {series} {source} {month}")
         found = [f for f in sorted(self.files) if (f.series, f.source) == (series, source)]
         return {
-            f.period: Published(f, self.etags[f], 0, len(self.files[f])) for f in found if f.period.startswith(month)
+            f.period: Published(f, self.etags[f], 0, len(self.files[f]))
+            for f in found
+            if f.period.startswith(month)
         }
 
     def children(self, prefix: str) -> list[str]:
         self._note(f"children {prefix}")
-        below = [file.key.removeprefix(prefix) for file in self.files if file.key.startswith(prefix)]
+        below = [
+            file.key.removeprefix(prefix) for file in self.files if file.key.startswith(prefix)
+        ]
         return sorted({rest.partition("/")[0] for rest in below if "/" in rest})
 
     def keys(self, prefix: str, *, marker: str = "", most: int | None = None) -> list[ListedKey]:
         self._note(f"keys {prefix}")
-        found = sorted(file.key for file in self.files if file.key.startswith(prefix) and file.key > marker)
+        found = sorted(
+            file.key for file in self.files if file.key.startswith(prefix) and file.key > marker
+        )
         return [ListedKey(key, "1", 0, 1) for key in found[:most]]
 
     def download(self, file: ArchiveFile) -> Downloaded:
@@ -178,7 +188,8 @@ class Crew:
             calls = list(pages(series, window.span))
             step_ms = series.interval.step_ms
             answers = [
-                body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms) for p in calls
+                body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms)
+                for p in calls
             ]
             self.services.raw.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
@@ -194,13 +205,17 @@ class Crew:
         while self.fetches or self.compactions:
             self.fetch_one() if self.fetches else self.compact_one()
 
-    def send_fetch(self, run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False) -> None:
+    def send_fetch(
+        self, run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False
+    ) -> None:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
         self.most_in_flight = max(self.most_in_flight, self.runs.blocks.in_flight(run)[0])
 
-    def send_compact(self, run: str, block: Block, sent_us: int = 0, *, first: bool = False) -> None:
+    def send_compact(
+        self, run: str, block: Block, sent_us: int = 0, *, first: bool = False
+    ) -> None:
         self.compactions.append((run, block))
 
     def send_plan(self, run: str, sent_us: int, *, first: bool = False) -> None:
@@ -237,5 +252,7 @@ def crew(
     return Crew(services, Runs(redis), client, archive)
 
 
-def series_of(symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M) -> Series:
+def series_of(
+    symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M
+) -> Series:
     return Series(market, Kind.KLINES, interval, symbol)

@@ -27,11 +27,15 @@ FILES = [
     for symbol in ("BTCUSDT", "ETHUSDT")
     for period in SHELF.periods(Folder(Market.SPOT, cycle, Kind.KLINES, symbol, "1h"), NOW_MS)
 ]
-ROWS = [f"{utc_ms('2024-03-05') + n * HOUR_MS},1.00,2.50,0.50,1.50,7,{n},9,4,1,1,0" for n in range(100)]
+ROWS = [
+    f"{utc_ms('2024-03-05') + n * HOUR_MS},1.00,2.50,0.50,1.50,7,{n},9,4,1,1,0" for n in range(100)
+]
 
 
 async def follow(client: Client, *faults: FileFault, **told: object) -> None:
-    answer = await client.call("PUT", "/sim/archive", {"rates": dict.fromkeys(faults, 1 / max(1, len(faults))), **told})
+    answer = await client.call(
+        "PUT", "/sim/archive", {"rates": dict.fromkeys(faults, 1 / max(1, len(faults))), **told}
+    )
     assert answer.status == 200, answer.body
 
 

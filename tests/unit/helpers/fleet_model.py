@@ -1,4 +1,6 @@
-"""Many workers, one budget and an exchange with books of its own, in simulated time: nothing sleeps."""
+"""Many workers, one budget and an exchange with books of its own, in simulated time: nothing
+sleeps.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ class FleetModel:
         else:
             self._after(back_ms, lambda: self._done(grant, used, date_ms, served, self.rtt_ms))
 
-    def _done(self, grant: Grant, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None) -> None:
+    def _done(
+        self, grant: Grant, used: int | None, date_ms: int | None, served: bool, rtt_ms: int | None
+    ) -> None:
         self.budget.learn(grant, used=used, date_ms=date_ms, served=served, rtt_ms=rtt_ms)
         if used is not None and not served:
             self.budget.close_until()

@@ -31,7 +31,9 @@ def opens(span: Span, step_ms: int = MINUTE_MS) -> range:
     return range(span.start_ms, span.end_ms, step_ms)
 
 
-def row(open_ms: int, step_ms: int = MINUTE_MS, *, price: str = "42000.10", close_ms: int | None = None) -> str:
+def row(
+    open_ms: int, step_ms: int = MINUTE_MS, *, price: str = "42000.10", close_ms: int | None = None
+) -> str:
     """One candle as REST spells it."""
     closes = open_ms + step_ms - 1 if close_ms is None else close_ms
     head = f'{open_ms},"{price}","42001.20","-0.00000001","42000.30","1.500",{closes}'
@@ -46,7 +48,11 @@ def body(open_times: Iterable[int], step_ms: int = MINUTE_MS, *, price: str = "4
 def frame(open_times: Iterable[int], *, price: str = "42000.10") -> pl.DataFrame:
     """The same candles as the lake holds them."""
     times = list(open_times)
-    return decode_pages(Kind.KLINES, [body(times, price=price)]) if times else SCHEMAS[Kind.KLINES].to_frame()
+    return (
+        decode_pages(Kind.KLINES, [body(times, price=price)])
+        if times
+        else SCHEMAS[Kind.KLINES].to_frame()
+    )
 
 
 def times_of(rows: pl.DataFrame) -> list[int]:

@@ -35,21 +35,32 @@ def manifests() -> list[Path]:
 
 def documents(*files: Path) -> list[Document]:
     """Return the objects of these files, of all manifests where none is named."""
-    return [doc for file in files or manifests() for doc in yaml.load_all(file.read_text(), _Loader) if doc]
+    return [
+        doc
+        for file in files or manifests()
+        for doc in yaml.load_all(file.read_text(), _Loader)
+        if doc
+    ]
 
 
 def rendered(overlay: str, tmp_path: Path) -> list[Document]:
     """Return the objects that an overlay makes, its secrets filled in from the example."""
-    copy = shutil.copytree(ROOT, tmp_path / "k8s", ignore=shutil.ignore_patterns(".env.secret", "__pycache__"))
+    copy = shutil.copytree(
+        ROOT, tmp_path / "k8s", ignore=shutil.ignore_patterns(".env.secret", "__pycache__")
+    )
     shutil.copy(copy / "components/secret-file/env.secret.example", copy / SECRET_FILE)
     build = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
-    done = subprocess.run([*build, str(copy / "overlays" / overlay)], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*build, str(copy / "overlays" / overlay)], capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     return list(yaml.load_all(done.stdout, _Loader))
 
 
 def check(found: list[Document], version: str) -> None:
-    """Raise ValidationError where Kubernetes of this version would refuse an object; the autoscaler's are left out."""
+    """Raise ValidationError where Kubernetes of this version would refuse an object; the
+    autoscaler's are left out.
+    """
     for doc in found:
         if not doc["apiVersion"].startswith("keda.sh/"):
             kubernetes_validate.validate(doc, version, strict=True)
@@ -79,7 +90,11 @@ def container(workload: Document) -> Document:
 
 def lines(file: Path) -> dict[str, str]:
     """Return the names and values of a file of NAME=value lines."""
-    given = (line.partition("=") for line in file.read_text().splitlines() if line and not line.startswith("#"))
+    given = (
+        line.partition("=")
+        for line in file.read_text().splitlines()
+        if line and not line.startswith("#")
+    )
     return {name: value for name, _, value in given}
 
 
@@ -87,5 +102,7 @@ def walk(value: Any) -> Iterator[Document]:
     """Yield every mapping inside an object, itself included."""
     if isinstance(value, dict):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from walk(inner)

@@ -1,4 +1,6 @@
-"""What tests of the planner share; workers are a function that runs while it waits, so nothing sleeps."""
+"""What tests of the planner share; workers are a function that runs while it waits, so nothing
+sleeps.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,12 @@ LONG_S = 3600.0
 Maker = Callable[..., Crew]
 
 
-def request(*symbols: str, months: int = 2, market: Market = Market.USD_M, interval: Interval = Interval.M1) -> Request:
-    return Request(market, Kind.KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months])
+def request(
+    *symbols: str, months: int = 2, market: Market = Market.USD_M, interval: Interval = Interval.M1
+) -> Request:
+    return Request(
+        market, Kind.KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months]
+    )
 
 
 def lead(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> bool:

@@ -16,7 +16,9 @@ FEBRUARY = Block(MINUTES, "2024-02")
 
 def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Request:
     chosen = symbols or ("BTCUSDT",)
-    return Request(market, Kind.KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months))
+    return Request(
+        market, Kind.KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months)
+    )
 
 
 def windows(number: int, block: Block = JANUARY) -> list[Window]:
@@ -48,17 +50,27 @@ def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str
 def say_all_there_is(runs: Runs, run: str) -> None:
     """Do all that somebody may do who has not heard yet that the run has ended."""
     window = windows(1)[0]
-    runs.record(run, Record.of_window(Level.FAILED, window, "late"), Record(Level.REPORT, "late", source="archive"))
+    runs.record(
+        run,
+        Record.of_window(Level.FAILED, window, "late"),
+        Record(Level.REPORT, "late", source="archive"),
+    )
     runs.blocks.record_attempt(run, "late", 5)
     runs.blocks.finish(
-        run, window, {"klines": 1}, records=[Record.of_window(Level.FAILED, window, "late")], instead=[window]
+        run,
+        window,
+        {"klines": 1},
+        records=[Record.of_window(Level.FAILED, window, "late")],
+        instead=[window],
     )
     runs.blocks.claim(run, JANUARY)
     runs.blocks.open(run, JANUARY, [window])
     runs.blocks.release(run, JANUARY)
     runs.advance(run, 1, 1, 1)
     runs.blocks.compacting(run, JANUARY, 9)
-    runs.blocks.close(run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")])
+    runs.blocks.close(
+        run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")]
+    )
     runs.blocks.note_sent(run, [window], [JANUARY])
     runs.planned(run)
     runs.blocks.under_way(run)

@@ -1,4 +1,6 @@
-"""What the tests of the stand-in's archive ask for: raw answers, pages of its listing and the lines of its zips."""
+"""What the tests of the stand-in's archive ask for: raw answers, pages of its listing and the lines
+of its zips.
+"""
 
 from __future__ import annotations
 
@@ -55,17 +57,26 @@ async def raw(client: Client, path: str, method: str = "GET") -> Raw:
 
 
 async def listed(
-    client: Client, prefix: str = "", *, marker: str = "", delimiter: str = "", most: int | None = None
+    client: Client,
+    prefix: str = "",
+    *,
+    marker: str = "",
+    delimiter: str = "",
+    most: int | None = None,
 ) -> Listed:
     """Ask for one page of the listing."""
-    query = {"prefix": prefix, "marker": marker, "delimiter": delimiter} | ({"max-keys": str(most)} if most else {})
+    query = {"prefix": prefix, "marker": marker, "delimiter": delimiter} | (
+        {"max-keys": str(most)} if most else {}
+    )
     told = {name: value for name, value in query.items() if value}
     async with client.session.get(LIST, params=told) as answer:
         assert answer.status == 200
         return page_of(await answer.text())
 
 
-async def all_listed(client: Client, prefix: str, *, delimiter: str = "", most: int | None = None) -> list[Listed]:
+async def all_listed(
+    client: Client, prefix: str, *, delimiter: str = "", most: int | None = None
+) -> list[Listed]:
     """Ask for page after page, the way a client of S3 does."""
     pages = [await listed(client, prefix, delimiter=delimiter, most=most)]
     while pages[-1].is_truncated:
@@ -79,11 +90,18 @@ def page_of(text: str) -> Listed:
     root = ElementTree.fromstring(text)
     assert root.tag == f"{NAMESPACE}ListBucketResult"
     keys = [
-        Key(_text(one, "Key"), _text(one, "LastModified"), _text(one, "ETag"), int(_text(one, "Size")))
+        Key(
+            _text(one, "Key"),
+            _text(one, "LastModified"),
+            _text(one, "ETag"),
+            int(_text(one, "Size")),
+        )
         for one in root.iter(f"{NAMESPACE}Contents")
     ]
     folders = [_text(one, "Prefix") for one in root.iter(f"{NAMESPACE}CommonPrefixes")]
-    return Listed(keys, folders, _text(root, "IsTruncated") == "true", root.findtext(f"{NAMESPACE}NextMarker"))
+    return Listed(
+        keys, folders, _text(root, "IsTruncated") == "true", root.findtext(f"{NAMESPACE}NextMarker")
+    )
 
 
 def lines_of(body: bytes, member: str | None = None) -> list[str]:

@@ -22,7 +22,9 @@ from klinefleet.workers.support.clock import HandClock
 NOW_MS = utc_ms(2024, 3, 15)
 
 
-def series(symbol: str = "BTCUSDT", market: Market = Market.USD_M, interval: Interval = Interval.M1) -> Series:
+def series(
+    symbol: str = "BTCUSDT", market: Market = Market.USD_M, interval: Interval = Interval.M1
+) -> Series:
     return Series(market, Kind.KLINES, interval, symbol)
 
 
@@ -42,17 +44,26 @@ def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -
 
 def hold(store: Path | str, of: Series, rows: pl.DataFrame, covered: Sequence[Span]) -> None:
     """Put rows and the time that they cover into a lake."""
-    partitions, times = Partitions(open_store(str(store))), rows[time_column(of.kind)].dt.timestamp("ms")
+    partitions, times = (
+        Partitions(open_store(str(store))),
+        rows[time_column(of.kind)].dt.timestamp("ms"),
+    )
     for span in covered:
         for month, bounds in months_of(span):
             part = bounds.clip(span)
             held = rows.filter((times >= part.start_ms) & (times < part.end_ms))
-            partitions.merge(of, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)])
+            partitions.merge(
+                of, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)]
+            )
 
 
 def hold_all(store: Path | str, of: Series, span: Span, *, salt: float = 0.0) -> pl.DataFrame:
     """Put every candle of a span into a lake, and return them."""
-    rows = rows_at(range(span.start_ms, span.end_ms, of.interval.step_ms), step_ms=of.interval.step_ms, salt=salt)
+    rows = rows_at(
+        range(span.start_ms, span.end_ms, of.interval.step_ms),
+        step_ms=of.interval.step_ms,
+        salt=salt,
+    )
     hold(store, of, rows, [span])
     return rows
 

@@ -22,7 +22,10 @@ FUNDING_HOURS = 8
 def rows_at(series: Series, times: Sequence[int]) -> pl.DataFrame:
     """Sound rows of a series that open at these times, ms; no two are alike."""
     at = pl.DataFrame({"ms": times}, schema={"ms": pl.Int64}).with_row_index("n")
-    moment, number = pl.col("ms").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"), pl.col("n").cast(pl.Float64)
+    moment, number = (
+        pl.col("ms").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"),
+        pl.col("n").cast(pl.Float64),
+    )
     if series.kind is Kind.FUNDING:
         told = at.select(
             calc_time=moment,

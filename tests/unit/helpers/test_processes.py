@@ -15,7 +15,8 @@ from tests.processes import ROOT, PortReservations, free_port
 #: A process that reserves a port, says whether it got it, and lives until its stdin ends.
 OTHER = (
     "import sys; from pathlib import Path; from tests.processes import PortReservations;"
-    "print(PortReservations(Path(sys.argv[1])).reserve(int(sys.argv[2])), flush=True); sys.stdin.read()"
+    "print(PortReservations(Path(sys.argv[1])).reserve(int(sys.argv[2])), flush=True); "
+    "sys.stdin.read()"
 )
 PORT = 12_345
 
@@ -33,14 +34,18 @@ def ours(path: Path) -> Iterator[PortReservations]:
 
 def other(path: Path, port: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", OTHER, str(path), str(port)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_port_is_given_once_in_a_process(ours: PortReservations) -> None:
     assert [ours.reserve(port) for port in (PORT, PORT, PORT + 1)] == [True, False, True]
 
 
-def test_a_port_that_another_process_has_is_free_again_once_that_is_killed(path: Path, ours: PortReservations) -> None:
+def test_a_port_that_another_process_has_is_free_again_once_that_is_killed(
+    path: Path, ours: PortReservations
+) -> None:
     with other(path, PORT) as process:
         assert process.stdout
         assert process.stdout.readline() == "True\n"

@@ -1,4 +1,6 @@
-"""What `.ci/run` makes of failures: an acceptance test is tried again, and nothing else is forgiven."""
+"""What `.ci/run` makes of failures: an acceptance test is tried again, and nothing else is
+forgiven.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import pytest
 from tests.processes import ROOT
 from tests.second_try import Outcomes, why_not_again
 
-#: What tests of the project begin with: `first(name)` is true in the run in which it is called first.
+#: What tests of the project begin with: `first(name)` is true in the run in which it is called
+#: first.
 HEAD = """
 import os, pathlib, pytest
 
@@ -55,7 +58,9 @@ def project(tmp_path: Path) -> Path:
     for name in (A, U):
         (tmp_path / name).parent.mkdir(parents=True)
         write(tmp_path, name, GOOD)
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -q -p xdist.plugin\nfilterwarnings = error\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\naddopts = -q -p xdist.plugin\nfilterwarnings = error\n"
+    )
     return tmp_path
 
 
@@ -69,7 +74,12 @@ def tried(project: Path, *options: str) -> tuple[int, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.second_try", *options],
         cwd=project,
-        env=env | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=env
+        | {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -81,7 +91,11 @@ def tried(project: Path, *options: str) -> tuple[int, list[str]]:
 
 def closing_lines(lines: list[str]) -> list[str]:
     """Return what each run of pytest said last, without how long it took."""
-    return [told[1] for line in lines if (told := re.fullmatch(r"(\d+ (?:passed|failed).*) in [\d.]+s.*", line))]
+    return [
+        told[1]
+        for line in lines
+        if (told := re.fullmatch(r"(\d+ (?:passed|failed).*) in [\d.]+s.*", line))
+    ]
 
 
 def test_nothing_is_run_twice_where_nothing_fails(project: Path) -> None:
@@ -90,7 +104,9 @@ def test_nothing_is_run_twice_where_nothing_fails(project: Path) -> None:
     assert lines[-1].startswith("2 passed in ")
 
 
-def test_an_acceptance_test_that_passes_the_second_time_is_named_and_forgiven(project: Path) -> None:
+def test_an_acceptance_test_that_passes_the_second_time_is_named_and_forgiven(
+    project: Path,
+) -> None:
     write(project, A, FLAKY, GOOD)
     code, lines = tried(project, "-n", "2", "--dist", "loadfile")
     assert (code, closing_lines(lines)) == (0, ["1 failed, 2 passed", "1 passed"])
@@ -101,7 +117,10 @@ def test_one_that_fails_twice_fails_the_run(project: Path) -> None:
     write(project, A, FLAKY, BAD)
     code, lines = tried(project)
     assert (code, closing_lines(lines)) == (1, ["2 failed, 1 passed", "1 failed, 1 passed"])
-    assert lines[-2:] == [f"{A}::test_flaky: failed, then passed", f"{A}::test_bad: failed, then failed"]
+    assert lines[-2:] == [
+        f"{A}::test_flaky: failed, then passed",
+        f"{A}::test_bad: failed, then failed",
+    ]
 
 
 def test_what_an_earlier_run_has_left_is_not_taken_for_a_failure_of_this_one(project: Path) -> None:
@@ -151,7 +170,9 @@ def test_one_that_is_skipped_the_second_time_has_not_passed(project: Path) -> No
     ],
     ids=["no import", "no import, by xdist", "a crash", "an exit"],
 )
-def test_what_is_broken_is_not_tried_again(project: Path, broken: str, options: tuple[str, ...], told: str) -> None:
+def test_what_is_broken_is_not_tried_again(
+    project: Path, broken: str, options: tuple[str, ...], told: str
+) -> None:
     write(project, A, FLAKY, broken)
     code, lines = tried(project, *options)
     assert code != 0

@@ -1,4 +1,6 @@
-"""The process that runs the commands of all tests: one that died costs the tests that follow nothing."""
+"""The process that runs the commands of all tests: one that died costs the tests that follow
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def kill(warm: WarmKlines) -> None:
     warm.process.wait(WITHIN_S)
 
 
-def test_one_that_died_between_two_commands_is_started_again(warm: WarmKlines, tmp_path: Path) -> None:
+def test_one_that_died_between_two_commands_is_started_again(
+    warm: WarmKlines, tmp_path: Path
+) -> None:
     assert helps(warm, tmp_path)
     first = warm.pid
     kill(warm)

@@ -1,4 +1,6 @@
-"""Compaction on a real Redis and a folder: raw objects become rows, and what is bad is fetched again."""
+"""Compaction on a real Redis and a folder: raw objects become rows, and what is bad is fetched
+again.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,19 @@ def run(one: Crew) -> str:
 
 def ready(one: Crew, block: Block) -> str:
     series, span = block.series, block.span
-    run = one.begin(Request(series.market, series.kind, series.interval, ("BTCUSDT",), span.start_ms, span.end_ms))
+    run = one.begin(
+        Request(
+            series.market, series.kind, series.interval, ("BTCUSDT",), span.start_ms, span.end_ms
+        )
+    )
     assert one.runs.blocks.claim(run, block)
     assert one.runs.blocks.open(run, block, [])
     return run
 
 
-def store(one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any) -> RawEntry:
+def store(
+    one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any
+) -> RawEntry:
     return one.services.raw.store(block, span, [body(opens(rows or span), **how)])
 
 
@@ -80,7 +88,9 @@ def test_rows_in_order_inside_their_window_are_taken_as_they_are() -> None:
 
 
 def test_rows_after_the_windows_end_were_still_forming_and_are_left_out() -> None:
-    assert times_of(final(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(opens(minutes(0, 10)))
+    assert times_of(final(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(
+        opens(minutes(0, 10))
+    )
 
 
 def test_no_rows_are_valid_too() -> None:
@@ -96,7 +106,13 @@ def test_no_rows_are_valid_too() -> None:
         [*opens(minutes(5, 8)), *opens(minutes(0, 5))],
         [*opens(minutes(3, 5)), *opens(minutes(12, 13)), *opens(minutes(6, 8))],
     ],
-    ids=["before the window", "reversed", "a row twice", "pages swapped", "out of order after the end"],
+    ids=[
+        "before the window",
+        "reversed",
+        "a row twice",
+        "pages swapped",
+        "out of order after the end",
+    ],
 )
 def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[int]) -> None:
     with pytest.raises(BadAnswer, match="will be fetched again"):
@@ -112,7 +128,11 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
     assert one.services.raw.entries(JANUARY) == []
     progress = one.runs.progress(run)
     assert progress
-    assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (1500, 1, {})
+    assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (
+        1500,
+        1,
+        {},
+    )
     assert one.runs.blocks.states(run) == {}
 
 
@@ -176,7 +196,9 @@ def spoil(one: Crew, span: Span) -> RawEntry:
     return one.services.raw.store(JANUARY, span, [body(opens(span), price="4.2.1")])
 
 
-def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(one: Crew, run: str) -> None:
+def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
+    one: Crew, run: str
+) -> None:
     store(one, minutes(0, 500))
     damage(one, store(one, minutes(500, 1000)))
     compact_block(one.services, run, JANUARY)
@@ -214,7 +236,9 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
     assert one.services.coverage.covered(MINUTES) == []
 
 
-def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(one: Crew, run: str) -> None:
+def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(
+    one: Crew, run: str
+) -> None:
     hopeless, once = minutes(0, 500), minutes(1000, 1500)
     for _ in range(FETCHED_AGAIN - 1):
         one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
@@ -336,7 +360,9 @@ def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) ->
 def test_two_compactions_at_once_lose_nothing(
     one: Crew, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second one runs through between the first one's reading and its publishing: the first stood still so long."""
+    """A second one runs through between the first one's reading and its publishing: the first stood
+    still so long.
+    """
     for start in (0, 500):
         store(one, minutes(start, start + 500))
     real, inside = one.services.partitions.merge, [False]
@@ -358,7 +384,9 @@ def test_two_compactions_at_once_lose_nothing(
     assert progress.counts["blocks_done"] == 1
 
 
-def test_nothing_but_the_store_is_needed_to_tell_what_is_held(one: Crew, run: str, redis: Redis) -> None:
+def test_nothing_but_the_store_is_needed_to_tell_what_is_held(
+    one: Crew, run: str, redis: Redis
+) -> None:
     store(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
     redis.flushall()

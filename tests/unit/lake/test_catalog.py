@@ -31,7 +31,9 @@ from tests.unit.helpers.catalogs import (
 
 @pytest.fixture
 def files(tmp_path: Path) -> ObjectStore:
-    return open_store(str(tmp_path / "store"), sleep=lambda seconds: pytest.fail(f"slept {seconds} s"))
+    return open_store(
+        str(tmp_path / "store"), sleep=lambda seconds: pytest.fail(f"slept {seconds} s")
+    )
 
 
 maybe = st.none() | moments
@@ -83,8 +85,24 @@ def foreign(**columns: list[object]) -> bytes:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"PAR1PAR1", WHOLE[:-20], WHOLE[20:], foreign(symbol=["BTCUSDT"]), foreign(a=[1])],
-    ids=["empty", "html", "nothing inside", "no end", "no beginning", "one column", "another table"],
+    [
+        b"",
+        b"<html>",
+        b"PAR1PAR1",
+        WHOLE[:-20],
+        WHOLE[20:],
+        foreign(symbol=["BTCUSDT"]),
+        foreign(a=[1]),
+    ],
+    ids=[
+        "empty",
+        "html",
+        "nothing inside",
+        "no end",
+        "no beginning",
+        "one column",
+        "another table",
+    ],
 )
 def test_what_is_no_catalog_is_never_taken_for_one(body: bytes) -> None:
     with pytest.raises(PartitionDamaged, match="left as it is"):
@@ -100,7 +118,10 @@ def test_a_symbol_that_nobody_knows_is_none_and_not_its_neighbour() -> None:
 
 def test_symbols_are_narrowed_by_quote_and_by_whether_they_trade() -> None:
     known = catalog(
-        entry("XUSDT"), entry("BTCBUSD", "BUSD"), entry("AUSDT", status="SETTLING"), entry("ZUSDT", status="")
+        entry("XUSDT"),
+        entry("BTCBUSD", "BUSD"),
+        entry("AUSDT", status="SETTLING"),
+        entry("ZUSDT", status=""),
     )
     assert [one.symbol for one in known.entries()] == ["AUSDT", "BTCBUSD", "XUSDT", "ZUSDT"]
     assert [one.symbol for one in known.entries("USDT")] == ["AUSDT", "XUSDT", "ZUSDT"]
@@ -122,10 +143,14 @@ def test_symbols_are_narrowed_by_quote_and_by_whether_they_trade() -> None:
 def test_a_life_is_never_shorter_than_what_is_known_of_it(
     onboard_ms: int | None, first_ms: int | None, last_ms: int | None, life: Span
 ) -> None:
-    assert replace(entry("X"), onboard_ms=onboard_ms, first_ms=first_ms, last_ms=last_ms).life == life
+    assert (
+        replace(entry("X"), onboard_ms=onboard_ms, first_ms=first_ms, last_ms=last_ms).life == life
+    )
 
 
-def test_there_is_no_catalog_before_one_is_made_and_none_of_another_market(files: ObjectStore) -> None:
+def test_there_is_no_catalog_before_one_is_made_and_none_of_another_market(
+    files: ObjectStore,
+) -> None:
     catalogs = Catalogs(files)
     assert catalogs.newest(UM) is None
     assert catalogs.store(catalog(market=Market.SPOT)) == "catalog/market=spot/2024-06-15.parquet"
@@ -142,7 +167,10 @@ def test_the_newest_catalog_wins_whatever_order_they_were_stored_in(files: Objec
 
 def test_a_later_catalog_of_a_day_takes_the_earlier_ones_place(files: ObjectStore) -> None:
     catalogs = Catalogs(files)
-    stored = {catalogs.store(catalog(entry(name), made_ms=MADE_MS + n)) for n, name in enumerate(("A", "B"))}
+    stored = {
+        catalogs.store(catalog(entry(name), made_ms=MADE_MS + n))
+        for n, name in enumerate(("A", "B"))
+    }
     assert stored == {keys.catalog(UM, "2024-06-15")}
     assert names(catalogs) == ["B"]
 

@@ -86,4 +86,7 @@ def test_a_parquet_file_of_somebody_else_covers_nothing() -> None:
 def test_coverage_is_plain_json_that_any_program_can_read() -> None:
     body = encode(ROWS, covering([minutes(0, 3)]))
     span = minutes(0, 3)
-    assert pl.read_parquet_metadata(io.BytesIO(body))[COVERAGE_KEY] == f"[[{span.start_ms}, {span.end_ms}]]"
+    assert (
+        pl.read_parquet_metadata(io.BytesIO(body))[COVERAGE_KEY]
+        == f"[[{span.start_ms}, {span.end_ms}]]"
+    )

@@ -36,7 +36,9 @@ class WatchedFiles(FolderStore):
 
     def __init__(self, root: Path) -> None:
         super().__init__(
-            fsspec.filesystem("file", auto_mkdir=True), str(root), sleep=lambda s: pytest.fail(f"slept {s}")
+            fsspec.filesystem("file", auto_mkdir=True),
+            str(root),
+            sleep=lambda s: pytest.fail(f"slept {s}"),
         )
         self.reads: list[str] = []
         self.before_read: Callable[[str], None] = lambda key: None
@@ -90,7 +92,9 @@ def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
             "BTCUSDT": [minutes(0, 60)],
             "ETHUSDT": [minutes(0, 10)],
         }
-        assert lake.origins(MINUTES) == [Origin(minutes(0, 60), Source.MONTHLY, "etag", "0123456789abcdef")]
+        assert lake.origins(MINUTES) == [
+            Origin(minutes(0, 60), Source.MONTHLY, "etag", "0123456789abcdef")
+        ]
     assert sorted(files.reads) == [KEY, keys.partition(ETHER, "2024-01")]
 
 
@@ -102,7 +106,9 @@ def test_a_changed_partition_is_never_answered_from_memory(files: WatchedFiles, 
     assert files.reads == [KEY] * 5
 
 
-def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(files: WatchedFiles, path: Path) -> None:
+def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(
+    files: WatchedFiles, path: Path
+) -> None:
     lake = Coverage(files, memory(path))
     hold(files, minutes(0, 60))
     assert lake.covered(MINUTES) == [minutes(0, 60)]
@@ -110,7 +116,9 @@ def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(files
     assert lake.covered(MINUTES) == [minutes(0, 1)]
 
 
-def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(files: WatchedFiles, path: Path) -> None:
+def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(
+    files: WatchedFiles, path: Path
+) -> None:
     lake = Coverage(files, memory(path))
     hold(files, minutes(0, 60))
     lake.covered(MINUTES)
@@ -119,13 +127,17 @@ def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(files: 
     assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {}
 
 
-def test_a_partition_that_goes_between_listing_and_reading_covers_nothing(files: WatchedFiles, path: Path) -> None:
+def test_a_partition_that_goes_between_listing_and_reading_covers_nothing(
+    files: WatchedFiles, path: Path
+) -> None:
     hold(files, minutes(0, 60))
     files.before_read = lambda key: files.delete([key])
     assert Coverage(files, memory(path)).covered(MINUTES) == []
 
 
-def test_a_damaged_partition_is_said_every_time_and_never_remembered_as_empty(files: WatchedFiles, path: Path) -> None:
+def test_a_damaged_partition_is_said_every_time_and_never_remembered_as_empty(
+    files: WatchedFiles, path: Path
+) -> None:
     files.put(KEY, b"PAR1 but cut off")
     for _ in range(2):
         with pytest.raises(PartitionDamaged, match="left as it is"):
@@ -133,7 +145,9 @@ def test_a_damaged_partition_is_said_every_time_and_never_remembered_as_empty(fi
     assert files.reads == [KEY, KEY]
 
 
-def test_what_is_no_partition_is_neither_read_nor_remembered(files: WatchedFiles, path: Path) -> None:
+def test_what_is_no_partition_is_neither_read_nor_remembered(
+    files: WatchedFiles, path: Path
+) -> None:
     hold(files, minutes(0, 60))
     folder = keys.series_folder("lake", MINUTES)
     for name in ("_SUCCESS", "2024.parquet", "2024-01.parquet.bak", "notes.txt"):
@@ -142,7 +156,9 @@ def test_what_is_no_partition_is_neither_read_nor_remembered(files: WatchedFiles
     assert files.reads == [KEY]
 
 
-def test_months_are_joined_and_symbols_of_any_script_kept_apart(files: WatchedFiles, path: Path) -> None:
+def test_months_are_joined_and_symbols_of_any_script_kept_apart(
+    files: WatchedFiles, path: Path
+) -> None:
     february = Span(JANUARY.span.end_ms, JANUARY.span.end_ms + 60 * MINUTE_MS)
     last_hour = Span(JANUARY.span.end_ms - 60 * MINUTE_MS, JANUARY.span.end_ms)
     life = Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT")
@@ -152,10 +168,15 @@ def test_months_are_joined_and_symbols_of_any_script_kept_apart(files: WatchedFi
     lake, joined = Coverage(files, memory(path)), [Span(last_hour.start_ms, february.end_ms)]
     for _ in range(2):
         assert lake.covered(life) == joined
-        assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {"BTCUSDT": joined, "币安人生USDT": joined}
+        assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {
+            "BTCUSDT": joined,
+            "币安人生USDT": joined,
+        }
 
 
-def test_without_a_memory_every_footer_is_read_and_nothing_is_written(files: WatchedFiles, path: Path) -> None:
+def test_without_a_memory_every_footer_is_read_and_nothing_is_written(
+    files: WatchedFiles, path: Path
+) -> None:
     hold(files, minutes(0, 60))
     lake = Coverage(files, memory(None))
     assert lake.covered(MINUTES) == lake.covered(MINUTES) == [minutes(0, 60)]
@@ -226,9 +247,15 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "no database": lambda path: path.write_bytes(b"this is no database at all" * 100),
     "a folder": lambda path: path.mkdir(),
     "damaged inside": damaged,
-    "another program's": lambda path: foreign(path, "CREATE TABLE footers (url TEXT, seen INTEGER)"),
-    "other columns": lambda path: foreign(path, "CREATE TABLE footers (store, key, etag, footer, more)"),
-    "a view": lambda path: foreign(path, "CREATE VIEW footers AS SELECT 1 store, 2 key, 3 etag, 4 footer"),
+    "another program's": lambda path: foreign(
+        path, "CREATE TABLE footers (url TEXT, seen INTEGER)"
+    ),
+    "other columns": lambda path: foreign(
+        path, "CREATE TABLE footers (store, key, etag, footer, more)"
+    ),
+    "a view": lambda path: foreign(
+        path, "CREATE VIEW footers AS SELECT 1 store, 2 key, 3 etag, 4 footer"
+    ),
 }
 
 
@@ -245,7 +272,8 @@ def test_a_spoiled_memory_stops_nothing_and_is_said(
 
 
 @pytest.mark.parametrize(
-    "footer_text", ["", "{", "no json", '{"klinefleet.covered": "[[1]]"}', '{"klinefleet.covered": 5}']
+    "footer_text",
+    ["", "{", "no json", '{"klinefleet.covered": "[[1]]"}', '{"klinefleet.covered": 5}'],
 )
 def test_a_footer_that_was_spoiled_in_the_memory_is_read_from_the_store_and_mended(
     files: WatchedFiles, path: Path, footer_text: str
@@ -261,7 +289,9 @@ def test_a_footer_that_was_spoiled_in_the_memory_is_read_from_the_store_and_mend
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_a_spoiled_memory_is_closed_again(path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spoiled_memory_is_closed_again(
+    path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.parent.mkdir(parents=True)
     SPOILED[how](path)
     opened: list[sqlite3.Connection] = []
@@ -279,7 +309,9 @@ def test_a_spoiled_memory_is_closed_again(path: Path, how: str, monkeypatch: pyt
             one.execute("SELECT 1")
 
 
-def test_a_memory_whose_folder_cannot_be_made_stops_nothing(files: WatchedFiles, tmp_path: Path) -> None:
+def test_a_memory_whose_folder_cannot_be_made_stops_nothing(
+    files: WatchedFiles, tmp_path: Path
+) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     hold(files, minutes(0, 60))
     lake = Coverage(files, memory(tmp_path / "cache" / "coverage.sqlite"))
@@ -296,7 +328,9 @@ def test_a_memory_that_is_deleted_meanwhile_is_made_anew(files: WatchedFiles, pa
     assert files.reads == [KEY, KEY]
 
 
-def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(files: WatchedFiles, path: Path) -> None:
+def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(
+    files: WatchedFiles, path: Path
+) -> None:
     spans = {f"COIN{n}USDT": minutes(n, n + 1) for n in range(40)}
     for symbol, span in spans.items():
         one = Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol)
@@ -326,7 +360,9 @@ def test_threads_that_share_a_memory_do_not_disturb_each_other(path: Path) -> No
 
 
 def note(path: Path, first: int) -> dict[str, Footer]:
-    """Keep every second footer, one by one, as a process of its own; returns what it recalled on the way."""
+    """Keep every second footer, one by one, as a process of its own; returns what it recalled on
+    the way.
+    """
     one, recalled = memory(path), dict[str, Footer]()
     for n in range(first, 200, 2):
         one.keep([(entry(n), footer(n + 1))])
@@ -347,14 +383,18 @@ def test_two_processes_at_once_neither_stop_nor_spoil_each_other(path: Path) -> 
         assert held.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_the_memory_lies_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_lies_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert footer_cache_path() == tmp_path / "klinefleet" / "coverage.sqlite"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert footer_cache_path() == tmp_path / "home" / ".cache" / "klinefleet" / "coverage.sqlite"
 
 
-def test_a_real_store_opened_by_its_path_is_covered_the_same(files: WatchedFiles, tmp_path: Path, path: Path) -> None:
+def test_a_real_store_opened_by_its_path_is_covered_the_same(
+    files: WatchedFiles, tmp_path: Path, path: Path
+) -> None:
     hold(files, Span(JANUARY_MS, JANUARY_MS + MINUTE_MS))
     store = str(tmp_path / "store")
     assert Coverage(open_store(store), FooterCache(store, path)).covered(MINUTES) == [minutes(0, 1)]

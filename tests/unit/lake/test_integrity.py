@@ -53,7 +53,11 @@ def with_value(rows: pl.DataFrame, at: int, **values: object) -> pl.DataFrame:
     """The rows with other values in one of them."""
     here = pl.int_range(pl.len()) == at
     return rows.with_columns(
-        pl.when(here).then(pl.lit(value)).otherwise(pl.col(name)).cast(rows.schema[name]).alias(name)
+        pl.when(here)
+        .then(pl.lit(value))
+        .otherwise(pl.col(name))
+        .cast(rows.schema[name])
+        .alias(name)
         for name, value in values.items()
     )
 
@@ -100,7 +104,9 @@ def with_footer(**told: str) -> bytes:
 
 
 def lost_row(rows: int) -> bytes:
-    """A row is gone, and the proof does not know; it tells so many `rows`, with the checksum that fits."""
+    """A row is gone, and the proof does not know; it tells so many `rows`, with the checksum that
+    fits.
+    """
     left = ROWS.filter(pl.int_range(pl.len()) != 7)
     footer = proved_footer(left, [HOUR])
     assert footer.proof
@@ -125,10 +131,18 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
     "flipped bit": (lambda: a_value_that_decodes(SOUND), What.CHECKSUM, None),
     "footer": (lambda: with_footer(covered="[[1, 2"), What.FOOTER, None),
     "footer's proof": (lambda: with_footer(proof='{"rows": 1}'), What.FOOTER, None),
-    "rows": (lambda: with_footer(proof='{"rows": 61, "checksum": "0", "gaps": []}'), What.ROWS, None),
+    "rows": (
+        lambda: with_footer(proof='{"rows": 61, "checksum": "0", "gaps": []}'),
+        What.ROWS,
+        None,
+    ),
     "lost minute": (lambda: lost_row(59), What.GAP, ROW_7),
     "duplicate": (lambda: made(pl.concat([ROWS[:8], ROWS[7:]])), What.DUPLICATES, ROW_7),
-    "disorder": (lambda: made(pl.concat([ROWS[:7], ROWS[8:9], ROWS[7:8], ROWS[9:]])), What.DISORDER, ROW_7),
+    "disorder": (
+        lambda: made(pl.concat([ROWS[:7], ROWS[8:9], ROWS[7:8], ROWS[9:]])),
+        What.DISORDER,
+        ROW_7,
+    ),
     "high too low": (lambda: made(with_value(ROWS, 7, high=100.1)), What.OHLC, ROW_7),
     "low too high": (lambda: made(with_value(ROWS, 7, low=100.9)), What.OHLC, ROW_7),
     "no price": (lambda: made(with_value(ROWS, 7, low=0.0)), What.PRICE, ROW_7),
@@ -139,16 +153,36 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
     "negative volume": (lambda: made(with_value(ROWS, 7, volume=-1.0)), What.NEGATIVE, ROW_7),
     "negative count": (lambda: made(with_value(ROWS, 7, count=-1)), What.NEGATIVE, ROW_7),
     "taker": (lambda: made(with_value(ROWS, 7, taker_buy_volume=10.1)), What.TAKER, ROW_7),
-    "taker quote": (lambda: made(with_value(ROWS, 7, taker_buy_quote_volume=1000.1)), What.TAKER, ROW_7),
+    "taker quote": (
+        lambda: made(with_value(ROWS, 7, taker_buy_quote_volume=1000.1)),
+        What.TAKER,
+        ROW_7,
+    ),
     "closes late": (lambda: made(with_value(ROWS, 7, close_time=moment(8))), What.CLOSE, ROW_7),
-    "closes before its open": (lambda: made(with_value(ROWS, 7, close_time=moment(6))), What.CLOSE, ROW_7),
-    "another month": (lambda: made(pl.concat([ROWS, moved(ROWS[:1], 31 * 1440)])), What.MONTH, None),
-    "not covered": (lambda: made(pl.concat([ROWS, moved(ROWS[:1], 60)])), What.UNCOVERED, minutes(60, 61)),
+    "closes before its open": (
+        lambda: made(with_value(ROWS, 7, close_time=moment(6))),
+        What.CLOSE,
+        ROW_7,
+    ),
+    "another month": (
+        lambda: made(pl.concat([ROWS, moved(ROWS[:1], 31 * 1440)])),
+        What.MONTH,
+        None,
+    ),
+    "not covered": (
+        lambda: made(pl.concat([ROWS, moved(ROWS[:1], 60)])),
+        What.UNCOVERED,
+        minutes(60, 61),
+    ),
     "coverage": (lambda: partition(ROWS, [minutes(-9, 60)]), What.COVERAGE, minutes(-9, 0)),
     "column missing": (lambda: drifted(ROWS.drop("count")), What.SCHEMA, None),
     "column more": (lambda: drifted(ROWS.with_columns(ignore=pl.lit(0))), What.SCHEMA, None),
     "column's type": (lambda: drifted(ROWS.cast({"count": pl.Float64})), What.SCHEMA, None),
-    "column's unit": (lambda: drifted(ROWS.cast({"open_time": pl.Datetime("us", "UTC")})), What.SCHEMA, None),
+    "column's unit": (
+        lambda: drifted(ROWS.cast({"open_time": pl.Datetime("us", "UTC")})),
+        What.SCHEMA,
+        None,
+    ),
     "columns' order": (lambda: drifted(ROWS.select(reversed(ROWS.columns))), What.SCHEMA, None),
 }
 
@@ -158,7 +192,8 @@ def test_a_planted_fault_is_found_by_its_name_in_its_place_and_nothing_else_is(n
     plant, what, span = PLANTED[name]
     found = faults(plant())
     if what in (What.MONTH, What.COVERAGE):
-        # What is outside leaves a minute of another month, or time without rows, that is told as it is.
+        # What is outside leaves a minute of another month, or time without rows, that is told as it
+        # is.
         found = [fault for fault in found if fault.what is not What.GAP]
     assert names(found) == {what}
     assert len(found) == 1
@@ -168,7 +203,9 @@ def test_a_planted_fault_is_found_by_its_name_in_its_place_and_nothing_else_is(n
 
 def test_nothing_more_is_said_of_rows_that_are_not_those_that_were_proved() -> None:
     left = ROWS.filter(pl.int_range(pl.len()) != 7)
-    assert [fault.what for fault in faults(encode(left, proved_footer(ROWS, [HOUR])))] == [What.ROWS]
+    assert [fault.what for fault in faults(encode(left, proved_footer(ROWS, [HOUR])))] == [
+        What.ROWS
+    ]
 
 
 def test_without_a_proof_a_lost_row_is_not_told_from_the_exchanges_own_gap() -> None:
@@ -179,7 +216,13 @@ def test_without_a_proof_a_lost_row_is_not_told_from_the_exchanges_own_gap() -> 
 FUNDING_FAULTS: dict[str, tuple[pl.DataFrame, What]] = {
     "disorder": (EVENTS[[0, 2, 1, *range(3, 93)]], What.DISORDER),
     "twice in a minute": (
-        pl.concat([EVENTS[:1], EVENTS[:1].with_columns(pl.col("calc_time").dt.offset_by("900ms")), EVENTS[1:]]),
+        pl.concat(
+            [
+                EVENTS[:1],
+                EVENTS[:1].with_columns(pl.col("calc_time").dt.offset_by("900ms")),
+                EVENTS[1:],
+            ]
+        ),
         What.DUPLICATES,
     ),
     "no rate": (with_value(EVENTS, 3, last_funding_rate=None), What.MISSING),
@@ -198,7 +241,9 @@ def test_a_fault_of_funding_events_is_found_by_its_name(name: str) -> None:
 
 def test_funding_events_that_leave_open_what_their_source_does_not_tell_are_sound() -> None:
     assert faults(partition(EVENTS, [month_span(MONTH)], FUNDING), FUNDING) == []
-    of_rest = EVENTS.with_columns(funding_interval_hours=pl.lit(None, pl.Int64), mark_price=pl.lit(42.0))
+    of_rest = EVENTS.with_columns(
+        funding_interval_hours=pl.lit(None, pl.Int64), mark_price=pl.lit(42.0)
+    )
     assert faults(partition(of_rest, [month_span(MONTH)], FUNDING), FUNDING) == []
 
 
@@ -222,16 +267,21 @@ def test_a_premium_below_zero_is_no_fault_and_any_other_price_is() -> None:
 
 
 def test_what_the_exchange_rounds_up_in_the_last_place_is_no_taker_volume_over_volume() -> None:
-    rounded = with_value(ROWS, 7, taker_buy_volume=10.00000001, taker_buy_quote_volume=1000.00000001)
+    rounded = with_value(
+        ROWS, 7, taker_buy_volume=10.00000001, taker_buy_quote_volume=1000.00000001
+    )
     assert faults(made(rounded)) == []
 
 
 def test_candles_off_their_minute_and_close_times_cut_short_are_the_exchanges_own() -> None:
-    """Spot, February 2018: an outage cut a candle short, and trading began again 14.789 s past the minute.
+    """Spot, February 2018: an outage cut a candle short, and trading began again 14.789 s past the
+    minute.
 
     In September 2017 the last candle before an outage closed as it opened.
     """
-    cut = with_value(with_value(ROWS[:8], 7, close_time=moment(7, milliseconds=14_788)), 3, close_time=moment(3))
+    cut = with_value(
+        with_value(ROWS[:8], 7, close_time=moment(7, milliseconds=14_788)), 3, close_time=moment(3)
+    )
     late = rows_at(MINUTES, [at + 14_789 for at in opens(minutes(20, 60))])
     assert faults(made(pl.concat([cut, late]))) == []
 
@@ -247,7 +297,9 @@ def test_a_clean_partition_has_no_fault_wherever_the_exchange_has_gaps(
 ) -> None:
     covered = [minutes(start, start + length) for start, length in sorted(asked)]
     merged = checks.spans.union(covered)
-    times = [at for span in merged for at in opens(span) if (at - JANUARY_MS) // MINUTE_MS not in gone]
+    times = [
+        at for span in merged for at in opens(span) if (at - JANUARY_MS) // MINUTE_MS not in gone
+    ]
     rows = rows_at(MINUTES, times)
     footer = proved_footer(rows, merged)
     assert faults(encode(rows, footer if has_proof else replace(footer, proof=None))) == []
@@ -255,17 +307,23 @@ def test_a_clean_partition_has_no_fault_wherever_the_exchange_has_gaps(
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 7), st.booleans())
-def test_no_flipped_bit_changes_a_value_unseen_where_there_is_a_proof(where: int, bit: int, has_proof: bool) -> None:
+def test_no_flipped_bit_changes_a_value_unseen_where_there_is_a_proof(
+    where: int, bit: int, has_proof: bool
+) -> None:
     sound = SOUND if has_proof else encode(ROWS, Footer((HOUR,)))
     at = where % len(sound)
     checked = check(MINUTES, MONTH, sound[:at] + bytes([sound[at] ^ (1 << bit)]) + sound[at + 1 :])
-    assert checked.faults or not has_proof or (checked.rows is not None and checked.rows.equals(ROWS))
+    assert (
+        checked.faults or not has_proof or (checked.rows is not None and checked.rows.equals(ROWS))
+    )
 
 
 def test_faulty_rows_are_told_run_by_run_and_very_many_runs_as_one() -> None:
     two = made(with_value(with_value(ROWS, 7, low=0.0), 30, low=0.0))
     assert [fault.span for fault in faults(two)] == [minutes(7, 8), minutes(30, 31)]
-    every_other = ROWS.with_columns(low=pl.when(pl.int_range(pl.len()) % 2 == 0).then(0.0).otherwise("low"))
+    every_other = ROWS.with_columns(
+        low=pl.when(pl.int_range(pl.len()) % 2 == 0).then(0.0).otherwise("low")
+    )
     (fault,) = faults(made(every_other))
     assert (fault.rows, fault.span) == (30, minutes(0, 59))
 
@@ -274,7 +332,8 @@ def test_a_fault_is_one_line_that_names_partition_rows_time_and_first_values() -
     (fault,) = faults(made(with_value(ROWS, 7, high=99.0)))
     key = "lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet"
     assert str(fault).startswith(
-        f"{key}: high or low out of bounds, 1 rows, 2024-01-01T00:07..2024-01-01T00:08: 2024-01-01T00:07 open 100.25"
+        f"{key}: high or low out of bounds, 1 rows, 2024-01-01T00:07..2024-01-01T00:08: "
+        "2024-01-01T00:07 open 100.25"
     )
     assert "high 99.0" in str(fault)
     assert "\n" not in str(fault)

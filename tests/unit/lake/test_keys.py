@@ -25,7 +25,10 @@ def test_partitions_lie_where_the_readme_says() -> None:
 def test_raw_objects_lie_beside_the_lake_by_block_span_and_content() -> None:
     span = minutes(0, 60)
     folder = "raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01"
-    assert keys.raw(JANUARY, span, CONTENT) == f"{folder}/{span.start_ms}-{span.end_ms}-{CONTENT}.json.zst"
+    assert (
+        keys.raw(JANUARY, span, CONTENT)
+        == f"{folder}/{span.start_ms}-{span.end_ms}-{CONTENT}.json.zst"
+    )
 
 
 @settings(max_examples=70, deadline=None)
@@ -35,9 +38,17 @@ def test_raw_objects_lie_beside_the_lake_by_block_span_and_content() -> None:
     length=st.integers(0, 10**10),
     content=st.from_regex("[0-9a-f]{16}", fullmatch=True),
 )
-def test_a_raw_key_tells_everything_that_went_into_it(series: Series, start_ms: int, length: int, content: str) -> None:
+def test_a_raw_key_tells_everything_that_went_into_it(
+    series: Series, start_ms: int, length: int, content: str
+) -> None:
     block, span = series.block(start_ms), Span(start_ms, start_ms + length)
-    assert keys.parse_raw(series, keys.raw(block, span, content)) == (block, span, content, Source.REST, "")
+    assert keys.parse_raw(series, keys.raw(block, span, content)) == (
+        block,
+        span,
+        content,
+        Source.REST,
+        "",
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,7 +60,10 @@ def test_a_partitions_key_tells_its_month(series: Series, year: int, month: int)
 @settings(max_examples=70, deadline=None)
 @given(series=any_series, year=st.integers(1970, 2030), month=st.integers(1, 12))
 def test_a_partitions_key_tells_its_series_and_month(series: Series, year: int, month: int) -> None:
-    assert keys.partition_of(keys.partition(series, f"{year}-{month:02}")) == (series, f"{year}-{month:02}")
+    assert keys.partition_of(keys.partition(series, f"{year}-{month:02}")) == (
+        series,
+        f"{year}-{month:02}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,12 +86,17 @@ def test_what_is_no_partition_of_ours_is_not_taken_for_one(key: str) -> None:
 
 def test_what_is_kept_aside_lies_outside_the_lake_and_is_no_partition() -> None:
     key = keys.damaged(MINUTES, "2024-01", CONTENT)
-    assert key == f"damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-{CONTENT}.parquet"
+    assert (
+        key == f"damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-{CONTENT}.parquet"
+    )
     assert keys.month_of(key) is keys.partition_of(key) is None
 
 
 def test_minutes_and_months_are_spelled_apart() -> None:
-    folders = {i: keys.series_folder("lake", Series(Market.SPOT, Kind.KLINES, i, "X")).casefold() for i in Interval}
+    folders = {
+        i: keys.series_folder("lake", Series(Market.SPOT, Kind.KLINES, i, "X")).casefold()
+        for i in Interval
+    }
     assert len(set(folders.values())) == len(Interval)
     assert "/interval=1mo/" in folders[Interval.MO1]
     assert "/interval=1m/" in folders[Interval.M1]
@@ -86,7 +105,10 @@ def test_minutes_and_months_are_spelled_apart() -> None:
 @settings(max_examples=70, deadline=None)
 @given(series=any_series, start_ms=moments)
 def test_a_symbol_can_never_climb_out_of_its_folder(series: Series, start_ms: int) -> None:
-    for key in (keys.partition(series, "2024-01"), keys.raw(series.block(start_ms), Span(0, 1), CONTENT)):
+    for key in (
+        keys.partition(series, "2024-01"),
+        keys.raw(series.block(start_ms), Span(0, 1), CONTENT),
+    ):
         assert posixpath.normpath(key) == key
         assert not key.startswith("/")
         assert f"/symbol={series.symbol}/" in key
@@ -130,4 +152,7 @@ def test_a_raw_object_of_another_series_is_not_taken_for_ones_own() -> None:
     other = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
     longer = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT_261225")
     for stranger in (other, longer):
-        assert keys.parse_raw(MINUTES, keys.raw(Block(stranger, "2024-01"), Span(1, 2), CONTENT)) is None
+        assert (
+            keys.parse_raw(MINUTES, keys.raw(Block(stranger, "2024-01"), Span(1, 2), CONTENT))
+            is None
+        )

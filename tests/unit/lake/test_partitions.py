@@ -14,7 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.errors import PartitionDamaged, ReadBackMismatch, StoreFault, VersionConflict
+from klinefleet.workers.domain.errors import (
+    PartitionDamaged,
+    ReadBackMismatch,
+    StoreFault,
+    VersionConflict,
+)
 from klinefleet.workers.domain.intervals import month_span
 from klinefleet.workers.domain.schema import SCHEMAS
 from klinefleet.workers.domain.series import Kind
@@ -97,12 +102,17 @@ def test_of_two_rows_in_one_batch_the_later_one_stays() -> None:
     assert merge(Kind.KLINES, SCHEMAS[Kind.KLINES].to_frame(), twice)["open"].to_list() == [2.0]
 
 
-def test_empty_rows_still_say_what_was_asked_and_answered(lake: Partitions, files: ObjectStore) -> None:
+def test_empty_rows_still_say_what_was_asked_and_answered(
+    lake: Partitions, files: ObjectStore
+) -> None:
     assert put(lake, minutes(0, 0)) == 0
     assert lake.merge(MINUTES, MONTH, frame([]), [minutes(0, 60)]).gained == 0
     assert (held(files), covered(files, MINUTES)) == ([], [minutes(0, 60)])
     put(lake, minutes(60, 70))
-    assert (held(files), covered(files, MINUTES)) == (list(opens(minutes(60, 70))), [minutes(0, 70)])
+    assert (held(files), covered(files, MINUTES)) == (
+        list(opens(minutes(60, 70))),
+        [minutes(0, 70)],
+    )
 
 
 def test_coverage_grows_and_never_shrinks(lake: Partitions, files: ObjectStore) -> None:
@@ -114,7 +124,12 @@ def test_coverage_grows_and_never_shrinks(lake: Partitions, files: ObjectStore) 
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20), st.sampled_from(["1.0", "2.0"])), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 20), st.sampled_from(["1.0", "2.0"])),
+        max_size=6,
+    )
+)
 def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
     merges: list[tuple[int, int, str]],
 ) -> None:
@@ -132,7 +147,9 @@ def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
 
 
 class Versioned(Memory):
-    """Objects in memory with versions; `meddle` is called before each publish, as another process would act."""
+    """Objects in memory with versions; `meddle` is called before each publish, as another process
+    would act.
+    """
 
     def __init__(self, meddle: Callable[[Versioned], None] = lambda _: None) -> None:
         super().__init__()
@@ -147,7 +164,11 @@ class Versioned(Memory):
         return self.held[key][-size:] if key in self.held else None
 
     def list(self, folder: str) -> list[StoredObject]:
-        return [StoredObject(k, "", len(b)) for k, b in sorted(self.held.items()) if k.startswith(folder + "/")]
+        return [
+            StoredObject(k, "", len(b))
+            for k, b in sorted(self.held.items())
+            if k.startswith(folder + "/")
+        ]
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
         meddle, self.meddle = self.meddle, lambda _: None
@@ -182,7 +203,9 @@ def test_threads_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
     parts = [minutes(n * 50, n * 50 + 60) for n in range(4)]
     gained: list[int] = []
     threads = [
-        threading.Thread(target=lambda part=part: gained.append(put(Partitions(open_store(str(tmp_path))), part)))
+        threading.Thread(
+            target=lambda part=part: gained.append(put(Partitions(open_store(str(tmp_path))), part))
+        )
         for part in parts
     ]
     for thread in threads:
@@ -200,7 +223,8 @@ def test_a_publish_whose_answer_was_lost_counts_as_published() -> None:
         def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
             super().publish(key, body, replaces=replaces)
             if self.published == 1:
-                # The store has taken it; the second try of the same call finds its own version there.
+                # The store has taken it; the second try of the same call finds its own version
+                # there.
                 raise VersionConflict("the second try met the first")
 
     files = Deaf()
@@ -230,7 +254,11 @@ class Forgetful(Versioned):
     """Takes every publish, and gives back an older version ever after."""
 
     def read(self, key: str) -> bytes | None:
-        return encode(frame(opens(minutes(0, 3))), Footer((minutes(0, 3),))) if key in self.held else None
+        return (
+            encode(frame(opens(minutes(0, 3))), Footer((minutes(0, 3),)))
+            if key in self.held
+            else None
+        )
 
 
 def test_a_store_that_gives_back_another_version_is_never_believed() -> None:
@@ -264,7 +292,9 @@ def test_a_store_that_takes_no_version_is_given_up_after_a_bounded_number_of_rou
     assert 1 < len(tried) <= 50
 
 
-def test_rows_that_would_not_decode_to_themselves_are_never_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_would_not_decode_to_themselves_are_never_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     files = Versioned()
     monkeypatch.setattr("klinefleet.workers.lake.partitions.decode", lambda _: frame([JANUARY_MS]))
     with pytest.raises(ReadBackMismatch, match="nothing was published or deleted"):
@@ -272,7 +302,9 @@ def test_rows_that_would_not_decode_to_themselves_are_never_published(monkeypatc
     assert files.held == {}
 
 
-def test_a_store_that_fails_while_publishing_leaves_the_old_version(files: ObjectStore, tmp_path: Path) -> None:
+def test_a_store_that_fails_while_publishing_leaves_the_old_version(
+    files: ObjectStore, tmp_path: Path
+) -> None:
     put(Partitions(files), minutes(0, 10))
     before = files.read(KEY)
 
@@ -286,7 +318,9 @@ def test_a_store_that_fails_while_publishing_leaves_the_old_version(files: Objec
     assert files.read(KEY) == before
 
 
-def test_coverage_of_a_series_is_that_of_all_its_months(lake: Partitions, files: ObjectStore) -> None:
+def test_coverage_of_a_series_is_that_of_all_its_months(
+    lake: Partitions, files: ObjectStore
+) -> None:
     put(lake, minutes(0, 31 * 1440))
     february = Span(JANUARY_MS + 31 * 1440 * MINUTE_MS, JANUARY_MS + 32 * 1440 * MINUTE_MS)
     lake.merge(MINUTES, "2024-02", frame(opens(february)), [february])
@@ -317,7 +351,9 @@ def spoilt(body: bytes) -> bytes:
     return encode(decode(body).with_columns(open=pl.lit(7.0)), footer_in(body))
 
 
-def test_values_that_changed_on_the_disk_are_never_merged_and_proved_anew(lake: Partitions, files: ObjectStore) -> None:
+def test_values_that_changed_on_the_disk_are_never_merged_and_proved_anew(
+    lake: Partitions, files: ObjectStore
+) -> None:
     put(lake, minutes(0, 10))
     rotten = spoilt(files.read(KEY) or b"")
     files.put(KEY, rotten)
@@ -326,7 +362,9 @@ def test_values_that_changed_on_the_disk_are_never_merged_and_proved_anew(lake: 
     assert files.read(KEY) == rotten
 
 
-def test_what_is_forgotten_is_missing_and_the_rest_stays_as_it_was(lake: Partitions, files: ObjectStore) -> None:
+def test_what_is_forgotten_is_missing_and_the_rest_stays_as_it_was(
+    lake: Partitions, files: ObjectStore
+) -> None:
     put(lake, minutes(0, 10))
     before = files.read(KEY)
     assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [minutes(3, 5)]
@@ -392,7 +430,9 @@ def test_what_another_publishes_while_time_is_forgotten_is_not_lost() -> None:
     assert covered(files, MINUTES) == [minutes(0, 3), minutes(5, 20)]
 
 
-def test_rows_out_of_order_are_put_in_order_where_time_is_forgotten(lake: Partitions, files: ObjectStore) -> None:
+def test_rows_out_of_order_are_put_in_order_where_time_is_forgotten(
+    lake: Partitions, files: ObjectStore
+) -> None:
     rows = frame(opens(minutes(0, 10)))
     files.put(KEY, encode(rows.reverse(), Footer((minutes(0, 10),))))
     lake.forget(MINUTES, MONTH, [minutes(3, 5)])

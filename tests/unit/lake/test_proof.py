@@ -1,4 +1,6 @@
-"""A partition's proof tells every changed value, every lost row and every gap that was the exchange's own."""
+"""A partition's proof tells every changed value, every lost row and every gap that was the
+exchange's own.
+"""
 
 from __future__ import annotations
 
@@ -25,29 +27,43 @@ def flipped(value: float, bit: int) -> float:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["open", "high", "low", "close", "volume"]), st.integers(0, 9), st.integers(0, 63))
+@given(
+    st.sampled_from(["open", "high", "low", "close", "volume"]),
+    st.integers(0, 9),
+    st.integers(0, 63),
+)
 def test_no_bit_of_a_value_can_change_unseen(column: str, row: int, bit: int) -> None:
     values = ROWS[column].to_list()
     values[row] = flipped(values[row], bit)
-    assert checksum(ROWS.with_columns(pl.Series(column, values, dtype=pl.Float64))) != checksum(ROWS)
+    assert checksum(ROWS.with_columns(pl.Series(column, values, dtype=pl.Float64))) != checksum(
+        ROWS
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 63))
 def test_the_same_bit_of_two_values_cannot_change_unseen(first: int, second: int, bit: int) -> None:
-    """A line of a memory that is stuck spoils the same bit again and again: two signs must not cancel out."""
+    """A line of a memory that is stuck spoils the same bit again and again: two signs must not
+    cancel out.
+    """
     values = ROWS["open"].to_list()
     for row in {first, second}:
         values[row] = flipped(values[row], bit)
-    assert checksum(ROWS.with_columns(pl.Series("open", values, dtype=pl.Float64))) != checksum(ROWS)
+    assert checksum(ROWS.with_columns(pl.Series("open", values, dtype=pl.Float64))) != checksum(
+        ROWS
+    )
 
 
 @pytest.mark.parametrize("apart", [1, 1 << 11, 1 << 15, 40_000])
-def test_values_of_a_column_that_change_places_are_seen_however_far_apart_they_are(apart: int) -> None:
+def test_values_of_a_column_that_change_places_are_seen_however_far_apart_they_are(
+    apart: int,
+) -> None:
     volumes = [1.0] * 50_000
     volumes[0], volumes[apart] = 2.0, 4.0
     changed = [4.0, *volumes[1:apart], 2.0, *volumes[apart + 1 :]]
-    assert checksum(pl.DataFrame({"volume": changed})) != checksum(pl.DataFrame({"volume": volumes}))
+    assert checksum(pl.DataFrame({"volume": changed})) != checksum(
+        pl.DataFrame({"volume": volumes})
+    )
 
 
 def test_rows_in_another_order_have_another_checksum() -> None:
@@ -55,7 +71,9 @@ def test_rows_in_another_order_have_another_checksum() -> None:
 
 
 def test_the_checksum_is_the_same_for_ever() -> None:
-    rows = pl.DataFrame({"a": [1.5, None, -0.0], "n": [1, 2, None]}, schema={"a": pl.Float64, "n": pl.Int64})
+    rows = pl.DataFrame(
+        {"a": [1.5, None, -0.0], "n": [1, 2, None]}, schema={"a": pl.Float64, "n": pl.Int64}
+    )
     assert checksum(rows) == "4db36fc9594c8a90"
 
 
@@ -82,10 +100,18 @@ def test_a_proof_survives_the_way_through_the_footer() -> None:
     cuts=st.lists(st.integers(0, 210), min_size=2, max_size=6, unique=True).map(sorted),
     late=st.sampled_from([None, None, 7]),
 )
-def test_times_are_told_as_they_are_or_not_at_all(held: set[int], cuts: list[int], late: int | None) -> None:
+def test_times_are_told_as_they_are_or_not_at_all(
+    held: set[int], cuts: list[int], late: int | None
+) -> None:
     """Gaps, covered time in pieces, and a candle off its minute, as there were some in 2018."""
     covered = [minutes(start, end) for start, end in zip(cuts[::2], cuts[1::2], strict=False)]
-    times = [at for n in sorted(held) for span in covered for at in [opens(minutes(n, n + 1))[0]] if at in opens(span)]
+    times = [
+        at
+        for n in sorted(held)
+        for span in covered
+        for at in [opens(minutes(n, n + 1))[0]]
+        if at in opens(span)
+    ]
     times = [at + (17 if n == late else 0) for n, at in enumerate(times)]
     rows = frame(times)
     told = reconstruct_times(MINUTES, covered, prove(MINUTES, rows, covered))

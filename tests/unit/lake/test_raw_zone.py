@@ -33,7 +33,9 @@ def test_pages_come_back_as_they_were_received(raw: RawZone) -> None:
 
 
 def test_the_same_answer_stored_twice_is_one_object(raw: RawZone) -> None:
-    assert raw.store(JANUARY, minutes(0, 10), PAGES) == raw.store(JANUARY, minutes(0, 10), list(PAGES))
+    assert raw.store(JANUARY, minutes(0, 10), PAGES) == raw.store(
+        JANUARY, minutes(0, 10), list(PAGES)
+    )
     assert len(raw.entries(JANUARY)) == 1
 
 
@@ -41,7 +43,9 @@ def test_another_answer_for_the_same_time_does_not_take_the_firsts_place(raw: Ra
     first = raw.store(JANUARY, minutes(0, 10), PAGES)
     second = raw.store(JANUARY, minutes(0, 10), PAGES[:1])
     assert [raw.load(entry) for entry in (first, second)] == [PAGES, PAGES[:1]]
-    assert sorted(raw.entries(JANUARY), key=lambda e: e.key) == sorted([first, second], key=lambda e: e.key)
+    assert sorted(raw.entries(JANUARY), key=lambda e: e.key) == sorted(
+        [first, second], key=lambda e: e.key
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,9 +94,13 @@ def test_an_object_that_another_compaction_took_is_none_and_no_error(raw: RawZon
     raw.drop([entry])
 
 
-def test_entries_are_those_of_the_block_or_the_series_oldest_first(raw: RawZone, files: ObjectStore) -> None:
+def test_entries_are_those_of_the_block_or_the_series_oldest_first(
+    raw: RawZone, files: ObjectStore
+) -> None:
     february = Block(MINUTES, "2024-02")
-    other = Block(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, "BTCUSDT_261225"), "2024-01")
+    other = Block(
+        Series(MINUTES.market, MINUTES.kind, MINUTES.interval, "BTCUSDT_261225"), "2024-01"
+    )
     spans = [minutes(600, 1200), minutes(0, 600)]
     stored = [raw.store(JANUARY, span, [b"[]"]) for span in spans]
     late = raw.store(february, Span(february.span.start_ms, february.span.start_ms + 1), [b"[]"])

@@ -135,7 +135,9 @@ events = st.lists(
 
 @settings(max_examples=200)
 @given(most=st.integers(1, 100), told=events)
-def test_errors_never_widen_it_whatever_came_before(most: int, told: list[tuple[str, float]]) -> None:
+def test_errors_never_widen_it_whatever_came_before(
+    most: int, told: list[tuple[str, float]]
+) -> None:
     clock = Clock()
     gate = AdaptiveLimit(most, clock)
     for what, number in told:

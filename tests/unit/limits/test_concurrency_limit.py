@@ -9,7 +9,9 @@ from tests.unit.helpers.crowd import Crowd
 
 
 @pytest.mark.parametrize("gate", [RestSlots(4), AdaptiveLimit(4)], ids=["slots", "gate"])
-def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(gate: RestSlots | AdaptiveLimit) -> None:
+def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(
+    gate: RestSlots | AdaptiveLimit,
+) -> None:
     crowd = Crowd(gate, 6)
     crowd.until(inside=4)
     while gate.width > 2:

@@ -1,4 +1,6 @@
-"""Simulated fleets on one budget: never over the limit on the exchange's books, and little left unspent."""
+"""Simulated fleets on one budget: never over the limit on the exchange's books, and little left
+unspent.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def model(maker: Maker, seed: int, **how: float) -> FleetModel:
 
 
 def full_minutes(fleet: FleetModel) -> list[int]:
-    """Weights of the minutes that began and ended while the fleet ran; the first, of learning, left out."""
+    """Weights of the minutes that began and ended while the fleet ran; the first, of learning, left
+    out.
+    """
     minutes = sorted(fleet.books.used)
     return [fleet.books.used[m] for m in minutes[2:-1]]
 
@@ -56,7 +60,9 @@ def full_minutes(fleet: FleetModel) -> list[int]:
     lost_rate=st.sampled_from([0.0, 0.02]),
     die_rate=st.sampled_from([0.0, 0.02]),
 )
-def test_the_exchanges_books_never_show_more_than_the_limit(maker: Maker, weight: int, seed: int, **how: float) -> None:
+def test_the_exchanges_books_never_show_more_than_the_limit(
+    maker: Maker, weight: int, seed: int, **how: float
+) -> None:
     fleet = model(maker, seed, weight=weight, **how)
     fleet.run(minutes=3)
     assert fleet.books.refused == 0
@@ -75,7 +81,9 @@ def test_full_minutes_spend_97_percent_of_the_limit_and_no_more(
 
 
 @pytest.mark.parametrize("workers", [12, 50])
-def test_another_program_on_the_address_is_made_room_for(maker: Maker, weight: int, workers: int) -> None:
+def test_another_program_on_the_address_is_made_room_for(
+    maker: Maker, weight: int, workers: int
+) -> None:
     fleet = model(maker, 5, weight=weight, workers=workers, foreign_per_minute=LIMIT // 4)
     fleet.run(minutes=6)
     ours = [w - LIMIT // 4 for w in full_minutes(fleet)[1:]]

@@ -13,8 +13,17 @@ BUSY = 10**9
 
 
 def wanted(**changed: float) -> int:
-    """Calls that pay at the futures' full budget, 280 ms a round trip, one process, a minute ahead of it."""
-    known = {"rtt_ms": 280, "weight": 2, "left": 2400, "minute_left_ms": 60_000, "backlog": BUSY, "sharers": 1}
+    """Calls that pay at the futures' full budget, 280 ms a round trip, one process, a minute ahead
+    of it.
+    """
+    known = {
+        "rtt_ms": 280,
+        "weight": 2,
+        "left": 2400,
+        "minute_left_ms": 60_000,
+        "backlog": BUSY,
+        "sharers": 1,
+    }
     return useful_concurrency(**(known | {"most": 1000} | changed))  # type: ignore[arg-type]
 
 
@@ -31,8 +40,12 @@ def wanted(**changed: float) -> int:
         ({"sharers": 4}, 1.4),
     ],
 )
-def test_the_calls_in_flight_are_those_of_littles_law(changed: dict[str, float], calls: float) -> None:
-    """Rate x round trip: 2400 weight a minute at weight 2 are 20 calls a second; over 280 ms, 5.6 are under way."""
+def test_the_calls_in_flight_are_those_of_littles_law(
+    changed: dict[str, float], calls: float
+) -> None:
+    """Rate x round trip: 2400 weight a minute at weight 2 are 20 calls a second; over 280 ms, 5.6
+    are under way.
+    """
     assert 0 <= wanted(**changed) - calls * HEADROOM <= 1 + 1e-9
 
 
@@ -66,7 +79,11 @@ def test_no_measurement_asks_for_none_or_for_more_than_the_most(**known: float) 
 
 @settings(max_examples=200)
 @given(
-    st.sampled_from(["rtt_ms", "left"]), st.floats(1, 5000), st.floats(1, 5000), st.integers(1, 8), st.integers(1, 8)
+    st.sampled_from(["rtt_ms", "left"]),
+    st.floats(1, 5000),
+    st.floats(1, 5000),
+    st.integers(1, 8),
+    st.integers(1, 8),
 )
 def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never_more(
     name: str, a: float, b: float, one: int, more: int
@@ -75,7 +92,9 @@ def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never
     assert wanted(sharers=max(one, more)) <= wanted(sharers=min(one, more))
 
 
-def answer(slots: RestSlots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000) -> None:
+def answer(
+    slots: RestSlots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000
+) -> None:
     slots.answered(rtt_ms=rtt_ms, weight=2, left=left, minute_left_ms=minute_left_ms)
 
 
@@ -115,7 +134,12 @@ def test_weight_stops_waiting_even_where_its_task_fails() -> None:
 events = st.lists(
     st.one_of(
         st.tuples(st.just("failed")),
-        st.tuples(st.just("answered"), st.integers(1, 20_000), st.integers(0, 6000), st.integers(0, 60_000)),
+        st.tuples(
+            st.just("answered"),
+            st.integers(1, 20_000),
+            st.integers(0, 6000),
+            st.integers(0, 60_000),
+        ),
         st.tuples(st.just("demand"), st.floats(0, 10**6), st.integers(1, 50)),
     ),
     max_size=60,
@@ -124,7 +148,9 @@ events = st.lists(
 
 @settings(max_examples=150)
 @given(most=st.integers(1, 100), told=events)
-def test_errors_never_widen_the_gate_whatever_came_before(most: int, told: list[tuple[object, ...]]) -> None:
+def test_errors_never_widen_the_gate_whatever_came_before(
+    most: int, told: list[tuple[object, ...]]
+) -> None:
     slots = RestSlots(most)
     for what, *how in told:
         before = slots.width

@@ -1,4 +1,6 @@
-"""Two names of one public address are found by what the exchange counts, and two addresses are never taken for one."""
+"""Two names of one public address are found by what the exchange counts, and two addresses are
+never taken for one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ import pytest
 
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant, Minute, Wait
-from klinefleet.workers.limits.shared_egress import detect_shared_egress, share_one_address, shared_egress_pairs
+from klinefleet.workers.limits.shared_egress import (
+    detect_shared_egress,
+    share_one_address,
+    shared_egress_pairs,
+)
 from klinefleet.workers.support.clock import HandClock
 from tests.unit.helpers.fleet_model import Books, FleetModel, go_on
 from tests.unit.limits.test_weight_budget import WoundRedisBudget
@@ -41,7 +47,9 @@ class InTurn:
         self.turn += 1
         answer = self.budgets[owner].take(weight, None if place is None else place // 2)
         if isinstance(answer, Wait):
-            return answer if answer.place is None else replace(answer, place=answer.place * 2 + owner)
+            return (
+                answer if answer.place is None else replace(answer, place=answer.place * 2 + owner)
+            )
         self.granted[id(answer)] = self.budgets[owner]
         return answer
 
@@ -93,7 +101,9 @@ def test_two_addresses_are_not_taken_for_one(foreign: int) -> None:
         (Minute(5, 100, 200), Minute(6, 100, 200), None),
     ],
 )
-def test_both_headers_have_to_show_the_others_spending(first: Minute, second: Minute, one: bool | None) -> None:
+def test_both_headers_have_to_show_the_others_spending(
+    first: Minute, second: Minute, one: bool | None
+) -> None:
     assert share_one_address(first, second) is one
     assert share_one_address(second, first) is one
 
@@ -110,7 +120,9 @@ def test_one_minute_alone_is_not_believed_and_another_answer_takes_it_back() -> 
             return self.minute
 
     def look(minute: int, header: int = 200) -> list[tuple[str, str]]:
-        budgets = {name: Told(replace(of, minute=minute, header=header)) for name, of in told.items()}
+        budgets = {
+            name: Told(replace(of, minute=minute, header=header)) for name, of in told.items()
+        }
         detect_shared_egress(redis, "futures", budgets)  # type: ignore[arg-type]
         return shared_egress_pairs(redis, "futures")
 

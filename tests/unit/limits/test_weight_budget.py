@@ -44,7 +44,9 @@ def clock() -> HandClock:
     return HandClock(START_MS)
 
 
-def ready(maker: Maker, clock: HandClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0) -> Budget:
+def ready(
+    maker: Maker, clock: HandClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0
+) -> Budget:
     """A budget that knows its limit and has learned the exchange's clock to a few milliseconds."""
     budget = maker(clock, share=share)
     for _ in range(3):
@@ -55,7 +57,9 @@ def ready(maker: Maker, clock: HandClock, *, limit: int = LIMIT, share: float = 
     return budget
 
 
-def answer_one(budget: Budget, clock: HandClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0) -> Grant:
+def answer_one(
+    budget: Budget, clock: HandClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0
+) -> Grant:
     grant = granted(budget.take(weight))
     clock.advance(10)
     date_ms = (clock.now_ms() + skew_ms) // 1000 * 1000
@@ -98,7 +102,9 @@ def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: HandCl
     assert spend_all(budget) <= 60
 
 
-def test_before_the_clock_is_known_one_call_goes_out_at_a_time(maker: Maker, clock: HandClock) -> None:
+def test_before_the_clock_is_known_one_call_goes_out_at_a_time(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = maker(clock)
     granted(budget.take(1))
     assert waiting(budget.take(1)).ms <= 300
@@ -139,7 +145,9 @@ def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: HandClock)
     assert spend_all(budget) <= LIMIT - 1100 - 900
 
 
-def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(maker: Maker, clock: HandClock) -> None:
+def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     for _ in range(10):
         granted(budget.take(100))
@@ -147,7 +155,9 @@ def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(maker: Maker,
     assert spend_all(budget) <= LIMIT - 1000
 
 
-def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(maker: Maker, clock: HandClock) -> None:
+def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     clock.advance(50_000)
     grant = granted(budget.take(500))
@@ -157,7 +167,9 @@ def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(maker: Mak
 
 
 def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
-    """A budget that knows the exchange's clock to a second and a half, shortly before the minute ends."""
+    """A budget that knows the exchange's clock to a second and a half, shortly before the minute
+    ends.
+    """
     budget = maker(clock)
     grant = granted(budget.take(1))
     clock.advance(500)
@@ -167,11 +179,15 @@ def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
     return budget
 
 
-def test_the_edge_of_an_uncertain_minute_sends_nothing_when_room_is_scarce(maker: Maker, clock: HandClock) -> None:
+def test_the_edge_of_an_uncertain_minute_sends_nothing_when_room_is_scarce(
+    maker: Maker, clock: HandClock
+) -> None:
     assert waiting(at_an_uncertain_edge(maker, clock).take(3 * LIMIT // 4)).ms >= 400
 
 
-def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(maker: Maker, clock: HandClock) -> None:
+def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = at_an_uncertain_edge(maker, clock)
     grant = granted(budget.take(500))
     clock.advance(100)
@@ -192,14 +208,18 @@ def test_a_ban_ends_by_the_exchanges_clock_not_by_ours(maker: Maker, clock: Hand
     assert 120_000 <= waiting(budget.take(2)).ms <= 121_100
 
 
-def test_a_429_without_retry_after_closes_to_the_next_minute(maker: Maker, clock: HandClock) -> None:
+def test_a_429_without_retry_after_closes_to_the_next_minute(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     clock.advance(20_000 - clock.now_ms() % MINUTE_MS)
     budget.close_until()
     assert 40_000 <= waiting(budget.take(2)).ms <= 41_100
 
 
-def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(maker: Maker, clock: HandClock) -> None:
+def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     spend_all(budget)
     assert not waiting(budget.take(2)).is_closed
@@ -222,10 +242,14 @@ def test_a_place_shown_to_a_closed_pool_is_given_back(maker: Maker, clock: HandC
     assert waiting(budget.take(10)).place == place
 
 
-def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(maker: Maker, clock: HandClock) -> None:
+def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     answer_one(budget, clock, used=LIMIT // 20)
-    assert spend_all(budget, answered=True) < 10, "at that pace others would have it all in a minute"
+    assert spend_all(budget, answered=True) < 10, (
+        "at that pace others would have it all in a minute"
+    )
     clock.advance(2_900)
     assert waiting(budget.take(2)).ms <= 3_000
     clock.advance(200)
@@ -247,7 +271,9 @@ def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: HandClock) -
     granted(budget.take(2))
 
 
-def test_a_late_answer_from_before_the_closing_does_not_reopen(maker: Maker, clock: HandClock) -> None:
+def test_a_late_answer_from_before_the_closing_does_not_reopen(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     early = granted(budget.take(2))
     budget.close_until(after_ms=1_000)
@@ -283,9 +309,13 @@ def test_a_small_share_is_neither_cut_to_nothing_nor_by_a_weight(
     assert spend_all(shared(maker, clock, share), weight=1) == ours
 
 
-def test_a_call_that_no_minute_has_room_for_is_told_instead_of_waiting_for_ever(maker: Maker, clock: HandClock) -> None:
+def test_a_call_that_no_minute_has_room_for_is_told_instead_of_waiting_for_ever(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = shared(maker, clock, 0.0005)
-    with pytest.raises(SettingsError, match=r"KLINES_WEIGHT_SHARE .* 1 of the exchange's 2,400 .* weight 2"):
+    with pytest.raises(
+        SettingsError, match=r"KLINES_WEIGHT_SHARE .* 1 of the exchange's 2,400 .* weight 2"
+    ):
         budget.take(2)
     granted(budget.take(1))
 
@@ -297,7 +327,9 @@ def test_a_share_below_one_weight_is_told_also_by_who_waits(maker: Maker, clock:
         WeightWaiter().acquire(budget, 1)
 
 
-def test_a_call_that_the_exchange_never_has_room_for_is_told_too(maker: Maker, clock: HandClock) -> None:
+def test_a_call_that_the_exchange_never_has_room_for_is_told_too(
+    maker: Maker, clock: HandClock
+) -> None:
     with pytest.raises(SettingsError, match=r"9 of the exchange's 10 .* weight 10"):
         shared(maker, clock, 1.0, limit=10).take(10)
 

@@ -92,7 +92,9 @@ def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
     assert stop.waits == []
 
 
-def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(clock: HandClock) -> None:
+def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(
+    clock: HandClock,
+) -> None:
     stop = HandStop(clock)
     with pytest.raises(OverWeight, match=r"for 20\.0 s"):
         patience(stop, longest_closed_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
@@ -124,7 +126,9 @@ def test_a_real_stop_ends_a_real_wait_at_once() -> None:
         WeightWaiter(stop).acquire(Scripted(Wait(60_000, None)), 2)
 
 
-def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_it_to_others() -> None:
+def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_it_to_others() -> (
+    None
+):
     stop, budget = Stop(), Scripted(Wait(60_000, 77), Wait(600_000, None, is_closed=True))
     with Threads(1) as threads:
         waiting = threads.submit(WeightWaiter(stop, longest_closed_s=15).acquire, budget, 2)

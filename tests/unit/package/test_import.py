@@ -12,18 +12,33 @@ import pytest
 import klinefleet
 
 #: Modules that nothing which only reads a lake may load.
-HEAVY = ("celery", "kombu", "flower", "redis", "requests", "click", "rich", "structlog", "prometheus_client")
+HEAVY = (
+    "celery",
+    "kombu",
+    "flower",
+    "redis",
+    "requests",
+    "click",
+    "rich",
+    "structlog",
+    "prometheus_client",
+)
 
 
 def python(code: str, folder: Path) -> str:
     """Return what a new interpreter prints that runs `code` in a folder."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_importing_the_package_loads_nothing_but_itself(tmp_path: Path) -> None:
-    code = "import sys; before = set(sys.modules); import klinefleet; print(sorted(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import klinefleet; "
+        "print(sorted(set(sys.modules) - before))"
+    )
     loaded = python(code, tmp_path)
     assert "klinefleet" in loaded
     assert "polars" not in loaded
@@ -31,10 +46,17 @@ def test_importing_the_package_loads_nothing_but_itself(tmp_path: Path) -> None:
 
 
 def test_a_reader_loads_no_celery_and_no_exchange(tmp_path: Path) -> None:
-    code = "import json, sys, klinefleet; klinefleet.Reader('lake'); print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import json, sys, klinefleet; klinefleet.Reader('lake'); "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     loaded = json.loads(python(code, tmp_path))
     assert [name for name in loaded if name.partition(".")[0] in HEAVY] == []
-    assert [name for name in loaded if name.startswith(("klinefleet.tasks", "klinefleet.workers.binance"))] == []
+    assert [
+        name
+        for name in loaded
+        if name.startswith(("klinefleet.tasks", "klinefleet.workers.binance"))
+    ] == []
 
 
 def test_what_users_have_in_their_folder_is_never_taken_for_ours(tmp_path: Path) -> None:
@@ -43,7 +65,9 @@ def test_what_users_have_in_their_folder_is_never_taken_for_ours(tmp_path: Path)
     python("import klinefleet.tasks.notebook; klinefleet.Reader('lake')", tmp_path)
 
 
-def test_another_celery_app_stays_the_current_one_and_keeps_its_transport_and_logging(tmp_path: Path) -> None:
+def test_another_celery_app_stays_the_current_one_and_keeps_its_transport_and_logging(
+    tmp_path: Path,
+) -> None:
     python(
         "import celery\n"
         "from celery import current_app, signals\n"

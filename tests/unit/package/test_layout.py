@@ -48,7 +48,9 @@ def test_every_room_says_what_it_has_what_it_may_import_and_where_to_begin() -> 
 
 
 def test_the_lint_step_has_a_line_for_every_room() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     listed = {room.strip() for line in layers for room in line.split("|")}
     rooms = {

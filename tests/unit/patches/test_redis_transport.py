@@ -10,7 +10,9 @@ from klinefleet.workers.app import app, broker_url
 from klinefleet.workers.patches.redis_transport import Transport
 
 
-@pytest.mark.parametrize("url", ["redis://localhost", "rediss://localhost", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "rediss://localhost", "unix:///run/redis.sock"]
+)
 def test_every_address_of_a_redis_is_reached_by_our_transport(url: str) -> None:
     assert isinstance(app.connection_for_read(broker_url(url)).transport, Transport)
 

@@ -1,4 +1,6 @@
-"""Each patch against the library as it is: a test here fails when the library needs the patch no more."""
+"""Each patch against the library as it is: a test here fails when the library needs the patch no
+more.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +42,16 @@ def test_botocore_still_parses_times_with_dateutil() -> None:
 
 def test_aiohttp_still_acknowledges_as_the_kernel_likes() -> None:
     """`tcp_quickack`."""
-    assert "QUICKACK" not in inspect.getsource(aiohttp.tcp_helpers) + inspect.getsource(aiohttp.connector)
+    assert "QUICKACK" not in inspect.getsource(aiohttp.tcp_helpers) + inspect.getsource(
+        aiohttp.connector
+    )
 
 
 def test_flower_still_serves_two_pages_without_its_password() -> None:
-    """`flower_access`: tornado's `authenticated` wraps what asks for it. Another module here may have patched them."""
+    """`flower_access`: tornado's `authenticated` wraps what asks for it.
+
+    Another module here may have patched them.
+    """
     assert hasattr(TasksView.get, "__wrapped__")
     assert "authenticated" not in inspect.getsource(inspect.unwrap(Metrics.get))
     assert "authenticated" not in inspect.getsource(inspect.unwrap(Healthcheck.get))

@@ -1,4 +1,6 @@
-"""What a server of S3 sends is acknowledged at once, so that no small answer waits for a kernel's patience."""
+"""What a server of S3 sends is acknowledged at once, so that no small answer waits for a kernel's
+patience.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from klinefleet.workers.patches.tcp_quickack import quick_ack
 from klinefleet.workers.storage.open import open_store
 from tests.harness import ObjectStore
 
-pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="this kernel has no TCP_QUICKACK")
+pytestmark = pytest.mark.skipif(
+    not hasattr(socket, "TCP_QUICKACK"), reason="this kernel has no TCP_QUICKACK"
+)
 
 ANSWER = b"head and body"
 
@@ -47,7 +51,9 @@ def _by_recv_into(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("receive", [_by_recv, _by_recv_into])
-def test_each_receipt_is_acknowledged_at_once(server: socket.socket, receive: Callable[[socket.socket], bytes]) -> None:
+def test_each_receipt_is_acknowledged_at_once(
+    server: socket.socket, receive: Callable[[socket.socket], bytes]
+) -> None:
     address = socket.getaddrinfo(*server.getsockname(), type=socket.SOCK_STREAM)[0]
     with quick_ack(address) as client:
         client.connect(address[4])
@@ -61,7 +67,9 @@ def test_each_receipt_is_acknowledged_at_once(server: socket.socket, receive: Ca
             assert answer == ANSWER
 
 
-def test_the_client_of_a_bucket_acknowledges_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_of_a_bucket_acknowledges_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = list[socket.socket]()
 
     def made_by(address: tuple[Any, ...]) -> socket.socket:

@@ -1,4 +1,6 @@
-"""A planner beside others: their blocks are waited for, one leads at a time, and a cancelled run ends."""
+"""A planner beside others: their blocks are waited for, one leads at a time, and a cancelled run
+ends.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 
     assert not lead(one, second, monkeypatch, work)
     assert state(one, second) is State.COMPLETE
-    assert [w.block.period for w in one.issued[january:]] == ["2024-02"] * (len(one.issued) - january)
+    assert [w.block.period for w in one.issued[january:]] == ["2024-02"] * (
+        len(one.issued) - january
+    )
     assert covered(one) == [request(months=2).span]
     assert counts(one, second)["blocks_held"] == 1
 
@@ -58,7 +62,9 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The turn that put it aside ended before the cursor moved on; the next comes to it again and finds it free."""
+    """The turn that put it aside ended before the cursor moved on; the next comes to it again and
+    finds it free.
+    """
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     [block] = series_of().blocks(request(months=1).span)
     assert one.runs.blocks.claim(first, block)
@@ -70,7 +76,9 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
     assert counts(one, second)["calls_issued"] == 90
 
 
-def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     planner = one.planner(first)
     planner.issue()
@@ -88,16 +96,22 @@ def test_a_block_of_a_run_that_was_cancelled_is_taken_over(one: Crew, monkeypatc
     assert not lead(one, second, monkeypatch, work)
     assert state(one, second) is State.COMPLETE
     assert covered(one) == [request(months=1).span]
-    assert spans.union(w.span for w in one.issued[sent:]) == spans.gaps(done, request(months=1).span)
+    assert spans.union(w.span for w in one.issued[sent:]) == spans.gaps(
+        done, request(months=1).span
+    )
 
 
 def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is held is read once a symbol; the second block comes into the lake while the first is being fetched."""
+    """What is held is read once a symbol; the second block comes into the lake while the first is
+    being fetched.
+    """
     monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, others = one.begin(request(months=2)), []
-    second_month = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
+    second_month = Request(
+        Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2]
+    )
 
     def work() -> None:
         if not others:
@@ -177,7 +191,9 @@ def test_only_a_run_that_nobody_leads_is_sent_a_planner(
         assert one.planners == [lost]
 
 
-def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_planners_only_one_leads(
+    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = one.begin(request())
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: pytest.fail("two planners lead one run"))
@@ -186,7 +202,9 @@ def test_of_two_planners_only_one_leads(one: Crew, redis: Redis, monkeypatch: py
     assert one.planners == []
 
 
-def test_a_planner_whose_turn_is_over_sends_for_the_next(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planner_whose_turn_is_over_sends_for_the_next(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = one.begin(request())
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     monkeypatch.setattr(Planner, "lead", lambda *_: True)

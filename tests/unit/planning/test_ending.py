@@ -53,7 +53,9 @@ def reported(one: Crew, run: str) -> dict[str, str]:
 
 def remembering(one: Crew, folder: Path) -> Coverage:
     """Return what tells the coverage and remembers footers, as workers of one machine do."""
-    return Coverage(one.services.files, FooterCache(one.services.settings.store_url, folder / "memory.sqlite"))
+    return Coverage(
+        one.services.files, FooterCache(one.services.settings.store_url, folder / "memory.sqlite")
+    )
 
 
 def losing_raw(one: Crew, times: int) -> Callable[[], None]:
@@ -85,7 +87,9 @@ def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
 def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a worker writes to another store: it says that rows are compacted, and the lake has none."""
+    """As where a worker writes to another store: it says that rows are compacted, and the lake has
+    none.
+    """
     run = one.begin(request(months=1))
     assert not lead(one, run, monkeypatch, losing_raw(one, 1000))
     assert state(one, run) is State.INCOMPLETE
@@ -96,8 +100,12 @@ def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
     assert counts(one, run)["blocks"] == 1 + ONCE_MORE
 
 
-def test_answers_that_end_too_early_are_asked_for_once_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exchange's clock was behind for a moment: candles seemed to be forming that were closed long ago."""
+def test_answers_that_end_too_early_are_asked_for_once_more(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange's clock was behind for a moment: candles seemed to be forming that were closed
+    long ago.
+    """
     run, early = one.begin(request(months=1)), list[Window]()
 
     def work() -> None:
@@ -105,7 +113,9 @@ def test_answers_that_end_too_early_are_asked_for_once_more(one: Crew, monkeypat
             _, window = one.fetches.pop()
             early.append(window)
             half = Span(window.span.start_ms, window.span.start_ms + DAY_MS)
-            one.services.raw.store(window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))])
+            one.services.raw.store(
+                window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))]
+            )
             told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
             one.runs.blocks.finish(run, window, told)
         one.work()
@@ -116,7 +126,9 @@ def test_answers_that_end_too_early_are_asked_for_once_more(one: Crew, monkeypat
     assert again.span == Span(early[0].span.start_ms + DAY_MS, early[0].span.end_ms)
 
 
-def test_what_failed_for_good_is_not_asked_for_once_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_failed_for_good_is_not_asked_for_once_more(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, gone = one.begin(request(months=1)), list[Window]()
 
     def work() -> None:
@@ -149,7 +161,9 @@ def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
     assert told == "StoreFault: delete failed; it is held all the same"
 
 
-def test_the_end_waits_for_a_block_that_another_run_has_by_then(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_for_a_block_that_another_run_has_by_then(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, other = one.begin(request(months=1)), one.begin(request(months=1))
     [block] = series_of().blocks(JANUARY)
     taken: list[Block] = []
@@ -175,7 +189,9 @@ def test_of_what_was_held_when_it_was_planned_nothing_is_looked_at_again(
     one.services.__dict__["coverage"] = remembering(one, tmp_path)
     whole(one, one.begin(request()), monkeypatch)
     listed, real = list[str](), one.services.files.list
-    monkeypatch.setattr(one.services.files, "list", lambda folder: listed.append(folder) or real(folder))
+    monkeypatch.setattr(
+        one.services.files, "list", lambda folder: listed.append(folder) or real(folder)
+    )
     run = one.begin(request())
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
@@ -194,8 +210,12 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
     def watch() -> None:
         one.work()
         if not one.runs.blocks.states(run):
-            monkeypatch.setattr(files, "list", lambda folder: listed.append(folder) or list_(folder))
-            monkeypatch.setattr(files, "tail", lambda key, size: read.append(key) or tail(key, size))
+            monkeypatch.setattr(
+                files, "list", lambda folder: listed.append(folder) or list_(folder)
+            )
+            monkeypatch.setattr(
+                files, "tail", lambda key, size: read.append(key) or tail(key, size)
+            )
 
     assert not lead(one, run, monkeypatch, watch)
     assert state(one, run) is State.COMPLETE
@@ -269,7 +289,9 @@ def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incom
             lead(one, run, monkeypatch, one.work)
     with pytest.raises(TaskFailed, match="does not tell its symbols"):
         lead(one, run, monkeypatch, one.work)
-    assert (one.issued, state(one, run)) == ([], State.RUNNING), "klines.plan ends it, with this as its failure"
+    assert (one.issued, state(one, run)) == ([], State.RUNNING), (
+        "klines.plan ends it, with this as its failure"
+    )
 
 
 def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(

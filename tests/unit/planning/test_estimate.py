@@ -22,9 +22,14 @@ JANUARY = Span(utc_ms(2024), utc_ms(2024, 2))
 
 
 def request(
-    *symbols: str, interval: Interval = Interval.M1, span: Span = YEAR, market: Market = Market.USD_M
+    *symbols: str,
+    interval: Interval = Interval.M1,
+    span: Span = YEAR,
+    market: Market = Market.USD_M,
 ) -> Request:
-    return Request(market, Kind.KLINES, interval, symbols or ("BTCUSDT",), span.start_ms, span.end_ms)
+    return Request(
+        market, Kind.KLINES, interval, symbols or ("BTCUSDT",), span.start_ms, span.end_ms
+    )
 
 
 @pytest.fixture
@@ -72,7 +77,9 @@ def test_an_estimate_asks_the_exchange_nothing(redis: Redis, tmp_path: Path) -> 
 
 
 def test_small_pages_are_counted_with_their_small_weight(few: Crew) -> None:
-    told = estimate(few.services, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000)))
+    told = estimate(
+        few.services, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000))
+    )
     assert (told.counts["klines"], told.counts["requests"], told.counts["weight"]) == (60, 1, 1)
 
 
@@ -82,10 +89,14 @@ def test_a_share_of_the_budget_takes_as_much_longer(redis: Redis, tmp_path: Path
     assert estimate(half.services, request()).limit == 1200
 
 
-def test_an_estimate_makes_the_calls_that_are_then_made(few: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_makes_the_calls_that_are_then_made(
+    few: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few.patch(monkeypatch)
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
-    few.services.partitions.merge(series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))])
+    few.services.partitions.merge(
+        series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))]
+    )
     told = estimate(few.services, request(span=span))
     few.planner(few.begin(request(span=span))).issue()
     assert len(few.issued) == told.counts["windows"]
@@ -103,17 +114,24 @@ def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) ->
     assert told.facts()["bytes"] > 0
     assert "files cost no weight" in told.facts()["why"]
     assert "BTCUSDT-1m-2024-12.zip is absent: REST instead" in told.text()
-    assert f"11 monthly and 0 daily files, no weight\n  REST      {december} requests" in told.text()
+    assert (
+        f"11 monthly and 0 daily files, no weight\n  REST      {december} requests" in told.text()
+    )
 
 
 def test_an_estimate_says_that_the_archive_does_not_answer(few: Crew) -> None:
     few.archive.fault = Restricted("451")
     told = estimate(few.services, request())
     assert told.counts["files"] == 0
-    assert "the archive does not tell what it has (Restricted: 451), so REST is asked for all" in told.text()
+    assert (
+        "the archive does not tell what it has (Restricted: 451), so REST is asked for all"
+        in told.text()
+    )
 
 
-def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(redis: Redis, tmp_path: Path) -> None:
+def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(
+    redis: Redis, tmp_path: Path
+) -> None:
     """Many series of which REST has the rest in a moment: two lists for each would take longer."""
     symbols = [f"S{n:02}USDT" for n in range(40)]
     one = crew(redis, tmp_path, dict.fromkeys(symbols, BEGAN))

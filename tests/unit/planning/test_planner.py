@@ -35,22 +35,33 @@ from tests.unit.helpers.planning import (
 )
 
 
-def test_a_run_fetches_and_compacts_all_that_was_asked_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_fetches_and_compacts_all_that_was_asked_for(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = one.begin(request())
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request().span]
     rows = [
-        at for e in one.services.files.list("lake") for at in times_of(decode(one.services.files.read(e.key) or b""))
+        at
+        for e in one.services.files.list("lake")
+        for at in times_of(decode(one.services.files.read(e.key) or b""))
     ]
     assert rows == list(opens(request().span))
     got = counts(one, run)
     assert (got["calls_issued"], got["calls_done"], got["calls_ahead"]) == (174, 174, 0)
-    assert (got["blocks"], got["blocks_done"], got["blocks_held"], got["rows"]) == (2, 2, 0, len(rows))
+    assert (got["blocks"], got["blocks_done"], got["blocks_held"], got["rows"]) == (
+        2,
+        2,
+        0,
+        len(rows),
+    )
     assert one.services.files.list("raw") == []
 
 
-def test_the_same_request_again_issues_nothing_and_is_complete(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_request_again_issues_nothing_and_is_complete(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole(one, one.begin(request()), monkeypatch)
     one.issued.clear()
     run = one.begin(request())
@@ -75,7 +86,9 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     assert covered(one) == [Span(MONTHS[0], MONTHS[4])]
 
 
-def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_falls_behind_is_waited_for(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
     monkeypatch.setattr(klinefleet.tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
     run, highest = one.begin(request(months=8)), [0]
@@ -89,7 +102,9 @@ def test_a_compaction_that_falls_behind_is_waited_for(one: Crew, monkeypatch: py
     assert covered(one) == [Span(MONTHS[0], MONTHS[8])]
 
 
-def test_blocks_are_issued_oldest_first_and_only_as_others_finish(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_issued_oldest_first_and_only_as_others_finish(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
@@ -109,12 +124,16 @@ def test_what_is_held_is_not_issued(one: Crew, monkeypatch: pytest.MonkeyPatch) 
     whole(one, run, monkeypatch)
     issued = [window.span for window in one.issued]
     assert spans.union(issued) == spans.gaps(held, request().span)
-    assert sum(s.end_ms - s.start_ms for s in issued) == sum(s.end_ms - s.start_ms for s in spans.union(issued))
+    assert sum(s.end_ms - s.start_ms for s in issued) == sum(
+        s.end_ms - s.start_ms for s in spans.union(issued)
+    )
     got = counts(one, run)
     assert (got["blocks_held"], got["blocks"], state(one, run)) == (1, 1, State.COMPLETE)
 
 
-def test_raw_objects_left_over_go_straight_to_compaction(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raw_objects_left_over_go_straight_to_compaction(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     january = series_of().block(MONTHS[0])
     one.services.raw.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
@@ -124,7 +143,9 @@ def test_raw_objects_left_over_go_straight_to_compaction(one: Crew, monkeypatch:
     assert one.services.raw.entries(january) == []
 
 
-def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     january = series_of().block(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
     one.services.raw.store(january, left, [b"[]"])
@@ -145,7 +166,9 @@ def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
     assert one.compactions == []
 
 
-@pytest.mark.parametrize("interval", [Interval.M1, Interval.H1, Interval.H4, Interval.D1, Interval.D3, Interval.MO1])
+@pytest.mark.parametrize(
+    "interval", [Interval.M1, Interval.H1, Interval.H4, Interval.D1, Interval.D3, Interval.MO1]
+)
 def test_every_interval_comes_to_its_end_with_all_covered(
     one: Crew, monkeypatch: pytest.MonkeyPatch, interval: Interval
 ) -> None:
@@ -157,9 +180,18 @@ def test_every_interval_comes_to_its_end_with_all_covered(
     assert spans.gaps(one.services.coverage.covered(series_of(interval=interval)), asked.span) == []
 
 
-def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One candle: it opens on Monday 2024-12-30 and belongs to 2024; nothing of 2025 was asked for."""
-    week = Request(Market.USD_M, Kind.KLINES, Interval.W1, ("BTCUSDT",), utc_ms(2024, 12, 30), utc_ms(2025, 1, 6))
+    week = Request(
+        Market.USD_M,
+        Kind.KLINES,
+        Interval.W1,
+        ("BTCUSDT",),
+        utc_ms(2024, 12, 30),
+        utc_ms(2025, 1, 6),
+    )
     whole(one, one.begin(week), monkeypatch)
     again = one.begin(week)
     whole(one, again, monkeypatch)
@@ -188,7 +220,9 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
     assert state(one, again) is State.COMPLETE
 
 
-def test_time_before_a_symbol_was_listed_is_never_asked_for(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_before_a_symbol_was_listed_is_never_asked_for(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began = MONTHS[1] + 5 * DAY_MS + 12_345_678
     one = crews({"BTCUSDT": began})
     run = one.begin(request(months=3))
@@ -200,7 +234,9 @@ def test_time_before_a_symbol_was_listed_is_never_asked_for(crews: Maker, monkey
     assert progress.notes["BTCUSDT"].startswith("traded only in 2024-02-06T03:25")
 
 
-def test_a_symbol_that_never_traded_then_is_complete_and_said_so(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_symbol_that_never_traded_then_is_complete_and_said_so(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = crews({"BTCUSDT": utc_ms(2025), "ETHUSDT": BEGAN})
     run = one.begin(request("BTCUSDT", "ETHUSDT", months=1))
     whole(one, run, monkeypatch)
@@ -220,7 +256,9 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
     run, seen = one.begin(asked), []
     real = one.client.first_open_ms
     monkeypatch.setattr(
-        one.client, "first_open_ms", lambda *a: seen.append({w.block.period for w in one.issued}) or real(*a)
+        one.client,
+        "first_open_ms",
+        lambda *a: seen.append({w.block.period for w in one.issued}) or real(*a),
     )
     whole(one, run, monkeypatch)
     assert seen == [{"2024-04"}]
@@ -233,15 +271,21 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
     assert one.client.asked == ["BTCUSDT"]
 
 
-def test_a_symbol_whose_first_candle_is_refused_fails_alone(crews: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = crews({"BAD": Refused("400 Invalid symbol.", code=-1121), "GOOD": BEGAN}, market=Market.SPOT)
+def test_a_symbol_whose_first_candle_is_refused_fails_alone(
+    crews: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = crews(
+        {"BAD": Refused("400 Invalid symbol.", code=-1121), "GOOD": BEGAN}, market=Market.SPOT
+    )
     run = one.begin(request("BAD", "GOOD", market=Market.SPOT, months=2))
     whole(one, run, monkeypatch)
     assert state(one, run) is State.INCOMPLETE
     progress = one.runs.progress(run)
     assert progress
     assert progress.failed == {"spot BAD": "Refused: 400 Invalid symbol."}
-    assert one.services.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [request(months=2).span]
+    assert one.services.coverage.covered(series_of("GOOD", market=Market.SPOT)) == [
+        request(months=2).span
+    ]
 
 
 def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_turns(

@@ -42,7 +42,9 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
 ) -> None:
     redis.flushdb()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(monkeypatch)
+        one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(
+            monkeypatch
+        )
         monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
         monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
@@ -71,13 +73,19 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
             assert sum(s.end_ms - s.start_ms for s in mine) == asked.end_ms - asked.start_ms
         got = counts(one, run)
         assert (got["blocks"], got["blocks_done"]) == (4, 4)
-        assert got["calls_issued"] == got["calls_done"] == sum(page_count(w.block.series, w.span) for w in one.issued)
+        assert (
+            got["calls_issued"]
+            == got["calls_done"]
+            == sum(page_count(w.block.series, w.span) for w in one.issued)
+        )
 
 
 def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The windows are on the latch and no message tells of them: they are sent once they are missed twice."""
+    """The windows are on the latch and no message tells of them: they are sent once they are missed
+    twice.
+    """
     run = one.begin(request(months=1))
 
     def dies(*_: object) -> None:
@@ -94,7 +102,9 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
     assert counts(one, run)["calls_done"] == 90
 
 
-def test_a_lost_window_is_missed_twice_before_it_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     look_at_once(monkeypatch)
     run = one.begin(request(months=1))
     planner = one.planner(run)
@@ -150,7 +160,9 @@ def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPa
     assert state(one, run) is State.COMPLETE
 
 
-def test_a_block_whose_last_worker_died_before_telling_is_compacted(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_whose_last_worker_died_before_telling_is_compacted(
+    one: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     look_at_once(monkeypatch)
     run = one.begin(request(months=1))
     planner = one.planner(run)

@@ -85,7 +85,9 @@ def test_rows_stay_whole_when_their_file_is_removed_under_them(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("left", [0, 5, 2000, 40_000])
-def test_a_file_that_was_cut_short_is_removed_and_not_believed(cache: ArrowCache, left: int) -> None:
+def test_a_file_that_was_cut_short_is_removed_and_not_believed(
+    cache: ArrowCache, left: int
+) -> None:
     cache.keep(STORE, entry(), ROWS)
     [path] = files(cache)
     path.write_bytes(path.read_bytes()[:left])
@@ -102,7 +104,9 @@ def test_a_cache_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
     cache.make_room()
 
 
-def test_a_writer_killed_half_way_leaves_nothing_to_be_read_and_nothing_for_ever(cache: ArrowCache) -> None:
+def test_a_writer_killed_half_way_leaves_nothing_to_be_read_and_nothing_for_ever(
+    cache: ArrowCache,
+) -> None:
     cache.keep(STORE, entry(), ROWS)
     [path] = files(cache)
     beside = path.with_name(f".{path.name}.killed")
@@ -135,7 +139,10 @@ def test_several_processes_share_it(tmp_path: Path) -> None:
     for one in crowd:
         one.join(120)
     assert [one.exitcode for one in crowd] == [0, 0, 0]
-    assert sum(path.stat().st_size for path in files(ArrowCache(tmp_path))) <= 4 * FILE_BYTES + 3 * FILE_BYTES
+    assert (
+        sum(path.stat().st_size for path in files(ArrowCache(tmp_path)))
+        <= 4 * FILE_BYTES + 3 * FILE_BYTES
+    )
 
 
 WRITER = """
@@ -155,7 +162,9 @@ while True:
 @contextmanager
 def writing(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps partitions until it is killed."""
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+    )
     try:
         assert writer.stdout
         assert writer.stdout.readline() == b"ready\n"
@@ -165,7 +174,9 @@ def writing(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         writer.communicate()
 
 
-def test_a_cache_whose_writer_is_killed_again_and_again_never_gives_half_a_file(tmp_path: Path) -> None:
+def test_a_cache_whose_writer_is_killed_again_and_again_never_gives_half_a_file(
+    tmp_path: Path,
+) -> None:
     cache = ArrowCache(tmp_path)
     for last in range(3):
         with writing(tmp_path):
@@ -188,7 +199,9 @@ def test_rows_are_mapped_and_not_copied(cache: ArrowCache) -> None:
     [path] = files(cache)
     body = path.read_bytes()
     wanted = held["close"].head(64).to_list()
-    at = body.index(pl.Series(wanted, dtype=pl.Float64).reinterpret(dtype=pl.UInt64).to_numpy().tobytes())
+    at = body.index(
+        pl.Series(wanted, dtype=pl.Float64).reinterpret(dtype=pl.UInt64).to_numpy().tobytes()
+    )
     with path.open("r+b") as file:
         file.seek(at)
         file.write(bytes(8))

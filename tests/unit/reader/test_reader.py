@@ -12,7 +12,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from klinefleet.workers.domain.errors import PartitionDamaged, RangeNotHeld, RequestError, UnknownSymbol
+from klinefleet.workers.domain.errors import (
+    PartitionDamaged,
+    RangeNotHeld,
+    RequestError,
+    UnknownSymbol,
+)
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.schema import SCHEMAS, Candle
 from klinefleet.workers.domain.series import Kind, Market, Series, Source
@@ -71,7 +76,9 @@ def test_what_is_held_comes_back_as_it_was_put(store: Path, held: pl.DataFrame) 
         ("2024-01-19T23:00:00.001", datetime(2024, 2, 10, 11, 30, tzinfo=UTC)),
     ],
 )
-def test_a_range_is_half_open_and_told_in_any_way(store: Path, held: pl.DataFrame, start: Moment, end: Moment) -> None:
+def test_a_range_is_half_open_and_told_in_any_way(
+    store: Path, held: pl.DataFrame, start: Moment, end: Moment
+) -> None:
     wanted = between(held, utc_ms(2024, 1, 20), utc_ms(2024, 2, 10) + 12 * HOUR_MS)
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", start, end), wanted)
     assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h", start, end).collect(), wanted)
@@ -90,7 +97,11 @@ def test_a_query_on_a_scan_gives_what_it_gives_on_the_rows(store: Path, held: pl
         lambda frame: frame.select("close").head(7),
         lambda frame: frame.tail(3),
         lambda frame: frame.slice(700, 60),
-        lambda frame: frame.group_by(pl.col("open_time").dt.date()).agg(pl.col("volume").sum()).sort("open_time"),
+        lambda frame: (
+            frame.group_by(pl.col("open_time").dt.date())
+            .agg(pl.col("volume").sum())
+            .sort("open_time")
+        ),
         lambda frame: frame.filter(pl.lit(False)),
     ):
         assert_frame_equal(query(lazy).collect(), query(rows.lazy()).collect())
@@ -98,20 +109,31 @@ def test_a_query_on_a_scan_gives_what_it_gives_on_the_rows(store: Path, held: pl
 
 def test_columns_are_those_asked_for_in_their_order(store: Path, held: pl.DataFrame) -> None:
     wanted = ["close", "open_time"]
-    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", columns=wanted), held.select(wanted))
-    assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h", columns=wanted).collect(), held.select(wanted))
+    assert_frame_equal(
+        reader(store).read("um", "BTCUSDT", "1h", columns=wanted), held.select(wanted)
+    )
+    assert_frame_equal(
+        reader(store).scan("um", "BTCUSDT", "1h", columns=wanted).collect(), held.select(wanted)
+    )
     with pytest.raises(RequestError, match="no column 'vol'; there are open_time, open"):
         reader(store).scan("um", "BTCUSDT", "1h", columns=["vol"])
 
 
 def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store: Path) -> None:
-    """A month with gaps, one with a candle off its hour (read, then), and one of which only a part is wanted."""
+    """A month with gaps, one with a candle off its hour (read, then), and one of which only a part
+    is wanted.
+    """
     gone, late = JANUARY + 7 * HOUR_MS, FEBRUARY + 3 * HOUR_MS
     times = [at + (at == late) * 20 for at in range(JANUARY, NOW_MS, HOUR_MS) if at != gone]
     rows = rows_at(times, step_ms=HOUR_MS)
     hold(store, hours(), rows, [Span(JANUARY, NOW_MS)])
     lake, two = reader(store), ["close", "open_time"]
-    for start, end in [("2024-01-01", "2024-02-01"), ("2024-01-01", None), ("2024-01-10", None), ("2024-03-01", None)]:
+    for start, end in [
+        ("2024-01-01", "2024-02-01"),
+        ("2024-01-01", None),
+        ("2024-01-10", None),
+        ("2024-03-01", None),
+    ]:
         wanted = between(rows, ms_of(start), ms_of(end) if end else NOW_MS)
         asked = ("um", "BTCUSDT", "1h", start, end)
         assert_frame_equal(lake.read(*asked, columns=two), wanted.select(two))
@@ -119,16 +141,23 @@ def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store
         assert_frame_equal(lake.read(*asked), wanted)
 
 
-def test_several_symbols_follow_one_another_in_the_order_asked_for(store: Path, held: pl.DataFrame) -> None:
+def test_several_symbols_follow_one_another_in_the_order_asked_for(
+    store: Path, held: pl.DataFrame
+) -> None:
     eth = hold_all(store, hours("ETHUSDT"), TWO_MONTHS, salt=0.5)
     long = pl.concat(
-        rows.select(pl.lit(symbol).alias("symbol"), pl.all()) for symbol, rows in (("ETHUSDT", eth), ("BTCUSDT", held))
+        rows.select(pl.lit(symbol).alias("symbol"), pl.all())
+        for symbol, rows in (("ETHUSDT", eth), ("BTCUSDT", held))
     )
     asked = ("um", ["ethusdt", "BTCUSDT", "ETHUSDT"], "1h")
     assert_frame_equal(reader(store).read(*asked), long)
     assert_frame_equal(reader(store).scan(*asked).collect(), long)
-    of_one = reader(store).scan(*asked).filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
-    assert_frame_equal(of_one.collect(), long.filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol"))
+    of_one = (
+        reader(store).scan(*asked).filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
+    )
+    assert_frame_equal(
+        of_one.collect(), long.filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
+    )
 
 
 def test_a_list_of_one_symbol_names_it_too(store: Path, held: pl.DataFrame) -> None:
@@ -147,9 +176,13 @@ def test_a_panel_has_the_symbols_side_by_side(store: Path, held: pl.DataFrame) -
     assert counts["BTCUSDT"].to_list() == held["count"].to_list()
 
 
-def test_candles_come_in_the_order_of_time_then_of_the_symbols(store: Path, held: pl.DataFrame) -> None:
+def test_candles_come_in_the_order_of_time_then_of_the_symbols(
+    store: Path, held: pl.DataFrame
+) -> None:
     eth = hold_all(store, hours("ETHUSDT"), Span(JANUARY, FEBRUARY + 2 * HOUR_MS), salt=0.5)
-    candles = list(reader(store).iter_candles("um", ["ETHUSDT", "BTCUSDT"], "1h", "2024-01-31T22:00"))
+    candles = list(
+        reader(store).iter_candles("um", ["ETHUSDT", "BTCUSDT"], "1h", "2024-01-31T22:00")
+    )
     assert [(c.symbol, c.timestamp.hour) for c in candles[:9]] == [
         *((symbol, hour) for hour in (22, 23, 0, 1) for symbol in ("ETHUSDT", "BTCUSDT")),
         ("BTCUSDT", 2),
@@ -162,7 +195,9 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(store: Path, held
 
 def test_a_range_that_is_not_held_is_refused_with_what_is_missing(store: Path) -> None:
     hold(store, hours(), rows_at([], step_ms=HOUR_MS), [Span(JANUARY, FEBRUARY)])
-    with pytest.raises(RangeNotHeld, match=r"um/klines/1h/BTCUSDT lacks 2024-02-01\.\.2024-02-20") as refused:
+    with pytest.raises(
+        RangeNotHeld, match=r"um/klines/1h/BTCUSDT lacks 2024-02-01\.\.2024-02-20"
+    ) as refused:
         reader(store).read("um", "BTCUSDT", "1h", "2024-01-05", "2024-02-20")
     assert refused.value.missing == {"BTCUSDT": [Span(FEBRUARY, utc_ms(2024, 2, 20))]}
     with pytest.raises(RangeNotHeld, match="2023-12-31"):
@@ -179,27 +214,37 @@ def test_a_month_that_is_missing_in_the_middle_is_never_passed_over(store: Path)
 
 def test_an_end_in_the_future_wants_no_more_than_there_can_be(store: Path) -> None:
     held = hold_all(store, hours(), Span(MARCH, NOW_MS))
-    assert_frame_equal(reader(store, NOW_MS + 1).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01"), held)
+    assert_frame_equal(
+        reader(store, NOW_MS + 1).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01"), held
+    )
     with pytest.raises(RangeNotHeld):
         reader(store, NOW_MS + HOUR_MS).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01")
 
 
 def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
-    rows = rows_at([*range(JANUARY, JANUARY + 5 * HOUR_MS, HOUR_MS), JANUARY + 9 * HOUR_MS], step_ms=HOUR_MS)
+    rows = rows_at(
+        [*range(JANUARY, JANUARY + 5 * HOUR_MS, HOUR_MS), JANUARY + 9 * HOUR_MS], step_ms=HOUR_MS
+    )
     hold(store, hours(), rows, [Span(JANUARY, FEBRUARY)])
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01"), rows)
 
 
-def test_time_before_the_listing_and_after_the_end_is_not_missing(store: Path, held: pl.DataFrame) -> None:
+def test_time_before_the_listing_and_after_the_end_is_not_missing(
+    store: Path, held: pl.DataFrame
+) -> None:
     files = open_store(str(store))
     one = entry("BTCUSDT")
     life = {"first_ms": JANUARY, "last_ms": MARCH}
-    Catalogs(files).store(catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life)))
+    Catalogs(files).store(
+        catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life))
+    )
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2017-01-01", "2024-03-10"), held)
 
 
 def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl.DataFrame) -> None:
-    with pytest.raises(UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"):
+    with pytest.raises(
+        UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"
+    ):
         reader(store).read("um", "BTCUSD", "1h", "2024-01-01")
     with pytest.raises(UnknownSymbol, match="1 other symbols are there"):
         reader(store).read("um", "XYZ", "1h")
@@ -224,13 +269,18 @@ def test_a_symbol_that_the_catalog_knows_is_only_not_held(store: Path, held: pl.
         ({"start": "2024-02-01", "end": "2024-02-01"}, "no 1h candle opens between"),
         ({"symbols": []}, "no symbol was given"),
         ({"symbols": "../../x"}, "cannot be one"),
-        ({"symbols": "BTCUSDT", "resample": "30m"}, "candles of 30m are not made of whole ones of 1h"),
+        (
+            {"symbols": "BTCUSDT", "resample": "30m"},
+            "candles of 30m are not made of whole ones of 1h",
+        ),
         ({"resample": "soon"}, "no interval 'soon'"),
         ({"fill": "backward"}, "filled 'forward', not 'backward'"),
         ({"kind": "fundingRate", "interval": None, "fill": "forward"}, "events, not candles"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(store: Path, asked: dict[str, str], told: str) -> None:
+def test_what_makes_no_sense_is_refused_in_words(
+    store: Path, asked: dict[str, str], told: str
+) -> None:
     with pytest.raises(RequestError, match=told):
         reader(store).read(**({"market": "um", "symbols": "BTCUSDT", "interval": "1h"} | asked))  # type: ignore[arg-type]
 
@@ -247,21 +297,38 @@ def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str
         reader(store).scan("um", "BTCUSDT", "1h").collect()
 
 
-def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(store: Path, held: pl.DataFrame) -> None:
+def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
+    store: Path, held: pl.DataFrame
+) -> None:
     path = store / keys.partition(hours(), "2024-02")
-    metadata = {k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")}
-    price = pl.when(pl.col("close") == pl.col("close").max()).then(1.0).otherwise(pl.col("close")).alias("close")
+    metadata = {
+        k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")
+    }
+    price = (
+        pl.when(pl.col("close") == pl.col("close").max())
+        .then(1.0)
+        .otherwise(pl.col("close"))
+        .alias("close")
+    )
     pl.read_parquet(path).with_columns(price).write_parquet(path, metadata=metadata)
-    lake = Reader(str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS))
-    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its values are not those that were proved"):
+    lake = Reader(
+        str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS)
+    )
+    with pytest.raises(
+        PartitionDamaged, match=r"2024-02\.parquet: its values are not those that were proved"
+    ):
         lake.read("um", "BTCUSDT", "1h")
 
 
-def test_a_partition_with_other_columns_is_not_mixed_with_ours(store: Path, held: pl.DataFrame) -> None:
+def test_a_partition_with_other_columns_is_not_mixed_with_ours(
+    store: Path, held: pl.DataFrame
+) -> None:
     path = store / keys.partition(hours(), "2024-02")
     metadata = pl.read_parquet_metadata(path)
     rows = pl.read_parquet(path).with_columns(pl.col("count").cast(pl.Float64))
-    rows.write_parquet(path, metadata={k: v for k, v in metadata.items() if k.startswith("klinefleet")})
+    rows.write_parquet(
+        path, metadata={k: v for k, v in metadata.items() if k.startswith("klinefleet")}
+    )
     with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its columns are"):
         reader(store).read("um", "BTCUSDT", "1h")
 
@@ -269,7 +336,11 @@ def test_a_partition_with_other_columns_is_not_mixed_with_ours(store: Path, held
 def test_funding_events_are_read_as_they_are(store: Path) -> None:
     events = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
     times = [JANUARY + 12, JANUARY + 8 * HOUR_MS + 3]
-    wire = {"calc_time": times, "funding_interval_hours": [8, 8], "last_funding_rate": [0.0001, -0.0002]}
+    wire = {
+        "calc_time": times,
+        "funding_interval_hours": [8, 8],
+        "last_funding_rate": [0.0001, -0.0002],
+    }
     rows = pl.DataFrame(wire).with_columns(mark_price=pl.lit(None)).cast(SCHEMAS[Kind.FUNDING])  # type: ignore[arg-type]
     hold(store, events, rows, [Span(JANUARY, FEBRUARY)])
     assert_frame_equal(reader(store).read("um", "BTCUSDT", kind="fundingRate"), rows)
@@ -294,17 +365,23 @@ def test_the_report_says_where_each_part_came_from(store: Path, held: pl.DataFra
     assert str(lake.report).splitlines()[0] == "BTCUSDT 2024-01-20..2024-02-01: lake (monthly)"
 
 
-def test_only_the_partitions_of_the_range_are_opened(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_partitions_of_the_range_are_opened(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     symbols = [f"SIM{n}USDT" for n in range(5)]
     for symbol in symbols:
         hold_all(store, hours(symbol), TWO_MONTHS)
     lake = reader(store)
     opened: list[str] = []
     scan = pl.scan_parquet
-    monkeypatch.setattr(pl, "scan_parquet", lambda files, **o: (opened.extend(files), scan(files, **o))[1])
+    monkeypatch.setattr(
+        pl, "scan_parquet", lambda files, **o: (opened.extend(files), scan(files, **o))[1]
+    )
     tails: list[str] = []
     tail = type(lake._lookup._files).tail  # what the footers are read by
-    monkeypatch.setattr(type(lake._lookup._files), "tail", lambda s, key, n: (tails.append(key), tail(s, key, n))[1])
+    monkeypatch.setattr(
+        type(lake._lookup._files), "tail", lambda s, key, n: (tails.append(key), tail(s, key, n))[1]
+    )
     lake.read("um", symbols, "1h", "2024-02-10", "2024-02-11")
     assert sorted(Path(path).name for path in opened) == ["2024-02.parquet"] * 5
     assert len(set(tails)) == len(tails) == 5
@@ -324,7 +401,9 @@ class Fleet:
         self.asked |= wanted
         for of, spans in wanted.items():
             for span in spans:
-                hold_all(self.store, of, Span(span.start_ms, self.lacks.start_ms) if self.lacks else span)
+                hold_all(
+                    self.store, of, Span(span.start_ms, self.lacks.start_ms) if self.lacks else span
+                )
 
 
 def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
@@ -345,7 +424,9 @@ def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
 
 
 def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
-    lake = Reader(str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=reader(store)._clock)
+    lake = Reader(
+        str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=reader(store)._clock
+    )
     with pytest.raises(RangeNotHeld, match=r"lacks 2024-02-01\.\.2024-03-15"):
         lake.read("um", "BTCUSDT", "1h", fetch=True)
     assert lake.read("um", "BTCUSDT", "1h", fetch=True, partial=True).height == 31 * 24
@@ -373,7 +454,9 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.D
     assert_frame_equal(read, newer[0])
 
 
-def test_what_is_replaced_at_every_look_is_read_in_one_piece(store: Path, held: pl.DataFrame) -> None:
+def test_what_is_replaced_at_every_look_is_read_in_one_piece(
+    store: Path, held: pl.DataFrame
+) -> None:
     lake, salts = reader(store), itertools.count(1)
 
     def replaced(rows: pl.DataFrame) -> pl.DataFrame:
@@ -384,10 +467,14 @@ def test_what_is_replaced_at_every_look_is_read_in_one_piece(store: Path, held: 
     read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
     assert next(salts) == 5, "three looks, and the one that cannot fail"
     assert read["open_time"].to_list() == held["open_time"].to_list()
-    assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, "rows of two versions"
+    assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, (
+        "rows of two versions"
+    )
 
 
-def test_a_long_series_is_read_some_partitions_at_a_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_series_is_read_some_partitions_at_a_time(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     years = hold_all(store, hours(), Span(utc_ms(2022), MARCH))
     monkeypatch.setattr("klinefleet.workers.reader.partition_reader._TOGETHER", 5)
     lake = reader(store)
@@ -397,13 +484,18 @@ def test_a_long_series_is_read_some_partitions_at_a_time(store: Path, monkeypatc
     assert all(one.span.end_ms == other.span.start_ms for one, other in itertools.pairwise(batches))
     wanted = between(years, utc_ms(2022, 1, 15), utc_ms(2024, 2, 15))
     assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15"), wanted)
-    assert_frame_equal(lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(), wanted[:4000])
+    assert_frame_equal(
+        lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(),
+        wanted[:4000],
+    )
 
 
 def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a repair: its footer was read while another version stood there, under the version that was listed."""
+    """As after a repair: its footer was read while another version stood there, under the version
+    that was listed.
+    """
     path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
     os.link(path, aside)
     lake = reader(store)
@@ -430,7 +522,9 @@ def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(
         hold_all(store, hours(symbol), TWO_MONTHS)
     lake, asked = reader(store), list[Market]()
     newest = lake._lookup._catalogs.newest
-    monkeypatch.setattr(lake._lookup._catalogs, "newest", lambda market: (asked.append(market), newest(market))[1])
+    monkeypatch.setattr(
+        lake._lookup._catalogs, "newest", lambda market: (asked.append(market), newest(market))[1]
+    )
     for _ in range(2):
         lake.read("um", symbols, "1h", "2023-01-01", resample="1d", partial=True)
     assert asked == [Market.USD_M] * 2

@@ -24,7 +24,9 @@ JANUARY = utc_ms(2024, 1)
 
 
 def opened(text: str, at_ms: int) -> int:
-    """The open time of the candle that a moment falls in, by the calendar and not by arithmetic on columns."""
+    """The open time of the candle that a moment falls in, by the calendar and not by arithmetic on
+    columns.
+    """
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     if text == "1M":
@@ -45,22 +47,37 @@ def by_hand(rows: pl.DataFrame, text: str) -> dict[int, dict[str, Any]]:
         if candle is None:
             made[at] = dict(row)
             continue
-        candle["high"], candle["low"] = max(candle["high"], row["high"]), min(candle["low"], row["low"])
+        candle["high"], candle["low"] = (
+            max(candle["high"], row["high"]),
+            min(candle["low"], row["low"]),
+        )
         candle["close"] = row["close"]
-        for name in ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume"):
+        for name in (
+            "volume",
+            "quote_volume",
+            "count",
+            "taker_buy_volume",
+            "taker_buy_quote_volume",
+        ):
             candle[name] += row[name]
     return made
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    text=st.sampled_from(["3m", "5m", "15m", "30m", "1h", "4h", "12h", "1d", "3d", "1w", "1M", "7m", "45m", "10d"]),
+    text=st.sampled_from(
+        ["3m", "5m", "15m", "30m", "1h", "4h", "12h", "1d", "3d", "1w", "1M", "7m", "45m", "10d"]
+    ),
     start=st.integers(0, 60 * DAY_MS // MINUTE_MS),
     minutes=st.sets(st.integers(0, 5000), max_size=120),
     late_ms=st.sampled_from([0, 0, 0, 17]),
 )
-def test_coarser_candles_are_those_made_by_hand(text: str, start: int, minutes: set[int], late_ms: int) -> None:
-    """Gaps, times off the minute (as in 2018), and every anchor: epoch, Monday, the first of a month."""
+def test_coarser_candles_are_those_made_by_hand(
+    text: str, start: int, minutes: set[int], late_ms: int
+) -> None:
+    """Gaps, times off the minute (as in 2018), and every anchor: epoch, Monday, the first of a
+    month.
+    """
     rows = rows_at(JANUARY + (start + n) * MINUTE_MS + late_ms for n in sorted(minutes))
     made, wanted = resample(rows, CandleGrid.parse(text)), by_hand(rows, text)
     assert made.columns == rows.columns
@@ -70,7 +87,11 @@ def test_coarser_candles_are_those_made_by_hand(text: str, start: int, minutes: 
         for name in ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"):
             assert math.isclose(row[name], candle[name], rel_tol=1e-12)
         after = opened(text, int(row["close_time"].timestamp() * 1000) + 1)
-        assert after == int(row["close_time"].timestamp() * 1000) + 1 > int(row["open_time"].timestamp() * 1000)
+        assert (
+            after
+            == int(row["close_time"].timestamp() * 1000) + 1
+            > int(row["open_time"].timestamp() * 1000)
+        )
 
 
 def test_symbols_are_not_mixed() -> None:
@@ -78,16 +99,29 @@ def test_symbols_are_not_mixed() -> None:
     long = pl.concat([hour.select(pl.lit(name).alias("symbol"), pl.all()) for name in ("B", "A")])
     made = resample(long, CandleGrid.parse("30m"))
     assert made["symbol"].to_list() == ["B", "B", "A", "A"]
-    assert made.filter(pl.col("symbol") == "A").drop("symbol").equals(resample(hour, CandleGrid.parse("30m")))
+    assert (
+        made.filter(pl.col("symbol") == "A")
+        .drop("symbol")
+        .equals(resample(hour, CandleGrid.parse("30m")))
+    )
 
 
 @pytest.mark.parametrize("interval", CANDLE_INTERVALS)
 def test_the_exchanges_intervals_open_where_the_exchange_opens_them(interval: Interval) -> None:
-    grid, span = CandleGrid.of(interval), Span(JANUARY - 40 * DAY_MS, JANUARY - 40 * DAY_MS + 3 * interval.step_ms + 1)
+    grid, span = (
+        CandleGrid.of(interval),
+        Span(JANUARY - 40 * DAY_MS, JANUARY - 40 * DAY_MS + 3 * interval.step_ms + 1),
+    )
     opens = grid.opens(span).to_list()
     first = interval.ceil(span.start_ms)
-    assert opens == [interval.advance(first, n) for n in range(interval.opens(span.start_ms, span.end_ms))]
-    at = pl.Series([ms + 1 for ms in opens], dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")).to_frame("t")
+    assert opens == [
+        interval.advance(first, n) for n in range(interval.opens(span.start_ms, span.end_ms))
+    ]
+    at = (
+        pl.Series([ms + 1 for ms in opens], dtype=pl.Int64)
+        .cast(pl.Datetime("ms", "UTC"))
+        .to_frame("t")
+    )
     assert at.select(grid.floor(pl.col("t")).dt.timestamp("ms"))["t"].to_list() == opens
     assert [grid.floor_ms(ms + 1) for ms in opens] == opens == [grid.ceil_ms(ms) for ms in opens]
 
@@ -135,20 +169,43 @@ def test_what_is_made_up_is_marked_and_goes_on_with_the_last_close() -> None:
     span = Span(JANUARY, JANUARY + 10 * MINUTE_MS)
     rows = rows_at(JANUARY + n * MINUTE_MS for n in (2, 3, 6))
     filled = made(rows, [span], None, "forward", None)
-    assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+    ]
     assert filled[MADE_UP].to_list() == [False, False, True, True, False, True, True, True]
     assert filled.filter(~pl.col(MADE_UP)).drop(MADE_UP).equals(rows)
     for row in filled.filter(MADE_UP).iter_rows(named=True):
         before = rows.filter(pl.col("open_time") < row["open_time"]).row(-1, named=True)
         assert {row[name] for name in ("open", "high", "low", "close")} == {before["close"]}
-        assert [row[name] for name in ("volume", "quote_volume", "count", "taker_buy_volume")] == [0, 0, 0, 0]
+        assert [row[name] for name in ("volume", "quote_volume", "count", "taker_buy_volume")] == [
+            0,
+            0,
+            0,
+            0,
+        ]
         assert row["close_time"] - row["open_time"] == timedelta(milliseconds=59_999)
 
 
 def test_nothing_is_made_up_where_nothing_is_known() -> None:
-    held = [Span(JANUARY, JANUARY + 3 * MINUTE_MS), Span(JANUARY + 6 * MINUTE_MS, JANUARY + 8 * MINUTE_MS)]
+    held = [
+        Span(JANUARY, JANUARY + 3 * MINUTE_MS),
+        Span(JANUARY + 6 * MINUTE_MS, JANUARY + 8 * MINUTE_MS),
+    ]
     filled = made(rows_at([JANUARY]), held, None, "forward", None)
-    assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [0, 1, 2, 6, 7]
+    assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [
+        0,
+        1,
+        2,
+        6,
+        7,
+    ]
     nothing = made(rows_at([]), held, None, "forward", None)
     assert (nothing.height, nothing.columns[-1]) == (0, MADE_UP)
 
@@ -160,12 +217,19 @@ def test_a_candle_off_its_minute_stands_for_it() -> None:
 
 def test_filled_coarse_candles_are_made_of_whole_ones() -> None:
     span = Span(JANUARY, JANUARY + 4 * HOUR_MS)
-    rows = rows_at(at for at in range(span.start_ms, span.end_ms, MINUTE_MS) if (at - JANUARY) // HOUR_MS != 2)
+    rows = rows_at(
+        at for at in range(span.start_ms, span.end_ms, MINUTE_MS) if (at - JANUARY) // HOUR_MS != 2
+    )
     filled = made(rows, [span], "1h", "forward", None)
-    assert (hours_of(filled), filled[MADE_UP].to_list()) == ([0, 1, 2, 3], [False, False, True, False])
+    assert (hours_of(filled), filled[MADE_UP].to_list()) == (
+        [0, 1, 2, 3],
+        [False, False, True, False],
+    )
 
 
-@pytest.mark.parametrize(("text", "told"), [("0m", "no interval '0m'"), ("1x", "no interval"), ("m", "no interval")])
+@pytest.mark.parametrize(
+    ("text", "told"), [("0m", "no interval '0m'"), ("1x", "no interval"), ("m", "no interval")]
+)
 def test_an_interval_that_is_none_is_refused(text: str, told: str) -> None:
     with pytest.raises(RequestError, match=told):
         CandleGrid.parse(text)

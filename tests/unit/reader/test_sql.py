@@ -31,7 +31,9 @@ def fill(store_url: str) -> None:
         series = Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol)
         for month, span in months_of(SPAN):
             rows = frame(range(span.start_ms, span.start_ms + 10 * MINUTE_MS, MINUTE_MS))
-            partitions.merge(series, month, rows, [Span(span.start_ms, span.start_ms + 10 * MINUTE_MS)])
+            partitions.merge(
+                series, month, rows, [Span(span.start_ms, span.start_ms + 10 * MINUTE_MS)]
+            )
 
 
 def asked(store_url: str, query: str) -> pl.DataFrame:
@@ -46,8 +48,13 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
             monkeypatch.setenv(name, value)
         fill("s3://bucket/pre")
         before = store.requests()
-        told = asked("s3://bucket/pre", "SELECT count(*) AS n FROM klines WHERE symbol = 'ETHUSDT' AND interval = '1m'")
-        spent = {method: count - before.get(method, 0) for method, count in store.requests().items()}
+        told = asked(
+            "s3://bucket/pre",
+            "SELECT count(*) AS n FROM klines WHERE symbol = 'ETHUSDT' AND interval = '1m'",
+        )
+        spent = {
+            method: count - before.get(method, 0) for method, count in store.requests().items()
+        }
         assert told["n"].item() == 40
         assert spent["LIST"] <= 2
         assert spent.get("HEAD", 0) == 0
@@ -57,7 +64,9 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
 
 def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_path: Path) -> None:
     series = Series(MINUTES.market, MINUTES.kind, Interval.MO1, "BTCUSDT")
-    Partitions(open_store(str(tmp_path))).merge(series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)])
+    Partitions(open_store(str(tmp_path))).merge(
+        series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)]
+    )
     rows = asked(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
     assert rows.columns[:4] == ["market", "symbol", "interval", "open_time"]
     assert rows["interval"].to_list() == ["1M"]
@@ -67,12 +76,19 @@ def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_
 def test_an_answer_without_rows_has_its_columns(tmp_path: Path) -> None:
     fill(str(tmp_path))
     (only,) = answer(str(tmp_path), "SELECT symbol, close FROM klines WHERE market = 'cm'")
-    assert (only.height, only.schema) == (0, pl.Schema({"symbol": pl.String(), "close": pl.Float64()}))
+    assert (only.height, only.schema) == (
+        0,
+        pl.Schema({"symbol": pl.String(), "close": pl.Float64()}),
+    )
 
 
-def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_empty(tmp_path: Path) -> None:
+def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_empty(
+    tmp_path: Path,
+) -> None:
     assert asked(str(tmp_path / "none"), "SELECT 1 AS one")["one"].to_list() == [1]
-    with pytest.raises(RequestError, match=r"klines does not exist!; the lake at .* has nothing yet"):
+    with pytest.raises(
+        RequestError, match=r"klines does not exist!; the lake at .* has nothing yet"
+    ):
         asked(str(tmp_path / "none"), "SELECT * FROM klines")
 
 
@@ -89,11 +105,15 @@ def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
             raise ConnectionError("nobody is there")
 
     monkeypatch.setattr("klinefleet.workers.reader.sql.s3_filesystem", lambda **_: Away())
-    with pytest.raises(StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"):
+    with pytest.raises(
+        StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"
+    ):
         asked("s3://bucket", "SELECT 1")
 
 
-def test_whoever_lacks_duckdb_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_lacks_duckdb_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(RequestError, match=r"pip install 'klinefleet\[read\]'"):
         asked(str(tmp_path), "SELECT 1")

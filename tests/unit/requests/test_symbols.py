@@ -1,4 +1,6 @@
-"""Beside test_choose.py, which has the files and lists of names: what --all means, and how a name comes to be known."""
+"""Beside test_choose.py, which has the files and lists of names: what --all means, and how a name
+comes to be known.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.requests.symbols import ChosenSymbols, SymbolSelection, choose_symbols, parse_selection
+from klinefleet.tasks.requests.symbols import (
+    ChosenSymbols,
+    SymbolSelection,
+    choose_symbols,
+    parse_selection,
+)
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import RequestError, Unreachable
 from klinefleet.workers.domain.intervals import Interval
@@ -27,7 +34,20 @@ def entry(
     began = utc_ms(2020)
     pair = f"{base}{quote}" if pair is None else pair
     return CatalogEntry(
-        symbol, status, base, quote, pair, "", began, None, began, began, None, ("1m",), True, bool(status)
+        symbol,
+        status,
+        base,
+        quote,
+        pair,
+        "",
+        began,
+        None,
+        began,
+        began,
+        None,
+        ("1m",),
+        True,
+        bool(status),
     )
 
 
@@ -50,7 +70,9 @@ def one(redis: Redis, tmp_path: Path) -> Crew:
     return made
 
 
-def every(one: Crew, *, kind: Kind = Kind.KLINES, quote: str | None = None, status: str = "all") -> tuple[str, ...]:
+def every(
+    one: Crew, *, kind: Kind = Kind.KLINES, quote: str | None = None, status: str = "all"
+) -> tuple[str, ...]:
     wish = parse_selection(None, None, None, True, quote=quote, status=status)
     return choose_symbols(one.services, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
 
@@ -65,7 +87,19 @@ def named(
 @pytest.mark.parametrize(
     ("quote", "status", "wanted"),
     [
-        (None, "all", ["BTCUSDC", "BTCUSDT", "BTCUSDT_241227", "ETHUSDT", "ODDUSDT", "SRMUSDT", "币安人生USDT"]),
+        (
+            None,
+            "all",
+            [
+                "BTCUSDC",
+                "BTCUSDT",
+                "BTCUSDT_241227",
+                "ETHUSDT",
+                "ODDUSDT",
+                "SRMUSDT",
+                "币安人生USDT",
+            ],
+        ),
         ("usdc", "all", ["BTCUSDC"]),
         ("USDT", "trading", ["BTCUSDT", "BTCUSDT_241227", "ODDUSDT", "币安人生USDT"]),
         (None, "trading", ["BTCUSDC", "BTCUSDT", "BTCUSDT_241227", "ODDUSDT", "币安人生USDT"]),
@@ -85,16 +119,25 @@ def test_all_asks_nobody_where_the_catalog_is_fresh(one: Crew) -> None:
 def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> None:
     said: list[str] = []
     services = crew(redis, tmp_path, {"BTCUSDT": 0}).services
-    assert choose_symbols(services, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append).symbols == (
-        "BTCUSDT",
-    )
+    assert choose_symbols(
+        services, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append
+    ).symbols == ("BTCUSDT",)
     assert said[0] == "catalog um: 1 symbols listed, 0 in the archive"
     assert said[-1].startswith("catalog um: 1 symbols in catalog/market=um/")
 
 
 @pytest.mark.parametrize("kind", [Kind.FUNDING, Kind.PREMIUM])
-def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(one: Crew, kind: Kind) -> None:
-    assert every(one, kind=kind) == ("BTCUSDC", "BTCUSDT", "ETHUSDT", "ODDUSDT", "SRMUSDT", "币安人生USDT")
+def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
+    one: Crew, kind: Kind
+) -> None:
+    assert every(one, kind=kind) == (
+        "BTCUSDC",
+        "BTCUSDT",
+        "ETHUSDT",
+        "ODDUSDT",
+        "SRMUSDT",
+        "币安人生USDT",
+    )
 
 
 def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> None:
@@ -106,7 +149,10 @@ def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> No
 
 @pytest.mark.parametrize(
     ("quote", "status", "asked"),
-    [("EUR", "all", "--quote EUR --status all"), ("eur", "trading", "--quote EUR --status trading")],
+    [
+        ("EUR", "all", "--quote EUR --status all"),
+        ("eur", "trading", "--quote EUR --status trading"),
+    ],
 )
 def test_all_of_nothing_is_refused_in_one_line_that_names_what_was_asked(
     one: Crew, quote: str, status: str, asked: str
@@ -122,22 +168,32 @@ def test_all_of_names_that_cannot_be_symbols_is_refused(redis: Redis, tmp_path: 
 
 
 @pytest.mark.parametrize(("quote", "status"), [("USDT", "all"), (None, "trading")])
-def test_a_list_of_names_is_never_narrowed_silently(tmp_path: Path, quote: str | None, status: str) -> None:
+def test_a_list_of_names_is_never_narrowed_silently(
+    tmp_path: Path, quote: str | None, status: str
+) -> None:
     (tmp_path / "names").write_text("BTCUSDT\n")
     for symbols, file in (("BTCUSDT", None), (None, tmp_path / "names")):
-        with pytest.raises(RequestError, match="--quote and --status narrow --all, not a list of names"):
+        with pytest.raises(
+            RequestError, match="--quote and --status narrow --all, not a list of names"
+        ):
             parse_selection(symbols, file, None, False, quote=quote, status=status)
 
 
 def test_all_beside_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("BTCUSDT\n")
-    for symbols, file, top in (("BTCUSDT", None, None), (None, tmp_path / "names", None), (None, None, 3)):
+    for symbols, file, top in (
+        ("BTCUSDT", None, None),
+        (None, tmp_path / "names", None),
+        (None, None, 3),
+    ):
         with pytest.raises(RequestError, match="nothing was queued"):
             parse_selection(symbols, file, top, True)
 
 
 def test_top_counts_symbols_and_not_lines(tmp_path: Path) -> None:
-    (tmp_path / "ranked.csv").write_text("rank,symbol\n1,btcusdt\n2,\n3,BTCUSDT\n4,ETHUSDT\n5,XRPUSDT\n")
+    (tmp_path / "ranked.csv").write_text(
+        "rank,symbol\n1,btcusdt\n2,\n3,BTCUSDT\n4,ETHUSDT\n5,XRPUSDT\n"
+    )
     assert parse_selection(None, tmp_path / "ranked.csv", 2, False).names == ("BTCUSDT", "ETHUSDT")
 
 
@@ -175,7 +231,9 @@ def test_every_name_left_out_is_noted_with_those_most_like_it(one: Crew) -> None
     assert told.notes["ETHUSD"].startswith("market um has no such symbol (did you mean ETHUSDT")
 
 
-def test_names_that_are_all_unknown_are_refused_even_where_some_could_be_left_out(one: Crew) -> None:
+def test_names_that_are_all_unknown_are_refused_even_where_some_could_be_left_out(
+    one: Crew,
+) -> None:
     with pytest.raises(RequestError, match=r"no symbol ZZZ \(and 2 more\); nothing was queued"):
         named(one, "ZZZ", "YYY", "XXX", skip=True)
 
@@ -192,7 +250,9 @@ def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(o
 def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("klinefleet.workers.binance.archive_index.ARCHIVE_LISTING", RetryPolicy(1, 0.0))
+    monkeypatch.setattr(
+        "klinefleet.workers.binance.archive_index.ARCHIVE_LISTING", RetryPolicy(1, 0.0)
+    )
     one.archive.fault = Unreachable("no route")
     with pytest.raises(RequestError, match="does not tell whether it has files of it"):
         named(one, "SRMUSDT")

@@ -17,13 +17,21 @@ MINUTE = 60_000
     ("start_ms", "end_ms", "time"),
     [
         (utc_ms(2024), utc_ms(2024, 2), "2024-01-01..02-01"),
-        (utc_ms(2024, 1, 7) + 288 * MINUTE, utc_ms(2024, 1, 13) + 576 * MINUTE, "2024-01-07 04:48..01-13 09:36Z"),
+        (
+            utc_ms(2024, 1, 7) + 288 * MINUTE,
+            utc_ms(2024, 1, 13) + 576 * MINUTE,
+            "2024-01-07 04:48..01-13 09:36Z",
+        ),
         (utc_ms(2024), utc_ms(2024) + 90 * MINUTE, "2024-01-01 00:00..01-01 01:30Z"),
         (utc_ms(2024, 12), utc_ms(2025), "2024-12-01..2025-01-01"),
     ],
 )
-def test_a_window_shows_its_market_symbol_interval_and_time(start_ms: int, end_ms: int, time: str) -> None:
-    assert task_label(Window(JANUARY, Span(start_ms, end_ms), Source.REST)) == f"um BTCUSDT 1m {time}"
+def test_a_window_shows_its_market_symbol_interval_and_time(
+    start_ms: int, end_ms: int, time: str
+) -> None:
+    assert (
+        task_label(Window(JANUARY, Span(start_ms, end_ms), Source.REST)) == f"um BTCUSDT 1m {time}"
+    )
 
 
 def test_a_block_shows_its_month_and_what_is_no_kline_shows_its_kind() -> None:
@@ -32,4 +40,7 @@ def test_a_block_shows_its_month_and_what_is_no_kline_shows_its_kind() -> None:
         task_label(Block.parse("cm/markPriceKlines/1h/BTCUSD_PERP/2024-01"))
         == "cm BTCUSD_PERP 1h markPriceKlines 2024-01"
     )
-    assert task_label(Block.parse("um/fundingRate/events/BTCUSDT/2024")) == "um BTCUSDT fundingRate 2024"
+    assert (
+        task_label(Block.parse("um/fundingRate/events/BTCUSDT/2024"))
+        == "um BTCUSDT fundingRate 2024"
+    )

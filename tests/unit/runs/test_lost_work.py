@@ -1,4 +1,6 @@
-"""Lost work is told from work that waits, in queues that are never empty, on a real Redis and by the real messages."""
+"""Lost work is told from work that waits, in queues that are never empty, on a real Redis and by
+the real messages.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.lost_work import HANDED_BACK_US, LOOK_S, LostWork, Sent, missing, waiting_since_us
+from klinefleet.tasks.runs.lost_work import (
+    HANDED_BACK_US,
+    LOOK_S,
+    LostWork,
+    Sent,
+    missing,
+    waiting_since_us,
+)
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app, broker_url
 from klinefleet.workers.coordination.leases import Leases
@@ -30,7 +39,9 @@ def broker(redis: Redis) -> Iterator[Redis]:
     with Connection(address(redis), transport=Transport) as connection:
         producer = app.amqp.Producer(connection)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(app, "producer_or_acquire", lambda given=None: nullcontext(given or producer))
+            patched.setattr(
+                app, "producer_or_acquire", lambda given=None: nullcontext(given or producer)
+            )
             yield redis
 
 
@@ -43,7 +54,9 @@ def windows(number: int) -> list[Window]:
 
 
 def waiting(redis: Redis) -> list[tuple[str, int]]:
-    """Return what waits, in the order in which it is taken: the start of each window and when it was sent."""
+    """Return what waits, in the order in which it is taken: the start of each window and when it
+    was sent.
+    """
     told = [json.loads(message)["headers"] for message in reversed(redis.lrange(QUEUE, 0, -1))]
     return [(headers["argsrepr"].split(" 1m ")[1][:16], headers["sent_us"]) for headers in told]
 
@@ -74,7 +87,9 @@ def test_what_is_handed_back_goes_to_the_end_and_counts_as_sent_then(broker: Red
     assert before_us <= last_us <= now_us(broker)
 
 
-def test_an_empty_queue_explains_nothing_and_a_message_of_another_version_everything(redis: Redis) -> None:
+def test_an_empty_queue_explains_nothing_and_a_message_of_another_version_everything(
+    redis: Redis,
+) -> None:
     long_ago = Sent("lease", QUEUE, 1)
     assert missing(redis, [long_ago]) == {long_ago}
     for message in (b'{"headers": {}}', b"no JSON", b"[]"):
@@ -83,7 +98,9 @@ def test_an_empty_queue_explains_nothing_and_a_message_of_another_version_everyt
         assert missing(redis, [long_ago]) == set()
 
 
-def test_of_a_batch_that_waits_still_only_what_was_taken_and_is_not_leased_is_missed(broker: Redis) -> None:
+def test_of_a_batch_that_waits_still_only_what_was_taken_and_is_not_leased_is_missed(
+    broker: Redis,
+) -> None:
     """Five were sent in the same step; three were taken, of which two are worked on."""
     enqueue.send_fetch("run", windows(5), 1000)
     for _ in range(3):
@@ -119,7 +136,9 @@ def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> No
     window = windows(1)[0]
     series = window.block.series
     runs = Runs(broker)
-    run = runs.create(Request(series.market, series.kind, series.interval, (series.symbol,), 0, 60_000))
+    run = runs.create(
+        Request(series.market, series.kind, series.interval, (series.symbol,), 0, 60_000)
+    )
     assert runs.blocks.claim(run, JANUARY)
     enqueue.send_fetch(run, [window], runs.blocks.open(run, JANUARY, [window]))
     runs.blocks.note_sent(run, [window], later_us=HANDED_BACK_US)

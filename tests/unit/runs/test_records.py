@@ -1,4 +1,6 @@
-"""What runs have to say: kept by what it is about, named for people, and read back as it was from a report."""
+"""What runs have to say: kept by what it is about, named for people, and read back as it was from a
+report.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,17 @@ def test_rows_that_say_nothing_do_not_hide_those_that_do() -> None:
     header, row, request = to_csv([record], "{}").splitlines(keepends=True)
     torn = b"failed,um,klines,1m,BTCUSDT,2024-13-01,,,x\nfailed,um\nso what\n\xff\n"
     assert of_csv(header + torn + row + request) == ([record], "{}")
-    assert of_csv(b"what,told\num/klines/1m/BTCUSDT/2024-01,FAILED of an earlier version\n") == ([], None)
+    assert of_csv(b"what,told\num/klines/1m/BTCUSDT/2024-01,FAILED of an earlier version\n") == (
+        [],
+        None,
+    )
     assert of_csv(b"") == ([], None)
 
 
 def test_a_level_that_a_later_version_has_is_left_out() -> None:
-    header, row, request = to_csv([Record(Level.NOTE, "x", MINUTES)], REQUEST).splitlines(keepends=True)
+    header, row, request = to_csv([Record(Level.NOTE, "x", MINUTES)], REQUEST).splitlines(
+        keepends=True
+    )
     assert of_csv(header + row.replace(b"note", b"hint") + request)[0] == []
 
 

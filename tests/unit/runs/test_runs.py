@@ -1,4 +1,6 @@
-"""A run's state in a real Redis: latches fire once, counters count once, claims are one run's alone."""
+"""A run's state in a real Redis: latches fire once, counters count once, claims are one run's
+alone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,16 @@ from klinefleet.workers.domain.redis_keys import KEEP_MS
 from klinefleet.workers.domain.series import Market, Window
 from klinefleet.workers.domain.spans import Span
 from tests.unit.helpers.klines import JANUARY, MINUTES
-from tests.unit.helpers.run_moves import FEBRUARY, begin, close, counts, phases, request, say_all_there_is, windows
+from tests.unit.helpers.run_moves import (
+    FEBRUARY,
+    begin,
+    close,
+    counts,
+    phases,
+    request,
+    say_all_there_is,
+    windows,
+)
 
 ON_REDIS = settings(max_examples=40, deadline=None)
 
@@ -54,11 +65,17 @@ def test_a_latch_fires_its_compaction_exactly_once_whatever_the_order_and_the_co
         fired.append(runs.blocks.finish(run, window, told, records=records).is_last)
         assert fired[-1] == (set(several) - seen == {window})
         seen.add(window)
-        assert phases(runs, run) == {JANUARY: Phase.COMPACTING if len(seen) == number else Phase.FETCHING}
+        assert phases(runs, run) == {
+            JANUARY: Phase.COMPACTING if len(seen) == number else Phase.FETCHING
+        }
         assert runs.blocks.under_way(run).windows.keys() == set(several) - seen
     assert sum(fired) == 1
     failed = {n for n in failing if n < number}
-    wanted = {"windows": number, "windows_failed": len(failed), "windows_done": number - len(failed)}
+    wanted = {
+        "windows": number,
+        "windows_failed": len(failed),
+        "windows_done": number - len(failed),
+    }
     wanted |= {"calls_done": number, "klines": 100 * number, "calls_issued": number, "blocks": 1}
     got = counts(runs, run)
     assert {name: got.get(name, 0) for name in wanted} == wanted
@@ -67,14 +84,18 @@ def test_a_latch_fires_its_compaction_exactly_once_whatever_the_order_and_the_co
     assert progress.failed == {str(several[n]): "no answer" for n in failed}
 
 
-def test_threads_that_finish_at_once_fire_one_compaction(redis: Redis, runs: Runs, run: str) -> None:
+def test_threads_that_finish_at_once_fire_one_compaction(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     several = windows(40)
     begin(runs, run, several)
     fired: list[bool] = []
 
     def finish(part: list[Window]) -> None:
         mine = Runs(redis)
-        fired.extend(mine.blocks.finish(run, window, {"windows_done": 1}).is_last for window in part)
+        fired.extend(
+            mine.blocks.finish(run, window, {"windows_done": 1}).is_last for window in part
+        )
 
     threads = [threading.Thread(target=finish, args=[several]) for _ in range(4)]
     for thread in threads:
@@ -103,8 +124,12 @@ def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run:
     assert not runs.blocks.is_pending("never was", second)
 
 
-def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(runs: Runs, run: str) -> None:
-    """Cancelled while a worker was fetching; the same request comes again and waits for the same windows."""
+def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(
+    runs: Runs, run: str
+) -> None:
+    """Cancelled while a worker was fetching; the same request comes again and waits for the same
+    windows.
+    """
     several = windows(2)
     begin(runs, run, several)
     runs.end(run, State.CANCELLED)
@@ -144,14 +169,18 @@ def test_a_block_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: 
     assert runs.blocks.deferred(other) == []
 
 
-def test_the_claim_of_a_run_that_is_known_no_more_is_taken_over(redis: Redis, runs: Runs, run: str) -> None:
+def test_the_claim_of_a_run_that_is_known_no_more_is_taken_over(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     redis.hset("klines:claims", str(JANUARY), "a-run-of-last-year")
     assert runs.blocks.claim(run, JANUARY)
     other = runs.create(request())
     assert not runs.blocks.claim(other, JANUARY)
 
 
-def test_the_claim_of_a_dead_run_is_taken_over_by_one_run_alone(redis: Redis, runs: Runs, run: str) -> None:
+def test_the_claim_of_a_dead_run_is_taken_over_by_one_run_alone(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     other = runs.create(request())
     redis.hset("klines:claims", str(JANUARY), "a-run-of-last-year")
 
@@ -168,7 +197,9 @@ def test_the_claim_of_a_dead_run_is_taken_over_by_one_run_alone(redis: Redis, ru
     assert [mine, *taken].count(True) == 1
 
 
-def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(redis: Redis, runs: Runs, run: str) -> None:
+def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     other = runs.create(request())
     begin(runs, run, windows(3))
     begin(runs, other, windows(1, FEBRUARY), FEBRUARY)
@@ -207,7 +238,9 @@ def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> Non
     }
 
 
-def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(redis: Redis, runs: Runs, run: str) -> None:
+def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     begin(runs, run, [])
     assert runs.blocks.compacting(run, JANUARY, 1)
     redis.hset("klines:claims", str(JANUARY), "another")
@@ -223,7 +256,9 @@ def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs,
     assert progress.failed == {f"um BTCUSDT 1m {JANUARY.span}": "Unproved: not what was written"}
 
 
-def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(redis: Redis, runs: Runs, run: str) -> None:
+def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     assert runs.blocks.compacted_ms(JANUARY) == 0
     begin(runs, run, [])
     assert close(runs, run)
@@ -262,7 +297,9 @@ def test_a_new_run_tells_all_that_lies_ahead(runs: Runs) -> None:
 
 
 def test_the_end_is_foretold_from_the_pace_so_far(redis: Redis, runs: Runs, run: str) -> None:
-    redis.hset(f"klines:run:{run}", mapping={"calls_issued": 30, "calls_done": 10, "calls_ahead": 70})
+    redis.hset(
+        f"klines:run:{run}", mapping={"calls_issued": 30, "calls_done": 10, "calls_ahead": 70}
+    )
     progress = runs.progress(run)
     assert progress
     assert progress.calls_left == 90
@@ -281,7 +318,12 @@ def test_weight_ahead_is_that_of_the_pools_own_active_runs(runs: Runs) -> None:
 
 
 def test_what_is_not_known_is_none_and_no_error(runs: Runs) -> None:
-    assert (runs.progress("x"), runs.request("x"), runs.state("x"), runs.newest()) == (None, None, None, None)
+    assert (runs.progress("x"), runs.request("x"), runs.state("x"), runs.newest()) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert (runs.active(), runs.blocks.states("x"), runs.blocks.deferred("x")) == ([], {}, [])
 
 
@@ -293,7 +335,9 @@ def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
     assert runs.active() == sorted(made)
 
 
-def test_a_waiting_planner_hears_of_each_window_and_block(redis: Redis, runs: Runs, run: str) -> None:
+def test_a_waiting_planner_hears_of_each_window_and_block(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     begin(runs, run, windows(1))
     for happens in (lambda: runs.blocks.finish(run, windows(1)[0], {}), lambda: close(runs, run)):
         assert redis.llen(f"klines:run:{run}:wake") == 0
@@ -310,8 +354,14 @@ def test_wakes_that_nobody_hears_do_not_pile_up(redis: Redis, runs: Runs, run: s
     assert redis.llen(f"klines:run:{run}:wake") <= 10
 
 
-def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(runs: Runs, run: str) -> None:
-    several = [Window(JANUARY, Span(900, 1000)), Window(JANUARY, Span(1000, 1100)), Window(JANUARY, Span(99, 900))]
+def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(
+    runs: Runs, run: str
+) -> None:
+    several = [
+        Window(JANUARY, Span(900, 1000)),
+        Window(JANUARY, Span(1000, 1100)),
+        Window(JANUARY, Span(99, 900)),
+    ]
     assert runs.blocks.claim(run, JANUARY)
     sent_us = runs.blocks.open(run, JANUARY, several)
     sent = {window: sent_us + number for number, window in enumerate(several)}

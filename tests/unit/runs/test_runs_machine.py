@@ -1,7 +1,8 @@
-"""Everything that may happen to two runs, in any order, against a model; and that every run comes to its end after it.
+"""Everything that may happen to two runs, in any order, against a model; and that every run comes
+to its end after it.
 
-Planners and compactions are succeeded while they go on, messages come twice, runs are cancelled, and keys of Redis
-lapse. A kill between two commands is the second one not following.
+Planners and compactions are succeeded while they go on, messages come twice, runs are cancelled,
+and keys of Redis lapse. A kill between two commands is the second one not following.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ from tests.unit.helpers.klines import MINUTES
 
 BLOCKS = [Block(MINUTES, f"2024-0{month}") for month in (1, 2)]
 WINDOWS_OF = {
-    block: [Window(block, Span(block.span.start_ms + n * 60_000, block.span.start_ms + n * 60_000 + 1)) for n in (0, 1)]
+    block: [
+        Window(block, Span(block.span.start_ms + n * 60_000, block.span.start_ms + n * 60_000 + 1))
+        for n in (0, 1)
+    ]
     for block in BLOCKS
 }
 MOST_RUNS = 2
@@ -90,7 +94,9 @@ class RunsMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.models) < MOST_RUNS)
     @rule()
     def create(self) -> None:
-        asked = Request(Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4))
+        asked = Request(
+            Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4)
+        )
         self.models[self.runs.create(asked)] = Model()
 
     @precondition(lambda self: self.models)
@@ -130,14 +136,20 @@ class RunsMachine(RuleBasedStateMachine):
         opened = self.models[run].blocks.get(block)
         assert got == (opened is not None and opened.phase is Phase.CLAIMED)
         if opened and got:
-            opened.phase, opened.left = Phase.FETCHING if windows else Phase.COMPACTING, set(windows)
+            opened.phase, opened.left = (
+                Phase.FETCHING if windows else Phase.COMPACTING,
+                set(windows),
+            )
             self.models[run].counts += Counter(windows=many, blocks=1)
 
     @precondition(lambda self: self.planners)
     @rule(which=numbers, block=blocks)
     def a_planner_releases(self, which: int, block: Block) -> None:
         run, fence, runs = self._planner(which)
-        if self._as_led(run, fence, lambda: runs.blocks.release(run, block) is None) is None or self.has_lapsed:
+        if (
+            self._as_led(run, fence, lambda: runs.blocks.release(run, block) is None) is None
+            or self.has_lapsed
+        ):
             return
         opened = self.models[run].blocks.get(block)
         if opened and opened.phase is Phase.CLAIMED:
@@ -145,7 +157,12 @@ class RunsMachine(RuleBasedStateMachine):
             self.models[run].counts += Counter(blocks_held=1)
 
     @precondition(lambda self: any(model.blocks for model in self.models.values()))
-    @rule(which=numbers, block=blocks, n=st.integers(0, 1), replaced=st.sampled_from([False, False, True]))
+    @rule(
+        which=numbers,
+        block=blocks,
+        n=st.integers(0, 1),
+        replaced=st.sampled_from([False, False, True]),
+    )
     def a_window_is_in(self, which: int, block: Block, n: int, replaced: bool) -> None:
         """By whom and how often ever; another source may have to answer in its place."""
         run, window = self._any_run(which), WINDOWS_OF[block][n]
@@ -183,11 +200,15 @@ class RunsMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(model.blocks for model in self.models.values()))
     @rule(which=numbers, block=blocks, reopens=st.booleans())
-    def a_compaction_is_succeeded_and_goes_on(self, which: int, block: Block, reopens: bool) -> None:
+    def a_compaction_is_succeeded_and_goes_on(
+        self, which: int, block: Block, reopens: bool
+    ) -> None:
         for _ in range(2):
             self.a_compaction_begins(which, block)
         if len(self.compactions) > 1:
-            self.a_compaction_has_windows_fetched_first(1, 1) if reopens else self.a_compaction_closes(1)
+            self.a_compaction_has_windows_fetched_first(
+                1, 1
+            ) if reopens else self.a_compaction_closes(1)
 
     @precondition(lambda self: self.compactions)
     @rule(which=numbers)
@@ -207,7 +228,9 @@ class RunsMachine(RuleBasedStateMachine):
         run, block, fence = self._compaction(which)
         windows = WINDOWS_OF[block][:many]
         try:
-            self.runs.blocks.reopen(run, block, fence, [Again(window, str(window), 1000) for window in windows])
+            self.runs.blocks.reopen(
+                run, block, fence, [Again(window, str(window), 1000) for window in windows]
+            )
         except LeaseLost:
             assert self.has_lapsed or not self._is_its_own(run, block, fence)
             return
@@ -218,7 +241,11 @@ class RunsMachine(RuleBasedStateMachine):
         self.models[run].counts += Counter(windows=many)
 
     @precondition(lambda self: self.models)
-    @rule(which=numbers, how=st.sampled_from([State.CANCELLED, State.COMPLETE]), is_meant=st.integers(0, 3))
+    @rule(
+        which=numbers,
+        how=st.sampled_from([State.CANCELLED, State.COMPLETE]),
+        is_meant=st.integers(0, 3),
+    )
     def a_run_ends(self, which: int, how: State, is_meant: int) -> None:
         """One time out of four, or most blocks would never come far."""
         if is_meant:
@@ -231,7 +258,9 @@ class RunsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.may_lapse)
     @rule(data=st.data())
     def a_key_lapses(self, data: st.DataObject) -> None:
-        """What follows is no longer told by the model; that every run comes to its end all the same is seen last."""
+        """What follows is no longer told by the model; that every run comes to its end all the same
+        is seen last.
+        """
         keys = sorted(self.redis.scan_iter("klines:*"))
         if keys:
             self.redis.delete(data.draw(st.sampled_from(keys)))
@@ -251,12 +280,17 @@ class RunsMachine(RuleBasedStateMachine):
             assert {block: state.phase for block, state in blocks.items()} == {
                 block: opened.phase for block, opened in model.blocks.items()
             }
-            left = {window_field(window) for opened in model.blocks.values() for window in opened.left}
+            left = {
+                window_field(window) for opened in model.blocks.values() for window in opened.left
+            }
             assert {field.decode() for field in self.redis.hkeys(run_key(run, "windows"))} == left
             assert set(self.runs.blocks.deferred(run)) == model.deferred
             progress = self.runs.progress(run)
             assert progress
-            assert +Counter(progress.counts) - Counter(calls_issued=10**6, calls_ahead=10**6) == +model.counts
+            assert (
+                +Counter(progress.counts) - Counter(calls_issued=10**6, calls_ahead=10**6)
+                == +model.counts
+            )
 
     @invariant()
     def nothing_of_an_ended_run_stays_for_ever(self) -> None:
@@ -264,7 +298,9 @@ class RunsMachine(RuleBasedStateMachine):
         assert all(self.redis.pttl(key) > 0 for key in left), left
 
     def teardown(self) -> None:
-        """A planner that knows what the lake lacks brings every run to its end, whatever has happened before."""
+        """A planner that knows what the lake lacks brings every run to its end, whatever has
+        happened before.
+        """
         while active := self.runs.active():
             self._bring_to_its_end(active[0])
         assert self.has_lapsed or self.redis.hgetall("klines:claims") == {}
@@ -293,10 +329,17 @@ class RunsMachine(RuleBasedStateMachine):
                 if leads.blocks.compacting(run, block, 10**9 + self.fences):
                     assert leads.blocks.close(run, block, 10**9 + self.fences, {})
                     held.add(block)
-            if held == set(BLOCKS) and not leads.blocks.states(run) and not leads.blocks.deferred(run):
+            if (
+                held == set(BLOCKS)
+                and not leads.blocks.states(run)
+                and not leads.blocks.deferred(run)
+            ):
                 assert leads.end(run, State.COMPLETE)
                 return
-        pytest.fail(f"the run does not come to its end: {leads.blocks.states(run)}, {leads.blocks.deferred(run)}")
+        pytest.fail(
+            f"the run does not come to its end: {leads.blocks.states(run)}, "
+            f"{leads.blocks.deferred(run)}"
+        )
 
     def _run(self, which: int) -> str:
         return sorted(self.models)[which % len(self.models)]
@@ -315,7 +358,9 @@ class RunsMachine(RuleBasedStateMachine):
         return self.compactions[-1 - which % min(3, len(self.compactions))]
 
     def _as_led(self, run: str, fence: int, write: object) -> bool | None:
-        """Return what a planner's write comes to; None where it was refused, as it must be after a successor."""
+        """Return what a planner's write comes to; None where it was refused, as it must be after a
+        successor.
+        """
         assert callable(write)
         try:
             got = bool(write())
@@ -345,6 +390,9 @@ def test_runs_do_what_the_model_does_and_come_to_their_end_whatever_happens(redi
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

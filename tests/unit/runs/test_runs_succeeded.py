@@ -1,4 +1,6 @@
-"""Planners and compactions that were succeeded, blocks that are opened once, and what a lost key leaves of a run."""
+"""Planners and compactions that were succeeded, blocks that are opened once, and what a lost key
+leaves of a run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import LeaseLost
 from tests.unit.helpers.klines import JANUARY, MINUTES
-from tests.unit.helpers.run_moves import FEBRUARY, begin, close, counts, phases, request, say_all_there_is, windows
+from tests.unit.helpers.run_moves import (
+    FEBRUARY,
+    begin,
+    close,
+    counts,
+    phases,
+    request,
+    say_all_there_is,
+    windows,
+)
 
 
 @pytest.fixture
@@ -26,7 +37,9 @@ def run(runs: Runs) -> str:
     return runs.create(request())
 
 
-def test_a_damaged_window_put_back_holds_the_compaction_up_until_it_is_in(runs: Runs, run: str) -> None:
+def test_a_damaged_window_put_back_holds_the_compaction_up_until_it_is_in(
+    runs: Runs, run: str
+) -> None:
     first, second = windows(2)
     begin(runs, run, [first, second])
     assert [runs.blocks.finish(run, w, {}).is_last for w in (first, second)] == [False, True]
@@ -38,7 +51,9 @@ def test_a_damaged_window_put_back_holds_the_compaction_up_until_it_is_in(runs: 
     assert runs.blocks.finish(run, first, {}).is_last
 
 
-def test_a_window_is_put_back_only_so_often_and_the_block_stays_to_be_compacted(runs: Runs, run: str) -> None:
+def test_a_window_is_put_back_only_so_often_and_the_block_stays_to_be_compacted(
+    runs: Runs, run: str
+) -> None:
     first, second = windows(2)
     begin(runs, run, [first])
     accepted = []
@@ -61,7 +76,9 @@ def test_a_compaction_that_begins_too_early_or_twice_changes_nothing(runs: Runs,
     assert not runs.blocks.compacting(run, JANUARY, 2)
 
 
-def test_a_compaction_whose_lease_was_lost_closes_and_reopens_nothing_any_more(runs: Runs, run: str) -> None:
+def test_a_compaction_whose_lease_was_lost_closes_and_reopens_nothing_any_more(
+    runs: Runs, run: str
+) -> None:
     begin(runs, run, [])
     assert runs.blocks.compacting(run, JANUARY, 1)
     assert runs.blocks.compacting(run, JANUARY, 2)
@@ -118,7 +135,9 @@ def test_a_block_that_was_not_claimed_is_not_opened(runs: Runs, run: str) -> Non
     assert runs.blocks.in_flight(run) == (0, 0)
 
 
-def test_what_becomes_of_a_run_that_redis_has_lost_leaves_nothing_behind(redis: Redis, runs: Runs, run: str) -> None:
+def test_what_becomes_of_a_run_that_redis_has_lost_leaves_nothing_behind(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     begin(runs, run, windows(2))
     runs.record(run, Record(Level.NOTE, "x", MINUTES))
     redis.delete(f"klines:run:{run}")
@@ -130,7 +149,9 @@ def test_what_becomes_of_a_run_that_redis_has_lost_leaves_nothing_behind(redis: 
 
 
 @pytest.mark.parametrize("lost", ["blocks", "windows"])
-def test_parts_that_were_lost_with_a_redis_are_made_to_agree(redis: Redis, runs: Runs, run: str, lost: str) -> None:
+def test_parts_that_were_lost_with_a_redis_are_made_to_agree(
+    redis: Redis, runs: Runs, run: str, lost: str
+) -> None:
     begin(runs, run, windows(2))
     begin(runs, run, windows(1, FEBRUARY), FEBRUARY)
     redis.delete(f"klines:run:{run}:{lost}")
@@ -142,7 +163,9 @@ def test_parts_that_were_lost_with_a_redis_are_made_to_agree(redis: Redis, runs:
         assert {told.phase for told in under_way.blocks.values()} == {Phase.COMPACTING}
 
 
-def test_a_block_whose_claim_another_run_has_taken_waits_for_it(redis: Redis, runs: Runs, run: str) -> None:
+def test_a_block_whose_claim_another_run_has_taken_waits_for_it(
+    redis: Redis, runs: Runs, run: str
+) -> None:
     begin(runs, run, windows(2))
     begin(runs, run, windows(1, FEBRUARY), FEBRUARY)
     redis.delete("klines:claims")
@@ -165,8 +188,12 @@ def test_the_symbols_of_which_blocks_were_claimed_are_known_or_told_to_be_lost(
     assert runs.blocks.touched(run) is None
 
 
-def test_what_the_version_before_left_of_a_run_does_not_stop_this_one(redis: Redis, runs: Runs, run: str) -> None:
-    """A rolling upgrade under way: its blocks are told in words, its windows by block, its claims as now."""
+def test_what_the_version_before_left_of_a_run_does_not_stop_this_one(
+    redis: Redis, runs: Runs, run: str
+) -> None:
+    """A rolling upgrade under way: its blocks are told in words, its windows by block, its claims
+    as now.
+    """
     redis.hset(f"klines:run:{run}:failed", "um BTCUSDT", "x")
     redis.sadd(f"klines:latch:{JANUARY}", "0-1-rest")
     redis.hset("klines:claims", str(JANUARY), run)

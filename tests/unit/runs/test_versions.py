@@ -1,4 +1,6 @@
-"""What workers of two versions tell each other: a field more or an optional one less kills no run under way."""
+"""What workers of two versions tell each other: a field more or an optional one less kills no run
+under way.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from klinefleet.workers.sources.policy import Mode
 from tests.unit.helpers.catalogs import catalog, entry
 from tests.unit.helpers.crew import Crew, series_of
 
-REQUEST = Request(Market.USD_M, Kind.MARK, Interval.H1, ("BTCUSDT", "ETHUSDT"), 0, 3_600_000, Mode.REST, True)
+REQUEST = Request(
+    Market.USD_M, Kind.MARK, Interval.H1, ("BTCUSDT", "ETHUSDT"), 0, 3_600_000, Mode.REST, True
+)
 REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")
 PIECE = Piece(series_of(), ("2024-01",), Sample(Against.REST, 0.5, 7), "2024-01")
 FAULT = Fault("lake/x.parquet", What.GAP, Span(0, 1), 2, "said")
@@ -38,7 +42,9 @@ def told(**changed: Any) -> str:
 
 
 def without(*keys: str) -> str:
-    return json.dumps({key: value for key, value in json.loads(REQUEST.to_json()).items() if key not in keys})
+    return json.dumps(
+        {key: value for key, value in json.loads(REQUEST.to_json()).items() if key not in keys}
+    )
 
 
 def test_a_request_of_a_later_or_an_earlier_version_is_read() -> None:
@@ -82,10 +88,16 @@ def test_what_was_found_is_read_with_a_field_more_or_less() -> None:
     found = Found(1, 2, 3, 4, [FAULT, replace(FAULT, span=None)], {"a": "b"}, {"c": "d"})
     plain = json.loads(found.to_json("piece"))
     assert Found.of_json(json.dumps(plain)) == ("piece", found)
-    more = plain | {"colour": "red", "faults": [fault | {"colour": "red"} for fault in plain["faults"]]}
+    more = plain | {
+        "colour": "red",
+        "faults": [fault | {"colour": "red"} for fault in plain["faults"]],
+    }
     assert Found.of_json(json.dumps(more)) == ("piece", found)
     less = {"piece": "piece", "faults": [{"key": FAULT.key, "what": FAULT.what, "told": "said"}]}
-    assert Found.of_json(json.dumps(less)) == ("piece", Found(faults=[replace(FAULT, span=None, rows=0)]))
+    assert Found.of_json(json.dumps(less)) == (
+        "piece",
+        Found(faults=[replace(FAULT, span=None, rows=0)]),
+    )
     assert Found.of_json(json.dumps({"piece": "piece"})) == ("piece", Found())
 
 
@@ -95,19 +107,33 @@ def test_a_footer_is_read_with_a_field_more_or_less() -> None:
     proof = json.loads(metadata[PROOF_KEY])
     more = {key: json.dumps([[*one, "more"] for one in several]) for key, several in lists.items()}
     gaps = [[*gap, "more"] for gap in proof["gaps"]]
-    assert Footer.of(more | {PROOF_KEY: json.dumps(proof | {"colour": "red", "gaps": gaps}), "other": "x"}) == FOOTER
+    assert (
+        Footer.of(
+            more | {PROOF_KEY: json.dumps(proof | {"colour": "red", "gaps": gaps}), "other": "x"}
+        )
+        == FOOTER
+    )
     sources = [one[:3] for one in lists[SOURCES_KEY]]
-    less = metadata | {SOURCES_KEY: json.dumps(sources), PROOF_KEY: json.dumps({"rows": 3, "checksum": "abc"})}
+    less = metadata | {
+        SOURCES_KEY: json.dumps(sources),
+        PROOF_KEY: json.dumps({"rows": 3, "checksum": "abc"}),
+    }
     assert Footer.of(less) == Footer(
-        FOOTER.covered, (Origin(Span(0, 9), Source.DAILY),), replace(PROOF, gaps=None, is_even=False)
+        FOOTER.covered,
+        (Origin(Span(0, 9), Source.DAILY),),
+        replace(PROOF, gaps=None, is_even=False),
     )
 
 
-def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(redis: Redis, one: Crew) -> None:
+def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(
+    redis: Redis, one: Crew
+) -> None:
     known = one.services.listings.of(series_of())
     assert known
     assert redis.hexists("klines:listed:um", "BTCUSDT")
-    redis.hset("klines:listed:um", "BTCUSDT", json.dumps(["TRADING", known.onboard_ms, None, "USDT", 1]))
+    redis.hset(
+        "klines:listed:um", "BTCUSDT", json.dumps(["TRADING", known.onboard_ms, None, "USDT", 1])
+    )
     assert one.services.listings.of(series_of()) == known
 
 
@@ -117,5 +143,8 @@ def test_a_catalog_is_read_with_a_column_more_or_without_an_optional_one() -> No
     frame, metadata = pl.read_parquet(body), pl.read_parquet_metadata(io.BytesIO(body))
     for other in (frame.with_columns(colour=pl.lit("red")), frame.drop("is_guessed")):
         buffer = io.BytesIO()
-        other.write_parquet(buffer, metadata={key: metadata[key] for key in metadata if key.startswith("klinefleet")})
+        other.write_parquet(
+            buffer,
+            metadata={key: metadata[key] for key in metadata if key.startswith("klinefleet")},
+        )
         assert Catalog.of_parquet(buffer.getvalue()).entries() == held.entries()

@@ -79,23 +79,38 @@ def test_a_file_is_one_csv_under_its_own_name() -> None:
 
 def test_a_checksum_is_that_of_the_bytes_and_ends_without_a_newline() -> None:
     async def scenario(client: Client) -> None:
-        for path in (SPOT_DAY, "data/spot/monthly/klines/币安人生USDT/1d/币安人生USDT-1d-2026-03.zip"):
+        for path in (
+            SPOT_DAY,
+            "data/spot/monthly/klines/币安人生USDT/1d/币安人生USDT-1d-2026-03.zip",
+        ):
             told = await raw(client, path + CHECKSUM)
             body = (await raw(client, path)).body
             assert told.status == 200
-            assert told.body.decode() == f"{hashlib.sha256(body).hexdigest()}  {path.rpartition('/')[2]}"
+            assert (
+                told.body.decode()
+                == f"{hashlib.sha256(body).hexdigest()}  {path.rpartition('/')[2]}"
+            )
 
     with_exchange(scenario)
 
 
 def test_a_file_and_the_listing_never_tell_a_different_edition() -> None:
     async def scenario(client: Client) -> None:
-        for path in (SPOT_DAY, "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-01.zip"):
+        for path in (
+            SPOT_DAY,
+            "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-01.zip",
+        ):
             before = (await listed(client, path)).keys[0]
             answer, head = await raw(client, path), await raw(client, path, "HEAD")
             zipped, checksum = (await listed(client, path)).keys
             assert (zipped.path, checksum.path) == (path, path + CHECKSUM)
-            assert answer.headers["etag"] == head.headers["etag"] == before.etag == zipped.etag != checksum.etag
+            assert (
+                answer.headers["etag"]
+                == head.headers["etag"]
+                == before.etag
+                == zipped.etag
+                != checksum.etag
+            )
             modified = parsedate_to_datetime(answer.headers["last-modified"])
             assert before.modified == zipped.modified == modified.strftime("%Y-%m-%dT%H:%M:%S.000Z")
             assert zipped.size == len(answer.body) == int(head.headers["content-length"])
@@ -153,7 +168,9 @@ def test_what_was_never_published_is_a_404_in_xml_and_so_is_its_checksum(path: s
     async def scenario(client: Client) -> None:
         for asked in (path, path + CHECKSUM):
             answer = await raw(client, asked)
-            assert (answer.status, answer.headers["content-type"]) == (404, "application/xml"), asked
+            assert (answer.status, answer.headers["content-type"]) == (404, "application/xml"), (
+                asked
+            )
             assert b"<Code>NoSuchKey</Code>" in answer.body
         assert (await listed(client, path)).paths == [] or path.endswith("/")
 
@@ -171,7 +188,9 @@ def test_what_was_never_published_is_a_404_in_xml_and_so_is_its_checksum(path: s
         ("cm", "indexPriceKlines", "BTCUSD"),
     ],
 )
-def test_futures_name_their_columns_from_may_2022_on_and_not_before(market: str, kind: str, symbol: str) -> None:
+def test_futures_name_their_columns_from_may_2022_on_and_not_before(
+    market: str, kind: str, symbol: str
+) -> None:
     for period in ("2021-11", "2022-04", "2022-04-30"):
         assert SHELF.csv(file_of(market, kind, symbol, "1d", period))[0][0].isdigit(), period
     for period in ("2022-05", "2022-05-01", "2026-10"):
@@ -186,7 +205,9 @@ def test_spot_never_names_its_columns_and_funding_always_does() -> None:
         assert all(line[0].isdigit() for line in lines), period
     for market, symbol in (("um", "BTCUSDT"), ("cm", "BTCUSD_PERP")):
         for period in ("2021-01", "2026-10"):
-            assert SHELF.csv(file_of(market, "fundingRate", symbol, "", period))[0] == FUNDING_HEADER
+            assert (
+                SHELF.csv(file_of(market, "fundingRate", symbol, "", period))[0] == FUNDING_HEADER
+            )
 
 
 def test_every_row_has_the_twelve_columns_of_a_page() -> None:
@@ -234,7 +255,10 @@ def test_a_month_is_spelled_1mo_in_folder_file_and_member() -> None:
 
 def test_candles_longer_than_a_day_have_no_daily_files_and_seconds_only_spot() -> None:
     async def scenario(client: Client) -> None:
-        for market, symbol, seconds in (("spot", "BTCUSDT", {"1s"}), ("futures/um", "BTCUSDT", set[str]())):
+        for market, symbol, seconds in (
+            ("spot", "BTCUSDT", {"1s"}),
+            ("futures/um", "BTCUSDT", set[str]()),
+        ):
             found: dict[str, set[str]] = {}
             for cycle in ("daily", "monthly"):
                 prefix = f"data/{market}/{cycle}/klines/{symbol}/"
@@ -256,10 +280,15 @@ def test_candles_longer_than_a_day_have_no_daily_files_and_seconds_only_spot() -
         ("data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2023-12.zip", "2024-01-01 08:30"),
         ("data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2024-01.zip", "2024-02-05 08:30"),
         ("data/futures/um/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2024-08.zip", "2024-09-02 08:30"),
-        ("data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-09.zip", "2024-10-07 08:30"),
+        (
+            "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-09.zip",
+            "2024-10-07 08:30",
+        ),
     ],
 )
-def test_a_file_appears_when_it_is_published_and_not_a_moment_earlier(path: str, published: str) -> None:
+def test_a_file_appears_when_it_is_published_and_not_a_moment_earlier(
+    path: str, published: str
+) -> None:
     async def scenario(client: Client) -> None:
         client.now_ms = utc_ms(published) - 1
         assert (await raw(client, path)).status == 404
@@ -286,7 +315,9 @@ def test_every_month_comes_on_the_first_monday_of_the_next() -> None:
         assert at.day <= 7
 
 
-def periods_of(market: str, kind: str, symbol: str, cycle: Cycle, now_ms: int = NOW_MS) -> list[str]:
+def periods_of(
+    market: str, kind: str, symbol: str, cycle: Cycle, now_ms: int = NOW_MS
+) -> list[str]:
     interval = "" if kind == Kind.FUNDING else "1d"
     return list(SHELF.periods(Folder(Market(market), cycle, Kind(kind), symbol, interval), now_ms))
 
@@ -316,7 +347,10 @@ def test_no_day_and_no_month_is_missing_between_the_first_and_the_last() -> None
     for market, symbol in (("spot", "BTCUSDT"), ("um", "BTCUSDT"), ("cm", "BTCUSD_PERP")):
         days = [utc_ms(day) for day in periods_of(market, "klines", symbol, Cycle.DAILY)]
         assert days == list(range(days[0], days[-1] + 1, DAY_MS))
-        months = [int(month[:4]) * 12 + int(month[5:]) for month in periods_of(market, "klines", symbol, Cycle.MONTHLY)]
+        months = [
+            int(month[:4]) * 12 + int(month[5:])
+            for month in periods_of(market, "klines", symbol, Cycle.MONTHLY)
+        ]
         assert months == list(range(months[0], months[-1] + 1))
 
 
@@ -328,7 +362,9 @@ def test_no_day_and_no_month_is_missing_between_the_first_and_the_last() -> None
         ("um", "/fapi/v1", "CTKUSDTSETTLED", "2023-11"),
     ],
 )
-def test_what_rest_has_forgotten_the_archive_still_serves(market: str, rest: str, symbol: str, period: str) -> None:
+def test_what_rest_has_forgotten_the_archive_still_serves(
+    market: str, rest: str, symbol: str, period: str
+) -> None:
     async def scenario(client: Client) -> None:
         answer = await client.get(f"{rest}/klines?symbol={symbol}&interval=1h&limit=1")
         assert (answer.status, answer.body["code"]) == (400, -1121)
@@ -338,7 +374,9 @@ def test_what_rest_has_forgotten_the_archive_still_serves(market: str, rest: str
         assert file.path in (await listed(client, file.folder.path)).paths
         rows = rows_of((await raw(client, file.path)).body)
         assert rows == told_by_truth(file) != []
-        folders = (await listed(client, f"{file.folder.path.rpartition(symbol)[0]}{symbol}", delimiter="/")).folders
+        folders = (
+            await listed(client, f"{file.folder.path.rpartition(symbol)[0]}{symbol}", delimiter="/")
+        ).folders
         assert folders == [file.folder.path.removesuffix("1h/")]
 
     with_exchange(scenario)
@@ -416,7 +454,9 @@ def test_a_spot_file_in_microseconds_holds_the_truth_too(period: str) -> None:
         ("cm", "premiumIndexKlines", "BTCUSD_PERP", "1h", "2022-05"),
     ],
 )
-def test_a_month_holds_what_its_days_hold(market: str, kind: str, symbol: str, interval: str, month: str) -> None:
+def test_a_month_holds_what_its_days_hold(
+    market: str, kind: str, symbol: str, interval: str, month: str
+) -> None:
     whole = file_of(market, kind, symbol, interval, month)
     days = SHELF.periods(Folder(Market(market), Cycle.DAILY, Kind(kind), symbol, interval), NOW_MS)
     parts: list[str] = []

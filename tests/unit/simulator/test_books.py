@@ -125,4 +125,10 @@ def test_books_started_anew_know_neither_weight_nor_bans() -> None:
 
 
 def test_retry_after_is_rounded_up_and_never_zero() -> None:
-    assert [seconds_until(1_000 + wait, 1_000) for wait in (-5, 0, 1, 1_000, 1_001)] == [1, 1, 1, 1, 2]
+    assert [seconds_until(1_000 + wait, 1_000) for wait in (-5, 0, 1, 1_000, 1_001)] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+    ]

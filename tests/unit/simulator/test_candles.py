@@ -31,15 +31,21 @@ def opens(symbol: str, interval: str, start: str, end: str, market: str = "spot"
     return [int(row[0]) for row in rows(symbol, interval, start, end, market)]
 
 
-def served(market: Market, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[list[str]]:
+def served(
+    market: Market, symbol: str, interval: str, start_ms: int, end_ms: int
+) -> list[list[str]]:
     """Return the window page by page, the way a client would read it, as the columns of the truth."""
     collected: list[list[str]] = []
     while start_ms < end_ms:
-        page = SOURCE.page(market, symbol, interval, Window(start_ms, end_ms - 1, 700, newest=False), now_ms=NOW_MS)
+        page = SOURCE.page(
+            market, symbol, interval, Window(start_ms, end_ms - 1, 700, newest=False), now_ms=NOW_MS
+        )
         candles = json.loads(page.body)
         if not candles:
             break
-        collected += [[str(field) for field in candle[:11]] for candle in candles if candle[6] < NOW_MS]
+        collected += [
+            [str(field) for field in candle[:11]] for candle in candles if candle[6] < NOW_MS
+        ]
         start_ms = candles[-1][0] + 1
     return collected
 
@@ -61,14 +67,23 @@ def served(market: Market, symbol: str, interval: str, start_ms: int, end_ms: in
         ("cm", "BTCUSD_261225", "1w", "2026-01-01 00:00", "2027-01-01 00:00"),
     ],
 )
-def test_pages_put_together_are_the_truth(market: str, symbol: str, interval: str, start: str, end: str) -> None:
+def test_pages_put_together_are_the_truth(
+    market: str, symbol: str, interval: str, start: str, end: str
+) -> None:
     assert served(Market(market), symbol, interval, utc_ms(start), utc_ms(end)) == rows(
         symbol, interval, start, end, market
     )
 
 
 def test_a_leap_year_without_outages_has_every_minute() -> None:
-    year = truth("spot", "BTCUSDT", "1m", utc_ms("2024-01-01 00:00"), utc_ms("2025-01-01 00:00"), now_ms=NOW_MS)
+    year = truth(
+        "spot",
+        "BTCUSDT",
+        "1m",
+        utc_ms("2024-01-01 00:00"),
+        utc_ms("2025-01-01 00:00"),
+        now_ms=NOW_MS,
+    )
     assert year.count(b"\n") == 527_040
     assert year.startswith(b"%d," % utc_ms("2024-01-01 00:00"))
     assert year.splitlines()[-1].startswith(b"%d," % utc_ms("2024-12-31 23:59"))
@@ -83,7 +98,9 @@ def test_the_candle_still_forming_is_not_part_of_the_truth() -> None:
 
 def test_no_candle_opens_during_an_outage() -> None:
     for outage in SPOT_OUTAGES:
-        found = truth("spot", "BTCUSDT", "1m", outage.start_ms, outage.end_ms - MINUTE_MS, now_ms=NOW_MS)
+        found = truth(
+            "spot", "BTCUSDT", "1m", outage.start_ms, outage.end_ms - MINUTE_MS, now_ms=NOW_MS
+        )
         assert found == b"", outage
 
 
@@ -123,8 +140,14 @@ def test_after_the_restart_of_february_2018_candles_open_off_the_minute() -> Non
     ("interval", "start", "end"),
     [
         ("1s", "2018-02-10 05:50", "2018-02-10 06:20"),
-        *((interval, "2018-01-25 00:00", "2018-02-15 00:00") for interval in ("1m", "3m", "5m", "15m")),
-        *((interval, "2017-08-17 00:00", "2018-12-01 00:00") for interval in ("30m", "1h", "4h", "1d", "1w", "1M")),
+        *(
+            (interval, "2018-01-25 00:00", "2018-02-15 00:00")
+            for interval in ("1m", "3m", "5m", "15m")
+        ),
+        *(
+            (interval, "2017-08-17 00:00", "2018-12-01 00:00")
+            for interval in ("30m", "1h", "4h", "1d", "1w", "1M")
+        ),
     ],
 )
 def test_candles_never_overlap(interval: str, start: str, end: str) -> None:
@@ -160,7 +183,9 @@ def test_futures_trade_nothing_for_half_an_hour_and_still_have_candles() -> None
 
 
 def test_a_delisted_symbol_ends_where_it_was_delisted() -> None:
-    assert opens("BCCUSDT", "1m", "2018-11-15 00:00", "2019-01-01 00:00")[-1] == utc_ms("2018-11-15 01:59")
+    assert opens("BCCUSDT", "1m", "2018-11-15 00:00", "2019-01-01 00:00")[-1] == utc_ms(
+        "2018-11-15 01:59"
+    )
     settled = opens("OMGUSDT", "1m", "2025-01-31 00:00", "2025-03-01 00:00", "um")
     assert settled[-1] == 1_738_314_000_000 - MINUTE_MS
 
@@ -203,8 +228,14 @@ def test_a_generated_symbol_does_not_depend_on_the_size_of_the_catalogue() -> No
     small, large = catalogue(Market.SPOT, 50), catalogue(Market.SPOT, 500)
     assert large[: len(small)] == small
     assert len(large) == 500
-    assert all(find(instrument.market, instrument.name) == instrument for instrument in [*large, *NAMED])
-    assert {instrument.listed_ms // (366 * DAY_MS) for instrument in large if instrument.base.startswith("SIM")}
+    assert all(
+        find(instrument.market, instrument.name) == instrument for instrument in [*large, *NAMED]
+    )
+    assert {
+        instrument.listed_ms // (366 * DAY_MS)
+        for instrument in large
+        if instrument.base.startswith("SIM")
+    }
 
 
 def test_an_unknown_symbol_has_no_truth() -> None:

@@ -21,7 +21,9 @@ from tests.unit.helpers.simulator_client import CHECKSUM, listed, raw, rows_of
 from tests.unit.simulator.test_http import Client, with_exchange
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FileFault if fault is not FileFault.TRUNCATED])
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FileFault if fault is not FileFault.TRUNCATED]
+)
 def test_a_new_edition_mends_whatever_was_wrong(fault: FileFault) -> None:
     async def scenario(client: Client) -> None:
         whole = (await good(client, MONTH)).body
@@ -54,7 +56,10 @@ def test_a_new_edition_has_a_new_etag_and_the_time_of_its_publication() -> None:
             "Sun, 22 Nov 2026 17:05:09 GMT",
             "Mon, 23 Nov 2026 03:00:00 GMT",
         ]
-        assert [keys[0].modified for keys in told[1:]] == ["2026-11-22T17:05:09.000Z", "2026-11-23T03:00:00.000Z"]
+        assert [keys[0].modified for keys in told[1:]] == [
+            "2026-11-22T17:05:09.000Z",
+            "2026-11-23T03:00:00.000Z",
+        ]
         assert [keys[0].modified == keys[1].modified for keys in told] == [True] * 3
         etags = [answer.headers["etag"] for answer in (first, second, third)]
         assert etags == [keys[0].etag for keys in told]

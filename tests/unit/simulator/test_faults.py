@@ -36,7 +36,11 @@ def with_fault(fault: Fault, scenario: Scenario, **plan: Any) -> dict[str, Any]:
 
 async def read(session: aiohttp.ClientSession, path: str) -> tuple[int, dict[str, str], bytes]:
     async with session.get(path) as answer:
-        return answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+        return (
+            answer.status,
+            {name.lower(): value for name, value in answer.headers.items()},
+            await answer.read(),
+        )
 
 
 async def call_log(session: aiohttp.ClientSession) -> Any:
@@ -161,7 +165,10 @@ def test_an_injected_418_is_a_real_ban_that_is_counted_against_whoever_calls_aga
 
     books = with_fault(Fault.BANNED, scenario, ban_s=4)
     assert books["faults"] == {"418": 1}
-    assert {minute["pool"]: minute["refused_418"] for minute in books["minutes"]} == {"futures": 1, "spot": 0}
+    assert {minute["pool"]: minute["refused_418"] for minute in books["minutes"]} == {
+        "futures": 1,
+        "spot": 0,
+    }
 
 
 def test_ping_and_time_never_fail() -> None:

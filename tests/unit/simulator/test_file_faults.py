@@ -129,7 +129,9 @@ def test_an_absent_file_is_in_no_listing_and_never_comes() -> None:
     with_exchange(scenario)
 
 
-@pytest.mark.parametrize(("late_days", "comes"), [(2, "2024-03-08 08:30"), (0.5, "2024-03-06 20:30")])
+@pytest.mark.parametrize(
+    ("late_days", "comes"), [(2, "2024-03-08 08:30"), (0.5, "2024-03-06 20:30")]
+)
 def test_a_late_file_comes_so_many_days_later_and_is_whole(late_days: float, comes: str) -> None:
     async def scenario(client: Client) -> None:
         whole = (await good(client, DAY)).body
@@ -157,10 +159,19 @@ def test_a_late_file_is_four_days_late_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [FileFault.SHORT, FileFault.SHUFFLED, FileFault.REPEATED, FileFault.CONFLICTING, FileFault.STALE]
+    "fault",
+    [
+        FileFault.SHORT,
+        FileFault.SHUFFLED,
+        FileFault.REPEATED,
+        FileFault.CONFLICTING,
+        FileFault.STALE,
+    ],
 )
 @pytest.mark.parametrize("path", [MONTH, FUNDING])
-def test_wrong_rows_come_with_a_right_checksum_under_the_same_line_of_names(path: str, fault: FileFault) -> None:
+def test_wrong_rows_come_with_a_right_checksum_under_the_same_line_of_names(
+    path: str, fault: FileFault
+) -> None:
     async def scenario(client: Client) -> None:
         names, *rows = lines_of((await good(client, path)).body)
         await follow(client, fault)
@@ -222,7 +233,11 @@ def test_changed_values_cannot_be_told_from_real_ones(fault: FileFault) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("1,2,3.10,4", "1,2,3.11,4"), ("1,8,0.00009999", "1,8,0.00010000"), ("1,8,-0.00010000", "1,8,-0.00009999")],
+    [
+        ("1,2,3.10,4", "1,2,3.11,4"),
+        ("1,8,0.00009999", "1,8,0.00010000"),
+        ("1,8,-0.00010000", "1,8,-0.00009999"),
+    ],
 )
 def test_another_value_keeps_its_digits_and_its_sign(before: str, after: str) -> None:
     assert other(before) == after
@@ -231,7 +246,13 @@ def test_another_value_keeps_its_digits_and_its_sign(before: str, after: str) ->
 def test_a_file_of_one_row_or_none_can_be_wrong_without_a_stumble() -> None:
     assert spoilt(FileFault.SHORT, lines=ROWS[:1]) == []
     assert spoilt(FileFault.STALE, lines=ROWS[:1]) != ROWS[:1]
-    for fault in (FileFault.SHORT, FileFault.SHUFFLED, FileFault.REPEATED, FileFault.CONFLICTING, FileFault.STALE):
+    for fault in (
+        FileFault.SHORT,
+        FileFault.SHUFFLED,
+        FileFault.REPEATED,
+        FileFault.CONFLICTING,
+        FileFault.STALE,
+    ):
         assert spoilt(fault, lines=[]) == []
         assert spoilt(fault, lines=["open_time,open,high"]) == ["open_time,open,high"]
 
@@ -247,7 +268,9 @@ def test_a_changed_edition_differs_in_its_last_rows_only() -> None:
 def test_only_a_month_can_be_stale() -> None:
     plan = FilePlan({FileFault.STALE: 1.0})
     assert {plan.fault_of(file) for file in FILES if file.folder.cycle is Cycle.DAILY} == {None}
-    assert {plan.fault_of(file) for file in FILES if file.folder.cycle is Cycle.MONTHLY} == {FileFault.STALE}
+    assert {plan.fault_of(file) for file in FILES if file.folder.cycle is Cycle.MONTHLY} == {
+        FileFault.STALE
+    }
 
 
 def test_more_changed_rows_than_a_file_has_leave_its_line_of_names() -> None:

@@ -8,7 +8,14 @@ from itertools import pairwise
 import pytest
 
 from deploy.simulator import truth
-from deploy.simulator.funding import FOUR_HOURLY_MS, JITTER_MS, MARK_TOLD_MS, TYPE_TOLD_MS, events, is_four_hourly
+from deploy.simulator.funding import (
+    FOUR_HOURLY_MS,
+    JITTER_MS,
+    MARK_TOLD_MS,
+    TYPE_TOLD_MS,
+    events,
+    is_four_hourly,
+)
 from deploy.simulator.funding_books import FundingBooks
 from deploy.simulator.markets import Market, Pool
 from deploy.simulator.moments import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
@@ -26,10 +33,14 @@ from tests.unit.helpers.kinds_client import (
 from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
 
 
-@pytest.mark.parametrize(("market", "name"), [("um", "BTCUSDT"), ("cm", "BTCUSD_PERP"), ("um", "币安人生USDT")])
+@pytest.mark.parametrize(
+    ("market", "name"), [("um", "BTCUSDT"), ("cm", "BTCUSD_PERP"), ("um", "币安人生USDT")]
+)
 def test_fundings_are_told_in_order_and_soon_after_the_full_hour(market: str, name: str) -> None:
     async def scenario(client: Client) -> None:
-        page = await rows(client, url(market, "fundingRate", name, startTime=utc_ms("2026-01-01"), limit=1_000))
+        page = await rows(
+            client, url(market, "fundingRate", name, startTime=utc_ms("2026-01-01"), limit=1_000)
+        )
         found = [row["fundingTime"] for row in page]
         assert all(before < after for before, after in pairwise(found))
         assert all(moment % (4 * HOUR_MS) < JITTER_MS == 13 for moment in found)
@@ -38,7 +49,10 @@ def test_fundings_are_told_in_order_and_soon_after_the_full_hour(market: str, na
         assert all(isinstance(row["fundingRate"], str) for row in page)
         rates = [float(row["fundingRate"]) for row in page]
         assert min(rates) < 0 < max(rates)
-        assert await rows(client, url(market, "fundingRate", name, startTime=found[0], limit=1_000)) == page
+        assert (
+            await rows(client, url(market, "fundingRate", name, startTime=found[0], limit=1_000))
+            == page
+        )
 
     with_exchange(scenario)
 
@@ -47,14 +61,20 @@ def test_fundings_are_the_truth() -> None:
     async def scenario(client: Client) -> None:
         for market, name in (("um", "ETHUSDT"), ("cm", "ETHUSD_PERP")):
             start_ms = utc_ms("2023-09-01")
-            page = await rows(client, url(market, "fundingRate", name, startTime=start_ms, limit=1_000))
+            page = await rows(
+                client, url(market, "fundingRate", name, startTime=start_ms, limit=1_000)
+            )
             end_ms = page[-1]["fundingTime"] + 1
-            told = truth(market, name, "", start_ms, end_ms, now_ms=NOW_MS, kind="fundingRate").decode().splitlines()
+            told = (
+                truth(market, name, "", start_ms, end_ms, now_ms=NOW_MS, kind="fundingRate")
+                .decode()
+                .splitlines()
+            )
             assert len(page) == 1_000
             columns = [line.split(",") for line in told]
-            assert [[str(row["fundingTime"]), row["fundingRate"], row["markPrice"]] for row in page] == [
-                [row[0], row[2], row[3]] for row in columns
-            ]
+            assert [
+                [str(row["fundingTime"]), row["fundingRate"], row["markPrice"]] for row in page
+            ] == [[row[0], row[2], row[3]] for row in columns]
             hours = [int(row[1]) for row in columns]
             floors = [row["fundingTime"] // HOUR_MS for row in page]
             assert [after - before for before, after in pairwise(floors)] == hours[1:]
@@ -65,7 +85,9 @@ def test_fundings_are_the_truth() -> None:
 def test_both_ends_of_a_window_of_fundings_are_inclusive() -> None:
     async def scenario(client: Client) -> None:
         for path in (FUNDING, COIN_M_FUNDING):
-            first, *_, last = found = await times(client, f"{path}&startTime={utc_ms('2022-03-01')}&limit=10")
+            first, *_, last = found = await times(
+                client, f"{path}&startTime={utc_ms('2022-03-01')}&limit=10"
+            )
             assert await times(client, f"{path}&startTime={first}&endTime={last}") == found
             assert await times(client, f"{path}&startTime={first + 1}&endTime={last}") == found[1:]
             assert await times(client, f"{path}&startTime={first}&endTime={last - 1}") == found[:-1]
@@ -80,7 +102,10 @@ def test_from_a_start_the_oldest_are_told_and_without_one_the_newest() -> None:
         start_ms, end_ms = utc_ms("2022-03-01"), utc_ms("2022-06-01")
         whole = await times(client, f"{FUNDING}&startTime={start_ms}&endTime={end_ms}&limit=1000")
         assert len(whole) > 100
-        assert await times(client, f"{FUNDING}&startTime={start_ms}&endTime={end_ms}&limit=7") == whole[:7]
+        assert (
+            await times(client, f"{FUNDING}&startTime={start_ms}&endTime={end_ms}&limit=7")
+            == whole[:7]
+        )
         assert await times(client, f"{FUNDING}&startTime={start_ms}&limit=7") == whole[:7]
         assert await times(client, f"{FUNDING}&endTime={end_ms}&limit=7") == whole[-7:]
         newest = await times(client, f"{FUNDING}&limit=3")
@@ -103,7 +128,9 @@ def test_a_start_of_zero_is_answered_with_the_newest_fundings() -> None:
 
 
 @pytest.mark.parametrize("path", [FUNDING, COIN_M_FUNDING])
-def test_fundings_are_100_where_times_are_sent_200_where_none_are_and_1000_at_most(path: str) -> None:
+def test_fundings_are_100_where_times_are_sent_200_where_none_are_and_1000_at_most(
+    path: str,
+) -> None:
     async def scenario(client: Client) -> None:
         start_ms = utc_ms("2022-03-01")
         assert len(await times(client, path)) == 200
@@ -136,7 +163,11 @@ def test_no_funding_is_told_before_it_happens_or_after_the_trading() -> None:
 def test_some_symbols_are_funded_every_four_hours_from_march_2024_on_and_never_before() -> None:
     counted = dict.fromkeys((True, False), 0)
     for instrument in catalogue(Market.USD_M, 40):
-        if instrument.name == "BTCUSDT_261225" or instrument.listed_ms > utc_ms("2023-01-01") or instrument.ends_ms:
+        if (
+            instrument.name == "BTCUSDT_261225"
+            or instrument.listed_ms > utc_ms("2023-01-01")
+            or instrument.ends_ms
+        ):
             continue
         found = events(instrument, FOUR_HOURLY_MS - 60 * DAY_MS, FOUR_HOURLY_MS + 60 * DAY_MS)
         gaps = {
@@ -149,7 +180,9 @@ def test_some_symbols_are_funded_every_four_hours_from_march_2024_on_and_never_b
         }
         assert gaps[False] == {8}
         assert gaps[True] == {4 if is_four_hourly(instrument) else 8}
-        assert {event.hours for event in found if event.at_ms > FOUR_HOURLY_MS + HOUR_MS} == gaps[True]
+        assert {event.hours for event in found if event.at_ms > FOUR_HOURLY_MS + HOUR_MS} == gaps[
+            True
+        ]
         counted[is_four_hourly(instrument)] += 1
     assert min(counted.values()) > 3
 
@@ -171,9 +204,13 @@ def test_whether_a_rate_is_regular_is_told_by_usd_m_only_and_since_july_2026() -
         page = await rows(client, f"{FUNDING}&startTime={TYPE_TOLD_MS - 5 * DAY_MS}&limit=40")
         assert page[0]["fundingTime"] < TYPE_TOLD_MS < page[-1]["fundingTime"]
         for row in page:
-            assert row.get("rateType") == ("Regular" if row["fundingTime"] >= TYPE_TOLD_MS else None)
+            assert row.get("rateType") == (
+                "Regular" if row["fundingTime"] >= TYPE_TOLD_MS else None
+            )
         page = await rows(client, f"{COIN_M_FUNDING}&limit=40")
-        assert all(set(row) == {"symbol", "fundingTime", "fundingRate", "markPrice"} for row in page)
+        assert all(
+            set(row) == {"symbol", "fundingTime", "fundingRate", "markPrice"} for row in page
+        )
 
     with_exchange(scenario)
 
@@ -190,7 +227,10 @@ def test_fundings_of_usd_m_cost_no_weight_and_tell_none() -> None:
 
 def test_fundings_of_coin_m_weigh_one_in_the_pool_of_both() -> None:
     async def scenario(client: Client) -> None:
-        answers = [await client.get(f"{COIN_M_FUNDING}{more}") for more in ("", "&limit=1000", "&limit=1001")]
+        answers = [
+            await client.get(f"{COIN_M_FUNDING}{more}")
+            for more in ("", "&limit=1000", "&limit=1001")
+        ]
         assert [answer.headers[WEIGHT] for answer in answers] == ["1", "2", "3"]
         assert (await client.get("/fapi/v1/ping")).headers[WEIGHT] == "4"
         assert (await client.get("/sim/books")).body["funding"] == []
@@ -236,7 +276,9 @@ def test_calls_for_fundings_are_counted_by_address_and_calendar() -> None:
     books = FundingBooks()
     begins_ms = utc_ms("2026-11-21 01:05")
     verdicts = [books.count("1.1.1.1", begins_ms + n) for n in range(501)]
-    assert [verdict.status for verdict in verdicts] == [HTTPStatus.OK] * 500 + [HTTPStatus.TOO_MANY_REQUESTS]
+    assert [verdict.status for verdict in verdicts] == [HTTPStatus.OK] * 500 + [
+        HTTPStatus.TOO_MANY_REQUESTS
+    ]
     assert verdicts[-1].until_ms == begins_ms + 5 * MINUTE_MS
     assert books.count("2.2.2.2", begins_ms).status is HTTPStatus.OK
     assert books.count("1.1.1.1", begins_ms - 1).status is HTTPStatus.OK
@@ -245,7 +287,9 @@ def test_calls_for_fundings_are_counted_by_address_and_calendar() -> None:
 
 def test_who_is_banned_from_futures_gets_no_fundings_and_counts_none() -> None:
     async def scenario(client: Client) -> None:
-        await client.call("POST", "/sim/ban", {"address": "127.0.0.1", "pool": "futures", "seconds": 60})
+        await client.call(
+            "POST", "/sim/ban", {"address": "127.0.0.1", "pool": "futures", "seconds": 60}
+        )
         for path in (FUNDING, COIN_M_FUNDING, MARK):
             answer = await client.get(path)
             assert refused(answer) == (418, -1003)
@@ -255,7 +299,9 @@ def test_who_is_banned_from_futures_gets_no_fundings_and_counts_none() -> None:
     with_exchange(scenario)
 
 
-def test_calls_for_fundings_can_be_made_to_fail_and_faults_of_the_front_door_are_not_counted() -> None:
+def test_calls_for_fundings_can_be_made_to_fail_and_faults_of_the_front_door_are_not_counted() -> (
+    None
+):
     async def scenario(client: Client) -> None:
         await client.call("PUT", "/sim/faults", {"rates": {"503": 1}})
         assert (await client.get(FUNDING)).status == 503

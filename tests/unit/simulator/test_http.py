@@ -47,7 +47,9 @@ def with_exchange(scenario: Callable[[Client], Awaitable[None]], **options: Any)
     async def run() -> None:
         holder: list[Client] = []
         exchange = Exchange(
-            clock=lambda: holder[0].now_ms if holder else NOW_MS, source=Generated(symbols=30), **options
+            clock=lambda: holder[0].now_ms if holder else NOW_MS,
+            source=Generated(symbols=30),
+            **options,
         )
         async with serving(exchange) as url, aiohttp.ClientSession(url) as session:
             holder.append(Client(session))
@@ -61,8 +63,16 @@ def test_every_answer_tells_the_weight_used_including_its_own_call() -> None:
         spot = [await client.get(SPOT) for _ in range(2)]
         assert [answer.headers["x-mbx-used-weight-1m"] for answer in spot] == ["2", "4"]
         assert [answer.headers["x-mbx-used-weight"] for answer in spot] == ["2", "4"]
-        futures = [await client.get(path) for path in (USD_M, COIN_M, "/fapi/v1/ping", "/dapi/v1/exchangeInfo")]
-        assert [answer.headers["x-mbx-used-weight-1m"] for answer in futures] == ["1", "2", "3", "4"]
+        futures = [
+            await client.get(path)
+            for path in (USD_M, COIN_M, "/fapi/v1/ping", "/dapi/v1/exchangeInfo")
+        ]
+        assert [answer.headers["x-mbx-used-weight-1m"] for answer in futures] == [
+            "1",
+            "2",
+            "3",
+            "4",
+        ]
         assert "x-mbx-used-weight" not in futures[0].headers
         info = await client.get("/api/v3/exchangeInfo")
         assert info.headers["x-mbx-used-weight-1m"] == "24"
@@ -130,7 +140,8 @@ def test_ignored_429s_end_in_418_whose_end_stands_in_the_body() -> None:
 def test_exchange_info_tells_limits_and_listings_in_each_market_s_words() -> None:
     async def scenario(client: Client) -> None:
         spot, usd_m, coin_m = [
-            (await client.get(f"{path}/exchangeInfo")).body for path in ("/api/v3", "/fapi/v1", "/dapi/v1")
+            (await client.get(f"{path}/exchangeInfo")).body
+            for path in ("/api/v3", "/fapi/v1", "/dapi/v1")
         ]
         weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
         assert spot["rateLimits"][0] == weight | {"limit": 600}
@@ -168,8 +179,17 @@ def test_the_books_hold_what_was_spent_and_the_log_what_was_asked() -> None:
         await client.get("/fapi/v1/klines?symbol=NOPE&interval=1m")
         books = (await client.get("/sim/books")).body
         spot, futures = books["minutes"]
-        assert (spot["address"], spot["pool"], spot["minute_ms"]) == ("127.0.0.1", "spot", NOW_MS - 30_900)
-        assert (spot["weight"], spot["calls"], spot["limit"], spot["refused_429"]) == (2, 1, 6_000, 0)
+        assert (spot["address"], spot["pool"], spot["minute_ms"]) == (
+            "127.0.0.1",
+            "spot",
+            NOW_MS - 30_900,
+        )
+        assert (spot["weight"], spot["calls"], spot["limit"], spot["refused_429"]) == (
+            2,
+            1,
+            6_000,
+            0,
+        )
         assert (futures["pool"], futures["weight"]) == ("futures", 5)
         assert (books["calls"], books["klines"], books["faults"]) == (2, 2, {})
         first, second = (await client.get("/sim/calls")).body

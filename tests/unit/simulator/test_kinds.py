@@ -29,7 +29,9 @@ def test_the_log_tells_the_kind_of_every_call() -> None:
     with_exchange(scenario)
 
 
-@pytest.mark.parametrize("kind", ["markPriceKlines", "indexPriceKlines", "premiumIndexKlines", "fundingRate"])
+@pytest.mark.parametrize(
+    "kind", ["markPriceKlines", "indexPriceKlines", "premiumIndexKlines", "fundingRate"]
+)
 def test_spot_has_klines_and_nothing_else(kind: str) -> None:
     async def scenario(client: Client) -> None:
         answer = await raw(client, f"/api/v3/{kind}?symbol=BTCUSDT&pair=BTCUSDT&interval=1h")
@@ -44,7 +46,9 @@ def test_the_truth_knows_forgotten_contracts_and_ends_with_them() -> None:
     assert instrument is not None
     assert instrument.ends_ms == utc_ms("2022-11-28 05:00")
     for kind in Kind:
-        told = truth("um", "SRMUSDT", "1h", utc_ms("2022-11-01"), NOW_MS, now_ms=NOW_MS, kind=kind).splitlines()
+        told = truth(
+            "um", "SRMUSDT", "1h", utc_ms("2022-11-01"), NOW_MS, now_ms=NOW_MS, kind=kind
+        ).splitlines()
         last_ms = int(told[-1].split(b",")[0])
         assert instrument.ends_ms - 8 * HOUR_MS <= last_ms < instrument.ends_ms + HOUR_MS
     with pytest.raises(KeyError, match="NOSUCH"):

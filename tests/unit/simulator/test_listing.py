@@ -25,7 +25,9 @@ def pages_of(archive: Archive, prefix: str, most: int, *, rolled_up: bool) -> li
 
 
 def rolled(paths: list[str], prefix: str, marker: str, most: int) -> tuple[list[str], bool]:
-    """What S3 tells of these keys with the delimiter: keys and folders in one order, and whether more follow."""
+    """What S3 tells of these keys with the delimiter: keys and folders in one order, and whether
+    more follow.
+    """
     found: list[str] = []
     for path in paths:
         head, slash, _ = path.removeprefix(prefix).partition("/")
@@ -42,7 +44,11 @@ def archive() -> Archive:
 
 @pytest.fixture(scope="module")
 def coin_m_paths(archive: Archive) -> list[str]:
-    return [entry.path for page in pages_of(archive, COIN_M, 1_000, rolled_up=False) for entry in page.keys]
+    return [
+        entry.path
+        for page in pages_of(archive, COIN_M, 1_000, rolled_up=False)
+        for entry in page.keys
+    ]
 
 
 def test_a_page_ends_at_a_thousand_keys_and_the_next_goes_on_after_its_last() -> None:
@@ -77,9 +83,13 @@ def test_with_a_delimiter_the_next_marker_is_the_last_that_was_told_until_nothin
         keys = await all_listed(client, DAYS, delimiter="/")
         assert [page.next_marker for page in keys[:-1]] == [page.paths[-1] for page in keys[:-1]]
         assert keys[-1].next_marker is None
-        assert [page.paths for page in keys] == [page.paths for page in await all_listed(client, DAYS)]
+        assert [page.paths for page in keys] == [
+            page.paths for page in await all_listed(client, DAYS)
+        ]
         folders = await all_listed(client, SPOT, delimiter="/", most=7)
-        assert [page.next_marker for page in folders[:-1]] == [page.folders[-1] for page in folders[:-1]]
+        assert [page.next_marker for page in folders[:-1]] == [
+            page.folders[-1] for page in folders[:-1]
+        ]
         assert folders[-1].next_marker is None
         assert [len(page.folders) for page in folders[:-1]] == [7] * (len(folders) - 1)
         (whole,) = await all_listed(client, SPOT, delimiter="/")
@@ -165,7 +175,9 @@ def test_fundings_lie_in_their_symbol_s_folder_itself() -> None:
 def test_symbols_in_chinese_letters_are_listed_and_come_last() -> None:
     async def scenario(client: Client) -> None:
         for prefix in (SPOT, USD_M):
-            assert (await listed(client, prefix, delimiter="/")).folders[-1] == f"{prefix}币安人生USDT/"
+            assert (await listed(client, prefix, delimiter="/")).folders[
+                -1
+            ] == f"{prefix}币安人生USDT/"
             page = await listed(client, f"{prefix}币安", delimiter="/")
             assert page.folders == [f"{prefix}币安人生USDT/"]
             page = await listed(client, f"{prefix}币安人生USDT/1d/", most=2)
@@ -179,7 +191,13 @@ def test_symbols_in_chinese_letters_are_listed_and_come_last() -> None:
 
 def test_folders_come_in_the_order_of_their_bytes() -> None:
     async def scenario(client: Client) -> None:
-        for prefix in (SPOT, USD_M, f"{SPOT}BTCUSDT/", f"{USD_M}BTCUSDT/", "data/futures/um/monthly/"):
+        for prefix in (
+            SPOT,
+            USD_M,
+            f"{SPOT}BTCUSDT/",
+            f"{USD_M}BTCUSDT/",
+            "data/futures/um/monthly/",
+        ):
             folders = (await listed(client, prefix, delimiter="/")).folders
             assert folders == sorted(folders, key=str.encode)
             assert len(set(folders)) == len(folders) >= 5
@@ -187,7 +205,11 @@ def test_folders_come_in_the_order_of_their_bytes() -> None:
         told = " ".join(folder.split("/")[-2] for folder in months[1:])
         assert told == "12h 15m 1d 1h 1m 1mo 1s 1w 2h 30m 3d 3m 4h 5m 6h 8h"
         contracts = (await listed(client, f"{USD_M}BTC", delimiter="/")).folders
-        assert [folder.split("/")[-2] for folder in contracts] == ["BTCUSDC", "BTCUSDT", "BTCUSDT_261225"]
+        assert [folder.split("/")[-2] for folder in contracts] == [
+            "BTCUSDC",
+            "BTCUSDT",
+            "BTCUSDT_261225",
+        ]
 
     with_exchange(scenario)
 
@@ -200,7 +222,9 @@ def test_keys_of_a_whole_market_come_in_the_order_of_their_bytes(coin_m_paths: l
 def test_a_prefix_may_end_in_the_middle_of_a_name() -> None:
     async def scenario(client: Client) -> None:
         page = await listed(client, f"{DAYS}BTCUSDT-1d-2024-02-0", delimiter="/")
-        assert [path[-14:-4] for path in page.paths[::2]] == [f"2024-02-0{day}" for day in range(1, 10)]
+        assert [path[-14:-4] for path in page.paths[::2]] == [
+            f"2024-02-0{day}" for day in range(1, 10)
+        ]
         assert len(page.paths) == 18
         page = await listed(client, f"{DAYS}BTCUSDT-1d-2024-02-01.zip.")
         assert page.paths == [f"{DAYS}BTCUSDT-1d-2024-02-01.zip{CHECKSUM}"]
@@ -214,7 +238,10 @@ def test_a_prefix_may_end_in_the_middle_of_a_name() -> None:
             ("data/futures/um/daily/p", ["data/futures/um/daily/premiumIndexKlines/"]),
             (f"{SPOT}BTC", [f"{SPOT}BTCUSDC/", f"{SPOT}BTCUSDT/"]),
             (f"{SPOT}BTCUSDT", [f"{SPOT}BTCUSDT/"]),
-            ("data/spot/monthly/klines/BTCUSDT/1m", [f"data/spot/monthly/klines/BTCUSDT/1m{o}/" for o in ("", "o")]),
+            (
+                "data/spot/monthly/klines/BTCUSDT/1m",
+                [f"data/spot/monthly/klines/BTCUSDT/1m{o}/" for o in ("", "o")],
+            ),
         ):
             page = await listed(client, prefix, delimiter="/")
             assert (page.folders, page.keys) == (folders, []), prefix
@@ -261,7 +288,9 @@ def test_the_folders_lead_from_the_top_to_every_kind() -> None:
             assert await below(market) == ["daily", "monthly"]
             is_spot = market == "data/spot/"
             assert await below(f"{market}daily/") == (["klines"] if is_spot else prices)
-            assert await below(f"{market}monthly/") == (["klines"] if is_spot else ["fundingRate", *prices])
+            assert await below(f"{market}monthly/") == (
+                ["klines"] if is_spot else ["fundingRate", *prices]
+            )
         assert await below("data/futures/cm/daily/indexPriceKlines/") == ["BTCUSD", "ETHUSD"]
 
     with_exchange(scenario)
@@ -297,7 +326,11 @@ def test_a_page_repeats_what_was_asked_for() -> None:
         ):
             assert text.count(told) == 1
         assert page_of(text).paths[0] == marker + CHECKSUM
-        assert page_of((await raw(client, f"{LIST}/?prefix={DAYS}")).body.decode()).paths[0].startswith(DAYS)
+        assert (
+            page_of((await raw(client, f"{LIST}/?prefix={DAYS}")).body.decode())
+            .paths[0]
+            .startswith(DAYS)
+        )
         plain = (await raw(client, f"{LIST}?prefix={DAYS}")).body.decode()
         assert "<MaxKeys>1000</MaxKeys>" in plain
         assert "<Delimiter>" not in plain
@@ -315,7 +348,12 @@ def test_letters_that_xml_keeps_for_itself_do_not_spoil_a_page() -> None:
 
 @pytest.mark.parametrize("most", [1, 3, 89, 1_000])
 @pytest.mark.parametrize(
-    "prefix", ["data/futures/cm/monthly/klines/BTCUSD_PERP/1mo/", f"{COIN_M}fundingRate/", f"{COIN_M}klines/BTCUSD_2"]
+    "prefix",
+    [
+        "data/futures/cm/monthly/klines/BTCUSD_PERP/1mo/",
+        f"{COIN_M}fundingRate/",
+        f"{COIN_M}klines/BTCUSD_2",
+    ],
 )
 def test_the_length_of_pages_changes_nothing_about_what_is_listed(
     archive: Archive, coin_m_paths: list[str], prefix: str, most: int

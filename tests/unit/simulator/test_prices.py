@@ -24,7 +24,9 @@ from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
 
 
 @pytest.mark.parametrize(("market", "kind", "name"), PRICES)
-def test_a_candle_of_prices_has_twelve_columns_and_no_volume(market: str, kind: str, name: str) -> None:
+def test_a_candle_of_prices_has_twelve_columns_and_no_volume(
+    market: str, kind: str, name: str
+) -> None:
     async def scenario(client: Client) -> None:
         page = await rows(client, url(market, kind, name, limit=3))
         assert len(page) == 3
@@ -43,8 +45,14 @@ def test_a_candle_of_prices_has_twelve_columns_and_no_volume(market: str, kind: 
 def test_closed_candles_of_prices_are_the_truth(market: str, kind: str, name: str) -> None:
     async def scenario(client: Client) -> None:
         start_ms = NOW_MS - 150 * DAY_MS
-        page = await rows(client, url(market, kind, name, "4h", startTime=start_ms, endTime=NOW_MS, limit=1_500))
-        told = truth(market, name, "4h", start_ms, NOW_MS, now_ms=NOW_MS, kind=kind).decode().splitlines()
+        page = await rows(
+            client, url(market, kind, name, "4h", startTime=start_ms, endTime=NOW_MS, limit=1_500)
+        )
+        told = (
+            truth(market, name, "4h", start_ms, NOW_MS, now_ms=NOW_MS, kind=kind)
+            .decode()
+            .splitlines()
+        )
         assert [",".join(map(str, [*row[:5], row[6]])) for row in page[:-1]] == told
         assert len(told) > 800
 
@@ -65,7 +73,10 @@ def test_every_kind_has_prices_of_its_own() -> None:
 
 def test_an_index_belongs_to_a_pair_and_not_to_a_symbol() -> None:
     async def scenario(client: Client) -> None:
-        for path, pair, symbol in (("/fapi/v1", "BTCUSDT", "BTCUSDT_261225"), ("/dapi/v1", "BTCUSD", "BTCUSD_PERP")):
+        for path, pair, symbol in (
+            ("/fapi/v1", "BTCUSDT", "BTCUSDT_261225"),
+            ("/dapi/v1", "BTCUSD", "BTCUSD_PERP"),
+        ):
             asked = f"{path}/indexPriceKlines?interval=1h&limit=2"
             assert len(await rows(client, f"{asked}&pair={pair}")) == 2
             assert refused(await client.get(f"{asked}&pair={symbol}")) == (400, -1121)
@@ -84,7 +95,9 @@ def test_an_index_belongs_to_a_pair_and_not_to_a_symbol() -> None:
 
 def test_contracts_on_one_pair_share_its_index_and_nothing_else() -> None:
     async def scenario(client: Client) -> None:
-        first = await opens(client, url("cm", "indexPriceKlines", "BTCUSD", "1d", startTime=utc_ms("2020-08-01")))
+        first = await opens(
+            client, url("cm", "indexPriceKlines", "BTCUSD", "1d", startTime=utc_ms("2020-08-01"))
+        )
         assert first[0] == utc_ms("2020-08-10")
         window = {"startTime": utc_ms("2026-11-01"), "endTime": utc_ms("2026-11-02")}
         marks = [
@@ -107,12 +120,19 @@ def test_a_premium_is_small_has_eight_decimals_and_goes_below_nothing() -> None:
 
 
 @pytest.mark.parametrize(("market", "symbol"), [("um", "BTCUSDT_261225"), ("cm", "BTCUSD_261225")])
-def test_what_is_delivered_on_a_day_has_a_mark_price_but_no_premium_and_no_funding(market: str, symbol: str) -> None:
+def test_what_is_delivered_on_a_day_has_a_mark_price_but_no_premium_and_no_funding(
+    market: str, symbol: str
+) -> None:
     async def scenario(client: Client) -> None:
         assert len(await rows(client, url(market, "markPriceKlines", symbol, limit=9))) == 9
         assert await rows(client, url(market, "premiumIndexKlines", symbol, limit=9)) == []
         assert await rows(client, url(market, "fundingRate", symbol)) == []
-        assert await rows(client, url(market, "fundingRate", symbol, startTime=NOW_MS - 30 * DAY_MS, limit=9)) == []
+        assert (
+            await rows(
+                client, url(market, "fundingRate", symbol, startTime=NOW_MS - 30 * DAY_MS, limit=9)
+            )
+            == []
+        )
 
     with_exchange(scenario)
 
@@ -140,7 +160,10 @@ def test_prices_refuse_what_klines_refuse() -> None:
         for market, kind, name in PRICES:
             assert refused(await client.get(url(market, kind, name, "1s"))) == (400, -1120)
             assert refused(await client.get(url(market, kind, "NOSUCH"))) == (400, -1121)
-            assert refused(await client.get(url(market, kind, name, startTime=2, endTime=1))) == (400, -1023)
+            assert refused(await client.get(url(market, kind, name, startTime=2, endTime=1))) == (
+                400,
+                -1023,
+            )
         assert (await client.get("/sim/books")).body["klines"] == 0
 
     with_exchange(scenario)
@@ -164,7 +187,13 @@ def test_ends_of_a_window_are_inclusive_for_prices_too() -> None:
     async def scenario(client: Client) -> None:
         start_ms = utc_ms("2024-05-01")
         for market, kind, name in (PRICES[0], PRICES[5], PRICES[6]):
-            for start, end, count in ((0, 0, 1), (0, HOUR_MS, 2), (0, HOUR_MS - 1, 1), (1, HOUR_MS, 1), (1, 2, 0)):
+            for start, end, count in (
+                (0, 0, 1),
+                (0, HOUR_MS, 2),
+                (0, HOUR_MS - 1, 1),
+                (1, HOUR_MS, 1),
+                (1, 2, 0),
+            ):
                 window = {"startTime": start_ms + start, "endTime": start_ms + end}
                 assert len(await opens(client, url(market, kind, name, **window))) == count
 
@@ -185,19 +214,37 @@ def test_coin_m_answers_200_days_at_most_except_of_premiums() -> None:
             answer = await client.get(url("cm", kind, name, "1d", **window))
             assert refused(answer) == (400, -4088)
             assert answer.body["msg"] == "Maximum time interval is 200 days."
-            alone = await opens(client, url("cm", kind, name, "1d", startTime=start_ms, limit=1_500))
+            alone = await opens(
+                client, url("cm", kind, name, "1d", startTime=start_ms, limit=1_500)
+            )
             assert (alone[0], alone[-1]) == (start_ms, start_ms + 200 * DAY_MS)
-        long = url("cm", "premiumIndexKlines", "BTCUSD_PERP", "1d", startTime=start_ms, endTime=start_ms + 900 * DAY_MS)
+        long = url(
+            "cm",
+            "premiumIndexKlines",
+            "BTCUSD_PERP",
+            "1d",
+            startTime=start_ms,
+            endTime=start_ms + 900 * DAY_MS,
+        )
         assert len(await opens(client, f"{long}&limit=1500")) == 901
         assert (await opens(client, f"{long}&limit=2"))[-1] == start_ms + 900 * DAY_MS
-        usd_m = url("um", "markPriceKlines", "BTCUSDT", "1d", startTime=start_ms, endTime=start_ms + 900 * DAY_MS)
+        usd_m = url(
+            "um",
+            "markPriceKlines",
+            "BTCUSDT",
+            "1d",
+            startTime=start_ms,
+            endTime=start_ms + 900 * DAY_MS,
+        )
         assert len(await opens(client, f"{usd_m}&limit=1500")) == 901
 
     with_exchange(scenario)
 
 
 @pytest.mark.parametrize(("interval", "step_ms"), [("1m", MINUTE_MS), ("5m", 5 * MINUTE_MS)])
-def test_mark_prices_of_usd_m_lack_the_hole_and_no_candle_beside_it(interval: str, step_ms: int) -> None:
+def test_mark_prices_of_usd_m_lack_the_hole_and_no_candle_beside_it(
+    interval: str, step_ms: int
+) -> None:
     async def scenario(client: Client) -> None:
         window = {"startTime": HOLE_MS - HOUR_MS, "endTime": HOLE_ENDS_MS + HOUR_MS}
         wanted = range(window["startTime"], window["endTime"] + 1, step_ms)
@@ -210,7 +257,9 @@ def test_mark_prices_of_usd_m_lack_the_hole_and_no_candle_beside_it(interval: st
             ("um", "premiumIndexKlines", "ETHUSDT"),
             ("cm", "markPriceKlines", "ETHUSD_PERP"),
         ):
-            assert await opens(client, url(market, kind, name, interval, **window)) == list(wanted), kind
+            assert await opens(client, url(market, kind, name, interval, **window)) == list(
+                wanted
+            ), kind
 
     with_exchange(scenario)
 
@@ -226,13 +275,17 @@ def test_the_hole_takes_nothing_from_a_page_and_a_page_inside_it_is_empty() -> N
         assert found[4:6] == [HOLE_MS - MINUTE_MS, HOLE_ENDS_MS]
         assert await opens(client, f"{MARK}&startTime={HOLE_MS}&endTime={HOLE_ENDS_MS - 1}") == []
         assert await opens(client, f"{MARK}&startTime={HOLE_MS}&limit=1") == [HOLE_ENDS_MS]
-        assert await opens(client, f"{MARK}&endTime={HOLE_ENDS_MS - 1}&limit=1") == [HOLE_MS - MINUTE_MS]
+        assert await opens(client, f"{MARK}&endTime={HOLE_ENDS_MS - 1}&limit=1") == [
+            HOLE_MS - MINUTE_MS
+        ]
 
     with_exchange(scenario)
 
 
 @pytest.mark.parametrize(("market", "kind", "name"), PRICES)
-def test_a_forming_candle_does_not_tell_what_it_will_become(market: str, kind: str, name: str) -> None:
+def test_a_forming_candle_does_not_tell_what_it_will_become(
+    market: str, kind: str, name: str
+) -> None:
     async def scenario(client: Client) -> None:
         client.now_ms = utc_ms("2026-11-21 01:00:00")
         path = url(market, kind, name, "1m", limit=1)
@@ -241,7 +294,15 @@ def test_a_forming_candle_does_not_tell_what_it_will_become(market: str, kind: s
             (forming,) = await rows(client, path)
             assert forming[0] == client.now_ms
             assert len(set(forming[1:5])) == 1
-            told = truth(market, name, "1m", forming[0], forming[0] + MINUTE_MS, now_ms=client.now_ms, kind=kind)
+            told = truth(
+                market,
+                name,
+                "1m",
+                forming[0],
+                forming[0] + MINUTE_MS,
+                now_ms=client.now_ms,
+                kind=kind,
+            )
             assert told == b""
             client.now_ms += MINUTE_MS - 1
             (last,) = await rows(client, path)

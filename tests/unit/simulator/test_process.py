@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_the_process_prints_its_address_and_ends_quietly_when_told() -> None:
     command = [sys.executable, "-m", "deploy.simulator", "--symbols", "20", "--skew-ms", "3600000"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with urlopen(f"{url}/fapi/v1/time", timeout=60) as answer:
@@ -39,7 +41,10 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_reach_the_exchange() -> None:
-    told = "--spot-limit 100 --futures-limit 50 --weights documented --latency-ms 5 --jitter-ms 2 --symbols 40"
+    told = (
+        "--spot-limit 100 --futures-limit 50 --weights documented --latency-ms 5 --jitter-ms 2 "
+        "--symbols 40"
+    )
     exchange = build(parse(told.split()))
     assert (exchange.books.limit(Pool.SPOT), exchange.books.limit(Pool.FUTURES)) == (100, 50)
     assert exchange.bands is Bands.DOCUMENTED

@@ -1,4 +1,6 @@
-"""Which files of the stand-in's archive are struck by a fault, what refuses them, and what the log tells of it."""
+"""Which files of the stand-in's archive are struck by a fault, what refuses them, and what the log
+tells of it.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,23 @@ def test_faults_are_a_pure_function_of_path_and_seed() -> None:
 
 
 def test_the_rows_that_are_wrong_depend_on_the_seed_alone() -> None:
-    for fault in (FileFault.SHORT, FileFault.SHUFFLED, FileFault.REPEATED, FileFault.CONFLICTING, FileFault.STALE):
+    for fault in (
+        FileFault.SHORT,
+        FileFault.SHUFFLED,
+        FileFault.REPEATED,
+        FileFault.CONFLICTING,
+        FileFault.STALE,
+    ):
         assert spoilt(fault, "1") == spoilt(fault, "1")
         assert len({tuple(spoilt(fault, str(seed))) for seed in range(5)}) > 1
 
 
 def test_two_exchanges_of_one_seed_are_wrong_alike_in_whatever_order_they_are_asked() -> None:
-    rates = {fault: 0.09 for fault in FileFault if fault not in (FileFault.TRUNCATED, FileFault.TRANSIENT_CORRUPT)}
+    rates = {
+        fault: 0.09
+        for fault in FileFault
+        if fault not in (FileFault.TRUNCATED, FileFault.TRANSIENT_CORRUPT)
+    }
     folder = Folder(Market.COIN_M, Cycle.MONTHLY, Kind.KLINES, "BTCUSD_PERP", "1d")
     paths = [File(folder, period).path for period in SHELF.periods(folder, NOW_MS)]
     assert len(paths) > 60
@@ -54,7 +66,12 @@ def test_two_exchanges_of_one_seed_are_wrong_alike_in_whatever_order_they_are_as
         async def scenario(client: Client) -> None:
             await client.call("PUT", "/sim/archive", {"rates": rates, "seed": seed})
             answers = {path: await raw(client, path) for path in order}
-            seen.append({path: (one.status, one.body, one.headers.get("etag")) for path, one in answers.items()})
+            seen.append(
+                {
+                    path: (one.status, one.body, one.headers.get("etag"))
+                    for path, one in answers.items()
+                }
+            )
 
         with_exchange(scenario)
 
@@ -69,7 +86,9 @@ def test_faults_may_strike_one_cycle_only() -> None:
         plan = FilePlan({FileFault.CORRUPT: 1.0}, only=only)
         struck = {file.folder.cycle for file in FILES if plan.fault_of(file)}
         assert struck == {only}
-    assert {file.folder.cycle for file in FILES if FilePlan({FileFault.CORRUPT: 1.0}).fault_of(file)} == set(Cycle)
+    assert {
+        file.folder.cycle for file in FILES if FilePlan({FileFault.CORRUPT: 1.0}).fault_of(file)
+    } == set(Cycle)
 
 
 def test_a_fault_of_one_cycle_leaves_the_files_of_the_other_whole() -> None:
@@ -86,9 +105,17 @@ def test_a_status_refuses_everything_until_it_is_taken_back() -> None:
     async def scenario(client: Client) -> None:
         for status in (403, 451, 503):
             await follow(client, status=status)
-            for path in (MONTH, MONTH + CHECKSUM, "data/nothing.zip", f"{LIST}?prefix=data/&delimiter=/"):
+            for path in (
+                MONTH,
+                MONTH + CHECKSUM,
+                "data/nothing.zip",
+                f"{LIST}?prefix=data/&delimiter=/",
+            ):
                 answer = await raw(client, path)
-                assert (answer.status, answer.headers["content-type"]) == (status, "application/xml")
+                assert (answer.status, answer.headers["content-type"]) == (
+                    status,
+                    "application/xml",
+                )
                 assert b"<Error>" in answer.body
             assert (await client.get("/api/v3/time")).status == 200
         await follow(client)
@@ -118,7 +145,9 @@ def test_nonsense_told_to_the_archive_is_answered_with_a_sentence() -> None:
             assert answer.status == 400, key
         assert (await client.call("POST", "/sim/archive/reissue", {})).status == 400
         assert (await client.get("/sim/archive?key=data/nothing.zip")).status == 400
-        assert sha256((await raw(client, MONTH)).body) != await checksum_of(client, MONTH), "the plan before stays"
+        assert sha256((await raw(client, MONTH)).body) != await checksum_of(client, MONTH), (
+            "the plan before stays"
+        )
 
     with_exchange(scenario)
 
@@ -126,7 +155,10 @@ def test_nonsense_told_to_the_archive_is_answered_with_a_sentence() -> None:
 def test_a_file_s_fault_can_be_asked_for_without_a_trace_in_the_log() -> None:
     async def scenario(client: Client) -> None:
         await follow(client, FileFault.ABSENT)
-        assert (await client.get(f"/sim/archive?key={DAY}")).body == {"fault": "absent", "out": False}
+        assert (await client.get(f"/sim/archive?key={DAY}")).body == {
+            "fault": "absent",
+            "out": False,
+        }
         await follow(client, FileFault.SHORT)
         assert (await client.get(f"/sim/archive?key={DAY}")).body == {"fault": "short", "out": True}
         await follow(client)
@@ -155,7 +187,8 @@ def test_the_log_tells_every_call_in_order_and_what_came_of_it() -> None:
             "fault": "short",
         }
         told = [
-            (call["method"], call["path"], call["at_ms"], call["status"], call["bytes"]) for call in report["calls"]
+            (call["method"], call["path"], call["at_ms"], call["status"], call["bytes"])
+            for call in report["calls"]
         ]
         line = len(sha256(b"")) + 2 + len("BTCUSDT-1h-2024-03.zip")
         assert told[1:] == [
@@ -179,7 +212,11 @@ def test_the_log_tells_why_a_file_was_not_there() -> None:
         await raw(client, DAY)
         await raw(client, LIST)
         calls = (await client.get("/sim/archive")).body["calls"]
-        assert [(call["status"], call["fault"]) for call in calls] == [(404, "absent"), (451, None), (451, None)]
+        assert [(call["status"], call["fault"]) for call in calls] == [
+            (404, "absent"),
+            (451, None),
+            (451, None),
+        ]
 
     with_exchange(scenario)
 

@@ -21,8 +21,12 @@ SOURCE = Generated(symbols=30)
 
 def ask(market: Market, now_ms: int = NOW_MS, **query: object) -> list[list[Any]]:
     rules = RULES[market]
-    sent = {"symbol": SYMBOLS[market], "interval": "1m"} | {name: str(value) for name, value in query.items()}
-    question = read_question(rules, {name: value for name, value in sent.items() if value != "None"})
+    sent = {"symbol": SYMBOLS[market], "interval": "1m"} | {
+        name: str(value) for name, value in query.items()
+    }
+    question = read_question(
+        rules, {name: value for name, value in sent.items() if value != "None"}
+    )
     wanted = window(rules, question, now_ms)
     page = SOURCE.page(market, question.symbol, question.interval, wanted, now_ms=now_ms)
     rows: list[list[Any]] = json.loads(page.body)
@@ -52,7 +56,20 @@ def test_both_ends_are_inclusive_and_meet_the_open_time(market: Market) -> None:
 def test_rows_look_like_the_exchange_s(market: Market) -> None:
     (row,) = ask(market, startTime=JUNE_MS, endTime=JUNE_MS)
     assert len(row) == 12
-    assert [type(field) for field in row] == [int, str, str, str, str, str, int, str, int, str, str, str]
+    assert [type(field) for field in row] == [
+        int,
+        str,
+        str,
+        str,
+        str,
+        str,
+        int,
+        str,
+        int,
+        str,
+        str,
+        str,
+    ]
     assert row[6] == JUNE_MS + MINUTE_MS - 1
     assert row[11] == "0"
     open_, high, low, close = map(float, row[1:5])
@@ -81,7 +98,9 @@ def test_a_start_alone_gives_the_oldest_rows(market: Market) -> None:
 def test_a_start_alone_reaches_200_days_on_coin_m_and_gives_their_newest_rows() -> None:
     end_ms = JUNE_MS + 200 * DAY_MS
     assert opens(ask(Market.COIN_M, startTime=JUNE_MS, limit=2)) == [end_ms - MINUTE_MS, end_ms]
-    assert opens(ask(Market.COIN_M, startTime=NOW_MS - DAY_MS, limit=1)) == [NOW_MS - NOW_MS % MINUTE_MS]
+    assert opens(ask(Market.COIN_M, startTime=NOW_MS - DAY_MS, limit=1)) == [
+        NOW_MS - NOW_MS % MINUTE_MS
+    ]
 
 
 @pytest.mark.parametrize("market", list(Market))
@@ -126,7 +145,9 @@ def test_a_candle_is_final_only_after_its_close_time(market: Market) -> None:
 
 @pytest.mark.parametrize("market", list(Market))
 def test_an_empty_window_is_no_error(market: Market) -> None:
-    assert ask(market, startTime=utc_ms("2017-03-01 00:00"), endTime=utc_ms("2017-03-02 00:00")) == []
+    assert (
+        ask(market, startTime=utc_ms("2017-03-01 00:00"), endTime=utc_ms("2017-03-02 00:00")) == []
+    )
     assert ask(market, startTime=NOW_MS + HOUR_MS, endTime=NOW_MS + 2 * HOUR_MS) == []
 
 
@@ -152,12 +173,16 @@ def test_coin_m_refuses_more_than_200_days() -> None:
 def test_spot_caps_the_limit_and_futures_refuse_it() -> None:
     assert len(ask(Market.SPOT, startTime=JUNE_MS, limit=5_000)) == 1_000
     for market in FUTURES:
-        assert len(ask(market, startTime=JUNE_MS, endTime=JUNE_MS + 10 * DAY_MS, limit=1_500)) == 1_500
+        assert (
+            len(ask(market, startTime=JUNE_MS, endTime=JUNE_MS + 10 * DAY_MS, limit=1_500)) == 1_500
+        )
         assert refused(market, limit=1_501) == (400, -1130)
 
 
 def test_spot_takes_microseconds() -> None:
-    assert ask(Market.SPOT, startTime=JUNE_MS * 1_000, limit=3) == ask(Market.SPOT, startTime=JUNE_MS, limit=3)
+    assert ask(Market.SPOT, startTime=JUNE_MS * 1_000, limit=3) == ask(
+        Market.SPOT, startTime=JUNE_MS, limit=3
+    )
 
 
 def test_futures_take_lower_case_symbols_and_spot_does_not() -> None:
@@ -203,12 +228,32 @@ def test_calendar_intervals_open_where_the_calendar_says() -> None:
 @pytest.mark.parametrize(
     ("bands", "weights"),
     [
-        (Bands.MEASURED, {1: 1, 99: 1, 100: 1, 101: 2, 499: 2, 500: 2, 501: 5, 1000: 5, 1001: 10, 1500: 10, 1501: 10}),
-        (Bands.DOCUMENTED, {1: 1, 99: 1, 100: 2, 499: 2, 500: 5, 501: 5, 1000: 5, 1001: 10, 1500: 10, 1501: 10}),
+        (
+            Bands.MEASURED,
+            {
+                1: 1,
+                99: 1,
+                100: 1,
+                101: 2,
+                499: 2,
+                500: 2,
+                501: 5,
+                1000: 5,
+                1001: 10,
+                1500: 10,
+                1501: 10,
+            },
+        ),
+        (
+            Bands.DOCUMENTED,
+            {1: 1, 99: 1, 100: 2, 499: 2, 500: 5, 501: 5, 1000: 5, 1001: 10, 1500: 10, 1501: 10},
+        ),
     ],
 )
 def test_futures_cost_by_limit(bands: Bands, weights: dict[int, int]) -> None:
     for market in FUTURES:
         assert {limit: klines_weight(market, str(limit), bands) for limit in weights} == weights
         assert klines_weight(market, None, bands) == klines_weight(market, "abc", bands) == 5
-    assert {klines_weight(Market.SPOT, limit, bands) for limit in (None, "1", "1000", "9999")} == {2}
+    assert {klines_weight(Market.SPOT, limit, bands) for limit in (None, "1", "1000", "9999")} == {
+        2
+    }

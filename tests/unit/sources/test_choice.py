@@ -72,7 +72,9 @@ def test_a_whole_month_that_is_published_costs_no_weight(policy: Policy) -> None
     assert shelf.asked == ["monthly"]
 
 
-@pytest.mark.parametrize("policy", [REST, Policy(Mode.AUTO, 40.0, is_small=True)], ids=["rest", "small"])
+@pytest.mark.parametrize(
+    "policy", [REST, Policy(Mode.AUTO, 40.0, is_small=True)], ids=["rest", "small"]
+)
 def test_a_request_that_rest_answers_alone_never_waits_for_the_archive(policy: Policy) -> None:
     shelf = FakeShelf(["2024-03"], ALL_DAYS)
     assert done(policy, shelf)[0] == [("rest", "2024-03-01..2024-04-01")]
@@ -93,13 +95,19 @@ def test_nothing_missing_asks_nobody(policy: Policy) -> None:
 
 def test_no_part_of_a_published_month_is_asked_of_anybody_else() -> None:
     parts = [march(2, 12), march(20.25, 20.5)]
-    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), *parts)[0] == [("monthly", "2024-03-02..2024-03-20T12:00")]
+    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), *parts)[0] == [
+        ("monthly", "2024-03-02..2024-03-20T12:00")
+    ]
 
 
 def test_a_few_days_of_a_published_month_are_taken_as_days_where_all_of_them_are_there() -> None:
-    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), march(2, 5))[0] == [("daily", "2024-03-02..2024-03-05")]
+    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), march(2, 5))[0] == [
+        ("daily", "2024-03-02..2024-03-05")
+    ]
     lacking = [day for day in ALL_DAYS if day != "2024-03-03"]
-    assert done(BOTH, FakeShelf(["2024-03"], lacking), march(2, 5))[0] == [("monthly", "2024-03-02..2024-03-05")]
+    assert done(BOTH, FakeShelf(["2024-03"], lacking), march(2, 5))[0] == [
+        ("monthly", "2024-03-02..2024-03-05")
+    ]
 
 
 def test_a_file_is_not_fetched_for_the_candle_that_one_cheap_call_brings() -> None:
@@ -161,7 +169,9 @@ def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
 @pytest.mark.parametrize("interval", [Interval.D3, Interval.W1, Interval.MO1])
 def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Interval) -> None:
     shelf = FakeShelf([], ALL_DAYS)
-    found = assign_sources(Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS)
+    found = assign_sources(
+        Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS
+    )
     assert found.windows == []
     assert len(found.absent) == 1
     assert shelf.asked == ["monthly"]
@@ -206,14 +216,19 @@ def test_a_month_that_should_be_published_is_told_with_what_answers_instead(
 
 
 @pytest.mark.parametrize(
-    ("ago_ms", "why"), [(-1, ""), (0, "not published yet"), (LATE_MS - 1, "not published yet"), (LATE_MS, "absent")]
+    ("ago_ms", "why"),
+    [(-1, ""), (0, "not published yet"), (LATE_MS - 1, "not published yet"), (LATE_MS, "absent")],
 )
-def test_a_month_is_late_only_once_it_is_over_and_absent_only_weeks_after(ago_ms: int, why: str) -> None:
+def test_a_month_is_late_only_once_it_is_over_and_absent_only_weeks_after(
+    ago_ms: int, why: str
+) -> None:
     told = done(BOTH, FakeShelf([], ALL_DAYS), now_ms=MARCH.span.end_ms + ago_ms)[1].told
     assert told == ({KEY: f"{why}: daily files instead"} if why else {})
 
 
-def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes_after_it_are() -> None:
+def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes_after_it_are() -> (
+    None
+):
     spring = Span(utc_ms(2024, 1), utc_ms(2024, 6))
     year = Block(series_of(interval=Interval.M1), "2024")
     told, found = done(BOTH, FakeShelf(["2024-03", "2024-05"]), spring, block=year)
@@ -235,7 +250,9 @@ def test_a_file_that_nobody_would_take_is_not_missed() -> None:
 
 
 @pytest.mark.parametrize("policy", [BOTH, FILES])
-def test_a_monthly_file_that_cannot_be_used_is_answered_for_by_every_day_of_it(policy: Policy) -> None:
+def test_a_monthly_file_that_cannot_be_used_is_answered_for_by_every_day_of_it(
+    policy: Policy,
+) -> None:
     instead = fallback(Window(MARCH, march(1.5, 22), Source.MONTHLY), policy)
     assert {w.source for w in instead} == {Source.DAILY}
     assert spans.union(w.span for w in instead) == [march(1.5, 22)]
@@ -276,7 +293,9 @@ def test_each_file_of_a_window_is_named_with_the_time_that_is_wanted_of_it() -> 
 
 @settings(max_examples=60, deadline=None)
 @given(start_ms=st.integers(0, 2**41), length=st.integers(0, 9 * DAY_MS))
-def test_days_cut_a_span_without_loss_and_never_reach_over_midnight(start_ms: int, length: int) -> None:
+def test_days_cut_a_span_without_loss_and_never_reach_over_midnight(
+    start_ms: int, length: int
+) -> None:
     span = Span(start_ms, start_ms + length)
     days = list(days_of(span))
     assert spans.union(days) == ([] if span.is_empty else [span])
@@ -303,7 +322,11 @@ policies = st.builds(
     days=st.sets(st.sampled_from(ALL_DAYS)),
 )
 def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absent(
-    policy: Policy, interval: Interval, several: list[tuple[int, int]], is_published: bool, days: set[str]
+    policy: Policy,
+    interval: Interval,
+    several: list[tuple[int, int]],
+    is_published: bool,
+    days: set[str],
 ) -> None:
     block = Block(series_of(interval=interval), "2024-03")
     begins = block.span.start_ms
@@ -312,7 +335,9 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     found = assign_sources(block, parts, shelf, policy, now_ms=NOW_MS)
     answered = [w.span for w in found.windows] + found.absent
     assert all(not spans.gaps(answered, part) for part in parts)
-    assert all(a.end_ms <= b.start_ms for a, b in zip(sorted(answered), sorted(answered)[1:], strict=False))
+    assert all(
+        a.end_ms <= b.start_ms for a, b in zip(sorted(answered), sorted(answered)[1:], strict=False)
+    )
     assert all(w.block == block and not spans.gaps([block.span], w.span) for w in found.windows)
     files = [file for w in found.windows if w.source.is_archive for file, _ in files_of(w)]
     assert all(file.period in {*shelf.months, *days} for file in files)
@@ -330,4 +355,7 @@ def test_a_candle_at_the_edge_of_two_months_belongs_to_one_file() -> None:
     year = Block(series_of(interval=Interval.H4), "2024")
     edge = Span(utc_ms(2024, 4) - 4 * HOUR_MS, utc_ms(2024, 4) + MINUTE_MS)
     told, _ = done(FILES, FakeShelf(["2024-03", "2024-04"]), edge, block=year)
-    assert told == [("monthly", "2024-03-31T20:00..2024-04-01"), ("monthly", "2024-04-01..2024-04-01T00:01")]
+    assert told == [
+        ("monthly", "2024-03-31T20:00..2024-04-01"),
+        ("monthly", "2024-04-01..2024-04-01T00:01"),
+    ]

@@ -28,9 +28,16 @@ TEN = minutes(0, 10)
 
 
 def version(
-    source: Source, span: Span = TEN, *, price: str = "1", lacks: range = range(0), odd: int | None = None
+    source: Source,
+    span: Span = TEN,
+    *,
+    price: str = "1",
+    lacks: range = range(0),
+    odd: int | None = None,
 ) -> SourceRows:
-    """What a source says of a span: without the minutes it `lacks`, and minute `odd` at another price."""
+    """What a source says of a span: without the minutes it `lacks`, and minute `odd` at another
+    price.
+    """
     times = [at for n, at in enumerate(opens(span)) if n not in lacks]
     rows = frame(times, price=price)
     if odd is not None:
@@ -40,7 +47,10 @@ def version(
 
 
 def asked(
-    versions: list[SourceRows], policy: Policy = BOTH, held: pl.DataFrame = NONE, block: Block = JANUARY
+    versions: list[SourceRows],
+    policy: Policy = BOTH,
+    held: pl.DataFrame = NONE,
+    block: Block = JANUARY,
 ) -> list[Window]:
     return windows_to_recheck(block, versions, held, policy)
 
@@ -50,11 +60,23 @@ def series(interval: Interval) -> Series:
 
 
 def funding(
-    source: Source, rate: float, *, jitter_ms: int = 0, hours: int | None = None, mark: float | None = None
+    source: Source,
+    rate: float,
+    *,
+    jitter_ms: int = 0,
+    hours: int | None = None,
+    mark: float | None = None,
 ) -> SourceRows:
     event = [[JANUARY_MS + jitter_ms, hours, rate, mark]]
-    wire = {"calc_time": pl.Int64(), "funding_interval_hours": pl.Int64(), "rate": pl.Float64(), "mark": pl.Float64()}
-    rows = pl.DataFrame(event, schema=wire, orient="row").rename({"rate": "last_funding_rate", "mark": "mark_price"})
+    wire = {
+        "calc_time": pl.Int64(),
+        "funding_interval_hours": pl.Int64(),
+        "rate": pl.Float64(),
+        "mark": pl.Float64(),
+    }
+    rows = pl.DataFrame(event, schema=wire, orient="row").rename(
+        {"rate": "last_funding_rate", "mark": "mark_price"}
+    )
     return SourceRows(source, JANUARY.span, rows.cast(dict(SCHEMAS[Kind.FUNDING])))  # type: ignore[arg-type]
 
 
@@ -117,7 +139,10 @@ def test_events_have_no_calendar_and_so_lack_nothing() -> None:
 def test_sources_that_agree_leave_no_doubt() -> None:
     assert asked([version(Source.MONTHLY)]) == []
     assert (
-        asked([version(Source.MONTHLY), version(Source.DAILY), version(Source.REST)], held=frame(opens(TEN), price="1"))
+        asked(
+            [version(Source.MONTHLY), version(Source.DAILY), version(Source.REST)],
+            held=frame(opens(TEN), price="1"),
+        )
         == []
     )
 
@@ -128,13 +153,18 @@ def test_a_gap_of_a_file_is_asked_of_rest_and_of_nobody_else() -> None:
 
 @pytest.mark.parametrize("policy", [FILES, FORGOTTEN])
 def test_nothing_is_asked_of_rest_where_it_may_not_be_asked(policy: Policy) -> None:
-    assert asked([version(Source.MONTHLY, lacks=range(3, 6)), version(Source.DAILY, odd=1)], policy) == []
+    assert (
+        asked([version(Source.MONTHLY, lacks=range(3, 6)), version(Source.DAILY, odd=1)], policy)
+        == []
+    )
 
 
 def test_a_gap_that_rest_has_confirmed_is_not_asked_for_again() -> None:
     rest = SourceRows(Source.REST, minutes(3, 6), NONE)
     assert asked([version(Source.MONTHLY, lacks=range(3, 6)), rest]) == []
-    assert asked([version(Source.MONTHLY, lacks=range(2, 6)), rest]) == [Window(JANUARY, minutes(2, 3))]
+    assert asked([version(Source.MONTHLY, lacks=range(2, 6)), rest]) == [
+        Window(JANUARY, minutes(2, 3))
+    ]
 
 
 def test_a_gap_of_rest_is_the_exchanges_own_and_no_doubt() -> None:
@@ -150,7 +180,9 @@ def test_gaps_near_one_another_are_one_call_and_far_ones_are_not() -> None:
 
 
 def test_rows_on_which_files_differ_are_asked_of_rest() -> None:
-    assert asked([version(Source.MONTHLY), version(Source.DAILY, odd=4)]) == [Window(JANUARY, minutes(4, 5))]
+    assert asked([version(Source.MONTHLY), version(Source.DAILY, odd=4)]) == [
+        Window(JANUARY, minutes(4, 5))
+    ]
 
 
 def test_a_file_that_would_change_what_is_held_is_not_believed_before_rest_is_asked() -> None:
@@ -167,7 +199,10 @@ def test_where_rest_and_a_monthly_file_differ_the_days_are_asked_for_their_vote_
 
 
 def test_rest_is_asked_before_any_daily_file_is() -> None:
-    versions = [version(Source.MONTHLY, minutes(0, 20), odd=4, lacks=range(15, 16)), version(Source.REST)]
+    versions = [
+        version(Source.MONTHLY, minutes(0, 20), odd=4, lacks=range(15, 16)),
+        version(Source.REST),
+    ]
     assert asked(versions) == [Window(JANUARY, minutes(15, 16))]
 
 
@@ -211,7 +246,9 @@ def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_c
 
 @pytest.mark.parametrize("source", [Source.MONTHLY, Source.DAILY, Source.REST])
 def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Source) -> None:
-    verdict = resolve_conflicts(Kind.KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7"))
+    verdict = resolve_conflicts(
+        Kind.KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7")
+    )
     assert opens_of(verdict.rows) == [1.0] * 10
     assert verdict.disputed.select("source", "stands", "open").rows() == [
         ("lake", False, 7.0),
@@ -221,7 +258,9 @@ def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Sourc
 
 def test_the_lake_has_no_vote_for_a_source_that_says_the_same() -> None:
     verdict = resolve_conflicts(
-        Kind.KLINES, [version(Source.MONTHLY), version(Source.REST, price="2")], frame(opens(TEN), price="1")
+        Kind.KLINES,
+        [version(Source.MONTHLY), version(Source.REST, price="2")],
+        frame(opens(TEN), price="1"),
     )
     assert opens_of(verdict.rows) == [2.0] * 10
 
@@ -233,7 +272,9 @@ def test_held_rows_that_no_source_speaks_of_are_not_rows_of_the_verdict() -> Non
 
 
 def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None:
-    verdict = resolve_conflicts(Kind.KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE)
+    verdict = resolve_conflicts(
+        Kind.KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE
+    )
     assert opens_of(verdict.rows) == [1.0] * 10
     assert times_of(verdict.disputed) == [JANUARY_MS + 4 * MINUTE_MS] * 2
     assert verdict.disputed.columns == ["source", "stands", *SCHEMAS[Kind.KLINES].names()]
@@ -241,9 +282,15 @@ def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None
 
 def test_a_row_that_only_one_source_has_is_kept() -> None:
     verdict = resolve_conflicts(
-        Kind.KLINES, [version(Source.MONTHLY, lacks=range(3, 6)), version(Source.REST, minutes(4, 5))], NONE
+        Kind.KLINES,
+        [version(Source.MONTHLY, lacks=range(3, 6)), version(Source.REST, minutes(4, 5))],
+        NONE,
     )
-    assert times_of(verdict.rows) == [*opens(minutes(0, 3)), *opens(minutes(4, 5)), *opens(minutes(6, 10))]
+    assert times_of(verdict.rows) == [
+        *opens(minutes(0, 3)),
+        *opens(minutes(4, 5)),
+        *opens(minutes(6, 10)),
+    ]
     assert verdict.disputed.height == 0
 
 
@@ -255,17 +302,30 @@ def test_nothing_said_is_nothing_settled() -> None:
 
 
 def test_of_a_funding_event_each_source_tells_its_part_and_jitter_is_no_dispute() -> None:
-    versions = [funding(Source.REST, 0.1, jitter_ms=3, mark=42.0), funding(Source.MONTHLY, 0.1, hours=8)]
+    versions = [
+        funding(Source.REST, 0.1, jitter_ms=3, mark=42.0),
+        funding(Source.MONTHLY, 0.1, hours=8),
+    ]
     verdict = resolve_conflicts(Kind.FUNDING, versions, SCHEMAS[Kind.FUNDING].to_frame())
-    assert verdict.rows.select("funding_interval_hours", "last_funding_rate", "mark_price").rows() == [(8, 0.1, 42.0)]
+    assert verdict.rows.select(
+        "funding_interval_hours", "last_funding_rate", "mark_price"
+    ).rows() == [(8, 0.1, 42.0)]
     assert verdict.disputed.height == 0
 
 
 def test_a_funding_rate_that_differs_is_settled_without_losing_the_other_parts() -> None:
-    versions = [funding(Source.REST, 0.2, jitter_ms=3, mark=42.0), funding(Source.MONTHLY, 0.1, hours=8)]
+    versions = [
+        funding(Source.REST, 0.2, jitter_ms=3, mark=42.0),
+        funding(Source.MONTHLY, 0.1, hours=8),
+    ]
     verdict = resolve_conflicts(Kind.FUNDING, versions, SCHEMAS[Kind.FUNDING].to_frame())
-    assert verdict.rows.select("funding_interval_hours", "last_funding_rate", "mark_price").rows() == [(8, 0.2, 42.0)]
-    assert verdict.disputed.select("source", "stands").rows() == [("monthly", False), ("rest", True)]
+    assert verdict.rows.select(
+        "funding_interval_hours", "last_funding_rate", "mark_price"
+    ).rows() == [(8, 0.2, 42.0)]
+    assert verdict.disputed.select("source", "stands").rows() == [
+        ("monthly", False),
+        ("rest", True),
+    ]
 
 
 def test_what_rest_answered_is_known_for_good_gaps_included() -> None:
@@ -276,7 +336,9 @@ def test_the_gap_of_a_file_is_known_only_once_somebody_else_was_asked() -> None:
     monthly = version(Source.MONTHLY, lacks=range(3, 6))
     assert trusted_spans(MINUTES, [monthly], BOTH) == [minutes(0, 3), minutes(6, 10)]
     assert trusted_spans(MINUTES, [monthly], FILES) == [minutes(0, 3), minutes(6, 10)]
-    assert trusted_spans(MINUTES, [monthly, SourceRows(Source.REST, minutes(3, 5), NONE)], BOTH) == [
+    assert trusted_spans(
+        MINUTES, [monthly, SourceRows(Source.REST, minutes(3, 5), NONE)], BOTH
+    ) == [
         minutes(0, 5),
         minutes(6, 10),
     ]
@@ -291,18 +353,31 @@ def test_nothing_said_is_nothing_known() -> None:
     assert trusted_spans(MINUTES, [], BOTH) == []
 
 
-said = st.dictionaries(st.sampled_from(Source), st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1)
+said = st.dictionaries(
+    st.sampled_from(Source), st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1
+)
 
 
 @settings(max_examples=80, deadline=None)
 @given(said)
-def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(said: dict[Source, list[int]]) -> None:
+def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(
+    said: dict[Source, list[int]],
+) -> None:
     """Price 0 is a row that a source lacks."""
     versions = [
         SourceRows(
             source,
             minutes(0, 6),
-            pl.concat([NONE, *(frame(opens(minutes(n, n + 1)), price=str(p)) for n, p in enumerate(prices) if p)]),
+            pl.concat(
+                [
+                    NONE,
+                    *(
+                        frame(opens(minutes(n, n + 1)), price=str(p))
+                        for n, p in enumerate(prices)
+                        if p
+                    ),
+                ]
+            ),
         )
         for source, prices in said.items()
     ]
@@ -315,7 +390,11 @@ def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(sa
     verdict = resolve_conflicts(Kind.KLINES, versions, NONE)
     assert list(zip(times_of(verdict.rows), opens_of(verdict.rows), strict=True)) == wanted
     known = trusted_spans(MINUTES, versions, BOTH)
-    unchecked = [] if Source.REST in said else spans.gaps([Span(at, at + MINUTE_MS) for at, _ in wanted], minutes(0, 6))
+    unchecked = (
+        []
+        if Source.REST in said
+        else spans.gaps([Span(at, at + MINUTE_MS) for at, _ in wanted], minutes(0, 6))
+    )
     assert known == spans.gaps(unchecked, minutes(0, 6))
 
 

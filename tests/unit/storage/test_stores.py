@@ -1,4 +1,7 @@
-"""Objects in a folder: conditional, bounded in its tries, and safe from other processes. No test sleeps."""
+"""Objects in a folder: conditional, bounded in its tries, and safe from other processes.
+
+No test sleeps.
+"""
 
 from __future__ import annotations
 
@@ -72,11 +75,15 @@ def test_a_folder_is_listed_without_its_namesakes(files: ObjectStore) -> None:
 def test_keys_are_taken_literally_in_any_script(files: ObjectStore, symbol: str) -> None:
     files.put(f"lake/{symbol}/1", b"one")
     files.put("lake/ABC/1", b"two")
-    assert [(e.key, files.read(e.key)) for e in files.list(f"lake/{symbol}")] == [(f"lake/{symbol}/1", b"one")]
+    assert [(e.key, files.read(e.key)) for e in files.list(f"lake/{symbol}")] == [
+        (f"lake/{symbol}/1", b"one")
+    ]
 
 
 @pytest.mark.parametrize(("size", "tail"), [(3, b"789"), (9, b"123456789"), (100, b"123456789")])
-def test_a_tail_is_the_last_bytes_or_all_there_are(files: ObjectStore, size: int, tail: bytes) -> None:
+def test_a_tail_is_the_last_bytes_or_all_there_are(
+    files: ObjectStore, size: int, tail: bytes
+) -> None:
     files.put(KEY, b"123456789")
     assert files.tail(KEY, size) == tail
 
@@ -135,7 +142,9 @@ def test_publishing_over_any_other_version_fails_and_writes_nothing(
 
 
 def test_versions_published_one_upon_the_other_all_have_their_own_tag(files: ObjectStore) -> None:
-    """Same length, same bytes, and as fast as can be: a file system may give a freed inode away again."""
+    """Same length, same bytes, and as fast as can be: a file system may give a freed inode away
+    again.
+    """
     assert len({publish(files, b"same") for _ in range(60)}) == 60
 
 
@@ -147,7 +156,9 @@ def test_threads_that_publish_at_once_lose_nothing(folder: Path) -> None:
                 etag = mine.etag(KEY)
                 body = mine.read(KEY) if etag else None
                 try:
-                    mine.publish(KEY, b"%d" % (int(body or b"0") + 1), replaces=etag if body else None)
+                    mine.publish(
+                        KEY, b"%d" % (int(body or b"0") + 1), replaces=etag if body else None
+                    )
                     break
                 except VersionConflict:
                     continue
@@ -182,7 +193,9 @@ for _ in range(40):
 
 def test_processes_that_publish_at_once_lose_nothing(folder: Path) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
-    counters = [subprocess.Popen([sys.executable, "-c", COUNTER, str(folder)], **pipes) for _ in range(2)]
+    counters = [
+        subprocess.Popen([sys.executable, "-c", COUNTER, str(folder)], **pipes) for _ in range(2)
+    ]
     for counter in counters:
         assert counter.stdout
         assert counter.stdout.readline() == b"ready\n"
@@ -193,7 +206,11 @@ def test_processes_that_publish_at_once_lose_nothing(folder: Path) -> None:
 
 
 def test_one_reader_never_sees_half_an_object(folder: Path) -> None:
-    files, bodies, stop = open_store(str(folder)), [b"a" * 200_000, b"b" * 200_000], threading.Event()
+    files, bodies, stop = (
+        open_store(str(folder)),
+        [b"a" * 200_000, b"b" * 200_000],
+        threading.Event(),
+    )
     files.put(KEY, bodies[0])
     seen: set[bytes | None] = set()
 
@@ -217,7 +234,9 @@ def test_deleting_what_is_gone_is_no_error(files: ObjectStore) -> None:
     assert files.read("raw/a/1") is None
 
 
-def test_emptied_folders_go_with_their_last_object_but_never_the_root(files: ObjectStore, folder: Path) -> None:
+def test_emptied_folders_go_with_their_last_object_but_never_the_root(
+    files: ObjectStore, folder: Path
+) -> None:
     files.put("raw/a/b/1", b"")
     files.put("raw/a/2", b"")
     files.delete(["raw/a/b/1"])
@@ -234,14 +253,18 @@ def test_an_object_is_never_deleted_with_a_folder_that_is_not_empty(files: Objec
     assert files.read("raw/a/2") == b"two"
 
 
-def test_what_a_killed_writer_left_half_written_is_never_listed(files: ObjectStore, folder: Path) -> None:
+def test_what_a_killed_writer_left_half_written_is_never_listed(
+    files: ObjectStore, folder: Path
+) -> None:
     files.put("raw/a/1", b"")
     (folder / "raw/a/.2.0123456789abcdef").write_bytes(b"half")
     assert [e.key for e in files.list("raw")] == ["raw/a/1"]
 
 
 def test_writers_and_deleters_of_one_folder_do_not_disturb_one_another(folder: Path) -> None:
-    """A folder goes with its last object while another writer is about to put one in: after a pause all is well."""
+    """A folder goes with its last object while another writer is about to put one in: after a pause
+    all is well.
+    """
     failed: list[BaseException] = []
 
     def churn(name: int) -> None:
@@ -263,7 +286,9 @@ def test_writers_and_deleters_of_one_folder_do_not_disturb_one_another(folder: P
     assert failed == []
 
 
-def test_a_folder_that_goes_while_it_is_being_made_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_goes_while_it_is_being_made_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `mkdir -p` meets when another process removes the parent it has just made."""
     make, left, slept = Path.mkdir, [2], list[float]()
     files = open_store(str(folder), sleep=slept.append)
@@ -292,9 +317,13 @@ def test_a_store_that_is_no_folder_is_told_at_once(folder: Path) -> None:
 
 
 class Failing:
-    """A file system whose calls fail so many times, each with the same error, before they reach the real one."""
+    """A file system whose calls fail so many times, each with the same error, before they reach the
+    real one.
+    """
 
-    def __init__(self, error: BaseException, times: int, calls: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, error: BaseException, times: int, calls: tuple[str, ...] | None = None
+    ) -> None:
         self._real = fsspec.filesystem("file", auto_mkdir=True)
         self._error = error
         self._calls = calls
@@ -332,7 +361,9 @@ VERBS: dict[str, Verb] = {
 BROKEN = OSError(errno.EIO, "the disk is tired")
 
 
-def failing(folder: Path, error: BaseException, times: int) -> tuple[ObjectStore, Failing, list[float]]:
+def failing(
+    folder: Path, error: BaseException, times: int
+) -> tuple[ObjectStore, Failing, list[float]]:
     open_store(str(folder)).put("a/1", b"one")
     fs, slept = Failing(error, times), []
     return ThroughItsFileSystem(fs, str(folder), sleep=slept.append), fs, slept
@@ -355,13 +386,16 @@ def test_a_store_that_keeps_failing_is_given_up_and_named(folder: Path, verb: st
         VERBS[verb](files)
     assert str(
         fault.value
-    ) == f"could not {verb} {folder}/a/{'' if verb == 'list' else '1'}: OSError: {BROKEN}".replace("/a/:", "/a:")
+    ) == f"could not {verb} {folder}/a/{'' if verb == 'list' else '1'}: OSError: {BROKEN}".replace(
+        "/a/:", "/a:"
+    )
     assert (fs.called, len(slept)) == (STORE.tries, STORE.tries - 1)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
-    "error", [PermissionError("not yours"), IsADirectoryError("a folder"), NotADirectoryError("a file")]
+    "error",
+    [PermissionError("not yours"), IsADirectoryError("a folder"), NotADirectoryError("a file")],
 )
 def test_what_will_not_pass_is_told_at_once(folder: Path, verb: str, error: OSError) -> None:
     files, fs, slept = failing(folder, error, 10**6)
@@ -379,7 +413,9 @@ def test_a_process_that_is_told_to_end_is_not_held_up_by_tries(folder: Path) -> 
 
 def test_a_folder_that_is_removed_again_and_again_is_given_up(folder: Path) -> None:
     slept: list[float] = []
-    files = FolderStore(Failing(FileNotFoundError("gone"), 10**6, ("pipe_file",)), str(folder), sleep=slept.append)
+    files = FolderStore(
+        Failing(FileNotFoundError("gone"), 10**6, ("pipe_file",)), str(folder), sleep=slept.append
+    )
     with pytest.raises(StoreFault, match="FileNotFoundError: gone"):
         files.put("a/1", b"one")
     assert len(slept) == STORE.tries - 1
@@ -403,8 +439,12 @@ class Bucket:
         return {"ETag": '"abc"', "size": 3}
 
 
-@pytest.mark.parametrize(("replaces", "condition"), [("abc", {"IfMatch": "abc"}), (None, {"IfNoneMatch": "*"})])
-def test_a_bucket_is_asked_to_replace_one_version_in_one_put(replaces: str | None, condition: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("replaces", "condition"), [("abc", {"IfMatch": "abc"}), (None, {"IfNoneMatch": "*"})]
+)
+def test_a_bucket_is_asked_to_replace_one_version_in_one_put(
+    replaces: str | None, condition: dict[str, str]
+) -> None:
     bucket = Bucket()
     S3Store(bucket, "bucket/prefix").publish("a/1", b"one", replaces=replaces)
     [put] = bucket.put
@@ -413,11 +453,15 @@ def test_a_bucket_is_asked_to_replace_one_version_in_one_put(replaces: str | Non
     assert put["chunksize"] >= 5 * 2**30
 
 
-@pytest.mark.parametrize("code", ["PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"])
+@pytest.mark.parametrize(
+    "code", ["PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"]
+)
 def test_a_bucket_that_holds_another_version_says_changed_and_is_asked_once(code: str) -> None:
     bucket = Bucket(code)
     with pytest.raises(VersionConflict):
-        S3Store(bucket, "bucket", sleep=lambda _: pytest.fail("slept")).publish("a/1", b"one", replaces="abc")
+        S3Store(bucket, "bucket", sleep=lambda _: pytest.fail("slept")).publish(
+            "a/1", b"one", replaces="abc"
+        )
     assert len(bucket.put) == 1
 
 
@@ -435,7 +479,9 @@ def test_tags_of_a_bucket_are_read_without_their_quotes() -> None:
 def test_a_store_whose_empty_folder_goes_just_as_it_is_tried_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes the last raw object away takes its folder as well, between its making and its use."""
+    """Whoever takes the last raw object away takes its folder as well, between its making and its
+    use.
+    """
     files, real = open_store(str(tmp_path / "store")), Path.replace
     gone: list[Path] = []
 

@@ -14,7 +14,13 @@ MINE = len(os.sched_getaffinity(0))
 
 @pytest.mark.parametrize(
     ("told", "wanted"),
-    [("max 100000", MINE), ("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", MINE), ("nonsense", MINE)],
+    [
+        ("max 100000", MINE),
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("6400000 100000", MINE),
+        ("nonsense", MINE),
+    ],
 )
 def test_a_quota_counts_where_there_is_one(tmp_path: Path, told: str, wanted: int) -> None:
     quota = tmp_path / "cpu.max"

@@ -29,7 +29,9 @@ def _about_nothing() -> Iterator[None]:
     clear_contextvars()
 
 
-def line(event: str, *args: object, as_json: bool = True, level: int = logging.INFO, error: bool = False) -> str:
+def line(
+    event: str, *args: object, as_json: bool = True, level: int = logging.INFO, error: bool = False
+) -> str:
     """Return what is written of one event."""
     info = sys.exc_info() if error else None
     record = logging.LogRecord("klinefleet.tasks.fetch", level, __file__, 1, event, args, info)
@@ -101,7 +103,10 @@ def test_a_person_reads_the_sentence_and_only_what_it_does_not_say() -> None:
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("Redis at redis://:sesame@host:6379/1 is gone", "Redis at redis://:***@host:6379/1 is gone"),
+        (
+            "Redis at redis://:sesame@host:6379/1 is gone",
+            "Redis at redis://:***@host:6379/1 is gone",
+        ),
         ("rediss://fleet:p@ss:w@host", "rediss://fleet:***@host"),
         ("http://user:x@[::1]:9000/bucket", "http://user:***@[::1]:9000/bucket"),
         ("redis://host:6379/0 and a@b", "redis://host:6379/0 and a@b"),

@@ -14,13 +14,23 @@ def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
         "FLOWER_BASIC_AUTH": "ann:annes-word,bob:bobs-word",
     }
     found = secrets_of(environ)
-    assert set(found) == {"open%20sesame", "open sesame", "wJalrXUtnFEMI", "annes-word", "bobs-word"}
+    assert set(found) == {
+        "open%20sesame",
+        "open sesame",
+        "wJalrXUtnFEMI",
+        "annes-word",
+        "bobs-word",
+    }
     assert mask_secrets("AUTH open sesame", found) == "AUTH ***"
 
 
 def test_a_short_password_does_not_riddle_ordinary_words() -> None:
-    assert secrets_of({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
-    assert mask_secrets("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
+    assert (
+        secrets_of({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
+    )
+    assert (
+        mask_secrets("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
+    )
 
 
 def test_an_address_that_is_none_is_no_error_here() -> None:

@@ -54,7 +54,12 @@ class Session:
     """Answers every call alike; status 0 is a connection that breaks."""
 
     def __init__(self, status: int, answer: bytes) -> None:
-        self.status_code, self.headers, self._pieces, self.raw = status, dict[str, str](), [answer], self
+        self.status_code, self.headers, self._pieces, self.raw = (
+            status,
+            dict[str, str](),
+            [answer],
+            self,
+        )
 
     def get(self, *_: object, **__: object) -> Self:
         if not self.status_code:
@@ -92,7 +97,9 @@ class Hurried:
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 418, 429, 503, 0])
-def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(counted: Counted, status: int) -> None:
+def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
+    counted: Counted, status: int
+) -> None:
     budget = MemoryBudget(HandClock(10_000))
     client = RestClient(
         Market.USD_M,
@@ -131,7 +138,9 @@ def test_bytes_to_and_from_the_store_are_counted(counted: Counted, tmp_path: Pat
     assert counted("klines_store_read_bytes_total") == 7
 
 
-def test_a_store_that_fails_counts_its_retries_by_the_error_and_no_bytes(counted: Counted, tmp_path: Path) -> None:
+def test_a_store_that_fails_counts_its_retries_by_the_error_and_no_bytes(
+    counted: Counted, tmp_path: Path
+) -> None:
     class Broken(FolderStore):
         def _put(self, path: str, body: bytes) -> None:
             raise ConnectionResetError(path)
@@ -143,11 +152,16 @@ def test_a_store_that_fails_counts_its_retries_by_the_error_and_no_bytes(counted
 
 
 @pytest.mark.parametrize(("is_whole", "outcome"), [(True, "good"), (False, "ChecksumMismatch")])
-def test_a_file_of_the_archive_is_counted_by_its_outcome(counted: Counted, is_whole: bool, outcome: str) -> None:
+def test_a_file_of_the_archive_is_counted_by_its_outcome(
+    counted: Counted, is_whole: bool, outcome: str
+) -> None:
     file, bucket = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05"), Bucket()
     try:
         told = hashlib.sha256(b"zip" if is_whole else b"other").hexdigest()
-        bucket.objects = {file.key: b"zip", f"{file.key}.CHECKSUM": f"{told}  {file.stem}.zip".encode()}
+        bucket.objects = {
+            file.key: b"zip",
+            f"{file.key}.CHECKSUM": f"{told}  {file.stem}.zip".encode(),
+        }
         with requests.Session() as session:
             archive = Archive(bucket.url, bucket.url + LIST, session=session)
             if is_whole:
@@ -168,7 +182,9 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     from klinefleet.workers.domain.series import Window
 
     one = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
-    run = one.begin(Request(Market.USD_M, Kind.KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms))
+    run = one.begin(
+        Request(Market.USD_M, Kind.KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms)
+    )
     csv = "\n".join(row(at).strip("[]").replace('"', "") for at in opens(JANUARY.span)).encode()
     file = one.archive.publish(MINUTES, "2024-01")
     one.archive.files[file] = zipped(file, csv)
@@ -204,7 +220,9 @@ def test_names_are_told_apart() -> None:
     assert {type(metric) for metric in metrics.ALL} == {Counter, metrics.Histogram, Gauge}
 
 
-def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(tmp_path: Path) -> None:
+def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(
+    tmp_path: Path,
+) -> None:
     python(
         tmp_path,
         "import sys, klinefleet.tasks.fleet.supervisor\n"
@@ -216,7 +234,9 @@ def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_goes_on(tmp_path: Path) -> None:
+def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_goes_on(
+    tmp_path: Path,
+) -> None:
     count = (
         "import sys, threading\n"
         "from pathlib import Path\n"
@@ -241,5 +261,7 @@ def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_
 
 
 def python(folder: Path, code_: str, *arguments: str, code: int = 0) -> None:
-    done = subprocess.run([sys.executable, "-c", code_, *arguments], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code_, *arguments], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == code, done.stderr

@@ -112,15 +112,21 @@ def test_what_was_put_in_its_place_stands_and_a_failure_is_not_kept() -> None:
     assert Box.inner.__doc__ == "What is inside."
 
 
-def test_a_process_never_makes_two_archives_or_sessions(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_never_makes_two_archives_or_sessions(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     makings = Makings()
-    monkeypatch.setattr("klinefleet.workers.binance.http.pooled_session", makings(lambda *_: object()))
+    monkeypatch.setattr(
+        "klinefleet.workers.binance.http.pooled_session", makings(lambda *_: object())
+    )
     services = Services(Settings(redis_url="redis://nowhere"))
     assert len({id(archive) for archive in at_once(lambda: services.archive)}) == 1
     assert makings.count == 1
 
 
-def test_a_process_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_never_makes_two_budgets_of_a_pool(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     makings = Makings()
     monkeypatch.setattr(klinefleet.workers.services, "RedisBudget", makings(RedisBudget))
     services = Services(Settings())
@@ -129,7 +135,9 @@ def test_a_process_never_makes_two_budgets_of_a_pool(redis: Redis, monkeypatch: 
     assert makings.count == 1
 
 
-def test_threads_that_look_for_a_catalog_read_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_look_for_a_catalog_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     makings, catalogs = Makings(), Catalogs(open_store(str(tmp_path)))
     made = Catalog(UM, catalogs._clock.now_ms(), catalog().entries())
     catalogs.store(made)
@@ -141,6 +149,12 @@ def test_threads_that_look_for_a_catalog_read_it_once(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("package", ["workers", "tasks"])
 def test_nothing_that_threads_may_share_is_kept_by_what_has_no_lock(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
-        imported = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-        named = {alias.name for node in imported if node.module == "functools" for alias in node.names}
+        imported = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+        ]
+        named = {
+            alias.name for node in imported if node.module == "functools" for alias in node.names
+        }
         assert "cached_property" not in named, path

@@ -42,7 +42,11 @@ GOOD = [
     ("UM_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
     ("CM_URL", "http://[::1]:8000/", "http://[::1]:8000"),
     ("ARCHIVE_URL", "http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
-    ("ARCHIVE_LIST_URL", "http://127.0.0.1:8000/archive-list/", "http://127.0.0.1:8000/archive-list"),
+    (
+        "ARCHIVE_LIST_URL",
+        "http://127.0.0.1:8000/archive-list/",
+        "http://127.0.0.1:8000/archive-list",
+    ),
     ("SLOTS", "1", 1),
     ("SLOTS", "1000", 1000),
     ("WEIGHT_SHARE", "0.25", 0.25),
@@ -67,7 +71,11 @@ GOOD = [
     ("LOG", "Text", "text"),
 ]
 
-REDIS, FOLDER, WEB = "redis://, rediss:// or unix://", "a folder or s3://bucket/prefix", "http:// or https://"
+REDIS, FOLDER, WEB = (
+    "redis://, rediss:// or unix://",
+    "a folder or s3://bucket/prefix",
+    "http:// or https://",
+)
 BAD = [
     ("REDIS_URL", "localhost:6379", REDIS),
     ("REDIS_URL", "http://host", REDIS),
@@ -120,7 +128,9 @@ def test_a_good_value_is_taken_as_it_is_meant(name: str, text: str, value: objec
 
 
 @pytest.mark.parametrize(("name", "text", "allowed"), BAD)
-def test_a_bad_value_stops_the_boot_and_names_variable_value_and_range(name: str, text: str, allowed: str) -> None:
+def test_a_bad_value_stops_the_boot_and_names_variable_value_and_range(
+    name: str, text: str, allowed: str
+) -> None:
     with pytest.raises(SettingsError) as refused:
         Settings.load({f"KLINES_{name}": text})
     assert str(refused.value).startswith(f"KLINES_{name} was {text!r}; it must be")
@@ -148,12 +158,16 @@ def test_variables_of_others_are_left_alone() -> None:
 
 
 def test_a_dotenv_file_in_the_working_folder_is_read(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("KLINES_SLOTS=7\n# a comment\nKLINES_EGRESS='home'\nKLINES_KEEP_RAW=\n")
+    (tmp_path / ".env").write_text(
+        "KLINES_SLOTS=7\n# a comment\nKLINES_EGRESS='home'\nKLINES_KEEP_RAW=\n"
+    )
     settings = Settings.load({})
     assert (settings.slots, settings.egress, settings.keep_raw) == (7, "home", False)
 
 
-def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_wins_over_the_dotenv_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "other.env"
     file.write_text("KLINES_SLOTS=7\nKLINES_EGRESS=home\n")
     assert Settings.load({"KLINES_SLOTS": "9"}, file).slots == 9
@@ -171,7 +185,9 @@ def test_a_bad_value_in_the_dotenv_file_stops_the_boot_too(tmp_path: Path) -> No
 def test_keys_of_the_store_in_the_dotenv_file_reach_their_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("AWS_ACCESS_KEY_ID=from-file\nAWS_SECRET_ACCESS_KEY=hidden\nAWS_REGION=from-file\n")
+    (tmp_path / ".env").write_text(
+        "AWS_ACCESS_KEY_ID=from-file\nAWS_SECRET_ACCESS_KEY=hidden\nAWS_REGION=from-file\n"
+    )
     environ = {"AWS_REGION": "from-environment"}
     monkeypatch.setattr(os, "environ", environ)
     Settings.load()

@@ -1,4 +1,6 @@
-"""Work that is done side by side for one task: nothing of it goes on behind the back of who is told that it failed."""
+"""Work that is done side by side for one task: nothing of it goes on behind the back of who is told
+that it failed.
+"""
 
 from __future__ import annotations
 
