@@ -12,8 +12,8 @@ from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.tasks.runs.enqueue import send
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.errors import FleetError, TaskFailed
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
-from klinefleet.workers.domain.series import Market
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,10 @@ from deploy.simulator import truth
 from klinefleet.tasks.fleet.lanes import LANES
 from klinefleet.workers.coordination.private_redis import answers, die_with_parent, server_binary
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import no_rows, schema_of
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.lake import keys
 from tests.processes import ROOT, WITHIN_S, Process, ask, tree, until
 from tests.warm_klines import WarmKlines
@@ -433,7 +435,7 @@ def truth_frame(
     csv = truth(
         market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000, kind=kind
     )
-    schema = SCHEMAS[Kind(kind)]
+    schema = schema_of(kind_named(kind))
     if not csv:
         return schema.to_frame()
     wire = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
@@ -447,7 +449,7 @@ def lake_frame(
     order.
     """
     folder = keys.series_folder(
-        "lake", Series(Market(market), Kind(kind), Interval(interval), symbol)
+        "lake", Series(Market(market), kind_named(kind), Interval(interval), symbol)
     )
     if str(store).startswith("s3://"):
         return pl.read_parquet(
@@ -455,9 +457,7 @@ def lake_frame(
         )
     files = sorted((Path(store) / folder).glob("*.parquet"))
     return (
-        pl.concat([pl.read_parquet(file) for file in files])
-        if files
-        else SCHEMAS[Kind(kind)].to_frame()
+        pl.concat([pl.read_parquet(file) for file in files]) if files else no_rows(kind_named(kind))
     )
 
 

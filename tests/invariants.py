@@ -22,8 +22,9 @@ from klinefleet.tasks.requests import build
 from klinefleet.tasks.requests.request import closed_ms
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import QUEUES
-from klinefleet.workers.domain.series import Kind, Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS, parse_iso
 from klinefleet.workers.services import Services
@@ -158,7 +159,7 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
         assert done.returncode in (0, 1), done.stderr
         told: dict[str, Any] = json.loads(done.stdout)
         return told
-    market, kind = Market(given["--market"]), Kind(given["--kind"])
+    market, kind = Market(given["--market"]), kind_named(given["--kind"])
     symbols = tuple(given["--symbols"].split(",")) if "--symbols" in given else ()
     start_ms, end_ms = (
         build.moment_of(name, given[name]) if name in given else None for name in TIME

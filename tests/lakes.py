@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.schema import time_column
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.open import open_store
@@ -45,11 +46,15 @@ def lake_of(store_url: str, folder: Path, held: Iterable[Wanted], **env: str) ->
     """
     partitions = Partitions(open_store(store_url))
     for wanted in held:
-        market, kind, interval = Market(wanted.market), Kind(wanted.kind), Interval(wanted.interval)
+        market, kind, interval = (
+            Market(wanted.market),
+            kind_named(wanted.kind),
+            Interval(wanted.interval),
+        )
         whole = Span(ms_of(wanted.start), ms_of(wanted.end))
         for symbol in wanted.symbols:
             rows, series = wanted.truth(symbol), Series(market, kind, interval, symbol)
-            months = rows[time_column(kind)].dt.strftime("%Y-%m")
+            months = rows[kind.time_column].dt.strftime("%Y-%m")
             for month, span in months_of(whole):
                 partitions.merge(series, month, rows.filter(months == month), [span.clip(whole)])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KLINES_")}

@@ -10,9 +10,8 @@ from redis import Redis
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.heartbeat import Heartbeat, egresses
 from klinefleet.workers.coordination.leases import Leases
-from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.queues import rest_queue
-from klinefleet.workers.domain.series import Market
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 from klinefleet.workers.limits.redis_budget import RedisBudget

@@ -10,7 +10,9 @@ from klinefleet.workers.binance.archive_names import ArchiveFile, folder, symbol
 from klinefleet.workers.binance.exchange_info import ALIVE, Listing
 from klinefleet.workers.domain.errors import Transient
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.symbols import is_symbol
 from klinefleet.workers.lake.catalog import Catalog
 from klinefleet.workers.services import Services
@@ -35,9 +37,7 @@ class ArchivedFiles:
 def scan_archive(
     services: Services, market: Market, listed: dict[str, Listing], say: Callable[[str], None]
 ) -> dict[str, ArchivedFiles]:
-    folders = [
-        symbols_folder(market, Kind.KLINES, source) for source in (Source.MONTHLY, Source.DAILY)
-    ]
+    folders = [symbols_folder(market, KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
     names = sorted({name for path in folders for name in _children(services, path)})
     trades = {name for name, listing in listed.items() if listing.status in ALIVE}
     asked = [name for name in names if is_symbol(name)]
@@ -59,7 +59,7 @@ def _files(services: Services, market: Market, symbol: str, trades: bool) -> Arc
         if interval := min(
             intervals - {Interval.S1}, key=lambda interval: interval.step_ms, default=None
         ):
-            finest[source] = Series(market, Kind.KLINES, interval, symbol)
+            finest[source] = Series(market, KLINES, interval, symbol)
     begun = (_first_file(services, series, source) for source, series in finest.items())
     first_ms = next((ms for ms in begun if ms is not None), None)
     last_ms = None if trades else _end_of_files(services, finest)
@@ -69,7 +69,7 @@ def _files(services: Services, market: Market, symbol: str, trades: bool) -> Arc
 
 
 def _intervals(services: Services, market: Market, symbol: str, source: Source) -> set[Interval]:
-    names = _children(services, f"{symbols_folder(market, Kind.KLINES, source)}{symbol}/")
+    names = _children(services, f"{symbols_folder(market, KLINES, source)}{symbol}/")
     spelled = {"1M" if name == "1mo" else name for name in names}
     return {interval for interval in Interval if interval in spelled}
 

@@ -18,7 +18,9 @@ from klinefleet.workers.binance.exchange_info import ALIVE, Listing
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.symbols import is_symbol
 from klinefleet.workers.lake.catalog import FRESH_MS, Catalog, CatalogEntry
 from klinefleet.workers.services import Services
@@ -116,7 +118,7 @@ def _first_candles(
     asked = [name for name in listed if known.get(name) is None and is_symbol(name)]
 
     def ask(name: str) -> int | None:
-        return services.client(market).first_open_ms(Series(market, Kind.KLINES, Interval.M1, name))
+        return services.client(market).first_open_ms(Series(market, KLINES, Interval.M1, name))
 
     return known | dict(
         zip(asked, side_by_side(asked, ask, say, "first candles of spot"), strict=True)

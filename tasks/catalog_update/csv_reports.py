@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import iso
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 

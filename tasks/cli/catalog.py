@@ -17,7 +17,7 @@ from klinefleet.tasks.client.session import fleet_services
 from klinefleet.tasks.requests import build
 from klinefleet.workers.coordination.redis_clock import now_us
 from klinefleet.workers.domain.errors import RequestError
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import iso
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from klinefleet.tasks.client.session import lake_services
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.support.clock import WallClock
 
@@ -136,14 +138,14 @@ def _group(
     not together.
     """
     of_market = parsing.parse_market(market) if market is not None else None
-    # USD-M has every kind, spot every interval.
-    of_kind = parsing.parse_kind(of_market or Market.USD_M, kind) if kind is not None else None
-    if interval is None and of_kind is not Kind.FUNDING:
+    of_kind = parsing.parse_kind(of_market, kind) if kind is not None else None
+    # Spot has every interval.
+    if interval is None and (of_kind is None or of_kind.has_interval):
         return of_market, of_kind, None
     return (
         of_market,
         of_kind,
-        parsing.parse_interval(of_market or Market.SPOT, of_kind or Kind.KLINES, interval),
+        parsing.parse_interval(of_market or Market.SPOT, of_kind or DEFAULT_KIND, interval),
     )
 
 

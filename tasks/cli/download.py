@@ -98,7 +98,7 @@ def submit(
             supervisor = stack.enter_context(private_fleet(services, queues))
         preflight.load_exchange_info(services, market)
         now_ms = exchange_ms(services, market)
-        span = build.range_of(interval, start, end, now_ms=now_ms)
+        span = build.range_of(kind, interval, start, end, now_ms=now_ms)
         request, notes = preflight.request_of(
             services, market, kind, interval, selection, span, mode, revise
         )

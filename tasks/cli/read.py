@@ -23,7 +23,9 @@ from klinefleet.tasks.requests.symbols import parse_selection
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RangeNotHeld, RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import iso
 from klinefleet.workers.lake import keys
@@ -195,7 +197,7 @@ class Asked:
                 f"{options['columns'].split(',')[0]}"
             )
         market = parsing.parse_market(options["market"])
-        kind = parsing.parse_kind(market, options["kind"] or Kind.KLINES)
+        kind = parsing.parse_kind(market, options["kind"] or DEFAULT_KIND.name)
         interval = parsing.parse_interval(market, kind, options["interval"])
         selection = parse_selection(
             options["symbols"], options["symbols_file"], None, options["every"]
@@ -222,7 +224,7 @@ class Asked:
         """
         interval = self.interval if self.interval.is_grid else None
         what = (self.market, self.symbols, interval, self.start, self.end)
-        how = Known(kind=self.kind, partial=self.partial, fetch=fetch)
+        how = Known(kind=str(self.kind), partial=self.partial, fetch=fetch)
         shape = Shaped(resample=self.resample, fill=self.fill)
         if self.panel:
             return reader.panel(*what, value=self.panel, **how, **shape).lazy()
@@ -236,7 +238,7 @@ class Asked:
         named = [f"{symbol} {span}" for symbol, spans in missing.items() for span in spans]
         more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
         spans = [span for several in missing.values() for span in several]
-        kind = "" if self.kind is Kind.KLINES else f" --kind {self.kind}"
+        kind = "" if self.kind == DEFAULT_KIND else f" --kind {self.kind}"
         interval = f" --interval {self.interval}" if self.interval.is_grid else ""
         start, end = (
             iso(min(span.start_ms for span in spans)),

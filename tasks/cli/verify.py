@@ -22,7 +22,8 @@ from klinefleet.tasks.client.session import (
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 
@@ -100,7 +101,7 @@ def _revise(options: dict[str, Any]) -> None:
             "--against and --repair check what is held, --revisions what is published; nothing "
             "was queued"
         )
-    options["kind"] = options["kind"] or Kind.KLINES
+    options["kind"] = options["kind"] or DEFAULT_KIND.name
     submit(
         options, start=options["start"] or _FIRST, end=options["end"], source="auto", revise=True
     )
@@ -234,10 +235,10 @@ def _scope(options: dict[str, Any]) -> Scope:
 
 
 def _kind(text: str | None) -> Kind | None:
-    known = {kind.lower(): kind for kind in Kind}
-    if text is not None and text.lower() not in known:
-        raise RequestError(f"no kind {text!r}; there are {', '.join(Kind)}; nothing was checked")
-    return None if text is None else known[text.lower()]
+    try:
+        return None if text is None else parsing.parse_kind(None, text)
+    except RequestError as error:
+        raise RequestError(f"{error}; nothing was checked") from None
 
 
 def _interval(text: str | None) -> Interval | None:

@@ -15,7 +15,9 @@ from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import TaskFailed
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
@@ -54,7 +56,10 @@ class FleetFetcher:
         life = self._services.lives.of(series)
         return Span(
             life.start_ms,
-            min(life.end_ms, closed_ms(series.interval, exchange_ms(self._services, market))),
+            min(
+                life.end_ms,
+                closed_ms(series.kind, series.interval, exchange_ms(self._services, market)),
+            ),
         )
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:

@@ -13,9 +13,9 @@ from klinefleet.workers.coordination.leases import LEASE_TTL_MS
 from klinefleet.workers.coordination.private_redis import answers
 from klinefleet.workers.domain.errors import FleetError, RequestError, StoreFault
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.markets import pool_of
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
-from klinefleet.workers.domain.series import Kind, Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.support.masking import mask_secrets
@@ -36,7 +36,7 @@ def check_redis(services: Services) -> None:
 
 def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
     """Return the queues that a run needs."""
-    rest = [] if mode is Mode.ARCHIVE else [rest_queue(pool_of(market, kind))]
+    rest = [] if mode is Mode.ARCHIVE else [rest_queue(kind.pool(market))]
     return [PLAN, *rest, *([] if mode is Mode.REST else [ARCHIVE]), COMPACT]
 
 

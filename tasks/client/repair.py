@@ -18,7 +18,8 @@ from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.series import Market, Series
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault
@@ -79,7 +80,9 @@ def requests_of(services: Services, taken: dict[Series, list[Span]]) -> Iterator
     for series, parts in taken.items():
         if series.market not in now_ms:
             now_ms[series.market] = exchange_ms(services, series.market)
-        possible = Span(build.FIRST_MS, closed_ms(series.interval, now_ms[series.market]))
+        possible = Span(
+            build.FIRST_MS, closed_ms(series.kind, series.interval, now_ms[series.market])
+        )
         for span in _joined(services, series, spans.clip(parts, possible)):
             if series.interval.opens(span.start_ms, span.end_ms):
                 any_series = Series(series.market, series.kind, series.interval, "")

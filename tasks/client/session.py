@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from klinefleet.workers.coordination.private_redis import answers, private_redis, shared_url
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError, RequestError
-from klinefleet.workers.domain.markets import RULES
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.log import AUTO, TEXT, log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets

@@ -17,7 +17,10 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
 from klinefleet.workers.domain.intervals import Interval, month_span, months_of
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS, iso
 from klinefleet.workers.lake import keys
@@ -60,11 +63,11 @@ class CoverageQuery:
         """The group that symbols are looked for in though the lake holds nothing of them."""
         if self.market is None:
             return None
-        kind = self.kind or Kind.KLINES
+        kind = self.kind or DEFAULT_KIND
         return Group(
             self.market,
             kind,
-            self.interval or (Interval.EVENTS if kind is Kind.FUNDING else Interval.M1),
+            self.interval or (Interval.M1 if kind.has_interval else Interval.EVENTS),
         )
 
 
@@ -192,7 +195,7 @@ def _asked(
     # it.
     damaged = (month_span(month) for of in found.values() for month in of.damaged)
     known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
-    ends_ms = closed_ms(group.interval, now_ms)
+    ends_ms = closed_ms(group.kind, group.interval, now_ms)
     first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, ends_ms)
     start_ms = first_ms if query.start_ms is None else query.start_ms
     end_ms = last_ms if query.end_ms is None else query.end_ms

@@ -11,8 +11,9 @@ from itertools import groupby
 from klinefleet.tasks.coverage.holes import HeldSpans
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval, month_span
-from klinefleet.workers.domain.schema import time_column
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.coverage import Coverage, Damaged
@@ -136,5 +137,5 @@ class CoverageScan:
         month = month_span(keys.month_of(entry.key) or "")
         if footer.proof and month.clip(asked) == month:
             return footer.proof.rows
-        times = self._coverage.times(series, entry)[time_column(series.kind)].dt.timestamp("ms")
+        times = self._coverage.times(series, entry)[series.kind.time_column].dt.timestamp("ms")
         return int(((times >= asked.start_ms) & (times < asked.end_ms)).sum())

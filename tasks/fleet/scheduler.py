@@ -11,8 +11,8 @@ from celery.schedules import crontab
 
 from klinefleet.workers.app import app
 from klinefleet.workers.coordination.liveness import Alive
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
-from klinefleet.workers.domain.series import Market
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault
 from klinefleet.workers.domain.intervals import months_of
 from klinefleet.workers.domain.redis_keys import compact_lease
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
+from klinefleet.workers.domain.schema import no_rows
 from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
@@ -182,7 +182,7 @@ class _Compaction:
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         counts = Counter(klines=from_files, file_klines=from_files)
         opened, published = (
-            verdict.rows[time_column(series.kind)].dt.timestamp("ms"),
+            verdict.rows[series.kind.time_column].dt.timestamp("ms"),
             list[tuple[StoredObject, Footer]](),
         )
         for month, bounds in months_of(self._block.span):
@@ -217,7 +217,7 @@ class _Compaction:
         key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
         self._services.files.put(key, body)
         by = " and ".join(sorted(set(disputed.filter("stands")["source"])))
-        rows = disputed[time_column(series.kind)].n_unique()
+        rows = disputed[series.kind.time_column].n_unique()
         sources = ", ".join(sorted(set(disputed["source"])))
         told = f"{rows:,} rows differ between {sources}: {by} stand; all versions in {key}"
         self._report(told, block.span, "sources")
@@ -259,11 +259,11 @@ def _held_against(services: Services, runs: Runs, run: str, loaded: Loaded) -> p
     request = runs.request(run)
     if not loaded.frames or request is None or not request.revise:
         series = loaded.frames[0][0].block.series if loaded.frames else None
-        return SCHEMAS[series.kind].to_frame() if series else pl.DataFrame()
+        return no_rows(series.kind) if series else pl.DataFrame()
     block = loaded.frames[0][0].block
     months = {month for entry, _ in loaded.frames for month, _ in months_of(entry.span)}
     held = pl.concat(services.partitions.rows(block.series, month) for month in sorted(months))
-    times = held[time_column(block.series.kind)].dt.timestamp("ms")
+    times = held[block.series.kind.time_column].dt.timestamp("ms")
     spoken_of = spans.union(entry.span for entry, _ in loaded.frames)
     within = [(times >= span.start_ms) & (times < span.end_ms) for span in spoken_of]
     return held.filter(pl.any_horizontal(within))

@@ -13,7 +13,6 @@ from klinefleet.workers.binance.archive_zip import member
 from klinefleet.workers.binance.decode import decode_archive, decode_pages
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import ArchiveFileUnusable, BadAnswer, RawDamaged
-from klinefleet.workers.domain.schema import time_column
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.footer import Origin
 from klinefleet.workers.lake.raw_zone import RawEntry
@@ -79,7 +78,7 @@ def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
     BadAnswer where rows of REST stand before the window or out of order.
     """
     kind = entry.block.series.kind
-    opened = rows[time_column(kind)].dt.timestamp("ms")
+    opened = rows[kind.time_column].dt.timestamp("ms")
     is_page = not entry.source.is_archive and rows.height
     if is_page and (
         opened[0] < entry.span.start_ms or not opened.is_sorted() or opened.n_unique() < rows.height

@@ -11,7 +11,8 @@ from klinefleet.tasks.requests.request import closed_ms
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import iso, utc_ms
 from klinefleet.workers.sources.policy import Mode
 
@@ -55,7 +56,9 @@ def moment_of(name: str, text: str) -> int:
         return parsing.parse_timestamp(name, text)
 
 
-def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) -> tuple[int, int]:
+def range_of(
+    kind: Kind, interval: Interval, start: str, end: str | None, *, now_ms: int
+) -> tuple[int, int]:
     """Return the open times [start, end) that are wanted and closed, ms UTC."""
     start_ms, end_ms = moment_of("start", start), now_ms if end is None else moment_of("end", end)
     if start_ms < 0:
@@ -67,7 +70,7 @@ def range_of(interval: Interval, start: str, end: str | None, *, now_ms: int) ->
     if start_ms >= end_ms:
         raise RequestError(f"start {start} is not before end {end}; nothing was queued")
     first_ms = interval.ceil(max(start_ms, FIRST_MS))
-    last_ms = min(interval.ceil(min(end_ms, now_ms)), closed_ms(interval, now_ms))
+    last_ms = min(interval.ceil(min(end_ms, now_ms)), closed_ms(kind, interval, now_ms))
     if first_ms >= last_ms:
         until = "now" if end is None else end
         raise RequestError(

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.markets import Pool, pool_of
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND, kind_named
+from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.paging import page_count, pages
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.sources.choice import SMALL_CALLS
 from klinefleet.workers.sources.policy import Mode
 
 T = TypeVar("T")
 
-#: A candle is asked for only when it has been closed for this long; the exchange still corrects
-#: younger ones.
-SETTLE_MS = 10_000
-#: The same of events: an answer is believed up to a minute before the exchange's clock, which is
-#: known to some seconds.
-EVENT_SETTLE_MS = 75_000
 
+def closed_ms(kind: Kind, interval: Interval, now_ms: int) -> int:
+    """Return the end of what may be requested, ms UTC, on an open time.
 
-def closed_ms(interval: Interval, now_ms: int) -> int:
-    """Return the end of what may be asked for at `now_ms` by the exchange's clock, ms UTC, on an
-    open time.
+    `now_ms` is the exchange's clock. Younger rows are still corrected there.
     """
-    return interval.floor(now_ms - (SETTLE_MS if interval.is_grid else EVENT_SETTLE_MS))
+    return interval.floor(now_ms - kind.settle_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class Request:
     @property
     def pool(self) -> Pool:
         """The pool whose weight it spends."""
-        return pool_of(self.market, self.kind)
+        return self.kind.pool(self.market)
 
     @property
     def is_small(self) -> bool:
@@ -87,7 +83,9 @@ class Request:
         )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """Return it as a JSON object, as it is kept in Redis and in reports."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(values, default=str)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Request:
@@ -102,7 +100,7 @@ class Request:
             raise ValueError(f"a request is a JSON object, this is {told!r}")  # noqa: TRY004 - as of what is no JSON
         return cls(
             market=_read(told, "market", Market),
-            kind=_read(told, "kind", Kind, Kind.KLINES),
+            kind=_read(told, "kind", kind_named, DEFAULT_KIND),
             interval=_read(told, "interval", Interval),
             symbols=_read(told, "symbols", _names),
             start_ms=_read(told, "start_ms", _ms),

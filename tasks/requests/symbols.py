@@ -11,7 +11,9 @@ from pathlib import Path
 
 from klinefleet.workers.domain.errors import FleetError, RequestError, UnknownSymbol
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.symbols import checked_symbol, is_symbol
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
@@ -19,7 +21,8 @@ from klinefleet.workers.sources.policy import Mode
 #: Columns of a symbols file that hold the exchange's symbol.
 SYMBOL_COLUMNS = ("symbol", "binance_symbol")
 #: What a contract with a delivery date is called, and what such a one does not have.
-_DELIVERED, _LASTING_KINDS = re.compile(r".*_\d{6}"), (Kind.FUNDING, Kind.PREMIUM)
+#: Contracts that are delivered on a day: BTCUSDT_250627.
+_DELIVERED = re.compile(r".*_\d{6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def choose_symbols(
     """Return the symbols that are meant; RequestError for one that nobody knows."""
     if selection.names is None:
         return _all(services, market, kind, selection, mode, say)
-    if kind in _LASTING_KINDS and (
+    if kind.is_of_perpetuals and (
         ending := next(filter(_DELIVERED.fullmatch, selection.names), None)
     ):
         raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
@@ -128,11 +131,11 @@ def _all(
     entries = catalog.entries(selection.quote, selection.status)
     if mode is Mode.REST:
         entries = [entry for entry in entries if entry.in_rest]
-    if kind is Kind.INDEX:
+    if kind.is_of_pair:
         names = list(dict.fromkeys(entry.pair for entry in entries if entry.pair))
     else:
         names = [entry.symbol for entry in entries]
-    if kind in _LASTING_KINDS:
+    if kind.is_of_perpetuals:
         names = [name for name in names if not _DELIVERED.fullmatch(name)]
     odd = [name for name in names if not is_symbol(name)]
     if len(odd) == len(names):
@@ -170,7 +173,7 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
 
 def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
     names = (
-        services.listings.pairs(market) if kind is Kind.INDEX else services.listings.symbols(market)
+        services.listings.pairs(market) if kind.is_of_pair else services.listings.symbols(market)
     )
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

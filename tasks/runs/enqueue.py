@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from klinefleet.workers.app import app
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.queues import COMPACT, FIRST, PLAN, SENT_US, queue_of
-from klinefleet.workers.domain.series import Block, Kind, Window
+from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 
@@ -84,7 +85,7 @@ def task_label(what: Window | Block) -> str:
     Times are UTC; what the end shares with the start, and midnights, are left out.
     """
     series = what.series if isinstance(what, Block) else what.block.series
-    kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
+    kind = "" if series.kind == DEFAULT_KIND else f" {series.kind}"
     interval = f" {series.interval}" if series.interval.is_grid else ""
     time = what.period if isinstance(what, Block) else _span_label(what.span)
     return f"{series.market} {series.symbol}{interval}{kind} {time}"

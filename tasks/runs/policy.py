@@ -7,7 +7,6 @@ from __future__ import annotations
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.markets import pool_of
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
@@ -29,7 +28,7 @@ def policy_for(
     Where REST has them in less time than the archive tells what it has, it is not asked: a lake
     that is kept current by the day spends a call or two for each series, and no list.
     """
-    limit = services.budget(pool_of(series.market, series.kind)).state().limit or _UNTOLD_LIMIT
+    limit = services.budget(series.kind.pool(series.market)).state().limit or _UNTOLD_LIMIT
     weight_per_s = max(1.0, limit * services.settings.weight_share) / 60
     is_brief = False
     if parts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from klinefleet.workers.domain.series import Block, Kind, Series, Window
+from klinefleet.workers.domain.series import Block, Series, Window
 from klinefleet.workers.domain.spans import Span
 
 
@@ -69,11 +69,7 @@ class Record:
             return series.symbol
         if self.span is None:
             return f"{series.market} {series.symbol}"
-        kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
-        return (
-            f"{series.market}{kind} {series.symbol} {series.interval} "
-            f"{self.span}{_OF.get(self.source, '')}"
-        )
+        return f"{series.label} {self.span}{_OF.get(self.source, '')}"
 
     @property
     def identity(self) -> str:

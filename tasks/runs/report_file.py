@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from klinefleet.tasks.runs.progress import Progress
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import parse_iso
 from klinefleet.workers.lake import keys
@@ -53,7 +55,7 @@ def _row(record: Record) -> dict[str, str]:
     if series := record.series:
         row |= {
             "market": series.market,
-            "kind": series.kind,
+            "kind": str(series.kind),
             "interval": series.interval,
             "symbol": series.symbol,
         }
@@ -69,7 +71,7 @@ def _of_row(row: dict[str, str]) -> Record:
     series, span = None, None
     if row["symbol"]:
         series = Series(
-            Market(row["market"]), Kind(row["kind"]), Interval(row["interval"]), row["symbol"]
+            Market(row["market"]), kind_named(row["kind"]), Interval(row["interval"]), row["symbol"]
         )
     if row["start"]:
         span = Span(parse_iso(row["start"]), parse_iso(row["end"]))

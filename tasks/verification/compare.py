@@ -27,14 +27,14 @@ from klinefleet.workers.domain.errors import (
     Transient,
 )
 from klinefleet.workers.domain.intervals import month_span
+from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.paging import Page, pages
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Series, Source
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.lake.integrity import Checked, faults_of_rows
-from klinefleet.workers.lake.partitions import moments
+from klinefleet.workers.lake.partitions import moments_of
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.support.retry import VERIFICATION
@@ -166,9 +166,9 @@ def _tried(services: Services, ask: Callable[[], T]) -> T:
 
 def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:
     """Return the rows of `parts`, each once, with what tells them apart as `_moment`."""
-    times = pl.col(time_column(kind)).dt.timestamp("ms")
+    times = pl.col(kind.time_column).dt.timestamp("ms")
     within = [times.is_between(part.start_ms, part.end_ms, closed="left") for part in parts]
-    tagged = rows.with_columns(_moment=moments(kind, rows)).filter(pl.any_horizontal(within))
+    tagged = rows.with_columns(_moment=moments_of(kind, rows)).filter(pl.any_horizontal(within))
     return tagged.unique("_moment", keep="first", maintain_order=True)
 
 
@@ -176,8 +176,8 @@ def _differences(
     series: Series, month: str, ours: pl.DataFrame, theirs: pl.DataFrame, against: Against
 ) -> Iterator[Fault]:
     """Yield the rows that only one of both has, and those that differ, with both values."""
-    time, kind = time_column(series.kind), series.kind
-    compared = ["last_funding_rate"] if kind is Kind.FUNDING else SCHEMAS[kind].names()[1:]
+    time, kind = series.kind.time_column, series.kind
+    compared = kind.disputed
     both = ours.join(theirs, on="_moment", suffix=_THEIRS, maintain_order="left")
     differ = both.filter(
         ~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _THEIRS)) for name in compared)

@@ -8,7 +8,6 @@ from typing import Any
 
 from klinefleet.tasks.verification.compare import NO_SAMPLE, Against, Sample, compare
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.markets import pool_of
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, rest_queue
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
@@ -116,7 +115,7 @@ def queue_of(piece: Piece) -> str:
     compactions.
     """
     if piece.sample.against is Against.REST:
-        return rest_queue(pool_of(piece.series.market, piece.series.kind))
+        return rest_queue(piece.series.kind.pool(piece.series.market))
     return ARCHIVE if piece.sample.against is Against.ARCHIVE else COMPACT
 
 

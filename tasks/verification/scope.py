@@ -10,7 +10,9 @@ from random import Random
 from klinefleet.tasks.verification.compare import Against, Sample
 from klinefleet.tasks.verification.pieces import Piece
 from klinefleet.workers.domain.intervals import Interval, month_span
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.lake import keys
 from klinefleet.workers.services import Services
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.storage.open import open_store

@@ -19,8 +19,8 @@ import pytest
 from deploy.simulator.funding import is_four_hourly
 from deploy.simulator.markets import Market
 from deploy.simulator.symbols import find
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.schema import schema_of
 from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet, truth_frame
 from tests.processes import until
 
@@ -210,7 +210,7 @@ def test_no_other_kind_pretends_to_be_a_kline(fleet: Fleet) -> None:
     }
     frames = {kind: lake_frame(fleet.store_url, "um", "SOLUSDT", "1h", kind) for kind in kinds}
     for kind, frame in frames.items():
-        assert frame.schema == SCHEMAS[Kind(kind)]
+        assert frame.schema == schema_of(kind_named(kind))
         assert ("volume" in frame.columns) is (kind == "klines")
     assert len({tuple(frame["close"]) for frame in frames.values()}) == len(kinds), (
         "two kinds hold the same prices"

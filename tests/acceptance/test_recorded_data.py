@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.schema import schema_of
 from tests.harness import RECORDED, Fleet, lake_frame, ms_of
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
@@ -70,7 +70,7 @@ def rows_of(files: Iterator[Path] | list[Path]) -> Iterator[tuple[int | float, .
 
 def recorded(files: list[Path], start: str, end: str) -> pl.DataFrame:
     """Return what is recorded of a time, as the lake would hold it."""
-    schema = SCHEMAS[Kind.KLINES]
+    schema = schema_of(KLINES)
     plain = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
     rows = sorted(row for row in rows_of(files) if ms_of(start) <= row[0] < ms_of(end))
     return pl.DataFrame(rows, schema=plain, orient="row").cast(dict(schema))

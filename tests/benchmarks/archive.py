@@ -26,8 +26,10 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import schema_of
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
@@ -146,7 +148,7 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
             patched.setenv(variable, value)
         services = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
         asked = Request(
-            Market.USD_M, Kind.KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026)
+            Market.USD_M, KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026)
         )
         runs = Runs(services.redis)
         run = runs.create(asked)
@@ -201,7 +203,7 @@ def everything() -> Iterator[tuple[str, bytes]]:
     planning nor coverage reads any.
     """
     row = (
-        SCHEMAS[Kind.KLINES]
+        schema_of(KLINES)
         .to_frame()
         .clear(1)
         .with_columns(pl.lit(0).cast(pl.Datetime("ms", "UTC")).alias("open_time"))
@@ -211,7 +213,7 @@ def everything() -> Iterator[tuple[str, bytes]]:
     for symbol in SYMBOLS:
         for month, body in bodies.items():
             yield (
-                keys.partition(Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol), month),
+                keys.partition(Series(Market.USD_M, KLINES, Interval.M1, symbol), month),
                 body,
             )
 

@@ -20,7 +20,9 @@ import polars as pl
 import pytest
 
 from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
@@ -35,7 +37,7 @@ from tests.harness import ObjectStore, ask, s3_options
 from tests.unit.helpers.small_lakes import rows_at
 
 YEAR = Span(*YEAR_MS)
-SYMBOLS = [Series(Market.SPOT, Kind.KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]
+SYMBOLS = [Series(Market.SPOT, KLINES, Interval.M1, name) for name in ("BTCUSDT", "ETHUSDT")]
 COLUMNS = ["open_time", "close"]
 ROUNDS = 25
 #: What grows in a process that reads a year a second time by way of the cache, after it has read
@@ -86,7 +88,7 @@ def fifty_days() -> None:
         for symbol in symbols:
             for month, body in bodies.items():
                 files.put(
-                    keys.partition(Series(Market.SPOT, Kind.KLINES, Interval.M1, symbol), month),
+                    keys.partition(Series(Market.SPOT, KLINES, Interval.M1, symbol), month),
                     body,
                 )
         ask(f"{store.url}/-/requests", "DELETE")

@@ -13,8 +13,7 @@ from redis import Redis
 
 from klinefleet.workers.binance.http import pooled_session
 from klinefleet.workers.binance.rest import RestClient
-from klinefleet.workers.domain.markets import RULES
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from tests.harness import Exchange

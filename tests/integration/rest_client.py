@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import Page
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.helpers.klines import minutes
@@ -21,7 +23,7 @@ Maker = Callable[..., RestClient]
 
 
 def series(market: Market = Market.USD_M, interval: Interval = Interval.M1) -> Series:
-    return Series(market, Kind.KLINES, interval, SYMBOLS[market])
+    return Series(market, KLINES, interval, SYMBOLS[market])
 
 
 def ask(client: RestClient, market: Market = Market.USD_M, page: Page = PAGE) -> bytes:

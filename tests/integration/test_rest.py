@@ -13,8 +13,15 @@ from klinefleet.workers.binance.page_check import inspect
 from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.domain.errors import BadAnswer, Refused, ServerFault, Transient
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import Page, pages
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, utc_ms
 from klinefleet.workers.limits.redis_budget import RedisBudget
@@ -122,7 +129,7 @@ def test_the_first_candle_ever_is_told(
     first_ms: int,
 ) -> None:
     assert (
-        client(exchange.url, market).first_open_ms(Series(market, Kind.KLINES, interval, symbol))
+        client(exchange.url, market).first_open_ms(Series(market, KLINES, interval, symbol))
         == first_ms
     )
 
@@ -132,18 +139,32 @@ def test_the_first_candle_ever_is_told(
     [
         (
             Market.USD_M,
-            Kind.FUNDING,
+            FUNDING_RATE,
             Interval.EVENTS,
             "BTCUSDT",
             "klines",
             utc_ms(2019, 9, 8) + 18 * HOUR_MS,
         ),
-        (Market.USD_M, Kind.INDEX, Interval.M1, "BTCUSDT", "indexPriceKlines", utc_ms(2019, 9, 8)),
-        (Market.USD_M, Kind.MARK, Interval.H1, "BTCUSDT", "markPriceKlines", utc_ms(2019, 9, 8)),
-        (Market.COIN_M, Kind.KLINES, Interval.M1, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
+        (
+            Market.USD_M,
+            INDEX_PRICE_KLINES,
+            Interval.M1,
+            "BTCUSDT",
+            "indexPriceKlines",
+            utc_ms(2019, 9, 8),
+        ),
+        (
+            Market.USD_M,
+            MARK_PRICE_KLINES,
+            Interval.H1,
+            "BTCUSDT",
+            "markPriceKlines",
+            utc_ms(2019, 9, 8),
+        ),
+        (Market.COIN_M, KLINES, Interval.M1, "BTCUSD_PERP", "klines", utc_ms(2020, 8, 10)),
         (
             Market.COIN_M,
-            Kind.INDEX,
+            INDEX_PRICE_KLINES,
             Interval.MO1,
             "BTCUSD",
             "indexPriceKlines",
@@ -151,7 +172,7 @@ def test_the_first_candle_ever_is_told(
         ),
         (
             Market.COIN_M,
-            Kind.PREMIUM,
+            PREMIUM_INDEX_KLINES,
             Interval.M1,
             "BTCUSD_PERP",
             "premiumIndexKlines",
@@ -159,7 +180,7 @@ def test_the_first_candle_ever_is_told(
         ),
         (
             Market.COIN_M,
-            Kind.FUNDING,
+            FUNDING_RATE,
             Interval.EVENTS,
             "BTCUSD_PERP",
             "klines",
@@ -188,7 +209,7 @@ def rows_of(one: RestClient, asked: Series, span: Span) -> list[int]:
         answer = one.rows(asked, page)
         inspect(answer.body, page, asked, answer.server_ms)
         got.append(answer.body)
-    return decode_pages(Kind.KLINES, got)["open_time"].dt.timestamp("ms").to_list()
+    return decode_pages(KLINES, got)["open_time"].dt.timestamp("ms").to_list()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +298,7 @@ def test_a_kept_connection_that_the_exchange_has_closed_costs_no_answer(client: 
 def test_symbols_of_any_script_reach_the_exchange_as_they_are(
     exchange: Exchange, client: Maker
 ) -> None:
-    asked = Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT")
+    asked = Series(Market.USD_M, KLINES, Interval.M1, "币安人生USDT")
     at = utc_ms(2026, 1)
     answer = client(exchange.url).rows(asked, Page(Span(at, at + HOUR_MS), 60, 1))
     assert len(json.loads(answer.body)) == 60

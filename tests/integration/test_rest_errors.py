@@ -23,8 +23,10 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import Page
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.harness import Exchange
 from tests.integration.odd_answers import GOOD, answering, dated
@@ -75,7 +77,7 @@ def test_each_way_to_fail_is_one_error_and_only_429_and_418_close_the_pool(
 def test_a_refusal_tells_the_exchanges_own_code(exchange: Exchange, client: Maker) -> None:
     one = client(exchange.url)
     with pytest.raises(Refused, match="Invalid symbol") as refused:
-        one.rows(Series(Market.USD_M, Kind.KLINES, Interval.M1, "NOPEUSDT"), PAGE)
+        one.rows(Series(Market.USD_M, KLINES, Interval.M1, "NOPEUSDT"), PAGE)
     assert refused.value.code == -1121
     with pytest.raises(Refused) as refused:
         one.rows(series(), Page(PAGE.span, 1501, 10))

@@ -13,8 +13,8 @@ import klinefleet.tasks.catalog  # noqa: F401 - so that its tasks are known
 from klinefleet.tasks.fleet.scheduler import AT, ScheduleClock, schedule
 from klinefleet.workers.app import app, connect
 from klinefleet.workers.coordination.liveness import Alive, alive_folder
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
-from klinefleet.workers.domain.series import Market
 from klinefleet.workers.support.settings import Settings
 from tests.harness import KLINES, Fleet, Process, until
 from tests.processes import WITHIN_S

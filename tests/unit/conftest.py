@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from tests.unit.helpers.crew import Crew, crew
 from tests.unit.helpers.planning import BEGAN, Maker
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, iso, month_start, utc_ms
 
 _MARKETS = {Market.SPOT: "spot", Market.USD_M: "futures/um", Market.COIN_M: "futures/cm"}
-_MONTHLY_ONLY = frozenset({Interval.D3, Interval.W1, Interval.MO1, Interval.EVENTS})
+_MONTHLY_ONLY = frozenset({Interval.D3, Interval.W1, Interval.MO1})
 
 _KEY = re.compile(
     r"data/(?P<market>spot|futures/um|futures/cm)/(?P<source>monthly|daily)/(?P<kind>[A-Za-z]+)/(?P<symbol>[^/]+)/"
@@ -55,7 +57,7 @@ class ArchiveFile:
         """Whether the archive could have such a file: funding alone has no interval, long candles
         have no days.
         """
-        is_grid = self.series.interval.is_grid is (self.series.kind is not Kind.FUNDING)
+        is_grid = self.series.interval.is_grid is self.series.kind.has_interval
         has_source = self.source is Source.MONTHLY or has_daily(self.series)
         return (
             is_grid
@@ -90,7 +92,7 @@ class ArchiveFile:
 
 def folder(series: Series, source: Source) -> str:
     """Return the folder of a series' files, with its closing slash."""
-    grid = f"{_spelled(series)}/" if series.interval.is_grid else ""
+    grid = f"{_spelled(series)}/" if series.kind.has_interval else ""
     return f"{symbols_folder(series.market, series.kind, source)}{series.symbol}/{grid}"
 
 
@@ -101,10 +103,10 @@ def symbols_folder(market: Market, kind: Kind, source: Source) -> str:
 
 def has_daily(series: Series) -> bool:
     """Return whether the archive has daily files of such series."""
-    return series.interval not in _MONTHLY_ONLY
+    return series.kind.has_daily_files and series.interval not in _MONTHLY_ONLY
 
 
 def _spelled(series: Series) -> str:
-    if not series.interval.is_grid:
+    if not series.kind.has_interval:
         return str(series.kind)
     return "1mo" if series.interval is Interval.MO1 else str(series.interval)

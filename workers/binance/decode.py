@@ -12,27 +12,9 @@ from typing import Any
 import polars as pl
 
 from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged, BadAnswer
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Column, ColumnType, Kind, RestRows
+from klinefleet.workers.domain.schema import no_rows, schema_of, wire_schema, with_all_columns
 
-#: A candle's columns on the wire, REST and archive alike; moments are whole numbers, the last
-#: column means nothing.
-_CANDLE = pl.Schema(
-    {
-        **{
-            name: pl.Int64() if dtype.is_temporal() else dtype
-            for name, dtype in SCHEMAS[Kind.KLINES].items()
-        },
-        "ignore": pl.String(),
-    }
-)
-_EVENT = pl.Schema(
-    {
-        "calc_time": pl.Int64(),
-        "funding_interval_hours": pl.Int64(),
-        "last_funding_rate": pl.Float64(),
-    }
-)
 _UNQUOTED = b'"[]'
 #: Moments above this are microseconds (spot archives from 2025 on), below it milliseconds.
 _MOST_MS = 100_000_000_000_000
@@ -41,71 +23,66 @@ _MOST_MS = 100_000_000_000_000
 def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
     """Return the rows of REST pages in the lake's columns, in the order they came.
 
-    BadAnswer where a value does not parse or a row lacks one. The bodies have passed
-    `pages.inspect`.
+    The bodies have passed `page_check.inspect`. BadAnswer where a value does not parse or a row
+    lacks one.
     """
-    if kind is Kind.FUNDING:
-        return _events(bodies)
-    lines = b"\n".join(body.replace(b"],[", b"\n") for body in bodies if body != b"[]").translate(
-        None, _UNQUOTED
-    )
+    if kind.rest_rows is RestRows.OBJECTS:
+        return _decode_objects(kind, bodies)
+    lines = [body.replace(b"],[", b"\n") for body in bodies if body != b"[]"]
     if not lines:
-        return SCHEMAS[kind].to_frame()
+        return no_rows(kind)
     try:
-        frame = _read(lines, _CANDLE)
+        frame = _read(
+            b"\n".join(lines).translate(None, _UNQUOTED), wire_schema(kind.archive_columns)
+        )
     except pl.exceptions.PolarsError as error:
-        raise BadAnswer(f"rows that are no klines: {error}; nothing was merged") from error
-    frame = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-    if frame.null_count().sum_horizontal().item() or not _is_finite(frame):
-        raise BadAnswer("rows of klines that lack a value; nothing was merged")
+        raise BadAnswer(f"rows that are no {kind}: {error}; nothing was merged") from error
+    frame = frame.select(kind.names).cast(schema_of(kind))
+    if not _is_complete(frame):
+        raise BadAnswer(f"rows of {kind} that lack a value; nothing was merged")
     return frame
 
 
 def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
-    """Return the rows of an archive's CSV, gzipped or not, in the lake's columns, sorted, each
-    once.
+    """Return the rows of an archive's CSV, gzipped or not, in the lake's columns, sorted by time.
 
-    With or without a header line, each row's moments in ms or µs by their magnitude. ArchiveDamaged
-    where a line does not decode or lacks a value; ArchiveConflict where two different rows have one
-    time.
+    With or without a header line; each row's moments in ms or µs, by their magnitude. Equal rows
+    are kept once. ArchiveDamaged where a line does not decode or lacks a value; ArchiveConflict
+    where two different rows have one time.
     """
-    wire = _EVENT if kind is Kind.FUNDING else _CANDLE
+    wire = wire_schema(kind.archive_columns)
     try:
         has_header = _first_bytes(csv)[:1].isalpha()
         frame = _read(csv, wire, skip_rows=int(has_header))
     except pl.exceptions.NoDataError:
-        return SCHEMAS[kind].to_frame()
+        return no_rows(kind)
     except (pl.exceptions.PolarsError, OSError, zlib.error) as error:
         raise ArchiveDamaged(f"lines that are no {kind}: {error}; nothing was merged") from error
-    moments = [name for name, dtype in SCHEMAS[kind].items() if dtype.is_temporal()]
-    in_ms = [
-        pl.when(pl.col(name) > _MOST_MS)
-        .then(pl.col(name) // 1000)
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name in moments
-    ]
-    frame = frame.with_columns(in_ms)
-    if kind is Kind.FUNDING:
-        frame = frame.with_columns(mark_price=pl.lit(None, pl.Float64))
-    told = [name for name in wire.names() if name in SCHEMAS[kind]]
-    frame = frame.select(SCHEMAS[kind].names()).cast(SCHEMAS[kind])
-    if frame.select(told).null_count().sum_horizontal().item() or not _is_finite(frame):
-        raise ArchiveDamaged(f"of {frame.height:,} rows some lack a value; nothing was merged")
-    return _once(kind, frame)
-
-
-def _is_finite(frame: pl.DataFrame) -> bool:
-    """Return whether every number is one: `nan` and `inf` are numbers to a CSV reader, and no
-    prices.
-    """
-    return all(
-        frame[name].is_finite().all() for name, dtype in frame.schema.items() if dtype.is_float()
+    schema = schema_of(kind)
+    kept = [name for name in kind.names if name in wire]
+    frame = frame.select(
+        _in_ms(name) if schema[name].is_temporal() else pl.col(name) for name in kept
     )
+    if not _is_complete(frame):
+        raise ArchiveDamaged(f"of {frame.height:,} rows some lack a value; nothing was merged")
+    rows = with_all_columns(kind, frame.cast({name: schema[name] for name in kept}))
+    return _without_repeats(kind, rows)
 
 
-def _once(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
-    time = time_column(kind)
+def _in_ms(name: str) -> pl.Expr:
+    moment = pl.col(name)
+    return pl.when(moment > _MOST_MS).then(moment // 1000).otherwise(moment).alias(name)
+
+
+def _is_complete(frame: pl.DataFrame) -> bool:
+    """Return True if no value is missing: `nan` and `inf` are numbers to a CSV reader."""
+    numbers = [frame[name] for name, dtype in frame.schema.items() if dtype.is_float()]
+    has_all = not frame.null_count().sum_horizontal().item()
+    return has_all and all(column.is_finite().all() for column in numbers)
+
+
+def _without_repeats(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
+    time = kind.time_column
     if not frame[time].is_sorted():
         frame = frame.sort(time)
     if frame[time].n_unique() == frame.height:
@@ -129,26 +106,24 @@ def _first_bytes(csv: bytes) -> bytes:
     )
 
 
-def _events(bodies: Iterable[bytes]) -> pl.DataFrame:
-    """Return funding events, sorted; a mark price that the exchange did not tell is null."""
+def _decode_objects(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
+    """Return events sorted by time; a value that REST does not have, or left empty, is null."""
     try:
-        told: list[dict[str, Any]] = [event for body in bodies for event in json.loads(body)]
-        rows = [
-            (
-                event["fundingTime"],
-                None,
-                float(event["fundingRate"]),
-                float(event.get("markPrice") or "nan"),
-            )
-            for event in told
-        ]
+        objects: list[dict[str, Any]] = [found for body in bodies for found in json.loads(body)]
+        rows = [[_value(column, found) for column in kind.columns] for found in objects]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadAnswer(f"events that are no funding: {error!r}; nothing was merged") from error
-    schema = {
-        name: pl.Int64() if dtype.is_temporal() else dtype
-        for name, dtype in SCHEMAS[Kind.FUNDING].items()
-    }
-    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        pl.col("mark_price").fill_nan(None)
-    )
-    return frame.cast(SCHEMAS[Kind.FUNDING]).unique(maintain_order=True).sort("calc_time")
+        raise BadAnswer(f"events that are no {kind}: {error!r}; nothing was merged") from error
+    frame = pl.DataFrame(rows, schema=wire_schema(kind.columns), orient="row")
+    optional = [c.name for c in kind.columns if c.may_be_null and c.type is ColumnType.FLOAT]
+    frame = frame.with_columns(pl.col(optional).fill_nan(None)).cast(schema_of(kind))
+    return frame.unique(maintain_order=True).sort(kind.time_column)
+
+
+def _value(column: Column, found: dict[str, Any]) -> Any:
+    """Return a column's value in one of REST's objects."""
+    if not column.rest_field:
+        return None
+    if column.may_be_null and not found.get(column.rest_field):
+        return None
+    value = found[column.rest_field]
+    return float(value) if column.type is ColumnType.FLOAT else value

@@ -1,4 +1,4 @@
-"""What a page of klines must look like, told from its bytes alone: fetch threads never parse JSON."""
+"""What a page of rows must look like, checked on its bytes: fetch threads parse no candles."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from klinefleet.workers.domain.errors import BadAnswer
+from klinefleet.workers.domain.kinds.declaration import ColumnType, Kind, RestRows
 from klinefleet.workers.domain.paging import Page
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.timestamps import MINUTE_MS, SECOND_MS
 
-#: One row of klines without its digits: open time, o h l c v, close time, quote volume, count,
-#: taker volumes, unused.
-_ROW = b'[,"","","","","",,"",,"","",""]'
 _DIGITS = b"0123456789.-"
 _FIRST = re.compile(rb"\[\[(\d{13}),")
+#: The open and the close time of the last candle: open time, o h l c v, close time, and so on.
 _LAST = re.compile(rb'\[(\d{13}),(?:"[^"]*",){5}(\d{13}),[^\[]*\]\]$')
+
+#: An event of this very second may still be missing in the answer.
+_EVENT_DELAY_MS = MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> P
     exchange's clock.
     """
     interval = series.interval
-    if not interval.is_grid:
-        return _inspect_events(body, page, series.symbol, server_ms)
+    if series.kind.rest_rows is RestRows.OBJECTS:
+        return _inspect_objects(body, page, series, server_ms)
     end_ms = (
         page.span.end_ms if server_ms is None else min(page.span.end_ms, interval.floor(server_ms))
     )
@@ -54,7 +56,7 @@ def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> P
     skeleton = body.translate(None, _DIGITS)
     rows = skeleton.count(b"[") - 1
     first, last = _FIRST.match(body), _LAST.search(body, max(0, len(body) - 1000))
-    if skeleton != _skeleton(rows) or not first or not last:
+    if skeleton != _skeleton(series.kind, rows) or not first or not last:
         raise BadAnswer(
             f"{page.span}: not rows of klines but {body[:80]!r}…{body[-40:]!r}; nothing was kept"
         )
@@ -71,32 +73,35 @@ def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> P
     return PageFacts(rows, end_ms)
 
 
-def _inspect_events(body: bytes, page: Page, symbol: str, server_ms: int | None) -> PageFacts:
-    """The same of funding events: a few hundred objects, so they are parsed."""
+def _inspect_objects(body: bytes, page: Page, series: Series, server_ms: int | None) -> PageFacts:
+    """Return the same of a page of objects: there are a few hundred, so they are parsed."""
+    time, *others = [column for column in series.kind.columns if column.rest_field]
+    required = [column.rest_field for column in others if not column.may_be_null]
     try:
-        told = json.loads(body)
-        events = [
-            (str(event["symbol"]), int(event["fundingTime"]), float(event["fundingRate"]))
-            for event in told
-        ]
+        rows = json.loads(body)
+        opened = [(str(row["symbol"]), int(row[time.rest_field])) for row in rows]
+        for row in rows:
+            for field in required:
+                float(row[field])
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswer(
-            f"{page.span}: not funding rates but {body[:80]!r} ({error!r}); nothing was kept"
+            f"{page.span}: not {series.kind} but {body[:80]!r} ({error!r}); nothing was kept"
         ) from error
-    for name, at_ms, _ in events:
-        if name != symbol or not page.span.start_ms <= at_ms < page.span.end_ms:
+    for symbol, at_ms in opened:
+        if symbol != series.symbol or not page.span.start_ms <= at_ms < page.span.end_ms:
             raise BadAnswer(
-                f"{page.span}: an event of {name} at {at_ms} was not asked for; nothing was kept"
+                f"{page.span}: a row of {symbol} at {at_ms} was not asked for; nothing was kept"
             )
-    # An event of this very second may still be on its way into the answer.
-    settled_ms = (
-        page.span.end_ms if server_ms is None else min(page.span.end_ms, server_ms - MINUTE_MS)
-    )
-    return PageFacts(
-        len(events), max(page.span.start_ms, settled_ms), is_full=len(events) >= page.limit
-    )
+    final_ms = page.span.end_ms
+    if server_ms is not None:
+        final_ms = min(final_ms, server_ms - _EVENT_DELAY_MS)
+    is_full = len(rows) >= page.limit
+    return PageFacts(len(rows), max(page.span.start_ms, final_ms), is_full)
 
 
 @lru_cache(maxsize=2048)
-def _skeleton(rows: int) -> bytes:
-    return b"[" + b",".join([_ROW] * rows) + b"]"
+def _skeleton(kind: Kind, rows: int) -> bytes:
+    """Return a page of so many rows without its digits."""
+    quoted = (ColumnType.FLOAT, ColumnType.TEXT)
+    row = b",".join(b'""' if column.type in quoted else b"" for column in kind.archive_columns)
+    return b"[" + b",".join([b"[" + row + b"]"] * rows) + b"]"

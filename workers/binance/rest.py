@@ -22,9 +22,11 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.markets import ROUTES, RULES, Pool, Rules, pool_of
+from klinefleet.workers.domain.kinds.declaration import FirstRow
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import RULES, Market, Pool, Rules
 from klinefleet.workers.domain.paging import Page
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.limits.budget import Budget, Grant
@@ -85,44 +87,43 @@ class RestClient:
         self._told_s = -TOLD_S
 
     def rows(self, series: Series, page: Page) -> Answer:
-        """Return the rows that open in the page's span, as the exchange's JSON; the open candle may
-        be the last.
+        """Return the rows that open in the page's span, as the exchange's JSON.
 
-        Both ends are always sent and are inclusive on open times (all markets and kinds), the last
-        millisecond is ours.
+        The last candle may still be open. Both ends are always sent; the exchange includes both
+        (all markets and kinds), so the end sent is one millisecond before the span's.
         """
-        route = ROUTES[series.kind]
-        asked: dict[str, str | int] = {route.name: series.symbol}
-        if series.interval.is_grid:
-            asked["interval"] = str(series.interval)
-        asked |= {
-            "startTime": page.span.start_ms,
-            "endTime": page.span.end_ms - 1,
-            "limit": page.limit,
-        }
-        return self._get(route.path, asked, page.weight, pool_of(series.market, series.kind))
+        return self._rows(
+            series,
+            {
+                "startTime": page.span.start_ms,
+                "endTime": page.span.end_ms - 1,
+                "limit": page.limit,
+            },
+            page.weight,
+        )
 
     def first_open_ms(self, series: Series) -> int | None:
-        """Return the open time of the series' first candle ever, ms UTC; None where it has none.
+        """Return the open time of the series' first row, ms UTC; None where it has none.
 
-        Exact for klines of spot and USD-M, which answer a start of 0 with their oldest candle.
-        COIN-M answers with its newest, and of mark, index and premium prices nobody has measured
-        it: of these the start (UTC) of the first day that has a candle is told, which is never too
-        late. Fundings are as old as the contract's first kline: asked from a start of 0 they tell
-        their newest.
+        Exact for klines of spot and USD-M: from startTime=0 these return their oldest candle.
+        COIN-M returns its newest, funding its newest event, and mark, index and premium prices
+        were never measured. For these it is the start (UTC) of the first day with a candle, which
+        is never too late.
         """
-        if series.kind is Kind.FUNDING:
-            series = replace(series, kind=Kind.KLINES, interval=Interval.M1)
-        if series.kind is not Kind.KLINES or self._rules.longest_ms is not None:
+        if series.kind.first_row is FirstRow.OF_KLINES:
+            series = replace(series, kind=KLINES, interval=Interval.M1)
+        is_exact = series.kind.first_row is FirstRow.EXACT and self._rules.longest_ms is None
+        if not is_exact:
             return self._first_day_ms(series)
-        asked: dict[str, str | int] = {"symbol": series.symbol, "interval": str(series.interval)}
-        answer = self._get(
-            ROUTES[Kind.KLINES].path,
-            asked | {"startTime": 0, "limit": 1},
-            self._rules.weight(1),
-            self._rules.pool,
-        )
+        answer = self._rows(series, {"startTime": 0, "limit": 1}, self._rules.weight(1))
         return _first_open_ms(series, answer)
+
+    def _rows(self, series: Series, limits: Mapping[str, int], weight: int) -> Answer:
+        kind = series.kind
+        params: dict[str, str | int] = {kind.symbol_parameter: series.symbol}
+        if kind.has_interval:
+            params["interval"] = str(series.interval)
+        return self._get(kind.rest_path, params | dict(limits), weight, kind.pool(series.market))
 
     def _first_day_ms(self, series: Series) -> int | None:
         """Return the start of the first day with a candle, asked in spans that hold whichever end

@@ -16,9 +16,9 @@ from redis import Redis
 
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import ListingLost
-from klinefleet.workers.domain.markets import FUNDING_CALLS_A_MINUTE, RULES, Pool
+from klinefleet.workers.domain.markets import FUNDING_CALLS_A_MINUTE, RULES, Market, Pool
 from klinefleet.workers.domain.redis_keys import LIMITS, first_candle_key, pairs_key, symbols_key
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
 from klinefleet.workers.limits.redis_budget import RedisBudget
@@ -125,7 +125,7 @@ class SymbolCache:
         """Return whether the market's symbols are loaded, and what is told of one, of the same
         moment.
         """
-        key = pairs_key if series.kind is Kind.INDEX else symbols_key
+        key = pairs_key if series.kind.is_of_pair else symbols_key
         with self._redis.pipeline() as pipe:
             pipe.hexists(symbols_key(series.market), _TOLD_MS)
             pipe.hget(key(series.market), series.symbol)

@@ -10,8 +10,18 @@ from enum import StrEnum
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.series import Kind, Market
 from klinefleet.workers.domain.timestamps import DAY_MS
+
+
+class Market(StrEnum):
+    """Where a symbol trades; the value is how users, keys and URLs spell it."""
+
+    SPOT = "spot"
+    USD_M = "um"
+    COIN_M = "cm"
+
+
+FUTURES = frozenset({Market.USD_M, Market.COIN_M})
 
 
 class Pool(StrEnum):
@@ -63,37 +73,9 @@ RULES: dict[Market, Rules] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How a kind of series is asked for."""
-
-    path: str
-    #: What the symbol's parameter is called: index candles are those of a pair.
-    name: str = "symbol"
-
-
-ROUTES: dict[Kind, Route] = {
-    Kind.KLINES: Route("/klines"),
-    Kind.MARK: Route("/markPriceKlines"),
-    Kind.INDEX: Route("/indexPriceKlines", "pair"),
-    Kind.PREMIUM: Route("/premiumIndexKlines"),
-    Kind.FUNDING: Route("/fundingRate"),
-}
-
 #: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right
 #: however these are counted.
 FUNDING_CALLS_A_MINUTE = 100
-
-
-def pool_of(market: Market, kind: Kind) -> Pool:
-    """Return the pool whose weight a series of this kind spends."""
-    return Pool.FUNDING if (market, kind) == (Market.USD_M, Kind.FUNDING) else RULES[market].pool
-
-
-def check_kind(market: Market, kind: Kind) -> None:
-    """Raise RequestError where the market has no such series."""
-    if market is Market.SPOT and kind is not Kind.KLINES:
-        raise RequestError(f"market {market} has no {kind}")
 
 
 def check_interval(market: Market, interval: Interval) -> None:

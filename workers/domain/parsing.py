@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.markets import check_interval, check_kind
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.domain.markets import Market, check_interval
 
 #: A moment as people give it: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the
 #: epoch.
@@ -26,20 +27,20 @@ def parse_market(text: str) -> Market:
         raise RequestError(f"no market {text!r}; there are {', '.join(Market)}") from None
 
 
-def parse_kind(market: Market, text: str) -> Kind:
-    """Return the kind of this name, where the market has it."""
-    known = {kind.lower(): kind for kind in Kind}
-    if text.lower() not in known:
-        raise RequestError(f"no kind {text!r}; there are {', '.join(Kind)}")
-    check_kind(market, known[text.lower()])
-    return known[text.lower()]
+def parse_kind(market: Market | None, text: str) -> Kind:
+    """Return the kind of this name; RequestError where there is none, or `market` has none."""
+    known = {name.lower(): kind for name, kind in KINDS.items()}
+    kind = known.get(text.lower())
+    if kind is None:
+        raise RequestError(f"no kind {text!r}; there are {', '.join(KINDS)}")
+    if market is not None and market not in kind.markets:
+        raise RequestError(f"market {market} has no {kind}")
+    return kind
 
 
 def parse_interval(market: Market, kind: Kind, text: str | None) -> Interval:
-    """Return the interval of this name, where the market has it; for events, which have none, what
-    stands for it.
-    """
-    if kind is Kind.FUNDING:
+    """Return the interval of this name; 1m where none is given, EVENTS for kinds without one."""
+    if not kind.has_interval:
         if text is not None:
             raise RequestError(f"kind {kind} has no interval, so interval {text} makes no sense")
         return Interval.EVENTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klinefleet.workers.domain.markets import Pool, pool_of
+from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.series import Window
 
 PLAN, ARCHIVE, COMPACT = "plan", "archive", "compact"
@@ -27,4 +27,4 @@ def queue_of(window: Window) -> str:
     spends.
     """
     series = window.block.series
-    return ARCHIVE if window.source.is_archive else rest_queue(pool_of(series.market, series.kind))
+    return ARCHIVE if window.source.is_archive else rest_queue(series.kind.pool(series.market))

@@ -40,7 +40,9 @@ Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
 
 from __future__ import annotations
 
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 
 #: What is known of a run that ended is kept this long.
@@ -122,7 +124,7 @@ def first_candle_key(series: Series) -> str:
     """Return the key of the first candles of a series' market, kind and interval; klines name no
     kind.
     """
-    kind = "" if series.kind is Kind.KLINES else f"{series.kind}:"
+    kind = "" if series.kind == DEFAULT_KIND else f"{series.kind}:"
     return f"klines:first:{series.market}:{kind}{series.interval}"
 
 

@@ -1,13 +1,15 @@
-"""Columns and types per Kind: what a partition holds, in the archive's own names."""
+"""The lake's columns as Polars has them, and the candle that back-testers take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import polars as pl
 
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Column, ColumnType, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +28,50 @@ class Candle:
 #: A moment in the lake: milliseconds, UTC.
 MOMENT = pl.Datetime("ms", "UTC")
 
-_CANDLE = {
-    "open_time": MOMENT,
-    "open": pl.Float64(),
-    "high": pl.Float64(),
-    "low": pl.Float64(),
-    "close": pl.Float64(),
-}
-
-#: Mark, index and premium candles have no volumes; the exchange fills those columns with zeros, and
-#: the count of trades with a placeholder that differs between REST and the archive. They are left
-#: out.
-_PRICES = pl.Schema({**_CANDLE, "close_time": MOMENT})
-
-SCHEMAS: dict[Kind, pl.Schema] = {
-    Kind.KLINES: pl.Schema(
-        {
-            **_CANDLE,
-            "volume": pl.Float64(),
-            "close_time": MOMENT,
-            "quote_volume": pl.Float64(),
-            "count": pl.Int64(),
-            "taker_buy_volume": pl.Float64(),
-            "taker_buy_quote_volume": pl.Float64(),
-        }
-    ),
-    Kind.MARK: _PRICES,
-    Kind.INDEX: _PRICES,
-    Kind.PREMIUM: _PRICES,
-    # REST alone tells the mark price, the archive alone the hours: each leaves the other's column
-    # null.
-    Kind.FUNDING: pl.Schema(
-        {
-            "calc_time": MOMENT,
-            "funding_interval_hours": pl.Int64(),
-            "last_funding_rate": pl.Float64(),
-            "mark_price": pl.Float64(),
-        }
-    ),
+_TYPES = {
+    ColumnType.TIME: MOMENT,
+    ColumnType.FLOAT: pl.Float64(),
+    ColumnType.INT: pl.Int64(),
+    ColumnType.TEXT: pl.String(),
 }
 
 
-def time_column(kind: Kind) -> str:
-    """Return the column that rows are sorted and told apart by."""
-    return next(iter(SCHEMAS[kind]))
+@cache
+def schema_of(kind: Kind) -> pl.Schema:
+    """Return the columns and types of a partition of this kind."""
+    return pl.Schema({column.name: _TYPES[column.type] for column in kind.columns})
+
+
+def wire_schema(columns: Iterable[Column]) -> pl.Schema:
+    """Return the schema of these columns as sources send them: moments are whole numbers."""
+    return pl.Schema(
+        {
+            column.name: pl.Int64() if column.type is ColumnType.TIME else _TYPES[column.type]
+            for column in columns
+        }
+    )
+
+
+def no_rows(kind: Kind) -> pl.DataFrame:
+    """Return an empty frame with the columns of the kind."""
+    return schema_of(kind).to_frame()
+
+
+def is_older(kind: Kind, schema: pl.Schema) -> bool:
+    """Return True if a partition with these columns was written before the kind had all of today's.
+
+    It has the time, no column that is unknown, and each with its type, in their order.
+    """
+    today = schema_of(kind)
+    kept = [(name, dtype) for name, dtype in today.items() if name in schema]
+    is_part = list(schema.items()) == kept and kind.time_column in schema
+    return is_part and len(kept) < len(today)
+
+
+def with_all_columns(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of an older partition with today's columns: those it lacks are null."""
+    schema = schema_of(kind)
+    lacking = [
+        pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in rows.schema
+    ]
+    return rows.with_columns(lacking).select(schema.names()) if lacking else rows

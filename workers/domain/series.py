@@ -1,5 +1,4 @@
-"""The words everything else is said in: Market, Kind, Interval, Source, Series, Span, Block,
-Window.
+"""A series, and the parts that it is fetched in: Series, Block, Window.
 
 Times are milliseconds since the epoch, UTC; spans are half open, [start, end).
 """
@@ -13,29 +12,12 @@ from enum import StrEnum
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND, kind_named
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.domain.timestamps import utc_ms
-
-
-class Market(StrEnum):
-    """Where a symbol trades; the value is how users, keys and URLs spell it."""
-
-    SPOT = "spot"
-    USD_M = "um"
-    COIN_M = "cm"
-
-
-class Kind(StrEnum):
-    """What kind of series it is, in the archive's spelling."""
-
-    KLINES = "klines"
-    MARK = "markPriceKlines"
-    INDEX = "indexPriceKlines"
-    """Of a pair, not of a symbol: BTCUSDT, on COIN-M BTCUSD."""
-    PREMIUM = "premiumIndexKlines"
-    FUNDING = "fundingRate"
-    """Events, not candles: their interval is `Interval.EVENTS`."""
 
 
 class Source(StrEnum):
@@ -62,11 +44,17 @@ class Series:
     def __str__(self) -> str:
         return f"{self.market}/{self.kind}/{self.interval}/{self.symbol}"
 
+    @property
+    def label(self) -> str:
+        """Its name for people: `um BTCUSDT 1m`, `um markPriceKlines BTCUSDT 1m`."""
+        kind = "" if self.kind == DEFAULT_KIND else f" {self.kind}"
+        return f"{self.market}{kind} {self.symbol} {self.interval}"
+
     @classmethod
     def parse(cls, text: str) -> Series:
         """Return the series that `str` spelled as `text`."""
         market, kind, interval, symbol = text.split("/")
-        return cls(Market(market), Kind(kind), Interval(interval), checked_symbol(symbol))
+        return cls(Market(market), kind_named(kind), Interval(interval), checked_symbol(symbol))
 
     def block(self, ms: int) -> Block:
         """Return the block that the moment `ms` falls in."""
@@ -119,14 +107,12 @@ class Window:
     source: Source = Source.REST
 
     def __str__(self) -> str:
-        series = self.block.series
-        kind = "" if series.kind is Kind.KLINES else f" {series.kind}"
-        of = f" ({self.source} archive)" if self.source.is_archive else ""
-        return f"{series.market}{kind} {series.symbol} {series.interval} {self.span}{of}"
+        source = f" ({self.source} archive)" if self.source.is_archive else ""
+        return f"{self.block.series.label} {self.span}{source}"
 
 
 def missing(series: Series, held: Iterable[Span], wanted: Span) -> list[Span]:
-    """Return the parts of `wanted` that are not held and that a candle can open in, oldest first.
+    """Return the parts of `wanted` that are not held and that a row can open in, oldest first.
 
     The first days of a year before its first Monday have no weekly candle: nothing is missing of
     them.

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 import polars as pl
 
 from klinefleet.workers.domain.errors import FleetError, PartitionDamaged
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import MOMENT
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, NEVER_MS
 from klinefleet.workers.lake import keys
@@ -145,7 +146,7 @@ class Catalog:
         The first candle is one of klines; other kinds are as old as the listing, an index as old as
         its pair.
         """
-        if series.kind is Kind.INDEX:
+        if series.kind.is_of_pair:
             of_pair = [entry for entry in self._entries.values() if entry.pair == series.symbol]
             began = [
                 ms
@@ -160,7 +161,7 @@ class Catalog:
         of_klines, onboard = entry.first_ms, entry.onboard_ms
         begins_ms = (
             of_klines
-            if onboard is None or (series.kind is Kind.KLINES and of_klines is not None)
+            if onboard is None or (series.kind.is_dated_by_catalog and of_klines is not None)
             else onboard
         )
         return (

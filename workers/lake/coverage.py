@@ -17,8 +17,10 @@ import polars as pl
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import no_rows
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.footer import Footer, Origin, footer_of
@@ -146,13 +148,11 @@ class Coverage:
 
     def times(self, series: Series, entry: StoredObject) -> pl.DataFrame:
         """Return the times of a partition's rows as its one column; none where it has just gone."""
-        time = time_column(series.kind)
+        time = series.kind.time_column
         body = self._files.read(entry.key)
         try:
             return (
-                pl.read_parquet(body, columns=[time])
-                if body
-                else SCHEMAS[series.kind].to_frame().select(time)
+                pl.read_parquet(body, columns=[time]) if body else no_rows(series.kind).select(time)
             )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise PartitionDamaged(

@@ -8,7 +8,7 @@ partition's proof knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -18,8 +18,9 @@ import polars as pl
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.intervals import Interval, month_span
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.kinds.declaration import Column, ColumnType
+from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, iso
 from klinefleet.workers.lake import keys
@@ -35,7 +36,6 @@ _MAGIC = b"PAR1"
 _LAST_PLACE, _DOUBLE = 1e-8, 1e-9
 
 _PRICES = ("open", "high", "low", "close")
-_VOLUMES = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def check(series: Series, month: str, body: bytes) -> Checked:
     Without a proof (an earlier version of the fleet wrote it) a lost row cannot be told from the
     exchange's own gap.
     """
-    key, columns = keys.partition(series, month), SCHEMAS[series.kind]
+    key, columns = keys.partition(series, month), schema_of(series.kind)
     if not (body.startswith(_MAGIC) and body.endswith(_MAGIC)):
         return Checked(
             [
@@ -74,7 +74,8 @@ def check(series: Series, month: str, body: bytes) -> Checked:
         rows = decode(body, key)
     except PartitionDamaged as error:
         return Checked([Fault(key, What.DAMAGED, None, 0, _line(key, error))], None, footer)
-    if list(rows.schema.items()) != list(columns.items()):
+    is_today = list(rows.schema.items()) == list(columns.items())
+    if not is_today and not is_older(series.kind, rows.schema):
         return Checked(
             [Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer
         )
@@ -83,7 +84,7 @@ def check(series: Series, month: str, body: bytes) -> Checked:
         # None of the rows is to be trusted: what is wrong with them one by one is of no use.
         return Checked(faults, None, footer)
     faults += [*_of_rows(series, month, rows, footer), *_gaps(series, key, rows, footer)]
-    return Checked(faults, rows, footer)
+    return Checked(faults, with_all_columns(series.kind, rows), footer)
 
 
 def row_span(series: Series, ms: int) -> Span:
@@ -170,13 +171,13 @@ def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Itera
 
 def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
     """Yield what is wrong with rows; only those with a fault are looked at one by one."""
-    time = time_column(series.kind)
+    time = series.kind.time_column
     tagged = rows.with_columns(
         pl.col(name).dt.timestamp("ms").alias(f"_{name}")
         for name, dtype in rows.schema.items()
         if dtype.is_temporal()
     ).with_columns(_ms=f"_{time}", _covered=_covered(rows[time], footer))
-    checks = _checks(series, month)
+    checks = _checks(series, month, rows.schema)
     found = tagged.select(
         *(check.fill_null(False).alias(what) for what, (check, _) in checks.items())
     )
@@ -198,76 +199,75 @@ def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> 
         yield from faults_of_rows(series, month, what, wrong["_ms"].to_list(), values)
 
 
-def _checks(series: Series, month: str) -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
-    """Return for each fault of rows what tells it, and the columns that show it."""
-    kind, bounds, time = series.kind, month_span(month), time_column(series.kind)
+#: Names of columns that show what is wrong with a row, after what tells that it is.
+_Check = tuple[pl.Expr, tuple[str, ...]]
+
+
+def _checks(series: Series, month: str, held: pl.Schema) -> dict[What, _Check]:
+    """Return the checks of a partition's rows by the fault that they find.
+
+    `held` are the partition's columns: an older one may lack some of today's.
+    """
+    kind, bounds = series.kind, month_span(month)
+    columns = [column for column in kind.columns if column.name in held]
+    names = tuple(column.name for column in columns)
     at = pl.col("_ms")
     in_month = at.is_between(bounds.start_ms, bounds.end_ms, closed="left")
-    is_missing = _any(_is_missing(kind, name) for name in SCHEMAS[kind])
-    checks: dict[What, tuple[pl.Expr, tuple[str, ...]]] = {
-        What.MISSING: (is_missing, tuple(SCHEMAS[kind].names()[1:])),
-        What.DUPLICATES: (~_moment(kind).is_first_distinct(), tuple(SCHEMAS[kind].names()[1:3])),
-        What.DISORDER: (at.diff() < 0, (time,)),
-        What.MONTH: (~in_month, (time,)),
-        What.UNCOVERED: (in_month & ~pl.col("_covered"), (time,)),
+    is_missing = _any(_is_missing(column) for column in columns)
+    is_repeated = ~(at // max(1, kind.jitter_ms)).is_first_distinct()
+    checks: dict[What, _Check] = {
+        What.MISSING: (is_missing, names[1:]),
+        What.DUPLICATES: (is_repeated, names[1:3]),
+        What.DISORDER: (at.diff() < 0, names[:1]),
+        What.MONTH: (~in_month, names[:1]),
+        What.UNCOVERED: (in_month & ~pl.col("_covered"), names[:1]),
     }
-    of_values = _of_funding() if kind is Kind.FUNDING else _of_candles(series, bounds)
+    is_candle = {*_PRICES, "close_time"} <= set(names)
+    of_values = _of_candles(series.interval, bounds) if is_candle else {}
+    of_values |= _of_values(columns)
     return checks | {
-        what: (~is_missing & check, columns) for what, (check, columns) in of_values.items()
+        what: (~is_missing & check, shown) for what, (check, shown) in of_values.items()
     }
 
 
-def _moment(kind: Kind) -> pl.Expr:
-    """Return what tells rows apart: their time, of an event its minute."""
-    return pl.col("_ms") // MINUTE_MS if kind is Kind.FUNDING else pl.col("_ms")
-
-
-def _of_candles(series: Series, bounds: Span) -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
-    high, low, opened, closed = (pl.col(name) for name in ("high", "low", "_ms", "_close_time"))
-    next_open = (
-        pl.lit(bounds.end_ms)
-        if series.interval is Interval.MO1
-        else opened + series.interval.step_ms
-    )
-    is_low, is_high = high < pl.max_horizontal(*_PRICES), low > pl.min_horizontal(*_PRICES)
-    checks = {
-        What.OHLC: (is_low | is_high, _PRICES),
-        What.CLOSE: ((closed < opened) | (closed >= next_open), ("close_time",)),
-    }
-    if series.kind is not Kind.PREMIUM:
-        checks[What.PRICE] = (pl.min_horizontal(*_PRICES) <= 0, _PRICES)
-    if series.kind is Kind.KLINES:
-        is_negative = pl.min_horizontal(pl.col(_VOLUMES)) < 0
-        is_over = _is_over("taker_buy_volume", "volume") | _is_over(
-            "taker_buy_quote_volume", "quote_volume"
-        )
-        checks[What.NEGATIVE] = (is_negative, _VOLUMES)
-        checks[What.TAKER] = (
-            ~is_negative & is_over,
-            tuple(name for name in _VOLUMES if name != "count"),
-        )
+def _of_values(columns: Sequence[Column]) -> dict[What, _Check]:
+    """Return the checks that the columns declare."""
+    checks: dict[What, _Check] = {}
+    names = {column.name for column in columns}
+    prices = tuple(column.name for column in columns if column.is_price)
+    bounded = [column for column in columns if column.minimum is not None]
+    parts = [column for column in columns if column.part_of in names]
+    if prices:
+        checks[What.PRICE] = (pl.min_horizontal(*prices) <= 0, prices)
+    is_below = _any(pl.col(column.name) < column.minimum for column in bounded)
+    if bounded:
+        checks[What.NEGATIVE] = (is_below, tuple(column.name for column in bounded))
+    if parts:
+        is_over = _any(_is_over(column.name, column.part_of) for column in parts)
+        shown = {column.name for column in parts} | {column.part_of for column in parts}
+        in_order = tuple(column.name for column in columns if column.name in shown)
+        checks[What.TAKER] = (~is_below & is_over, in_order)
     return checks
 
 
-def _of_funding() -> dict[What, tuple[pl.Expr, tuple[str, ...]]]:
+def _of_candles(interval: Interval, bounds: Span) -> dict[What, _Check]:
+    """Return the checks of a candle's prices against each other, and of its times."""
+    high, low, opened, closed = (pl.col(name) for name in ("high", "low", "_ms", "_close_time"))
+    is_month = interval is Interval.MO1
+    next_open = pl.lit(bounds.end_ms) if is_month else opened + interval.step_ms
+    is_low, is_high = high < pl.max_horizontal(*_PRICES), low > pl.min_horizontal(*_PRICES)
     return {
-        What.PRICE: (pl.col("mark_price") <= 0, ("mark_price",)),
-        What.NEGATIVE: (pl.col("funding_interval_hours") <= 0, ("funding_interval_hours",)),
+        What.OHLC: (is_low | is_high, _PRICES),
+        What.CLOSE: ((closed < opened) | (closed >= next_open), ("close_time",)),
     }
 
 
-def _is_missing(kind: Kind, name: str) -> pl.Expr:
-    """Whether a value is none; of a funding event each source leaves open what only the other
-    tells.
-    """
-    column, is_open = (
-        pl.col(name),
-        kind is Kind.FUNDING and name in ("mark_price", "funding_interval_hours"),
-    )
-    is_null = pl.lit(False) if is_open else column.is_null()
-    return (
-        is_null | ~column.is_finite().fill_null(True) if SCHEMAS[kind][name].is_float() else is_null
-    )
+def _is_missing(column: Column) -> pl.Expr:
+    """Return whether a value is missing; a column that may be null may not be NaN either."""
+    value = pl.col(column.name)
+    is_null = pl.lit(False) if column.may_be_null else value.is_null()
+    is_float = column.type is ColumnType.FLOAT
+    return is_null | ~value.is_finite().fill_null(True) if is_float else is_null
 
 
 def _is_over(part: str, whole: str) -> pl.Expr:
@@ -287,8 +287,8 @@ def _covered(times: pl.Series, footer: Footer) -> pl.Series:
     return (after > 0) & (ms < ends.gather((after - 1).clip(0)))
 
 
-def _any(checks: Iterator[pl.Expr]) -> pl.Expr:
-    return reduce(or_, checks)
+def _any(checks: Iterable[pl.Expr]) -> pl.Expr:
+    return reduce(or_, checks, pl.lit(False))
 
 
 def _drift(found: pl.Schema, wanted: pl.Schema) -> str:

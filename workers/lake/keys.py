@@ -13,7 +13,10 @@ import re
 from functools import lru_cache
 
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import kind_named
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import is_symbol
 
@@ -84,7 +87,10 @@ def _series_in(folder: str) -> Series | None:
     grid = {"1mo": Interval.MO1, None: Interval.EVENTS}.get(found["interval"], found["interval"])
     try:
         return Series(
-            Market(found["market"]), Kind(found["kind"]), Interval(grid or ""), found["symbol"]
+            Market(found["market"]),
+            kind_named(found["kind"]),
+            Interval(grid or ""),
+            found["symbol"],
         )
     except ValueError:
         return None

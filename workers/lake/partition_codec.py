@@ -7,8 +7,8 @@ import io
 import polars as pl
 
 from klinefleet.workers.domain.errors import PartitionDamaged
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
 from klinefleet.workers.lake.footer import Footer, footer_in
 from klinefleet.workers.lake.proof import checksum
 
@@ -40,18 +40,23 @@ def decode(body: bytes, key: str = "a partition") -> pl.DataFrame:
 
 
 def read_back(kind: Kind, body: bytes, key: str = "a partition") -> tuple[pl.DataFrame, Footer]:
-    """Return a partition's rows and footer; PartitionDamaged where they are not those that were
-    written and proved.
+    """Return a partition's rows and footer, as they were written and proved; else PartitionDamaged.
+
+    Columns that an older partition lacks are null.
     """
     rows, footer = decode(body, key), footer_in(body, key)
-    if list(rows.schema.items()) != list(SCHEMAS[kind].items()):
-        raise PartitionDamaged(
-            f"{key}: its columns are {rows.schema}, not those of {kind}; it was left as it is"
-        )
+    check_columns(kind, rows.schema, key)
     if footer.proof and (footer.proof.rows, footer.proof.checksum) != (rows.height, checksum(rows)):
         raise PartitionDamaged(
             f"{key}: its rows are not those that were proved when they were written; it was left "
-            "as it is, "
-            "`klines verify --repair` fetches them again"
+            "as it is, `klines verify --repair` fetches them again"
         )
-    return rows, footer
+    return with_all_columns(kind, rows), footer
+
+
+def check_columns(kind: Kind, found: pl.Schema, key: str) -> None:
+    """Raise PartitionDamaged unless a partition has the kind's columns, or did in an older version."""
+    if list(found.items()) != list(schema_of(kind).items()) and not is_older(kind, found):
+        raise PartitionDamaged(
+            f"{key}: its columns are {dict(found)}, not those of {kind}; it was left as it is"
+        )

@@ -14,8 +14,9 @@ import polars as pl
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged, ReadBackMismatch, VersionConflict
 from klinefleet.workers.domain.intervals import month_span
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.schema import no_rows, with_all_columns
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.footer import Footer, Origin, footer_in
@@ -25,10 +26,6 @@ from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 
 #: Others may publish the same partition while we merge; each round merges what they have published.
 _ROUNDS = 20
-
-#: Funding times carry some milliseconds of jitter that need not be the same in every source; events
-#: are hours apart.
-_SAME_EVENT = "1m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +48,9 @@ class Partitions:
 
     def rows(self, series: Series, month: str) -> pl.DataFrame:
         """Return the rows that the month's partition holds; none where there is no partition."""
-        body = self._files.read(keys.partition(series, month))
-        return (
-            decode(body, keys.partition(series, month)) if body else SCHEMAS[series.kind].to_frame()
-        )
+        key = keys.partition(series, month)
+        body = self._files.read(key)
+        return with_all_columns(series.kind, decode(body, key)) if body else no_rows(series.kind)
 
     def body(self, series: Series, month: str) -> bytes | None:
         """Return the bytes of the month's partition, None where there is none."""
@@ -81,9 +77,7 @@ class Partitions:
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             held, footer = (
-                read_back(series.kind, body, key)
-                if body
-                else (SCHEMAS[series.kind].to_frame(), Footer())
+                read_back(series.kind, body, key) if body else (no_rows(series.kind), Footer())
             )
             merged = merge(series.kind, held, rows)
             footer = footer.joined(covered, origins)
@@ -155,30 +149,30 @@ class Partitions:
 def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of both, sorted by time, each once; the new one where both have it.
 
-    Of a funding event each source tells another part: what the new row leaves open is taken from
-    the held one.
+    A value that the new row lacks is taken from the held one, where a source may lack one.
     """
-    both, time = pl.concat([held, new]) if held.height else new, time_column(kind)
-    if both[time].is_sorted() and moments(kind, both).n_unique() == both.height:
+    both, time = pl.concat([held, new]) if held.height else new, kind.time_column
+    moments = moments_of(kind, both)
+    if both[time].is_sorted() and moments.n_unique() == both.height:
         return both
-    if kind is Kind.FUNDING:
-        event = pl.col(time).dt.truncate(_SAME_EVENT).alias("_event")
-        known = [pl.col(name).drop_nulls().last() for name in both.columns]
-        return both.group_by(event, maintain_order=True).agg(known).drop("_event").sort(time)
-    return both.unique(time, keep="last", maintain_order=True).sort(time)
+    if kind.is_complete_in_one_source:
+        return both.unique(time, keep="last", maintain_order=True).sort(time)
+    newest = [pl.col(name).drop_nulls().last() for name in both.columns]
+    merged = both.with_columns(_moment=moments).group_by("_moment", maintain_order=True).agg(newest)
+    return merged.drop("_moment").sort(time)
 
 
-def moments(kind: Kind, rows: pl.DataFrame) -> pl.Series:
-    """Return what tells the rows apart."""
-    times = rows[time_column(kind)]
-    return times.dt.truncate(_SAME_EVENT) if kind is Kind.FUNDING else times
+def moments_of(kind: Kind, rows: pl.DataFrame) -> pl.Series:
+    """Return what tells the rows apart: their times, without the jitter that sources add."""
+    times = rows[kind.time_column]
+    return times.dt.truncate(f"{kind.jitter_ms}ms") if kind.jitter_ms else times
 
 
 def _without(
     series: Series, month: str, body: bytes, parts: Sequence[Span] | None
 ) -> tuple[pl.DataFrame, Footer, list[Span]]:
     """Return a partition's rows and footer without some time, and that time."""
-    nothing = SCHEMAS[series.kind].to_frame()
+    nothing = no_rows(series.kind)
     try:
         footer = footer_in(body)
     except PartitionDamaged:
@@ -193,7 +187,7 @@ def _without(
             Footer(),
             spans.union(footer.covered) or ([month_span(month)] if rows.height else []),
         )
-    times = rows[time_column(series.kind)].dt.timestamp("ms")
+    times = rows[series.kind.time_column].dt.timestamp("ms")
     stays = pl.repeat(True, rows.height, eager=True)
     for part in parts:
         stays &= (times < part.start_ms) | (times >= part.end_ms)
@@ -208,9 +202,9 @@ def _without(
 
 
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:
-    """Return how many of the held rows are no longer as they were; what another source adds changes
-    no event.
-    """
-    told = ["last_funding_rate"] if kind is Kind.FUNDING else held.columns
-    keyed = [rows.select(*told, moments(kind, rows).alias("_moment")) for rows in (held, merged)]
-    return keyed[0].join(keyed[1], on=keyed[0].columns, how="anti").height
+    """Return how many held rows have other values now; a value that was lacking is no change."""
+    before, after = (
+        rows.select(*kind.disputed, moments_of(kind, rows).alias("_moment"))
+        for rows in (held, merged)
+    )
+    return before.join(after, on=before.columns, how="anti").height

@@ -16,7 +16,7 @@ import polars as pl
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import MOMENT, time_column
+from klinefleet.workers.domain.schema import MOMENT
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.candle_grid import CandleGrid
@@ -51,7 +51,7 @@ def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
     gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
     proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
     told = reconstruct_times(series, covered, replace(proof, is_even=True))
-    return replace(proof, is_even=told is not None and told.equals(rows[time_column(series.kind)]))
+    return replace(proof, is_even=told is not None and told.equals(rows[series.kind.time_column]))
 
 
 def reconstruct_times(
@@ -65,7 +65,7 @@ def reconstruct_times(
     grid = CandleGrid.of(series.interval)
     opens = [grid.opens(part) for part in spans.without(covered, proof.gaps)]
     times = pl.concat(opens) if opens else pl.Series(dtype=pl.Int64)
-    return times.cast(MOMENT).alias(time_column(series.kind)) if times.len() == proof.rows else None
+    return times.cast(MOMENT).alias(series.kind.time_column) if times.len() == proof.rows else None
 
 
 def checksum(rows: pl.DataFrame) -> str:
@@ -94,7 +94,7 @@ def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
     interval = series.interval
     if not interval.is_grid:
         return []
-    times = rows[time_column(series.kind)].dt.timestamp("ms")
+    times = rows[series.kind.time_column].dt.timestamp("ms")
     times = times.filter((times >= span.start_ms) & (times < span.end_ms))
     wanted = CandleGrid.of(interval).opens(span)
     if interval in (Interval.MO1, Interval.W1):

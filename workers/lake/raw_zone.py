@@ -12,7 +12,9 @@ import zstandard
 
 from klinefleet.workers.domain.errors import RawDamaged
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.storage.objects import ObjectStore

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import RangeNotHeld, RequestError, UnknownSymbol
-from klinefleet.workers.domain.series import Kind, Market, Series, Source, missing
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import Catalog, Catalogs
@@ -164,7 +165,7 @@ class Lookup:
         """Return the time in which the series can have candles, as the lake's catalog has it; None:
         it does not say.
         """
-        if series.kind is not Kind.KLINES:
+        if not series.kind.is_dated_by_catalog:
             return None
         if series.market not in self._catalog_of:
             self._catalog_of[series.market] = self._catalogs.newest(series.market)

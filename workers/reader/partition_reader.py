@@ -15,15 +15,15 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.intervals import month_span
-from klinefleet.workers.domain.schema import MOMENT, SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.schema import MOMENT, no_rows, schema_of, with_all_columns
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, footer_in
-from klinefleet.workers.lake.partition_codec import decode
-from klinefleet.workers.lake.proof import checksum, reconstruct_times
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import read_back
+from klinefleet.workers.lake.proof import reconstruct_times
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from klinefleet.workers.support.once import once
@@ -132,7 +132,7 @@ class PartitionReader:
         """Return the rows of the span, unread; from the cache what it has."""
         kind, parts, unread = months.series.kind, list[pl.LazyFrame](), list[str]()
         for entry in months.entries:
-            kept = self._cache.get(self._store, entry) if self._cache else None
+            kept = self._cached(kind, entry)
             if kept is None and not months.is_cut(entry):
                 unread.append(self._files.address(entry.key))
                 continue
@@ -144,7 +144,7 @@ class PartitionReader:
             unread = []
         parts += [self._open(kind, unread)] if unread else []
         if not parts:
-            return SCHEMAS[kind].to_frame().lazy()
+            return no_rows(kind).lazy()
         return parts[0] if len(parts) == 1 else pl.concat(parts)
 
     def _rows(self, months: PartitionSet, columns: Sequence[str]) -> pl.LazyFrame:
@@ -156,7 +156,7 @@ class PartitionReader:
         cost. Else None.
         """
         kind, entries = months.series.kind, months.entries
-        time = time_column(kind)
+        time = kind.time_column
         others = [name for name in columns if name != time]
         if (
             not others
@@ -180,11 +180,13 @@ class PartitionReader:
         return rows.with_columns(times_of_all).lazy() if times_of_all.len() == rows.height else None
 
     def _open(self, kind: Kind, addresses: Sequence[str]) -> pl.LazyFrame:
-        # With the schema told, Polars need not open a file before it knows what is wanted of it.
+        # With a schema, Polars need not open a file before it knows what is wanted of it. What an
+        # older partition lacks is null.
         options = self._options
         return pl.scan_parquet(
             list(addresses),
-            schema=SCHEMAS[kind],
+            schema=schema_of(kind),
+            missing_columns="insert",
             glob=False,
             hive_partitioning=False,
             storage_options=options,
@@ -193,7 +195,7 @@ class PartitionReader:
     def _kept(self, months: PartitionSet, cache: ArrowCache) -> pl.DataFrame:
         """Return the rows of the span from the cache, which has all of them afterwards."""
         kind = months.series.kind
-        found = {entry: cache.get(self._store, entry) for entry in months.entries}
+        found = {entry: self._cached(kind, entry) for entry in months.entries}
         unknown = [entry for entry, rows in found.items() if rows is None]
         if unknown:
             with Threads(_FETCHERS, thread_name_prefix="partition") as fetchers:
@@ -221,22 +223,17 @@ class PartitionReader:
             ],
         )
 
+    def _cached(self, kind: Kind, entry: StoredObject) -> pl.DataFrame | None:
+        """Return a partition's rows from the cache; None where it does not have them."""
+        rows = self._cache.get(self._store, entry) if self._cache else None
+        return None if rows is None else with_all_columns(kind, rows)
+
     def _whole(self, entry: StoredObject, kind: Kind) -> pl.DataFrame:
         """Return a partition's rows, read in one piece and proved; none where it has just gone."""
         body = self._files.read(entry.key)
         if body is None:
-            return SCHEMAS[kind].to_frame()
-        rows = decode(body, entry.key)
-        if rows.schema != SCHEMAS[kind]:
-            raise PartitionDamaged(
-                f"{entry.key}: its columns are {dict(rows.schema)}; it was left as it is"
-            )
-        proof = footer_in(body, entry.key).proof
-        if proof and (proof.rows != rows.height or proof.checksum != checksum(rows)):
-            raise PartitionDamaged(
-                f"{entry.key}: its values are not those that were proved; it was left as it is"
-            )
-        return rows
+            return no_rows(kind)
+        return read_back(kind, body, entry.key)[0]
 
     @once
     def _options(self) -> dict[str, str] | None:
@@ -252,18 +249,18 @@ class PartitionReader:
 
 
 def _concat(kind: Kind, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts, rechunk=False) if parts else SCHEMAS[kind].to_frame()
+    return pl.concat(parts, rechunk=False) if parts else no_rows(kind)
 
 
 def _between(kind: Kind, rows: pl.LazyFrame, span: Span) -> pl.LazyFrame:
     """Return the rows of the span."""
-    time = pl.col(time_column(kind))
+    time = pl.col(kind.time_column)
     return rows.filter((time >= _moment(span.start_ms)) & (time < _moment(span.end_ms)))
 
 
 def _cut(kind: Kind, rows: pl.DataFrame, span: Span) -> pl.DataFrame:
     """Return the rows of the span, without copying any."""
-    times = rows[time_column(kind)].to_physical()
+    times = rows[kind.time_column].to_physical()
     first, last = times.search_sorted(span.start_ms), times.search_sorted(span.end_ms)
     return rows.slice(first, last - first)
 

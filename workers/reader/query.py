@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.parsing import (
     Moment,
     parse_interval,
@@ -17,8 +18,8 @@ from klinefleet.workers.domain.parsing import (
     parse_market,
     parse_timestamp,
 )
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.schema import schema_of
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.reader.lookup import Part, RequestedRange
 from klinefleet.workers.reader.resample import Shape
@@ -93,7 +94,7 @@ class ReadPlan:
         was given.
         """
         symbol = {SYMBOL: pl.String()} if self.query.is_list else {}
-        return pl.Schema({**symbol, **SCHEMAS[self.query.kind]})
+        return pl.Schema({**symbol, **schema_of(self.query.kind)})
 
 
 @dataclass(frozen=True, slots=True)

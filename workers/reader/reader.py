@@ -21,8 +21,7 @@ from polars.io.plugins import register_io_source
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import months_of
 from klinefleet.workers.domain.parsing import Moment, parse_kind, parse_market
-from klinefleet.workers.domain.schema import SCHEMAS, Candle, time_column
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.schema import Candle
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.lake.catalog import Catalogs
@@ -64,7 +63,7 @@ class Reader:
     Of time that is not held RangeNotHeld names the spans; `partial=True` reads what is there,
     `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
 
-    Rows have the columns of the lake in its order (`workers.schema.SCHEMAS`): times are
+    Rows have the columns of the lake in its order (`workers.domain.schema.schema_of`): times are
     Datetime(ms, UTC), prices and volumes Float64, counts Int64, and where a list of symbols is
     given `symbol` (String) comes first. They are sorted by time, symbol after symbol in the order
     of the list, one row a candle; nothing is filled up. What compaction replaces meanwhile is read
@@ -191,7 +190,7 @@ class Reader:
         lake.panel("um", ["BTCUSDT", "ETHUSDT"], "1h", "2024-01-01", "2024-02-01")
         """
         symbols = [symbols] if isinstance(symbols, str) else list(symbols)
-        time = time_column(parse_kind(parse_market(market), kind))
+        time = parse_kind(parse_market(market), kind).time_column
         long = self.read(
             market,
             symbols,
@@ -231,7 +230,7 @@ class Reader:
             for candle in lake.iter_candles("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01"): ...
         """
         several = [symbols] if isinstance(symbols, str) else symbols
-        if kind.lower() == Kind.FUNDING.lower():
+        if not parse_kind(None, kind).has_interval:
             raise RequestError(f"kind {kind} has events, not candles; nothing was read")
         now_ms = self._clock.now_ms()
         query = Query.parse(
@@ -300,9 +299,7 @@ class Reader:
         shape = plan.query.shape
         # To shape rows takes all of their columns.
         columns = (
-            SCHEMAS[plan.query.kind].names()
-            if shape.is_shaped
-            else [name for name in names if name != SYMBOL]
+            plan.query.kind.names if shape.is_shaped else [name for name in names if name != SYMBOL]
         )
         batches = [(part, batch) for part in parts for batch in part.months.batches()]
         jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)

@@ -11,23 +11,11 @@ import polars as pl
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import MOMENT, SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Aggregate, Kind
+from klinefleet.workers.domain.schema import MOMENT
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.candle_grid import CandleGrid
 
-#: How the columns of several candles become those of one; those that a kind lacks are left out.
-_JOINED = {
-    "open": pl.col("open").first(),
-    "high": pl.col("high").max(),
-    "low": pl.col("low").min(),
-    "close": pl.col("close").last(),
-    "volume": pl.col("volume").sum(),
-    "quote_volume": pl.col("quote_volume").sum(),
-    "count": pl.col("count").sum(),
-    "taker_buy_volume": pl.col("taker_buy_volume").sum(),
-    "taker_buy_quote_volume": pl.col("taker_buy_quote_volume").sum(),
-}
 #: The column that marks rows which the exchange never had.
 MADE_UP = "is_made_up"
 
@@ -86,13 +74,13 @@ class Shape:
             held = [_whole(self.grid, span, life) for span in held]
             opened = pl.col("open_time").dt.timestamp("ms")
             inside = [(opened >= span.start_ms) & (opened < span.end_ms) for span in held]
-            rows = resample(rows, self.grid).filter(
+            rows = resample(self.kind, rows, self.grid).filter(
                 pl.any_horizontal(inside) if inside else pl.lit(False)
             )
         return fill_forward(self.kind, rows, self.grid, held) if self.is_filled else rows
 
 
-def resample(rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
+def resample(kind: Kind, rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
     """Return one candle for each open time of `grid` under which there are rows.
 
     `rows` are candles sorted by open_time, of one symbol, or of several (column `symbol`) one after
@@ -102,10 +90,13 @@ def resample(rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
     """
     by = [pl.col("symbol")] if "symbol" in rows.columns else []
     opened = grid.floor(pl.col("open_time")).alias("_open")
-    joined = [expression for name, expression in _JOINED.items() if name in rows.columns]
-    made = (
-        rows.group_by(*by, opened, maintain_order=True).agg(joined).rename({"_open": "open_time"})
-    )
+    values = [
+        getattr(pl.col(column.name), column.aggregate.value)()
+        for column in kind.columns
+        if column.aggregate and column.name in rows.columns
+    ]
+    candles = rows.group_by(*by, opened, maintain_order=True).agg(values)
+    made = candles.rename({"_open": "open_time"})
     closed = (
         (grid.next(pl.col("open_time")) - pl.duration(milliseconds=1))
         .cast(MOMENT)
@@ -117,37 +108,40 @@ def resample(rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
 def fill_forward(
     kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]
 ) -> pl.DataFrame:
-    """Return one symbol's candles with the missing ones of the `held` spans made up, and the column
-    `is_made_up`.
+    """Return one symbol's candles, those missing in `held` made up, and the column `is_made_up`.
 
-    A made-up candle has the close before it in all four prices, and no volume. Before the first row
-    nothing is made up: there is nothing to go on with. What is not held stays missing.
+    A made-up candle has the close before it in all four prices, and no volume. Nothing is made up
+    before the first row: there is no price to go on with. What is not held stays missing.
     """
-    time = time_column(kind)
     marked = rows.with_columns(pl.lit(False).alias(MADE_UP))
-    if not rows.height:
-        return marked
-    had = rows.select(grid.floor(pl.col(time)).dt.timestamp("ms")).to_series()
-    first_ms = int(had[0])
-    opens = [grid.opens(span) for span in held]
-    wanted = pl.concat(opens) if opens else pl.Series(dtype=pl.Int64)
-    gone = wanted.filter((wanted > first_ms) & ~wanted.is_in(had.implode()))
+    gone = _missing_opens(kind, rows, grid, held)
     if not gone.len():
         return marked
-    opened = pl.col(time)
+    time = kind.time_column
     made = gone.cast(MOMENT).alias(time).to_frame().with_columns(pl.lit(True).alias(MADE_UP))
     both = pl.concat([marked, made], how="diagonal").sort(time)
-    last = pl.col("close").forward_fill()
-    filled: dict[str, pl.Expr] = {
-        name: pl.col(name).fill_null(last) for name in ("open", "high", "low", "close")
-    }
-    filled["close_time"] = pl.col("close_time").fill_null(
-        grid.next(opened) - pl.duration(milliseconds=1)
-    )
-    sums = [name for name in SCHEMAS[kind] if name not in (time, *filled)]
-    return both.with_columns(**filled, **{name: pl.col(name).fill_null(0) for name in sums}).select(
+    last_close = pl.col("close").forward_fill()
+    close_time = grid.next(pl.col(time)) - pl.duration(milliseconds=1)
+    values = [column for column in kind.columns if column.aggregate and not column.may_be_null]
+    filled = [
+        pl.col(column.name).fill_null(0 if column.aggregate is Aggregate.SUM else last_close)
+        for column in values
+    ]
+    return both.with_columns(*filled, pl.col("close_time").fill_null(close_time)).select(
         marked.columns
     )
+
+
+def _missing_opens(
+    kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]
+) -> pl.Series:
+    """Return the open times of the grid in `held` after the first row that have none, ms UTC."""
+    opens = [grid.opens(span) for span in held]
+    if not opens or not rows.height:
+        return pl.Series(dtype=pl.Int64)
+    had = rows.select(grid.floor(pl.col(kind.time_column)).dt.timestamp("ms")).to_series()
+    wanted = pl.concat(opens)
+    return wanted.filter((wanted > int(had[0])) & ~wanted.is_in(had.implode()))
 
 
 def _whole(grid: CandleGrid, held: Span, life: Span | None) -> Span:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 import polars as pl
 
 from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.registry import KINDS
 from klinefleet.workers.storage.s3 import s3_filesystem
 from klinefleet.workers.support.optional import require_extra
 
@@ -66,7 +67,7 @@ def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
             while batch := _done(thread.submit(next, batches, None)):
                 yield _frame(batch)
     except duckdb.CatalogException as error:
-        held = f"the lake at {store_url} has {', '.join(kinds) or 'nothing yet'}"
+        held = f"the lake at {store_url} has {', '.join(map(str, kinds)) or 'nothing yet'}"
         raise RequestError(f"{_first_line(error)}; {held}") from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         told = _first_line(error)
@@ -138,16 +139,20 @@ def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
         found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}
         lake = glob.escape(lake)
     held = []
-    for kind in (kind for kind in Kind if kind in found):
+    for kind in (kind for name, kind in KINDS.items() if name in found):
         # A folder may have been made for a partition that is only being written.
         with suppress(duckdb.IOException):
-            database.execute(_view(lake, kind))
+            database.execute(view_of(lake, kind))
             held.append(kind)
     return held
 
 
-def _view(lake: str, kind: Kind) -> str:
-    has_interval = kind is not Kind.FUNDING
+def view_of(lake: str, kind: Kind) -> str:
+    """Return the statement that makes a kind's view over the folder `lake`.
+
+    Where partitions may lack a column, DuckDB has to look at each before it knows the columns.
+    """
+    has_interval = kind.has_interval
     pattern = (
         f"{lake}/market=*/kind={kind}/{'interval=*/' if has_interval else ''}symbol=*/*.parquet"
     )
@@ -159,7 +164,7 @@ def _view(lake: str, kind: Kind) -> str:
         f'CREATE VIEW "{kind}" AS SELECT market, symbol, {interval} * EXCLUDE ({names}) FROM '
         "read_parquet("
         f"'{pattern.replace(chr(39), chr(39) * 2)}', hive_partitioning = true, "
-        "hive_types_autocast = false)"
+        f"hive_types_autocast = false, union_by_name = {str(kind.has_added_columns).lower()})"
     )
 
 

@@ -11,12 +11,13 @@ import polars as pl
 
 from klinefleet.workers.binance.archive_names import has_daily
 from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.paging import page_count
-from klinefleet.workers.domain.schema import SCHEMAS, time_column
-from klinefleet.workers.domain.series import Block, Kind, Series, Source, Window
+from klinefleet.workers.domain.schema import no_rows, schema_of
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
-from klinefleet.workers.lake.partitions import merge, moments
+from klinefleet.workers.lake.partitions import merge, moments_of
 from klinefleet.workers.lake.proof import gaps_in
 from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.sources.policy import Policy
@@ -80,7 +81,7 @@ def windows_to_recheck(
     if asked or not has_daily(series):
         return asked
     voted = [version.span for version in versions if version.source is Source.DAILY]
-    against_monthly = _disputed_spans(series, versions, SCHEMAS[series.kind].to_frame())
+    against_monthly = _disputed_spans(series, versions, no_rows(series.kind))
     days = {
         day.start_ms - day.start_ms % DAY_MS for span in against_monthly for day in days_of(span)
     }
@@ -93,26 +94,26 @@ def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataF
     `held` has none.
     """
     ranked = sorted(versions, key=lambda version: _RANK[version.source])
-    said = [version.rows for version in ranked] or [SCHEMAS[kind].to_frame()]
+    said = [version.rows for version in ranked] or [no_rows(kind)]
     rows = pl.concat(said)
     everything = pl.concat([held, *said]) if held.height else rows
-    times = moments(kind, everything)
+    times = moments_of(kind, everything)
     if times.n_unique() == everything.height:
-        return Resolution(merge(kind, SCHEMAS[kind].to_frame(), rows), _no_dispute(kind))
+        return Resolution(merge(kind, no_rows(kind), rows), _no_dispute(kind))
     tagged = pl.concat(
         [
             _tagged(kind, held, "lake", 0, -1),
             *(_tagged(kind, v.rows, v.source, _RANK[v.source], at) for at, v in enumerate(ranked)),
         ]
     ).filter(pl.col("_moment").is_duplicated())
-    told = [name for name in _told(kind) if name != time_column(kind)]
+    told = list(kind.disputed)
     counted = tagged.with_columns(
         _votes=pl.col("source").filter(pl.col("_rank") > 0).n_unique().over("_moment", *told),
         _best=pl.col("_rank").max().over("_moment", *told),
         _differ=pl.struct(told).n_unique().over("_moment") > 1,
     ).filter("_differ")
     if not counted.height:
-        return Resolution(merge(kind, SCHEMAS[kind].to_frame(), rows), _no_dispute(kind))
+        return Resolution(merge(kind, no_rows(kind), rows), _no_dispute(kind))
     # What only the lake holds has no vote and the lowest rank: it stands against nobody.
     weight = pl.col("_votes") * 10 + pl.col("_best")
     heaviest = counted.with_columns(_stands=weight == weight.max().over("_moment"))
@@ -122,9 +123,9 @@ def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataF
     disputed = heaviest.with_columns(stands=pl.col("_stands") & same).sort(
         "_moment", "_rank", "_at"
     )
-    winners = disputed.filter("stands").select(SCHEMAS[kind].names())
-    disputed = disputed.select("source", "stands", *SCHEMAS[kind].names())
-    return Resolution(merge(kind, merge(kind, SCHEMAS[kind].to_frame(), rows), winners), disputed)
+    winners = disputed.filter("stands").select(kind.names)
+    disputed = disputed.select("source", "stands", *kind.names)
+    return Resolution(merge(kind, merge(kind, no_rows(kind), rows), winners), disputed)
 
 
 def trusted_spans(series: Series, versions: Sequence[SourceRows], policy: Policy) -> list[Span]:
@@ -141,26 +142,21 @@ def trusted_spans(series: Series, versions: Sequence[SourceRows], policy: Policy
     return spans.union(known)
 
 
-def _told(kind: Kind) -> list[str]:
-    """Return the columns in which sources can disagree; of a funding event each tells another part."""
-    return ["last_funding_rate"] if kind is Kind.FUNDING else SCHEMAS[kind].names()
-
-
 def _tagged(kind: Kind, rows: pl.DataFrame, source: str, rank: int, at: int) -> pl.DataFrame:
     marks = {"source": pl.lit(str(source)), "_rank": pl.lit(rank), "_at": pl.lit(at)}
-    return rows.with_columns(**marks, _moment=moments(kind, rows))
+    return rows.with_columns(**marks, _moment=moments_of(kind, rows))
 
 
 def _no_dispute(kind: Kind) -> pl.DataFrame:
-    return pl.DataFrame(schema={"source": pl.String, "stands": pl.Boolean, **SCHEMAS[kind]})
+    return pl.DataFrame(schema={"source": pl.String, "stands": pl.Boolean, **schema_of(kind)})
 
 
 def _disputed_spans(
     series: Series, versions: Sequence[SourceRows], held: pl.DataFrame
 ) -> list[Span]:
     disputed = resolve_conflicts(series.kind, versions, held).disputed
-    step_ms = series.interval.step_ms if series.interval.is_grid else 60_000
-    times = disputed[time_column(series.kind)].dt.timestamp("ms").unique()
+    step_ms = series.kind.jitter_ms or series.interval.step_ms
+    times = disputed[series.kind.time_column].dt.timestamp("ms").unique()
     return spans.union(Span(at, at + step_ms) for at in times)
 
 

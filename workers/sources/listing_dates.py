@@ -12,7 +12,8 @@ from klinefleet.workers.binance.archive_index import ArchiveIndexCache
 from klinefleet.workers.binance.exchange_info import ALIVE
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 
 if TYPE_CHECKING:
@@ -77,5 +78,5 @@ class ListingDates:
         """Return what the catalog says; it speaks of klines, and other kinds may begin and end at
         other times.
         """
-        catalog = self._catalog(series.market) if series.kind is Kind.KLINES else None
+        catalog = self._catalog(series.market) if series.kind.is_dated_by_catalog else None
         return catalog.get(series.symbol) if catalog else None

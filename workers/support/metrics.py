@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klinefleet.workers.domain import errors
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import FETCH_QUEUES
-from klinefleet.workers.domain.series import Market
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from klinefleet.workers.domain.errors import SettingsError
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 
 PREFIX = "KLINES_"
 

@@ -29,11 +29,13 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from tests.unit.helpers.bucket import LIST, MODIFIED_MS, Answer, Bucket, listing
 from tests.unit.helpers.crew import zipped
 
-MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
 DAY = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05")
 ZIP = zipped(DAY, b"1704412800000,1,2,3,4\n" * 200)
 SYMBOLS = "data/spot/daily/klines/"
@@ -301,7 +303,7 @@ def test_a_symbol_in_another_script_is_downloaded_like_any_other(
     bucket: Bucket, archive: Archive
 ) -> None:
     file = ArchiveFile(
-        Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT"), Source.MONTHLY, "2025-10"
+        Series(Market.USD_M, KLINES, Interval.M1, "币安人生USDT"), Source.MONTHLY, "2025-10"
     )
     publish(bucket, file)
     assert archive.download(file).body == ZIP

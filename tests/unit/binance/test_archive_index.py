@@ -20,7 +20,11 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
@@ -28,13 +32,13 @@ from klinefleet.workers.sources.listing_dates import ListingDates
 from klinefleet.workers.support.retry import ARCHIVE_LISTING
 from tests.unit.helpers.crew import FakeArchive
 
-MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
-DAYS = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
-FUNDING = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
+DAYS = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
+FUNDING = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
 MONTHLY_ONLY = [
     FUNDING,
     *(
-        Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT")
+        Series(Market.SPOT, KLINES, interval, "BTCUSDT")
         for interval in (Interval.D3, Interval.W1, Interval.MO1)
     ),
 ]
@@ -163,7 +167,7 @@ def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_ar
 
 
 def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
-    days = Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT")
+    days = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
     assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).life() == Span(
         utc_ms(2023, 12), utc_ms(2024, 1, 6)
     )
@@ -362,7 +366,7 @@ def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
 
 
 def test_the_catalog_of_klines_tells_nothing_of_other_kinds() -> None:
-    marks = Series(Market.SPOT, Kind.MARK, Interval.M1, "BTCUSDT")
+    marks = Series(Market.SPOT, MARK_PRICE_KLINES, Interval.M1, "BTCUSDT")
     lives = lives_of(
         FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING")
     )

@@ -17,7 +17,15 @@ from klinefleet.workers.binance.archive_names import ArchiveFile, folder, has_da
 from klinefleet.workers.binance.archive_zip import member
 from klinefleet.workers.domain.errors import ArchiveDamaged
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from tests.unit.helpers.crew import zipped
@@ -27,9 +35,9 @@ needs_recordings = pytest.mark.skipif(
     not RECORDED.is_dir(), reason="the recorded files are not here"
 )
 
-CANDLES = [kind for kind in Kind if kind is not Kind.FUNDING]
-MINUTES = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
-FUNDING = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+CANDLES = [kind for kind in KINDS.values() if kind is not FUNDING_RATE]
+MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
+FUNDING = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
 DAY = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05")
 CSV = b"1704412800000,1,2,3,4\n" * 40
 
@@ -44,19 +52,19 @@ CSV = b"1704412800000,1,2,3,4\n" * 40
             "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01-05.zip",
         ),
         (
-            Series(Market.USD_M, Kind.PREMIUM, Interval.H12, "1000SHIBUSDT"),
+            Series(Market.USD_M, PREMIUM_INDEX_KLINES, Interval.H12, "1000SHIBUSDT"),
             Source.MONTHLY,
             "2024-12",
             "data/futures/um/monthly/premiumIndexKlines/1000SHIBUSDT/12h/1000SHIBUSDT-12h-2024-12.zip",
         ),
         (
-            Series(Market.COIN_M, Kind.INDEX, Interval.D1, "BTCUSD"),
+            Series(Market.COIN_M, INDEX_PRICE_KLINES, Interval.D1, "BTCUSD"),
             Source.DAILY,
             "2023-02-28",
             "data/futures/cm/daily/indexPriceKlines/BTCUSD/1d/BTCUSD-1d-2023-02-28.zip",
         ),
         (
-            Series(Market.COIN_M, Kind.MARK, Interval.M1, "BTCUSD_230331"),
+            Series(Market.COIN_M, MARK_PRICE_KLINES, Interval.M1, "BTCUSD_230331"),
             Source.MONTHLY,
             "2023-01",
             "data/futures/cm/monthly/markPriceKlines/BTCUSD_230331/1m/BTCUSD_230331-1m-2023-01.zip",
@@ -68,13 +76,13 @@ CSV = b"1704412800000,1,2,3,4\n" * 40
             "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2026-03.zip",
         ),
         (
-            Series(Market.SPOT, Kind.KLINES, Interval.MO1, "BTCUSDT"),
+            Series(Market.SPOT, KLINES, Interval.MO1, "BTCUSDT"),
             Source.MONTHLY,
             "2024-01",
             "data/spot/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2024-01.zip",
         ),
         (
-            Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT"),
+            Series(Market.USD_M, KLINES, Interval.M1, "币安人生USDT"),
             Source.MONTHLY,
             "2025-10",
             "data/futures/um/monthly/klines/币安人生USDT/1m/币安人生USDT-1m-2025-10.zip",
@@ -169,7 +177,7 @@ def test_no_daily_file_is_looked_for_where_the_archive_makes_only_monthly_ones()
     fine = {
         interval
         for interval in CANDLE_INTERVALS
-        if has_daily(Series(Market.SPOT, Kind.KLINES, interval, "A"))
+        if has_daily(Series(Market.SPOT, KLINES, interval, "A"))
     }
     assert set(CANDLE_INTERVALS) - fine == {Interval.D3, Interval.W1, Interval.MO1}
     assert not has_daily(FUNDING)

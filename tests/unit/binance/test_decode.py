@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.binance.decode import decode_pages
 from klinefleet.workers.domain.errors import BadAnswer
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.schema import schema_of
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from tests.unit.helpers.klines import JANUARY_MS, body, minutes, opens, row, times_of
 
@@ -51,7 +51,7 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,25}", fullmatch=True)
 )
 def test_prices_are_exactly_the_floats_that_python_reads(texts: list[str]) -> None:
     page = f"[{','.join(row(JANUARY_MS + n * MINUTE_MS, price=text) for n, text in enumerate(texts))}]".encode()
-    assert decode_pages(Kind.KLINES, [page])["open"].to_list() == [float(text) for text in texts]
+    assert decode_pages(KLINES, [page])["open"].to_list() == [float(text) for text in texts]
 
 
 def test_every_column_lands_under_its_own_name() -> None:
@@ -62,8 +62,8 @@ def test_every_column_lands_under_its_own_name() -> None:
         rows.append(
             [at, *told[:5], at + 59_999, told[5], rng.randrange(10**6), told[6], told[7], "0"]
         )
-    got = decode_pages(Kind.KLINES, [json.dumps(rows, separators=(",", ":")).encode()])
-    assert got.schema == SCHEMAS[Kind.KLINES]
+    got = decode_pages(KLINES, [json.dumps(rows, separators=(",", ":")).encode()])
+    assert got.schema == schema_of(KLINES)
     for index, name in FLOATS.items():
         assert got[name].to_list() == [float(r[index]) for r in rows], name
     assert times_of(got) == [r[0] for r in rows]
@@ -73,7 +73,7 @@ def test_every_column_lands_under_its_own_name() -> None:
 
 def test_whole_numbers_and_zeros_are_values_like_any_other() -> None:
     got = decode_pages(
-        Kind.KLINES, [body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")]
+        KLINES, [body([JANUARY_MS], price="0"), body([JANUARY_MS + MINUTE_MS], price="-0.0")]
     )
     assert got["open"].to_list() == [0.0, 0.0]
     assert math.copysign(1, got["open"][1]) == -1
@@ -81,20 +81,20 @@ def test_whole_numbers_and_zeros_are_values_like_any_other() -> None:
 
 @pytest.mark.parametrize("bodies", [[], [b"[]"], [b"[]", b"[]"]])
 def test_no_rows_give_an_empty_frame_of_the_lakes_columns(bodies: list[bytes]) -> None:
-    got = decode_pages(Kind.KLINES, bodies)
+    got = decode_pages(KLINES, bodies)
     assert got.is_empty()
-    assert got.schema == SCHEMAS[Kind.KLINES]
+    assert got.schema == schema_of(KLINES)
 
 
 def test_empty_pages_among_full_ones_lose_no_row() -> None:
     first, second = minutes(0, 3), minutes(7, 9)
-    got = decode_pages(Kind.KLINES, [b"[]", body(opens(first)), b"[]", body(opens(second)), b"[]"])
+    got = decode_pages(KLINES, [b"[]", body(opens(first)), b"[]", body(opens(second)), b"[]"])
     assert times_of(got) == [*opens(first), *opens(second)]
 
 
 def test_thousands_of_rows_keep_the_order_they_came_in() -> None:
     spans = [minutes(n * 499, (n + 1) * 499) for n in range(40)]
-    got = decode_pages(Kind.KLINES, (body(opens(span)) for span in reversed(spans)))
+    got = decode_pages(KLINES, (body(opens(span)) for span in reversed(spans)))
     assert times_of(got) == [at for span in reversed(spans) for at in opens(span)]
 
 
@@ -122,4 +122,4 @@ SPOILT = {
 def test_a_row_with_a_value_that_is_missing_or_none_is_never_merged(what: str, place: str) -> None:
     rows = [SPOILT[what], NEXT] if place == "first" else [NEXT, SPOILT[what]]
     with pytest.raises(BadAnswer, match="nothing was merged"):
-        decode_pages(Kind.KLINES, [f"[{','.join(rows)}]".encode()])
+        decode_pages(KLINES, [f"[{','.join(rows)}]".encode()])

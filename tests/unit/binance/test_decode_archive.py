@@ -16,8 +16,14 @@ from polars.testing import assert_frame_equal
 
 from klinefleet.workers.binance.decode import decode_archive
 from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.domain.schema import schema_of
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from tests.unit.helpers.klines import JANUARY_MS, times_of
 
@@ -29,7 +35,7 @@ needs_recordings = pytest.mark.skipif(
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
-PRICES = [Kind.MARK, Kind.INDEX, Kind.PREMIUM]
+PRICES = [MARK_PRICE_KLINES, INDEX_PRICE_KLINES, PREMIUM_INDEX_KLINES]
 
 
 def line(
@@ -44,7 +50,7 @@ def line(
     )
 
 
-def decoded(*lines: str, kind: Kind = Kind.KLINES, end: str = "\n") -> pl.DataFrame:
+def decoded(*lines: str, kind: Kind = KLINES, end: str = "\n") -> pl.DataFrame:
     return decode_archive(kind, "".join(one + end for one in lines).encode())
 
 
@@ -54,7 +60,7 @@ def minutes_of(frame: pl.DataFrame) -> list[int]:
 
 def test_every_column_lands_under_its_own_name() -> None:
     got = decoded(f"{JANUARY_MS},1.5,2.5,0.25,2.0,10.5,{JANUARY_MS + 59_999},21.5,7,4.5,9.5,0")
-    assert got.schema == SCHEMAS[Kind.KLINES]
+    assert got.schema == schema_of(KLINES)
     opens = datetime(2024, 1, 1, tzinfo=UTC)
     closes = opens + timedelta(milliseconds=59_999)
     assert got.rows() == [(opens, 1.5, 2.5, 0.25, 2.0, 10.5, closes, 21.5, 7, 4.5, 9.5)]
@@ -68,16 +74,16 @@ def test_a_header_line_is_no_row_and_its_absence_costs_none(header: list[str], e
 
 @pytest.mark.parametrize("header", ["", HEADER + "\n"])
 def test_a_last_line_without_its_newline_is_a_row(header: str) -> None:
-    got = decode_archive(Kind.KLINES, f"{header}{line(0)}\n{line(1)}".encode())
+    got = decode_archive(KLINES, f"{header}{line(0)}\n{line(1)}".encode())
     assert minutes_of(got) == [0, 1]
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(KINDS.values()), ids=str)
 @pytest.mark.parametrize("text", ["", HEADER, HEADER + "\n"])
 def test_a_file_without_rows_is_an_empty_frame_of_the_lakes_columns(kind: Kind, text: str) -> None:
     got = decode_archive(kind, text.encode())
     assert got.is_empty()
-    assert got.schema == SCHEMAS[kind]
+    assert got.schema == schema_of(kind)
 
 
 def test_microseconds_become_the_milliseconds_they_stand_in() -> None:
@@ -162,7 +168,7 @@ def test_price_candles_keep_their_prices_and_nothing_of_the_placeholders(kind: K
     row = f"{JANUARY_MS},-0.0001,0.00000042,-1.5,0,0,{JANUARY_MS + 59_999},0,60,0,0,0"
     for lines in ([row], [HEADER, row]):
         got = decoded(*lines, kind=kind)
-        assert got.schema == SCHEMAS[kind]
+        assert got.schema == schema_of(kind)
         opens = datetime(2024, 1, 1, tzinfo=UTC)
         assert got.rows() == [
             (opens, -0.0001, 0.00000042, -1.5, 0.0, opens + timedelta(milliseconds=59_999))
@@ -171,7 +177,7 @@ def test_price_candles_keep_their_prices_and_nothing_of_the_placeholders(kind: K
 
 def test_price_candles_that_differ_are_a_conflict() -> None:
     with pytest.raises(ArchiveConflict):
-        decoded(line(0), line(0, price="1"), kind=Kind.MARK)
+        decoded(line(0), line(0, price="1"), kind=MARK_PRICE_KLINES)
 
 
 FIRST, SECOND = f"{JANUARY_MS + 4},8,0.00037409", f"{JANUARY_MS + 28_800_000},4,-0.00000001"
@@ -184,8 +190,8 @@ FIRST, SECOND = f"{JANUARY_MS + 4},8,0.00037409", f"{JANUARY_MS + 28_800_000},4,
 def test_funding_keeps_its_moments_to_the_millisecond_and_invents_no_mark_price(
     lines: list[str], end: str
 ) -> None:
-    got = decoded(*lines, kind=Kind.FUNDING, end=end)
-    assert got.schema == SCHEMAS[Kind.FUNDING]
+    got = decoded(*lines, kind=FUNDING_RATE, end=end)
+    assert got.schema == schema_of(FUNDING_RATE)
     assert got["calc_time"].dt.timestamp("ms").to_list() == [
         JANUARY_MS + 4,
         JANUARY_MS + 28_800_000,
@@ -197,7 +203,7 @@ def test_funding_keeps_its_moments_to_the_millisecond_and_invents_no_mark_price(
 
 def test_two_rates_of_one_moment_are_a_conflict() -> None:
     with pytest.raises(ArchiveConflict):
-        decoded(FIRST, f"{JANUARY_MS + 4},8,0.00037410", kind=Kind.FUNDING)
+        decoded(FIRST, f"{JANUARY_MS + 4},8,0.00037410", kind=FUNDING_RATE)
 
 
 ROW, NEXT = line(0), line(1)
@@ -242,7 +248,7 @@ def test_a_header_line_among_the_rows_is_never_merged() -> None:
 )
 def test_an_event_that_lacks_a_value_is_never_merged(text: str) -> None:
     with pytest.raises(ArchiveDamaged, match="nothing was merged"):
-        decoded(FIRST, text, kind=Kind.FUNDING)
+        decoded(FIRST, text, kind=FUNDING_RATE)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +256,7 @@ def test_an_event_that_lacks_a_value_is_never_merged(text: str) -> None:
 )
 def test_bytes_that_are_no_csv_are_damaged(body: bytes) -> None:
     with pytest.raises(ArchiveDamaged):
-        decode_archive(Kind.KLINES, body)
+        decode_archive(KLINES, body)
 
 
 def recorded_csv(path: Path) -> bytes:
@@ -306,8 +312,8 @@ def test_recorded_files_come_out_row_for_row(path: Path) -> None:
     body = recorded_csv(path)
     rows = parsed(body)
     assert len(rows) >= 300
-    got = decode_archive(Kind.KLINES, body)
-    assert got.schema == SCHEMAS[Kind.KLINES]
+    got = decode_archive(KLINES, body)
+    assert got.schema == schema_of(KLINES)
     assert got.rows() == rows
 
 
@@ -320,7 +326,7 @@ def test_a_recorded_file_in_another_order_and_half_of_it_twice_gives_the_same_ro
     lines = [one for one in body.decode().split() if one[0].isdigit()]
     mixed = lines + lines[::2]
     random.Random(7).shuffle(mixed)
-    assert_frame_equal(decoded(*mixed), decode_archive(Kind.KLINES, body))
+    assert_frame_equal(decoded(*mixed), decode_archive(KLINES, body))
 
 
 @pytest.mark.parametrize("price", ["nan", "inf", "-inf", "NaN"])
@@ -332,10 +338,8 @@ def test_what_is_no_number_is_no_price(price: str) -> None:
 @pytest.mark.parametrize("header", ["", HEADER + "\n"])
 def test_a_gzipped_csv_is_read_as_the_csv_itself(header: str) -> None:
     text = (header + "".join(line(n) + "\n" for n in range(2_000))).encode()
-    assert_frame_equal(
-        decode_archive(Kind.KLINES, gzip.compress(text)), decode_archive(Kind.KLINES, text)
-    )
-    assert decode_archive(Kind.KLINES, gzip.compress(header.encode())).is_empty()
+    assert_frame_equal(decode_archive(KLINES, gzip.compress(text)), decode_archive(KLINES, text))
+    assert decode_archive(KLINES, gzip.compress(header.encode())).is_empty()
 
 
 def test_a_stream_that_does_not_fit_its_checksum_is_damaged() -> None:
@@ -347,4 +351,4 @@ def test_a_stream_that_does_not_fit_its_checksum_is_damaged() -> None:
         whole[:12],
     ):
         with pytest.raises(ArchiveDamaged):
-            decode_archive(Kind.KLINES, spoilt)
+            decode_archive(KLINES, spoilt)

@@ -15,7 +15,13 @@ from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.binance.symbol_cache import FRESH_S, SymbolCache
 from klinefleet.workers.domain.errors import FleetError, ListingLost, Unreachable
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.helpers.crew import series_of
@@ -24,9 +30,9 @@ UM = Market.USD_M
 MINUTES = series_of()
 FIRST = {
     MINUTES: utc_ms(2020),
-    replace(MINUTES, kind=Kind.INDEX): utc_ms(2019),
-    replace(MINUTES, kind=Kind.MARK): utc_ms(2019, 6),
-    replace(MINUTES, kind=Kind.FUNDING, interval=Interval.EVENTS): utc_ms(2020),
+    replace(MINUTES, kind=INDEX_PRICE_KLINES): utc_ms(2019),
+    replace(MINUTES, kind=MARK_PRICE_KLINES): utc_ms(2019, 6),
+    replace(MINUTES, kind=FUNDING_RATE, interval=Interval.EVENTS): utc_ms(2020),
 }
 
 
@@ -82,7 +88,7 @@ def test_not_loaded_and_not_listed_are_two_answers(
     assert exchange.told == 1
 
 
-@pytest.mark.parametrize("kind", [Kind.KLINES, Kind.INDEX])
+@pytest.mark.parametrize("kind", [KLINES, INDEX_PRICE_KLINES])
 def test_what_nobody_can_load_is_an_error_and_no_answer(
     listings: SymbolCache, exchange: Exchange, kind: Kind
 ) -> None:

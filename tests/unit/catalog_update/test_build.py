@@ -14,7 +14,7 @@ from klinefleet.tasks.catalog_update.build import fresh_catalog, update_catalog
 from klinefleet.workers.binance.exchange_info import Listing
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError, Refused, TaskFailed, Unreachable
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import FRESH_MS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klinefleet.tasks.catalog_update.csv_reports import write_reports
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 

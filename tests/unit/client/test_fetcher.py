@@ -15,7 +15,9 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import RequestError, TaskFailed, UnknownSymbol
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from tests.unit.helpers.crew import Crew, series_of
@@ -66,7 +68,7 @@ def end_with(
 
 
 def test_all_that_is_missing_of_one_kind_and_interval_is_one_request() -> None:
-    hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
+    hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     nothing = series_of("SOLUSDT")
     minutes, other = requests_of(
         {
@@ -85,7 +87,7 @@ def test_all_that_is_missing_of_one_kind_and_interval_is_one_request() -> None:
 
 
 def test_a_request_holds_whole_candles() -> None:
-    hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
+    hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     (request,) = requests_of({hours: [Span(MONTHS[0] + 1, MONTHS[0] + HOUR_MS + 1)]})
     assert request.span == Span(MONTHS[0], MONTHS[0] + 2 * HOUR_MS)
 
@@ -129,7 +131,7 @@ def test_ctrl_c_cancels_every_run_that_it_waits_for(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fetcher, "follow", follow)
-    hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
+    hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     with pytest.raises(KeyboardInterrupt):
         fetcher_of(one, hands).fetch({series_of(): [JANUARY], hours: [MARCH]})
     runs = [run.decode() for run in one.services.redis.zrange("klines:runs", 0, -1)]
@@ -141,7 +143,7 @@ def test_a_life_ends_with_the_last_closed_candle(
 ) -> None:
     now = utc_ms(2024, 5, 17) + 13 * HOUR_MS
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 9_999)
-    hours = Series(Market.USD_M, Kind.KLINES, Interval.H1, "BTCUSDT")
+    hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     assert fetcher_of(one, hands).life(hours) == Span(BEGAN, now - HOUR_MS)
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 10_000)
     assert fetcher_of(one, hands).life(hours) == Span(BEGAN, now)

@@ -9,7 +9,7 @@ from redis import Redis
 
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.requests import build
-from klinefleet.tasks.requests.request import SETTLE_MS, Request
+from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.requests.symbols import (
     ChosenSymbols,
     SymbolSelection,
@@ -20,7 +20,8 @@ from klinefleet.workers.coordination.heartbeat import Heartbeat
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, iso, utc_ms
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
@@ -38,7 +39,7 @@ def listed(symbols: str | None, file: Path | None, top: int | None) -> list[str]
 def range_of(
     start: str, end: str | None = None, *, interval: Interval = Interval.M1, now_ms: int = NOW_MS
 ) -> list[str]:
-    return [iso(ms) for ms in build.range_of(interval, start, end, now_ms=now_ms)]
+    return [iso(ms) for ms in build.range_of(KLINES, interval, start, end, now_ms=now_ms)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,8 @@ def test_a_range_is_the_open_times_between_its_ends(
 
 
 @pytest.mark.parametrize(
-    ("past_ms", "last"), [(0, "23:59"), (SETTLE_MS - 1, "23:59"), (SETTLE_MS, "24:00")]
+    ("past_ms", "last"),
+    [(0, "23:59"), (KLINES.settle_ms - 1, "23:59"), (KLINES.settle_ms, "24:00")],
 )
 def test_a_candle_is_asked_for_only_once_it_has_been_closed_for_a_while(
     past_ms: int, last: str
@@ -97,17 +99,17 @@ def test_every_candle_of_a_range_opens_in_it_and_is_closed(
         at
         for n in range(61)
         if (at := interval.advance(interval.ceil(start_ms), n)) < end_ms
-        and interval.advance(at, 1) <= now_ms - SETTLE_MS
+        and interval.advance(at, 1) <= now_ms - KLINES.settle_ms
     ]
     try:
-        first_ms, last_ms = build.range_of(interval, *texts, now_ms=now_ms)
+        first_ms, last_ms = build.range_of(KLINES, interval, *texts, now_ms=now_ms)
     except RequestError:
         assert closed == []
         return
     assert closed
     assert first_ms == closed[0]
     assert last_ms == interval.floor(last_ms) <= interval.ceil(end_ms)
-    assert last_ms <= now_ms - SETTLE_MS
+    assert last_ms <= now_ms - KLINES.settle_ms
     assert len(closed) == 61 or last_ms == interval.advance(closed[-1], 1)
 
 
@@ -237,20 +239,20 @@ def test_symbols_named_in_two_ways_or_in_none_are_refused(
 
 def test_markets_and_intervals_are_told_by_name() -> None:
     assert build.market_of("UM") is Market.USD_M
-    assert build.interval_of(Market.SPOT, Kind.KLINES, "1M") is Interval.MO1
-    assert build.interval_of(Market.SPOT, Kind.KLINES, "1m") is Interval.M1
+    assert build.interval_of(Market.SPOT, KLINES, "1M") is Interval.MO1
+    assert build.interval_of(Market.SPOT, KLINES, "1m") is Interval.M1
     with pytest.raises(
         RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"
     ):
         build.market_of("futures")
     with pytest.raises(RequestError, match="no interval '1H'; there are 1s, 1m"):
-        build.interval_of(Market.SPOT, Kind.KLINES, "1H")
+        build.interval_of(Market.SPOT, KLINES, "1H")
     with pytest.raises(RequestError, match="market um has no interval 1s"):
-        build.interval_of(Market.USD_M, Kind.KLINES, "1s")
+        build.interval_of(Market.USD_M, KLINES, "1s")
 
 
 def chosen(services: Services, *names: str, **how: bool) -> ChosenSymbols:
-    asked = Market.USD_M, Kind.KLINES, Interval.M1, SymbolSelection(names or None, **how), Mode.AUTO
+    asked = Market.USD_M, KLINES, Interval.M1, SymbolSelection(names or None, **how), Mode.AUTO
     return choose_symbols(services, *asked, lambda _: None)
 
 
@@ -290,7 +292,7 @@ def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(services: S
     trading = choose_symbols(
         services,
         Market.USD_M,
-        Kind.KLINES,
+        KLINES,
         Interval.M1,
         SymbolSelection(None, "USDT", "trading"),
         Mode.AUTO,
@@ -310,7 +312,7 @@ def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told
 
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
     services = crew(redis, tmp_path, {}).services
-    queues = preflight.queues_of(Market.USD_M, Kind.KLINES, Mode.REST)
+    queues = preflight.queues_of(Market.USD_M, KLINES, Mode.REST)
     waited: list[float] = []
     with pytest.raises(
         RequestError, match=r"no worker serves plan, rest\.futures, compact: start one"
@@ -357,7 +359,7 @@ def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(
 some_request = st.builds(
     Request,
     st.sampled_from(Market),
-    st.just(Kind.KLINES),
+    st.just(KLINES),
     intervals.filter(lambda i: i is not Interval.S1),
     st.lists(symbols, min_size=1, max_size=4).map(tuple),
     st.integers(utc_ms(2023), utc_ms(2024)),
@@ -388,6 +390,6 @@ def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
 
 
 def test_series_are_those_of_the_symbols_from_an_index_on() -> None:
-    request = Request(Market.SPOT, Kind.KLINES, D, ("A", "B", "C"), 0, 1)
+    request = Request(Market.SPOT, KLINES, D, ("A", "B", "C"), 0, 1)
     assert [s.symbol for s in request.series()] == ["A", "B", "C"]
     assert [s.symbol for s in request.series(first=2)] == ["C"]

@@ -10,9 +10,8 @@ from redis import Redis
 from klinefleet.tasks.client.session import exchange_ms
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import Unreachable
-from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.redis_keys import WORKERS
-from klinefleet.workers.domain.series import Market
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.unit.helpers.crew import Crew

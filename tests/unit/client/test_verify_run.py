@@ -18,7 +18,10 @@ from klinefleet.tasks.verification.pieces import Found, Piece, verify_piece
 from klinefleet.tasks.verification.scope import PARTITIONS_OF_PIECE, Scope, partitions_of, pieces_of
 from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.domain.intervals import Interval, month_span, months_of
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
@@ -77,7 +80,7 @@ def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> N
 
 def pieces(count: int) -> list[Piece]:
     return [
-        Piece(Series(Market.USD_M, Kind.KLINES, Interval.M1, f"S{n}"), ("2024-01",))
+        Piece(Series(Market.USD_M, KLINES, Interval.M1, f"S{n}"), ("2024-01",))
         for n in range(count)
     ]
 
@@ -133,7 +136,7 @@ def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(services: Services
     [
         (Scope(), 6),
         (Scope(market=Market.SPOT), 0),
-        (Scope(kind=Kind.MARK), 0),
+        (Scope(kind=MARK_PRICE_KLINES), 0),
         (Scope(interval=Interval.M1, symbols=("AUSDT",)), 3),
         (Scope(start_ms=utc_ms(2024, 2)), 4),
         (Scope(start_ms=utc_ms(2024, 2) - 1), 6),
@@ -239,7 +242,7 @@ def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
     assert drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=False) == []
     assert len(drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=True)) == 1
     assert drawn(MINUTES, "2024-01", [], Sample(Against.REST, 1.0, 1), sure=True) == []
-    weekly = Series(Market.SPOT, Kind.KLINES, Interval.W1, "BTCUSDT")
+    weekly = Series(Market.SPOT, KLINES, Interval.W1, "BTCUSDT")
     assert drawn(weekly, "2024-01", covered, Sample(Against.REST, 1.0, 1), sure=False) == [
         month_span("2024-01")
     ]

@@ -17,7 +17,8 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.report_file import to_csv
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Series, Source, Window
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, parse_iso, utc_ms
 from klinefleet.workers.lake import keys
@@ -28,10 +29,10 @@ from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
 NOW_MS = utc_ms(2024, 6, 14)
-ETHER = Series(MINUTES.market, Kind.KLINES, Interval.M1, "ETHUSDT")
+ETHER = Series(MINUTES.market, KLINES, Interval.M1, "ETHUSDT")
 REQUEST = Request(
     MINUTES.market,
-    Kind.KLINES,
+    KLINES,
     Interval.M1,
     (MINUTES.symbol, ETHER.symbol),
     utc_ms(2024),

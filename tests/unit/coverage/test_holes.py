@@ -17,7 +17,9 @@ from klinefleet.tasks.coverage.holes import (
 )
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, utc_ms
 from tests.unit.helpers.klines import MINUTES, minutes
@@ -99,7 +101,7 @@ def test_gaps_of_neighbouring_partitions_are_one_hole() -> None:
 
 def test_time_in_which_no_candle_opens_is_no_hole() -> None:
     """The first days of 2024 before its first week began."""
-    weekly = Series(Market.USD_M, Kind.KLINES, Interval.W1, "BTCUSDT")
+    weekly = Series(Market.USD_M, KLINES, Interval.W1, "BTCUSDT")
     asked = Span(utc_ms(2023, 12, 25), utc_ms(2024, 1, 8))
     covered = [
         Span(utc_ms(2023, 12, 25), utc_ms(2023, 12, 30)),

@@ -18,8 +18,14 @@ from klinefleet.tasks.coverage.text import lines, padded, share_text
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
 from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import schema_of
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
@@ -185,7 +191,7 @@ def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its
 
 def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services) -> None:
     hold(services, "BTCUSDT", DAY)
-    hours = Series(Market.SPOT, Kind.KLINES, Interval.H1, "BTCUSDT")
+    hours = Series(Market.SPOT, KLINES, Interval.H1, "BTCUSDT")
     Partitions(services.files).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
     told = report(services)
     assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
@@ -199,12 +205,12 @@ def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services
 
 
 def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Services) -> None:
-    events = Series(UM, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+    events = Series(UM, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
     times = [JANUARY_MS + hour * 3_600_000 + 3 for hour in (0, 8, 16)]
-    rows = pl.DataFrame({"calc_time": times}).cast(SCHEMAS[Kind.FUNDING]["calc_time"])
+    rows = pl.DataFrame({"calc_time": times}).cast(schema_of(FUNDING_RATE)["calc_time"])
     empty = [
         pl.lit(None, dtype).alias(name)
-        for name, dtype in SCHEMAS[Kind.FUNDING].items()
+        for name, dtype in schema_of(FUNDING_RATE).items()
         if name != "calc_time"
     ]
     covered = Span(JANUARY_MS, utc_ms(2024, 2))
@@ -281,7 +287,7 @@ def test_a_key_says_which_series_it_is_of(services: Services) -> None:
     for one in (
         MINUTES,
         replace(MINUTES, interval=Interval.MO1),
-        Series(UM, Kind.FUNDING, Interval.EVENTS, "币USDT"),
+        Series(UM, FUNDING_RATE, Interval.EVENTS, "币USDT"),
     ):
         assert keys.partition_of(keys.partition(one, "2024-01")) == (one, "2024-01")
     folder = keys.series_folder("lake", MINUTES)
@@ -308,8 +314,12 @@ def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_p
         life = known.life(Series(UM, kind, Interval.M1, symbol))
         return life.start_ms // 60_000 if life else None
 
-    assert (begins(Kind.KLINES), begins(Kind.MARK)) == (20, 10)
-    assert (begins(Kind.INDEX, "BTCUSDT"), begins(Kind.INDEX), begins(Kind.MARK, "BTCUSDT")) == (
+    assert (begins(KLINES), begins(MARK_PRICE_KLINES)) == (20, 10)
+    assert (
+        begins(INDEX_PRICE_KLINES, "BTCUSDT"),
+        begins(INDEX_PRICE_KLINES),
+        begins(MARK_PRICE_KLINES, "BTCUSDT"),
+    ) == (
         10,
         None,
         None,

@@ -6,8 +6,7 @@ import pytest
 
 from deploy.k8s import ceiling
 from deploy.k8s.ceiling import POOLS, Fleet, explain, main
-from klinefleet.workers.domain.markets import RULES
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.limits import concurrency
 from klinefleet.workers.support.settings import Settings
 from tests.unit.helpers.manifests import ROOT, documents, lines, of_kind

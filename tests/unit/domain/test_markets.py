@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.markets import RULES, Pool, check_interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import RULES, Market, Pool, check_interval
 from klinefleet.workers.domain.paging import Page, page_count, pages
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.windows import PAGES_OF_WINDOW, windows
@@ -28,7 +29,7 @@ def questions(
     """A series and a span of up to some dozen pages of it, anywhere, to the millisecond."""
     market = market or draw(st.sampled_from(Market))
     interval = draw(st.sampled_from([i for i in CANDLE_INTERVALS if i in RULES[market].intervals]))
-    asked = Series(market, Kind.KLINES, interval, "BTCUSDT")
+    asked = Series(market, KLINES, interval, "BTCUSDT")
     begin_ms = interval.floor(draw(st.integers(utc_ms(2017), utc_ms(2026))))
     candles = draw(
         st.one_of(
@@ -133,13 +134,13 @@ def test_a_coin_m_page_of_a_span_between_open_times_never_asks_for_more_than_200
     """A year's block begins on 1 January; the first Monday of 2025 is the 6th, and 28 weeks later
     it is 21 July.
     """
-    weeks = Series(Market.COIN_M, Kind.KLINES, Interval.W1, "BTCUSD_PERP")
+    weeks = Series(Market.COIN_M, KLINES, Interval.W1, "BTCUSD_PERP")
     calls = list(pages(weeks, Span(utc_ms(2025), utc_ms(2025, 7, 21))))
     assert max(map(sent_ms, calls)) <= LONGEST_COIN_M_MS
 
 
 def test_a_small_job_is_asked_for_with_small_and_cheap_pages() -> None:
-    minutes = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT")
+    minutes = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
     at = utc_ms(2024, 1)
     [page] = pages(minutes, Span(at, at + 60 * MINUTE_MS))
     assert (page.limit, page.weight) == (60, 1)
@@ -150,7 +151,7 @@ def test_a_small_job_is_asked_for_with_small_and_cheap_pages() -> None:
 
 def test_a_month_of_minutes_takes_the_fewest_calls_each_market_allows() -> None:
     span = Span(utc_ms(2024, 1), utc_ms(2024, 2))
-    counts = {m: page_count(Series(m, Kind.KLINES, Interval.M1, "X"), span) for m in Market}
+    counts = {m: page_count(Series(m, KLINES, Interval.M1, "X"), span) for m in Market}
     assert counts == {Market.SPOT: 45, Market.USD_M: 90, Market.COIN_M: 90}
 
 
@@ -187,7 +188,7 @@ def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> Non
     """The window is cut into pages again where it is fetched; that must not take more calls than
     were planned.
     """
-    minutes = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT")
+    minutes = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
     block = minutes.block(utc_ms(2024, 1))
     planned = list(pages(minutes, block.span))
     fetched = [
@@ -198,5 +199,5 @@ def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> Non
 
 
 def test_nothing_missing_gives_no_window() -> None:
-    minutes = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+    minutes = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
     assert list(windows(minutes.block(utc_ms(2024, 1)), [])) == []

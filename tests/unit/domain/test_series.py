@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval, months_of
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Window
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, iso, utc_ms
@@ -120,7 +122,7 @@ def test_three_days_are_counted_from_the_epoch() -> None:
 
 @pytest.mark.parametrize("name", [*FINE, *COARSE])
 def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
-    series = Series(Market.SPOT, Kind.KLINES, Interval(name), "BTCUSDT")
+    series = Series(Market.SPOT, KLINES, Interval(name), "BTCUSDT")
     block = series.block(utc_ms(2024, 12, 31) + DAY_MS - 1)
     assert block.period == ("2024" if name in COARSE else "2024-12")
     assert block.span == Span(utc_ms(2024) if name in COARSE else utc_ms(2024, 12), utc_ms(2025))
@@ -138,7 +140,7 @@ def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
 def test_a_block_spans_its_month_or_its_year(
     period: str, start: tuple[int, ...], end: tuple[int, ...]
 ) -> None:
-    series = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
+    series = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
     assert Block(series, period).span == Span(utc_ms(*start), utc_ms(*end))
 
 
@@ -148,7 +150,7 @@ def test_blocks_follow_one_another_and_cover_the_span(
     interval: Interval, start_ms: int, length: int
 ) -> None:
     span = Span(start_ms, start_ms + length)
-    blocks = list(Series(Market.SPOT, Kind.KLINES, interval, "BTCUSDT").blocks(span))
+    blocks = list(Series(Market.SPOT, KLINES, interval, "BTCUSDT").blocks(span))
     assert all(a.span.end_ms == b.span.start_ms for a, b in itertools.pairwise(blocks))
     assert blocks[0].span.start_ms <= span.start_ms < blocks[0].span.end_ms
     assert blocks[-1].span.start_ms < span.end_ms <= blocks[-1].span.end_ms
@@ -188,7 +190,7 @@ def checked_or_none(text: str) -> str | None:
 def test_series_and_blocks_survive_the_way_through_a_message(
     market: Market, interval: Interval, symbol: str, ms: int
 ) -> None:
-    series = Series(market, Kind.KLINES, interval, symbol)
+    series = Series(market, KLINES, interval, symbol)
     assert Series.parse(str(series)) == series
     assert Block.parse(str(series.block(ms))) == series.block(ms)
 
@@ -293,7 +295,7 @@ def test_clip_is_what_both_spans_share(a: int, b: int, c: int, d: int) -> None:
 
 
 def test_a_window_is_told_by_market_symbol_interval_and_time() -> None:
-    block = Block(Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT"), "2024-01")
+    block = Block(Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT"), "2024-01")
     assert (
         str(Window(block, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2))))
         == "um BTCUSDT 1m 2024-01-01..2024-01-02"

@@ -8,7 +8,9 @@ from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry, Catalogs
 from tests.unit.helpers.crew import Crew
@@ -96,7 +98,7 @@ def publish(
     one: Crew, symbol: str, *periods: str, interval: Interval = M1, market: Market = UM
 ) -> None:
     for period in periods:
-        one.archive.publish(Series(market, Kind.KLINES, interval, symbol), period)
+        one.archive.publish(Series(market, KLINES, interval, symbol), period)
 
 
 def updated(one: Crew, market: Market = UM) -> dict[str, CatalogEntry]:

@@ -30,9 +30,11 @@ from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain.errors import FleetError, NotPublished
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import page_count, pages
 from klinefleet.workers.domain.redis_keys import plan_lease
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache
 from klinefleet.workers.services import Services
@@ -255,4 +257,4 @@ def crew(
 def series_of(
     symbol: str = "BTCUSDT", interval: Interval = Interval.M1, market: Market = Market.USD_M
 ) -> Series:
-    return Series(market, Kind.KLINES, interval, symbol)
+    return Series(market, KLINES, interval, symbol)

@@ -8,16 +8,18 @@ import polars as pl
 
 from klinefleet.workers.binance.decode import decode_pages
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Block, Kind, Market, Series
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import no_rows
+from klinefleet.workers.domain.series import Block, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache
 from klinefleet.workers.storage.objects import ObjectStore
 
-MINUTES = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT")
-DAYS = Series(Market.COIN_M, Kind.KLINES, Interval.D1, "BTCUSD_PERP")
+MINUTES = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
+DAYS = Series(Market.COIN_M, KLINES, Interval.D1, "BTCUSD_PERP")
 JANUARY = Block(MINUTES, "2024-01")
 JANUARY_MS = utc_ms(2024, 1)
 
@@ -48,11 +50,7 @@ def body(open_times: Iterable[int], step_ms: int = MINUTE_MS, *, price: str = "4
 def frame(open_times: Iterable[int], *, price: str = "42000.10") -> pl.DataFrame:
     """The same candles as the lake holds them."""
     times = list(open_times)
-    return (
-        decode_pages(Kind.KLINES, [body(times, price=price)])
-        if times
-        else SCHEMAS[Kind.KLINES].to_frame()
-    )
+    return decode_pages(KLINES, [body(times, price=price)]) if times else no_rows(KLINES)
 
 
 def times_of(rows: pl.DataFrame) -> list[int]:

@@ -15,7 +15,8 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.crew import Crew, series_of
@@ -30,9 +31,7 @@ Maker = Callable[..., Crew]
 def request(
     *symbols: str, months: int = 2, market: Market = Market.USD_M, interval: Interval = Interval.M1
 ) -> Request:
-    return Request(
-        market, Kind.KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months]
-    )
+    return Request(market, KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months])
 
 
 def lead(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> bool:

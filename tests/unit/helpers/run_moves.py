@@ -7,7 +7,9 @@ from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market, Window
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
@@ -16,9 +18,7 @@ FEBRUARY = Block(MINUTES, "2024-02")
 
 def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Request:
     chosen = symbols or ("BTCUSDT",)
-    return Request(
-        market, Kind.KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months)
-    )
+    return Request(market, KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months))
 
 
 def windows(number: int, block: Block = JANUARY) -> list[Window]:

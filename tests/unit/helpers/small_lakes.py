@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.schema import MOMENT, SCHEMAS, time_column
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import MOMENT, schema_of
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.footer import Origin
@@ -25,7 +27,7 @@ NOW_MS = utc_ms(2024, 3, 15)
 def series(
     symbol: str = "BTCUSDT", market: Market = Market.USD_M, interval: Interval = Interval.M1
 ) -> Series:
-    return Series(market, Kind.KLINES, interval, symbol)
+    return Series(market, KLINES, interval, symbol)
 
 
 def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -> pl.DataFrame:
@@ -33,20 +35,20 @@ def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -
     opened = pl.Series("open_time", list(times), dtype=pl.Int64)
     minute = (opened // 1000 % 1_000_003).cast(pl.Float64) + salt
     columns: dict[str, pl.Series] = {"open_time": opened.cast(MOMENT)}
-    for place, (name, dtype) in enumerate(SCHEMAS[Kind.KLINES].items()):
+    for place, (name, dtype) in enumerate(schema_of(KLINES).items()):
         if dtype == pl.Float64:
             columns[name] = minute * 10 + place
     columns["high"], columns["low"] = columns["high"] + 100, columns["low"] - 100
     columns["close_time"] = (opened + step_ms - 1).cast(MOMENT)
     columns["count"] = (opened // step_ms % 97).cast(pl.Int64)
-    return pl.DataFrame(columns).select(SCHEMAS[Kind.KLINES].names())
+    return pl.DataFrame(columns).select(schema_of(KLINES).names())
 
 
 def hold(store: Path | str, of: Series, rows: pl.DataFrame, covered: Sequence[Span]) -> None:
     """Put rows and the time that they cover into a lake."""
     partitions, times = (
         Partitions(open_store(str(store))),
-        rows[time_column(of.kind)].dt.timestamp("ms"),
+        rows[of.kind.time_column].dt.timestamp("ms"),
     )
     for span in covered:
         for month, bounds in months_of(span):

@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind, Series
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.schema import schema_of
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.lake.partition_codec import encode
@@ -26,16 +28,16 @@ def rows_at(series: Series, times: Sequence[int]) -> pl.DataFrame:
         pl.col("ms").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"),
         pl.col("n").cast(pl.Float64),
     )
-    if series.kind is Kind.FUNDING:
+    if series.kind is FUNDING_RATE:
         told = at.select(
             calc_time=moment,
             funding_interval_hours=pl.lit(FUNDING_HOURS, pl.Int64),
             last_funding_rate=0.0001 + number / 1e6,
             mark_price=pl.lit(None, pl.Float64),
         )
-        return told.cast(dict(SCHEMAS[Kind.FUNDING]))  # type: ignore[arg-type]
+        return told.cast(dict(schema_of(FUNDING_RATE)))  # type: ignore[arg-type]
     step = timedelta(milliseconds=series.interval.step_ms - 1)
-    low = (-0.001 if series.kind is Kind.PREMIUM else 100.0) + number / 1e6
+    low = (-0.001 if series.kind is PREMIUM_INDEX_KLINES else 100.0) + number / 1e6
     told = at.select(
         open_time=moment,
         open=low + 0.25,
@@ -49,7 +51,7 @@ def rows_at(series: Series, times: Sequence[int]) -> pl.DataFrame:
         taker_buy_volume=number + 1.0,
         taker_buy_quote_volume=(number + 1.0) * 100,
     )
-    return told.select(SCHEMAS[series.kind].names()).cast(dict(SCHEMAS[series.kind]))  # type: ignore[arg-type]
+    return told.select(schema_of(series.kind).names()).cast(dict(schema_of(series.kind)))  # type: ignore[arg-type]
 
 
 def partition(rows: pl.DataFrame, covered: Sequence[Span], series: Series = MINUTES) -> bytes:

@@ -18,8 +18,10 @@ from klinefleet.tasks.runs.blocks import Blocks
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.errors import BadAnswer, ReadBackMismatch, StoreFault
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.redis_keys import LEASES
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Window
+from klinefleet.workers.domain.series import Block, Series, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
@@ -174,7 +176,7 @@ def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, ru
 def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    days = Series(Market.USD_M, Kind.KLINES, Interval.D1, "BTCUSDT")
+    days = Series(Market.USD_M, KLINES, Interval.D1, "BTCUSDT")
     year, step_ms = Block(days, "2024"), days.interval.step_ms
     yearly = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.domain.errors import PartitionDamaged
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys

@@ -13,7 +13,9 @@ import pytest
 
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.lake import footer_cache, keys
@@ -28,7 +30,7 @@ from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes, opens
 
 KEY = keys.partition(MINUTES, "2024-01")
-ETHER = Series(Market.USD_M, Kind.KLINES, Interval.M1, "ETHUSDT")
+ETHER = Series(Market.USD_M, KLINES, Interval.M1, "ETHUSDT")
 
 
 class WatchedFiles(FolderStore):
@@ -88,7 +90,7 @@ def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
     for _ in range(3):
         lake = Coverage(files, memory(path))
         assert lake.covered(MINUTES) == [minutes(0, 60)]
-        assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {
+        assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
             "BTCUSDT": [minutes(0, 60)],
             "ETHUSDT": [minutes(0, 10)],
         }
@@ -124,7 +126,7 @@ def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(
     lake.covered(MINUTES)
     files.delete([KEY])
     assert lake.covered(MINUTES) == []
-    assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {}
+    assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {}
 
 
 def test_a_partition_that_goes_between_listing_and_reading_covers_nothing(
@@ -161,14 +163,14 @@ def test_months_are_joined_and_symbols_of_any_script_kept_apart(
 ) -> None:
     february = Span(JANUARY.span.end_ms, JANUARY.span.end_ms + 60 * MINUTE_MS)
     last_hour = Span(JANUARY.span.end_ms - 60 * MINUTE_MS, JANUARY.span.end_ms)
-    life = Series(Market.USD_M, Kind.KLINES, Interval.M1, "币安人生USDT")
+    life = Series(Market.USD_M, KLINES, Interval.M1, "币安人生USDT")
     for one in (MINUTES, life):
         hold(files, last_hour, one)
         hold(files, february, one, "2024-02")
     lake, joined = Coverage(files, memory(path)), [Span(last_hour.start_ms, february.end_ms)]
     for _ in range(2):
         assert lake.covered(life) == joined
-        assert lake.covered_group(Market.USD_M, Kind.KLINES, Interval.M1) == {
+        assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
             "BTCUSDT": joined,
             "币安人生USDT": joined,
         }
@@ -333,10 +335,10 @@ def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(
 ) -> None:
     spans = {f"COIN{n}USDT": minutes(n, n + 1) for n in range(40)}
     for symbol, span in spans.items():
-        one = Series(Market.USD_M, Kind.KLINES, Interval.M1, symbol)
+        one = Series(Market.USD_M, KLINES, Interval.M1, symbol)
         files.put(keys.partition(one, "2024-01"), encode(frame([]), Footer((span,))))
     for _ in range(2):
-        held = Coverage(files, memory(path)).covered_group(Market.USD_M, Kind.KLINES, Interval.M1)
+        held = Coverage(files, memory(path)).covered_group(Market.USD_M, KLINES, Interval.M1)
         assert held == {symbol: [span] for symbol, span in spans.items()}
     assert len(files.reads) == 40
 

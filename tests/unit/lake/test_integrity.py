@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.domain.intervals import Interval, month_span
-from klinefleet.workers.domain.series import Kind, Market, Series
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, MINUTE_MS
 from klinefleet.workers.lake import integrity as checks
@@ -28,16 +34,16 @@ MONTH = "2024-01"
 HOUR = minutes(0, 60)
 ROWS = rows_at(MINUTES, opens(HOUR))
 SOUND = partition(ROWS, [HOUR])
-FUNDING = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+FUNDING = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
 EVENTS = rows_at(FUNDING, [JANUARY_MS + n * 8 * HOUR_MS + n % 4 for n in range(93)])
 OTHERS = [
-    Series(Market.USD_M, Kind.MARK, Interval.M1, "BTCUSDT"),
-    Series(Market.COIN_M, Kind.INDEX, Interval.M1, "BTCUSD"),
-    Series(Market.USD_M, Kind.PREMIUM, Interval.M1, "BTCUSDT"),
-    Series(Market.SPOT, Kind.KLINES, Interval.S1, "BTCUSDT"),
-    Series(Market.SPOT, Kind.KLINES, Interval.D1, "BTCUSDT"),
-    Series(Market.SPOT, Kind.KLINES, Interval.W1, "BTCUSDT"),
-    Series(Market.SPOT, Kind.KLINES, Interval.MO1, "BTCUSDT"),
+    Series(Market.USD_M, MARK_PRICE_KLINES, Interval.M1, "BTCUSDT"),
+    Series(Market.COIN_M, INDEX_PRICE_KLINES, Interval.M1, "BTCUSD"),
+    Series(Market.USD_M, PREMIUM_INDEX_KLINES, Interval.M1, "BTCUSDT"),
+    Series(Market.SPOT, KLINES, Interval.S1, "BTCUSDT"),
+    Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT"),
+    Series(Market.SPOT, KLINES, Interval.W1, "BTCUSDT"),
+    Series(Market.SPOT, KLINES, Interval.MO1, "BTCUSDT"),
 ]
 
 
@@ -175,7 +181,7 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
         minutes(60, 61),
     ),
     "coverage": (lambda: partition(ROWS, [minutes(-9, 60)]), What.COVERAGE, minutes(-9, 0)),
-    "column missing": (lambda: drifted(ROWS.drop("count")), What.SCHEMA, None),
+    "time column missing": (lambda: drifted(ROWS.drop("open_time")), What.SCHEMA, None),
     "column more": (lambda: drifted(ROWS.with_columns(ignore=pl.lit(0))), What.SCHEMA, None),
     "column's type": (lambda: drifted(ROWS.cast({"count": pl.Float64})), What.SCHEMA, None),
     "column's unit": (
@@ -199,6 +205,20 @@ def test_a_planted_fault_is_found_by_its_name_in_its_place_and_nothing_else_is(n
     assert len(found) == 1
     assert found[0].span == (minutes(31 * 1440, 31 * 1440 + 1) if what is What.MONTH else span)
     assert found[0].told
+
+
+def test_a_partition_of_an_earlier_version_with_a_column_less_has_no_fault() -> None:
+    older = ROWS.drop("count")
+    checked = check(MINUTES, MONTH, encode(older, proved_footer(older, [HOUR])))
+    assert checked.faults == []
+    assert checked.rows is not None
+    assert checked.rows.schema == ROWS.schema
+    assert checked.rows["count"].is_null().all()
+
+
+def test_a_column_that_was_lost_since_it_was_proved_is_a_fault() -> None:
+    lost = encode(ROWS.drop("count"), proved_footer(ROWS, [HOUR]))
+    assert [fault.what for fault in faults(lost)] == [What.CHECKSUM]
 
 
 def test_nothing_more_is_said_of_rows_that_are_not_those_that_were_proved() -> None:
@@ -262,7 +282,7 @@ def test_a_premium_below_zero_is_no_fault_and_any_other_price_is() -> None:
     below = dict.fromkeys(("open", "high", "low", "close"), -0.5)
     for series in OTHERS[:3]:
         rows = with_value(rows_at(series, opens(HOUR)), 7, **below)
-        expected = [] if series.kind is Kind.PREMIUM else [What.PRICE]
+        expected = [] if series.kind is PREMIUM_INDEX_KLINES else [What.PRICE]
         assert [fault.what for fault in faults(partition(rows, [HOUR], series), series)] == expected
 
 

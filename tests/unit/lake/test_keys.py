@@ -7,14 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from tests.unit.domain.test_series import intervals, moments, symbols
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
 CONTENT = "0123456789abcdef"
-any_series = st.builds(Series, st.sampled_from(Market), st.sampled_from(Kind), intervals, symbols)
+any_series = st.builds(
+    Series, st.sampled_from(Market), st.sampled_from(list(KINDS.values())), intervals, symbols
+)
 
 
 def test_partitions_lie_where_the_readme_says() -> None:
@@ -94,7 +99,7 @@ def test_what_is_kept_aside_lies_outside_the_lake_and_is_no_partition() -> None:
 
 def test_minutes_and_months_are_spelled_apart() -> None:
     folders = {
-        i: keys.series_folder("lake", Series(Market.SPOT, Kind.KLINES, i, "X")).casefold()
+        i: keys.series_folder("lake", Series(Market.SPOT, KLINES, i, "X")).casefold()
         for i in Interval
     }
     assert len(set(folders.values())) == len(Interval)
@@ -149,8 +154,8 @@ def test_what_is_no_raw_object_is_not_taken_for_one(name: str) -> None:
 
 
 def test_a_raw_object_of_another_series_is_not_taken_for_ones_own() -> None:
-    other = Series(Market.SPOT, Kind.KLINES, Interval.M1, "BTCUSDT")
-    longer = Series(Market.USD_M, Kind.KLINES, Interval.M1, "BTCUSDT_261225")
+    other = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
+    longer = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT_261225")
     for stranger in (other, longer):
         assert (
             keys.parse_raw(MINUTES, keys.raw(Block(stranger, "2024-01"), Span(1, 2), CONTENT))

@@ -21,8 +21,8 @@ from klinefleet.workers.domain.errors import (
     VersionConflict,
 )
 from klinefleet.workers.domain.intervals import month_span
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.schema import no_rows, schema_of
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.lake import keys
@@ -99,7 +99,7 @@ def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: ObjectS
 
 def test_of_two_rows_in_one_batch_the_later_one_stays() -> None:
     twice = pl.concat([frame([JANUARY_MS], price="1.0"), frame([JANUARY_MS], price="2.0")])
-    assert merge(Kind.KLINES, SCHEMAS[Kind.KLINES].to_frame(), twice)["open"].to_list() == [2.0]
+    assert merge(KLINES, no_rows(KLINES), twice)["open"].to_list() == [2.0]
 
 
 def test_empty_rows_still_say_what_was_asked_and_answered(
@@ -333,7 +333,7 @@ def test_a_partition_is_what_any_reader_of_parquet_expects(
 ) -> None:
     put(lake, minutes(0, 200))
     told = pl.read_parquet(tmp_path / KEY)
-    assert told.schema == SCHEMAS[Kind.KLINES]
+    assert told.schema == schema_of(KLINES)
     assert told["open_time"].is_sorted()
     body = files.read(KEY)
     assert body
@@ -371,7 +371,7 @@ def test_what_is_forgotten_is_missing_and_the_rest_stays_as_it_was(
     assert held(files) == [*opens(minutes(0, 3)), *opens(minutes(5, 10))]
     assert covered(files, MINUTES) == [minutes(0, 3), minutes(5, 10)]
     assert footer_in(files.read(KEY) or b"").proof == prove(
-        MINUTES, read_back(Kind.KLINES, files.read(KEY) or b"")[0], covered(files, MINUTES)
+        MINUTES, read_back(KLINES, files.read(KEY) or b"")[0], covered(files, MINUTES)
     )
     (kept,) = files.list("damaged")
     assert files.read(kept.key) == before

@@ -22,7 +22,9 @@ from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import TaskFailed
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block
 from tests.unit.helpers.crew import Crew, series_of
 from tests.unit.helpers.planning import (
     LONG_S,
@@ -109,9 +111,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     """
     monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
     run, others = one.begin(request(months=2)), []
-    second_month = Request(
-        Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2]
-    )
+    second_month = Request(Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
 
     def work() -> None:
         if not others:

@@ -10,7 +10,8 @@ from klinefleet.tasks.planning.estimate import estimate
 from klinefleet.tasks.requests.request import Request
 from klinefleet.workers.domain.errors import Restricted
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.crew import Crew, crew, series_of
@@ -27,9 +28,7 @@ def request(
     span: Span = YEAR,
     market: Market = Market.USD_M,
 ) -> Request:
-    return Request(
-        market, Kind.KLINES, interval, symbols or ("BTCUSDT",), span.start_ms, span.end_ms
-    )
+    return Request(market, KLINES, interval, symbols or ("BTCUSDT",), span.start_ms, span.end_ms)
 
 
 @pytest.fixture

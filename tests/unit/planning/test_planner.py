@@ -14,7 +14,8 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError, Refused, Unreachable
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
@@ -173,7 +174,7 @@ def test_every_interval_comes_to_its_end_with_all_covered(
     one: Crew, monkeypatch: pytest.MonkeyPatch, interval: Interval
 ) -> None:
     first, last = interval.ceil(MONTHS[0]), interval.floor(MONTHS[2])
-    asked = Request(Market.USD_M, Kind.KLINES, interval, ("BTCUSDT",), first, last)
+    asked = Request(Market.USD_M, KLINES, interval, ("BTCUSDT",), first, last)
     run = one.begin(asked)
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
@@ -186,7 +187,7 @@ def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
     """One candle: it opens on Monday 2024-12-30 and belongs to 2024; nothing of 2025 was asked for."""
     week = Request(
         Market.USD_M,
-        Kind.KLINES,
+        KLINES,
         Interval.W1,
         ("BTCUSDT",),
         utc_ms(2024, 12, 30),

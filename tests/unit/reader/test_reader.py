@@ -19,8 +19,10 @@ from klinefleet.workers.domain.errors import (
     UnknownSymbol,
 )
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import SCHEMAS, Candle
-from klinefleet.workers.domain.series import Kind, Market, Series, Source
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import Candle, schema_of
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake import keys
@@ -315,7 +317,7 @@ def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
         str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS)
     )
     with pytest.raises(
-        PartitionDamaged, match=r"2024-02\.parquet: its values are not those that were proved"
+        PartitionDamaged, match=r"2024-02\.parquet: its rows are not those that were proved"
     ):
         lake.read("um", "BTCUSDT", "1h")
 
@@ -334,14 +336,14 @@ def test_a_partition_with_other_columns_is_not_mixed_with_ours(
 
 
 def test_funding_events_are_read_as_they_are(store: Path) -> None:
-    events = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+    events = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
     times = [JANUARY + 12, JANUARY + 8 * HOUR_MS + 3]
     wire = {
         "calc_time": times,
         "funding_interval_hours": [8, 8],
         "last_funding_rate": [0.0001, -0.0002],
     }
-    rows = pl.DataFrame(wire).with_columns(mark_price=pl.lit(None)).cast(SCHEMAS[Kind.FUNDING])  # type: ignore[arg-type]
+    rows = pl.DataFrame(wire).with_columns(mark_price=pl.lit(None)).cast(schema_of(FUNDING_RATE))  # type: ignore[arg-type]
     hold(store, events, rows, [Span(JANUARY, FEBRUARY)])
     assert_frame_equal(reader(store).read("um", "BTCUSDT", kind="fundingRate"), rows)
     with pytest.raises(RequestError, match="events, not candles"):

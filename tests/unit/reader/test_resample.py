@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval
-from klinefleet.workers.domain.series import Kind
+from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.lake.candle_grid import CandleGrid
@@ -79,7 +79,7 @@ def test_coarser_candles_are_those_made_by_hand(
     month.
     """
     rows = rows_at(JANUARY + (start + n) * MINUTE_MS + late_ms for n in sorted(minutes))
-    made, wanted = resample(rows, CandleGrid.parse(text)), by_hand(rows, text)
+    made, wanted = resample(KLINES, rows, CandleGrid.parse(text)), by_hand(rows, text)
     assert made.columns == rows.columns
     assert made["open_time"].dt.timestamp("ms").to_list() == list(wanted)
     for row, candle in zip(made.iter_rows(named=True), wanted.values(), strict=True):
@@ -97,12 +97,12 @@ def test_coarser_candles_are_those_made_by_hand(
 def test_symbols_are_not_mixed() -> None:
     hour = rows_at(range(JANUARY, JANUARY + HOUR_MS, MINUTE_MS))
     long = pl.concat([hour.select(pl.lit(name).alias("symbol"), pl.all()) for name in ("B", "A")])
-    made = resample(long, CandleGrid.parse("30m"))
+    made = resample(KLINES, long, CandleGrid.parse("30m"))
     assert made["symbol"].to_list() == ["B", "B", "A", "A"]
     assert (
         made.filter(pl.col("symbol") == "A")
         .drop("symbol")
-        .equals(resample(hour, CandleGrid.parse("30m")))
+        .equals(resample(KLINES, hour, CandleGrid.parse("30m")))
     )
 
 
@@ -142,7 +142,7 @@ def test_only_whole_candles_make_one(held: str, wanted: str, is_made: bool) -> N
 def made(
     rows: pl.DataFrame, held: list[Span], coarser: str | None, fill: str | None, life: Span | None
 ) -> pl.DataFrame:
-    return Shape.of(Kind.KLINES, Interval.M1, coarser, fill).made(rows, held, life)
+    return Shape.of(KLINES, Interval.M1, coarser, fill).made(rows, held, life)
 
 
 def hours_of(rows: pl.DataFrame) -> list[int]:

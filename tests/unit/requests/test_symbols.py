@@ -18,7 +18,12 @@ from klinefleet.tasks.requests.symbols import (
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import RequestError, Unreachable
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market
+from klinefleet.workers.domain.kinds.declaration import Kind
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 from klinefleet.workers.sources.policy import Mode
@@ -71,14 +76,14 @@ def one(redis: Redis, tmp_path: Path) -> Crew:
 
 
 def every(
-    one: Crew, *, kind: Kind = Kind.KLINES, quote: str | None = None, status: str = "all"
+    one: Crew, *, kind: Kind = KLINES, quote: str | None = None, status: str = "all"
 ) -> tuple[str, ...]:
     wish = parse_selection(None, None, None, True, quote=quote, status=status)
     return choose_symbols(one.services, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
 
 
 def named(
-    one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = Kind.KLINES
+    one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = KLINES
 ) -> ChosenSymbols:
     wish = SymbolSelection(names, skip_unknown=skip)
     return choose_symbols(one.services, UM, kind, M1, wish, mode, lambda _: None)
@@ -120,13 +125,13 @@ def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> 
     said: list[str] = []
     services = crew(redis, tmp_path, {"BTCUSDT": 0}).services
     assert choose_symbols(
-        services, UM, Kind.KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append
+        services, UM, KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append
     ).symbols == ("BTCUSDT",)
     assert said[0] == "catalog um: 1 symbols listed, 0 in the archive"
     assert said[-1].startswith("catalog um: 1 symbols in catalog/market=um/")
 
 
-@pytest.mark.parametrize("kind", [Kind.FUNDING, Kind.PREMIUM])
+@pytest.mark.parametrize("kind", [FUNDING_RATE, PREMIUM_INDEX_KLINES])
 def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
     one: Crew, kind: Kind
 ) -> None:
@@ -143,7 +148,7 @@ def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
 def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> None:
     pairs = ("BTCUSDC", "BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
     assert choose_symbols(
-        one.services, UM, Kind.INDEX, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
+        one.services, UM, INDEX_PRICE_KLINES, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
     ) == ChosenSymbols(pairs)
 
 
@@ -265,6 +270,6 @@ def test_a_listed_symbol_is_known_without_asking_the_archive(one: Crew) -> None:
 
 
 def test_index_candles_are_known_by_their_pair(one: Crew) -> None:
-    assert named(one, "BTCUSDT", kind=Kind.INDEX).symbols == ("BTCUSDT",)
+    assert named(one, "BTCUSDT", kind=INDEX_PRICE_KLINES).symbols == ("BTCUSDT",)
     with pytest.raises(RequestError, match="no symbol BTCUSDT_241227"):
-        named(one, "BTCUSDT_241227", kind=Kind.INDEX)
+        named(one, "BTCUSDT_241227", kind=INDEX_PRICE_KLINES)

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from klinefleet.tasks.runs.records import Level, Record, named
 from klinefleet.tasks.runs.report_file import REQUEST, of_csv, to_csv
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
@@ -22,8 +25,8 @@ FILE = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01.zip"
 SERIES = st.sampled_from(
     [
         MINUTES,
-        Series(Market.COIN_M, Kind.MARK, Interval.MO1, "BTCUSD_PERP"),
-        Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "币安人生USDT"),
+        Series(Market.COIN_M, MARK_PRICE_KLINES, Interval.MO1, "BTCUSD_PERP"),
+        Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "币安人生USDT"),
     ]
 )
 MS = st.integers(0, utc_ms(2100))

@@ -17,9 +17,9 @@ from redis import Redis
 from klinefleet.tasks.runs.progress import COUNTERS, Phase, State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.markets import Pool
+from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.redis_keys import KEEP_MS
-from klinefleet.workers.domain.series import Market, Window
+from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from tests.unit.helpers.klines import JANUARY, MINUTES
 from tests.unit.helpers.run_moves import (

@@ -29,8 +29,10 @@ from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import LeaseLost
 from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.redis_keys import run_key, window_field
-from klinefleet.workers.domain.series import Block, Kind, Market, Window
+from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.klines import MINUTES
@@ -95,7 +97,7 @@ class RunsMachine(RuleBasedStateMachine):
     @rule()
     def create(self) -> None:
         asked = Request(
-            Market.USD_M, Kind.KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4)
+            Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4)
         )
         self.models[self.runs.create(asked)] = Model()
 

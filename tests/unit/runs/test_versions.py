@@ -17,7 +17,10 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.verification.compare import Against, Sample
 from klinefleet.tasks.verification.pieces import Found, Piece
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Kind, Market, Source
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.catalog import Catalog
 from klinefleet.workers.lake.faults import Fault, What
@@ -28,7 +31,14 @@ from tests.unit.helpers.catalogs import catalog, entry
 from tests.unit.helpers.crew import Crew, series_of
 
 REQUEST = Request(
-    Market.USD_M, Kind.MARK, Interval.H1, ("BTCUSDT", "ETHUSDT"), 0, 3_600_000, Mode.REST, True
+    Market.USD_M,
+    MARK_PRICE_KLINES,
+    Interval.H1,
+    ("BTCUSDT", "ETHUSDT"),
+    0,
+    3_600_000,
+    Mode.REST,
+    True,
 )
 REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")
 PIECE = Piece(series_of(), ("2024-01",), Sample(Against.REST, 0.5, 7), "2024-01")
@@ -50,7 +60,7 @@ def without(*keys: str) -> str:
 def test_a_request_of_a_later_or_an_earlier_version_is_read() -> None:
     assert Request.from_json(REQUEST.to_json()) == REQUEST
     assert Request.from_json(told(colour="red")) == REQUEST
-    plain = replace(REQUEST, kind=Kind.KLINES, source=Mode.AUTO, revise=False)
+    plain = replace(REQUEST, kind=KLINES, source=Mode.AUTO, revise=False)
     assert Request.from_json(without("kind", "source", "revise")) == plain
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.choice import (
@@ -178,7 +180,7 @@ def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Inter
 
 
 def test_funding_comes_from_monthly_files_and_the_current_month_from_rest() -> None:
-    year = Block(Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT"), "2024")
+    year = Block(Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT"), "2024")
     slow = Policy(Mode.AUTO, 1.0)
     spring = Span(utc_ms(2024, 3), utc_ms(2024, 6))
     told, _ = done(slow, FakeShelf(["2024-03", "2024-04"], ALL_DAYS), spring, block=year)

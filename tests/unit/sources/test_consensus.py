@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.schema import SCHEMAS
-from klinefleet.workers.domain.series import Block, Kind, Market, Series, Source, Window
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.schema import no_rows, schema_of
+from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.consensus import (
@@ -23,7 +27,7 @@ from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minut
 
 BOTH, FILES = Policy(Mode.AUTO, 40.0), Policy(Mode.ARCHIVE, 40.0)
 FORGOTTEN = Policy(Mode.AUTO, 40.0, is_listed=False)
-NONE = SCHEMAS[Kind.KLINES].to_frame()
+NONE = no_rows(KLINES)
 TEN = minutes(0, 10)
 
 
@@ -56,7 +60,7 @@ def asked(
 
 
 def series(interval: Interval) -> Series:
-    return Series(Market.USD_M, Kind.KLINES, interval, "BTCUSDT")
+    return Series(Market.USD_M, KLINES, interval, "BTCUSDT")
 
 
 def funding(
@@ -77,7 +81,7 @@ def funding(
     rows = pl.DataFrame(event, schema=wire, orient="row").rename(
         {"rate": "last_funding_rate", "mark": "mark_price"}
     )
-    return SourceRows(source, JANUARY.span, rows.cast(dict(SCHEMAS[Kind.FUNDING])))  # type: ignore[arg-type]
+    return SourceRows(source, JANUARY.span, rows.cast(dict(schema_of(FUNDING_RATE))))  # type: ignore[arg-type]
 
 
 def opens_of(verdict_rows: pl.DataFrame) -> list[float]:
@@ -131,7 +135,7 @@ def test_a_coarse_candle_that_is_gone_is_missed_on_its_own_calendar(
 
 
 def test_events_have_no_calendar_and_so_lack_nothing() -> None:
-    events = Series(Market.USD_M, Kind.FUNDING, Interval.EVENTS, "BTCUSDT")
+    events = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
     assert missing_in(events, funding(Source.MONTHLY, 0.1)) == []
     assert trusted_spans(events, [funding(Source.MONTHLY, 0.1)], BOTH) == [JANUARY.span]
 
@@ -238,7 +242,7 @@ def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_c
 ) -> None:
     versions = [version(source, price=str(price)) for source, price in prices.items()]
     for several in (versions, versions[::-1]):
-        verdict = resolve_conflicts(Kind.KLINES, several, NONE)
+        verdict = resolve_conflicts(KLINES, several, NONE)
         assert opens_of(verdict.rows) == [stands] * 10
         assert verdict.disputed.height == 10 * len(prices)
         assert set(verdict.disputed.filter("stands")["open"]) == {stands}
@@ -246,9 +250,7 @@ def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_c
 
 @pytest.mark.parametrize("source", [Source.MONTHLY, Source.DAILY, Source.REST])
 def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Source) -> None:
-    verdict = resolve_conflicts(
-        Kind.KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7")
-    )
+    verdict = resolve_conflicts(KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7"))
     assert opens_of(verdict.rows) == [1.0] * 10
     assert verdict.disputed.select("source", "stands", "open").rows() == [
         ("lake", False, 7.0),
@@ -258,7 +260,7 @@ def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Sourc
 
 def test_the_lake_has_no_vote_for_a_source_that_says_the_same() -> None:
     verdict = resolve_conflicts(
-        Kind.KLINES,
+        KLINES,
         [version(Source.MONTHLY), version(Source.REST, price="2")],
         frame(opens(TEN), price="1"),
     )
@@ -266,23 +268,23 @@ def test_the_lake_has_no_vote_for_a_source_that_says_the_same() -> None:
 
 
 def test_held_rows_that_no_source_speaks_of_are_not_rows_of_the_verdict() -> None:
-    verdict = resolve_conflicts(Kind.KLINES, [version(Source.REST)], frame(opens(minutes(20, 30))))
+    verdict = resolve_conflicts(KLINES, [version(Source.REST)], frame(opens(minutes(20, 30))))
     assert times_of(verdict.rows) == list(opens(TEN))
     assert verdict.disputed.height == 0
 
 
 def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None:
     verdict = resolve_conflicts(
-        Kind.KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE
+        KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE
     )
     assert opens_of(verdict.rows) == [1.0] * 10
     assert times_of(verdict.disputed) == [JANUARY_MS + 4 * MINUTE_MS] * 2
-    assert verdict.disputed.columns == ["source", "stands", *SCHEMAS[Kind.KLINES].names()]
+    assert verdict.disputed.columns == ["source", "stands", *schema_of(KLINES).names()]
 
 
 def test_a_row_that_only_one_source_has_is_kept() -> None:
     verdict = resolve_conflicts(
-        Kind.KLINES,
+        KLINES,
         [version(Source.MONTHLY, lacks=range(3, 6)), version(Source.REST, minutes(4, 5))],
         NONE,
     )
@@ -295,9 +297,9 @@ def test_a_row_that_only_one_source_has_is_kept() -> None:
 
 
 def test_nothing_said_is_nothing_settled() -> None:
-    for kind in Kind:
-        verdict = resolve_conflicts(kind, [], SCHEMAS[kind].to_frame())
-        assert verdict.rows.schema == SCHEMAS[kind]
+    for kind in KINDS.values():
+        verdict = resolve_conflicts(kind, [], no_rows(kind))
+        assert verdict.rows.schema == schema_of(kind)
         assert (verdict.rows.height, verdict.disputed.height) == (0, 0)
 
 
@@ -306,7 +308,7 @@ def test_of_a_funding_event_each_source_tells_its_part_and_jitter_is_no_dispute(
         funding(Source.REST, 0.1, jitter_ms=3, mark=42.0),
         funding(Source.MONTHLY, 0.1, hours=8),
     ]
-    verdict = resolve_conflicts(Kind.FUNDING, versions, SCHEMAS[Kind.FUNDING].to_frame())
+    verdict = resolve_conflicts(FUNDING_RATE, versions, no_rows(FUNDING_RATE))
     assert verdict.rows.select(
         "funding_interval_hours", "last_funding_rate", "mark_price"
     ).rows() == [(8, 0.1, 42.0)]
@@ -318,7 +320,7 @@ def test_a_funding_rate_that_differs_is_settled_without_losing_the_other_parts()
         funding(Source.REST, 0.2, jitter_ms=3, mark=42.0),
         funding(Source.MONTHLY, 0.1, hours=8),
     ]
-    verdict = resolve_conflicts(Kind.FUNDING, versions, SCHEMAS[Kind.FUNDING].to_frame())
+    verdict = resolve_conflicts(FUNDING_RATE, versions, no_rows(FUNDING_RATE))
     assert verdict.rows.select(
         "funding_interval_hours", "last_funding_rate", "mark_price"
     ).rows() == [(8, 0.2, 42.0)]
@@ -387,7 +389,7 @@ def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(
         votes = [said[source][n] for source in order if source in said and said[source][n]]
         if votes:
             wanted.append((JANUARY_MS + n * MINUTE_MS, float(max(votes, key=votes.count))))
-    verdict = resolve_conflicts(Kind.KLINES, versions, NONE)
+    verdict = resolve_conflicts(KLINES, versions, NONE)
     assert list(zip(times_of(verdict.rows), opens_of(verdict.rows), strict=True)) == wanted
     known = trusted_spans(MINUTES, versions, BOTH)
     unchecked = (
@@ -402,7 +404,7 @@ def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(
 def test_of_two_things_that_one_source_says_only_the_later_stands(cheap_first: bool) -> None:
     cheap, dear = version(Source.REST, price="1"), version(Source.REST, price="2")
     said = [cheap, dear] if cheap_first else [dear, cheap]
-    verdict = resolve_conflicts(Kind.KLINES, said, NONE)
+    verdict = resolve_conflicts(KLINES, said, NONE)
     assert verdict.rows.equals(said[-1].rows)
     assert verdict.disputed["stands"].sum() == len(opens(TEN))
     assert verdict.disputed.filter("stands").select(NONE.columns).equals(said[-1].rows)

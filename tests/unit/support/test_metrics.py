@@ -20,8 +20,10 @@ from klinefleet.workers.binance.archive import Archive
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.domain.errors import ChecksumMismatch, FleetError, OverWeight, StoreFault
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import Page
-from klinefleet.workers.domain.series import Kind, Market, Source
+from klinefleet.workers.domain.series import Source
 from klinefleet.workers.limits.budget import Wait
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.storage.folder import FolderStore
@@ -183,7 +185,7 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
 
     one = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     run = one.begin(
-        Request(Market.USD_M, Kind.KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms)
+        Request(Market.USD_M, KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms)
     )
     csv = "\n".join(row(at).strip("[]").replace('"', "") for at in opens(JANUARY.span)).encode()
     file = one.archive.publish(MINUTES, "2024-01")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klinefleet.workers.domain.errors import SettingsError
-from klinefleet.workers.domain.series import Market
+from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.support.settings import Settings
 
 DEFAULTS = {

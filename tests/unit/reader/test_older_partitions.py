@@ -1,0 +1,94 @@
+"""A partition that an earlier version wrote, with a column less, is read and extended as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.kinds.declaration import Column, ColumnType
+from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
+from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.partition_codec import encode
+from klinefleet.workers.lake.partitions import Partitions
+from klinefleet.workers.lake.proof import prove
+from klinefleet.workers.reader.arrow_cache import ArrowCache
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.reader.sql import view_of
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.clock import HandClock
+from tests.unit.helpers.small_lakes import NOW_MS, hold, rows_at, series
+
+MINUTES = series()
+JANUARY, FEBRUARY = (
+    Span(start_ms, start_ms + HOUR_MS) for start_ms in (utc_ms(2024, 1), utc_ms(2024, 2))
+)
+LACKING = "count"
+
+
+def rows_of(span: Span) -> pl.DataFrame:
+    return rows_at(range(span.start_ms, span.end_ms, 60_000))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A lake with an older partition of January and one of today of February."""
+    store = tmp_path / "store"
+    older = rows_of(JANUARY).drop(LACKING)
+    footer = Footer((JANUARY,), (), prove(MINUTES, older, [JANUARY]))
+    open_store(str(store)).put(keys.partition(MINUTES, "2024-01"), encode(older, footer))
+    hold(store, MINUTES, rows_of(FEBRUARY), [FEBRUARY])
+    return store
+
+
+def with_null(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.lit(None, pl.Int64).alias(LACKING))
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
+    store: Path, tmp_path: Path, is_cached: bool
+) -> None:
+    cache = ArrowCache(tmp_path / "cache") if is_cached else None
+    lake = Reader(str(store), cache=cache, clock=HandClock(NOW_MS))
+    wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(FEBRUARY)])
+    for _ in range(2):
+        found = lake.read("um", "BTCUSDT", "1m", partial=True)
+        assert_frame_equal(found, wanted)
+        scanned = lake.scan("um", "BTCUSDT", "1m", partial=True)
+        assert_frame_equal(
+            scanned.select("open_time", LACKING).collect(), wanted.select("open_time", LACKING)
+        )
+
+
+def test_an_older_partition_is_extended_and_keeps_its_values(store: Path) -> None:
+    lake = Partitions(open_store(str(store)))
+    next_hour = Span(JANUARY.end_ms, JANUARY.end_ms + HOUR_MS)
+    merged = lake.merge(MINUTES, "2024-01", rows_of(next_hour), [next_hour])
+    assert (merged.gained, merged.changed) == (60, 0)
+    wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(next_hour)])
+    assert_frame_equal(lake.rows(MINUTES, "2024-01"), wanted)
+
+
+def test_sql_reads_an_older_partition_beside_one_of_today(store: Path) -> None:
+    added = Column(LACKING, ColumnType.INT, may_be_null=True, is_added=True)
+    columns = (added if column.name == LACKING else column for column in KLINES.columns)
+    with duckdb.connect() as database:
+        database.execute(view_of(f"{store}/lake", replace(KLINES, columns=tuple(columns))))
+        counted = database.execute(f"SELECT count(*), count({LACKING}) FROM klines").fetchone()
+    assert counted == (120, 60)
+
+
+def test_a_partition_without_its_time_is_damaged(store: Path) -> None:
+    key = keys.partition(MINUTES, "2024-01")
+    open_store(str(store)).put(key, encode(rows_of(JANUARY).drop("open_time"), Footer((JANUARY,))))
+    with pytest.raises(PartitionDamaged, match="its columns are"):
+        Partitions(open_store(str(store))).merge(MINUTES, "2024-01", rows_of(JANUARY), [JANUARY])
