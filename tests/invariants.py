@@ -136,7 +136,9 @@ def lacking_parts(
     # A run is named by the time it began at. What closes later, or just then by another clock, it
     # was not asked for.
     began_ms, interval = int(summary["run"].partition("-")[0], 16), Interval(summary["interval"])
-    ends_ms = closed_ms(interval, began_ms) - (interval.step_ms if interval.is_grid else 0)
+    ends_ms = closed_ms(kind_named(given["--kind"]), interval, began_ms) - (
+        interval.step_ms if interval.is_grid else 0
+    )
     found = []
     for series in told["series"]:
         within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, ends_ms))

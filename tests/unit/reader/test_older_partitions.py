@@ -57,7 +57,7 @@ def with_null(rows: pl.DataFrame) -> pl.DataFrame:
 def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
     store: Path, tmp_path: Path, is_cached: bool
 ) -> None:
-    cache = ArrowCache(tmp_path / "cache") if is_cached else None
+    cache = ArrowCache(tmp_path / "cache") if is_cached else False
     lake = Reader(str(store), cache=cache, clock=HandClock(NOW_MS))
     wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(FEBRUARY)])
     for _ in range(2):
