@@ -53,14 +53,14 @@ class Services:
         self.stop = Stop()
         self.queue = queue
         self.pool = pool
-        self.is_closed = False
+        self.is_pool_closed = False
         """Whether the exchange has closed the pool for so long that others had better do its work.
         """
-        self.patience = WeightWaiter(
+        self.weight_waiter = WeightWaiter(
             self.stop, longest_closed_s=LONGEST_CLOSED_S if queue else MAX_WAIT_S
         )
-        self.slots = RestSlots(settings.slots)
-        self.gate = AdaptiveLimit(settings.slots)
+        self.rest_slots = RestSlots(settings.slots)
+        self.archive_limit = AdaptiveLimit(settings.slots)
         self._clients: dict[Market, RestClient] = {}
         self._budgets: dict[Pool, RedisBudget] = {}
         self._lock = threading.Lock()
@@ -79,47 +79,47 @@ class Services:
         return Heartbeat(self.redis, self.leases, serves=serves)
 
     @once
-    def files(self) -> ObjectStore:
+    def store(self) -> ObjectStore:
         from klinefleet.workers.storage.open import open_store
 
         return open_store(self.settings.store_url)
 
     @once
-    def pages(self) -> Threads:
+    def page_threads(self) -> Threads:
         """The threads that calls are made in: as many as there may be calls in flight."""
         return Threads(self.settings.slots, thread_name_prefix="page")
 
     @once
-    def raw(self) -> RawZone:
+    def raw_zone(self) -> RawZone:
         from klinefleet.workers.lake.raw_zone import RawZone
 
-        return RawZone(self.files)
+        return RawZone(self.store)
 
     @once
     def partitions(self) -> Partitions:
         from klinefleet.workers.lake.partitions import Partitions
 
-        return Partitions(self.files)
+        return Partitions(self.store)
 
     @once
     def coverage(self) -> Coverage:
         from klinefleet.workers.lake.coverage import Coverage
         from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
 
-        return Coverage(self.files, FooterCache(self.settings.store_url, footer_cache_path()))
+        return Coverage(self.store, FooterCache(self.settings.store_url, footer_cache_path()))
 
     @once
     def catalogs(self) -> Catalogs:
         from klinefleet.workers.lake.catalog import Catalogs
 
-        return Catalogs(self.files)
+        return Catalogs(self.store)
 
     @once
-    def listings(self) -> SymbolCache:
+    def symbol_cache(self) -> SymbolCache:
         return SymbolCache(self.redis, self.client, self.budget)
 
     @once
-    def session(self) -> Session:
+    def http_session(self) -> Session:
         from klinefleet.workers.binance.http import pooled_session
 
         return pooled_session(self.settings.slots, self.settings.source_address)
@@ -131,21 +131,21 @@ class Services:
         return Archive(
             self.settings.archive_url,
             self.settings.archive_list_url,
-            session=self.session,
+            session=self.http_session,
             timeout_s=self.settings.timeout_s,
         )
 
     @once
-    def shelves(self) -> ArchiveIndexCache:
+    def archive_indexes(self) -> ArchiveIndexCache:
         from klinefleet.workers.binance.archive_index import ArchiveIndexCache
 
         return ArchiveIndexCache(lambda: self.archive)
 
     @once
-    def lives(self) -> ListingDates:
+    def listing_dates(self) -> ListingDates:
         from klinefleet.workers.sources.listing_dates import ListingDates
 
-        return ListingDates(self.listings, self.shelves, self.catalogs.fresh)
+        return ListingDates(self.symbol_cache, self.archive_indexes, self.catalogs.fresh)
 
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""
@@ -158,12 +158,12 @@ class Services:
                 self._budgets[pool] = RedisBudget(redis, pool, self.settings.egress, share=share)
             return self._budgets[pool]
 
-    def note_closed(self, pool: Pool) -> None:
+    def refresh_pool_closed(self, pool: Pool) -> None:
         """Note whether the exchange has closed the pool for long; then who waits for its next
         minute is woken.
         """
-        self.is_closed = self.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
-        if self.is_closed:
+        self.is_pool_closed = self.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
+        if self.is_pool_closed:
             self.stop.wake()
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
@@ -173,7 +173,7 @@ class Services:
         names = egresses(self.redis, rest_queue(pool)) or [self.settings.egress]
         return {name: RedisBudget(self.redis, pool, name) for name in names}
 
-    def states(self, pool: Pool) -> dict[str, PoolState]:
+    def pool_states(self, pool: Pool) -> dict[str, PoolState]:
         """Return what is known of the pool at each of them."""
         return {name: budget.state() for name, budget in self.budgets(pool).items()}
 
@@ -181,7 +181,7 @@ class Services:
         """Return the client of one market."""
         from klinefleet.workers.binance.rest import RestClient
 
-        session = self.session
+        session = self.http_session
         with self._lock:
             if market not in self._clients:
                 self._clients[market] = RestClient(
@@ -189,7 +189,7 @@ class Services:
                     self.settings.base_url(market),
                     session=session,
                     budget=self.budget,
-                    patience=self.patience,
+                    weight_waiter=self.weight_waiter,
                     timeout_s=self.settings.timeout_s,
                 )
             return self._clients[market]

@@ -72,7 +72,7 @@ def update_catalog(
     """
     began_ms, held = now_ms(services.redis), services.catalogs.newest(market)
     # Tells the budget its limit, too: before that only a trickle goes out.
-    retried(lambda: services.listings.refresh(market))
+    retried(lambda: services.symbol_cache.refresh(market))
     listed = {
         listing.symbol: listing
         for listing in retried(lambda: services.client(market).exchange_info()).listings

@@ -61,7 +61,7 @@ def follow(services: Services, run: str, tend: Callable[[], None] = lambda: None
 
 def status_line(services: Services, progress: Progress) -> str:
     """Return where a run stands, in one line."""
-    states = services.states(progress.request.pool)
+    states = services.pool_states(progress.request.pool)
     counts, pool = progress.counts, combined_state(list(states.values()))
     closed = {name: state.closed_ms // 1000 for name, state in states.items() if state.closed_ms}
     parts = [

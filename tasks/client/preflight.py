@@ -79,7 +79,7 @@ def _unserved(services: Services, queues: list[str]) -> list[str]:
 def check_store(services: Services) -> None:
     """Raise RequestError where the store takes no object."""
     try:
-        services.files.check_writable()
+        services.store.check_writable()
     except (StoreFault, OSError) as error:
         where = services.settings.store_url
         raise RequestError(
@@ -92,9 +92,9 @@ def load_exchange_info(services: Services, market: Market) -> None:
     never has.
     """
     try:
-        services.listings.refresh(market)
+        services.symbol_cache.refresh(market)
     except FleetError as error:
-        age_ms = services.listings.age_ms(market)
+        age_ms = services.symbol_cache.age_ms(market)
         if age_ms is None:
             raise RequestError(
                 f"the exchange does not tell its symbols: {error.reason}; nothing was queued"

@@ -113,10 +113,10 @@ def _noted(services: Services) -> tuple[RunNotes, bool]:
     """Return what runs have noted, and whether a Redis told it."""
     if services.settings.redis_url:
         try:
-            return load_run_notes(Runs(services.redis), services.files), True
+            return load_run_notes(Runs(services.redis), services.store), True
         except RedisError:
             pass
-    return load_run_notes(None, services.files), False
+    return load_run_notes(None, services.store), False
 
 
 def _group_report(
@@ -143,7 +143,7 @@ def _group_report(
     asked = _asked(group, found, query, noted, now_ms)
     say(f"{group}: {len(chosen):,} series, {asked}")
     shared = _outages(survey, group, found, lives, catalog, asked)
-    raw = services.raw.entries_of_group(group.market, group.kind, group.interval)
+    raw = services.raw_zone.entries_of_group(group.market, group.kind, group.interval)
     reports = []
     for series, of in found.items():
         notes = [

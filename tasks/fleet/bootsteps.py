@@ -70,14 +70,14 @@ class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
         if taking is None:
             return
         takes = taking.consuming_from(services.queue)
-        if takes and services.is_closed:
+        if takes and services.is_pool_closed:
             logger.warning(
                 "the exchange has closed %s to %s: taking no tasks",
                 services.queue,
                 services.settings.egress,
             )
             consumer.cancel_task_queue(services.queue)
-        elif not takes and not services.is_closed:
+        elif not takes and not services.is_pool_closed:
             logger.warning(
                 "%s is open to %s again: taking tasks", services.queue, services.settings.egress
             )

@@ -108,9 +108,9 @@ def _attend_to_budget(services: Services, pool: Pool) -> None:
     """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared
     egress.
     """
-    services.listings.note_limit(pool)
+    services.symbol_cache.note_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
-    services.heartbeat.report_width(services.slots.width, services.slots.most)
-    services.slots.demand(Runs(services.redis).weight_ahead(pool), max(1, sharers))
-    services.note_closed(pool)
+    services.heartbeat.report_width(services.rest_slots.width, services.rest_slots.most)
+    services.rest_slots.demand(Runs(services.redis).weight_ahead(pool), max(1, sharers))
+    services.refresh_pool_closed(pool)
     detect_shared_egress(services.redis, pool, services.budgets(pool))

@@ -29,7 +29,7 @@ def lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
 def _addresses(services: Services, lane: Lane) -> Iterator[str]:
     if lane.pool is None or not egresses(services.redis, lane.queue):
         return
-    for name, state in services.states(lane.pool).items():
+    for name, state in services.pool_states(lane.pool).items():
         yield f"  {name:<12} {_told(state)}"
     for one, other in shared_egress_pairs(services.redis, lane.pool):
         yield f"  {one} and {other} seem to be one address: give their workers one KLINES_EGRESS"

@@ -17,14 +17,14 @@ from klinefleet.tasks.ingest.attempts import Tally
 
 
 def download_file(services: Services, file: ArchiveFile, tally: Tally) -> Downloaded:
-    with services.gate:
+    with services.archive_limit:
         try:
             got = services.archive.download(file)
         except NotPublished:
             raise
         except FleetError as error:
             tally.failed(error, "archive")
-            services.gate.failed()
+            services.archive_limit.failed()
             raise
-    services.gate.answered(rtt_ms=got.rtt_ms)
+    services.archive_limit.answered(rtt_ms=got.rtt_ms)
     return got

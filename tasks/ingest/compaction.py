@@ -91,7 +91,7 @@ class _Compaction:
         counts, reason = Counter[str](), ""
         try:
             policy = policy_of(services, run, block.series)
-            loaded = load(services, services.raw.entries(block))
+            loaded = load(services, services.raw_zone.entries(block))
             held = _held_against(services, runs, run, loaded)
             unfit = [*loaded.damaged, *(entry for entry, _ in loaded.unfit)]
             sent_us, first = self._reopen(loaded, held, policy)
@@ -215,7 +215,7 @@ class _Compaction:
         body, block, series = disputed.write_csv().encode(), self._block, self._block.series
         name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{block.period}"
         key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
-        self._services.files.put(key, body)
+        self._services.store.put(key, body)
         by = " and ".join(sorted(set(disputed.filter("stands")["source"])))
         rows = disputed[series.kind.time_column].n_unique()
         sources = ", ".join(sorted(set(disputed["source"])))
@@ -249,7 +249,7 @@ class _Compaction:
     def _drop(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects, where they are still ours to delete."""
         self._lease.check()
-        self._services.raw.drop(entries)
+        self._services.raw_zone.drop(entries)
 
 
 def _held_against(services: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:

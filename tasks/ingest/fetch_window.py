@@ -115,7 +115,7 @@ class WindowFetch:
         """Store the window's files; returns the windows that answer for those that cannot be used."""
         services, window = self._services, self._window
         wanted = files_of(window)
-        faults = services.pages.each(lambda of: self._keep_file(of[0], of[1]), wanted)
+        faults = services.page_threads.each(lambda of: self._keep_file(of[0], of[1]), wanted)
         unfit = [
             (file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault
         ]
@@ -146,7 +146,7 @@ class WindowFetch:
         except FleetError as error:
             return error
         self._lease.check()
-        services.raw.store_file(self._window.block, span, got.body, file.source, got.etag)
+        services.raw_zone.store_file(self._window.block, span, got.body, file.source, got.etag)
         self._tally.add(files=1, bytes=len(got.body))
         return None
 
@@ -156,8 +156,10 @@ class WindowFetch:
         """
         services, window, tally = self._services, self._window, self._tally
         series, calls = window.block.series, list(pages(window.block.series, window.span))
-        with services.slots.queued(sum(page.weight for page in calls)):
-            got = services.pages.each(lambda page: fetch_page(services, series, page, tally), calls)
+        with services.rest_slots.queued(sum(page.weight for page in calls)):
+            got = services.page_threads.each(
+                lambda page: fetch_page(services, series, page, tally), calls
+            )
         covered = Span(window.span.start_ms, final_until(calls, got))
         if not covered.is_empty:
             bodies = [
@@ -166,7 +168,7 @@ class WindowFetch:
                 if page.span.start_ms < covered.end_ms
             ]
             self._lease.check()
-            services.raw.store(window.block, covered, bodies)
+            services.raw_zone.store(window.block, covered, bodies)
         rows = sum(facts.rows for _, facts in got)
         metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
         tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))

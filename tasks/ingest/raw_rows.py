@@ -41,7 +41,7 @@ def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
     loaded = Loaded()
     for entry in entries:
         try:
-            bodies = services.raw.load(entry)
+            bodies = services.raw_zone.load(entry)
             if bodies is not None:
                 loaded.frames.append((entry, _rows(entry, bodies)))
                 _count_file(entry, loaded.frames[-1][1].height)

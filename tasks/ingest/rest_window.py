@@ -67,16 +67,16 @@ def _halves(
 
 def _call(services: Services, series: Series, page: Page, tally: Tally) -> tuple[bytes, PageFacts]:
     tally.add(calls=1, weight=page.weight)
-    with services.slots:
+    with services.rest_slots:
         try:
             answer = services.client(series.market).rows(series, page)
             facts = inspect(answer.body, page, series, answer.server_ms)
         except FleetError as error:
             tally.failed(error, "rest")
-            services.slots.failed()
+            services.rest_slots.failed()
             raise
     grant = answer.grant
-    services.slots.answered(
+    services.rest_slots.answered(
         rtt_ms=answer.rtt_ms,
         weight=page.weight,
         left=grant.left,

@@ -70,7 +70,11 @@ class Dispatch:
         if self._archive_fault is None:
             try:
                 return assign_sources(
-                    block, parts, led.services.shelves.of(block.series), policy, now_ms=clock_ms
+                    block,
+                    parts,
+                    led.services.archive_indexes.of(block.series),
+                    policy,
+                    now_ms=clock_ms,
                 )
             except FleetError as error:
                 self._archive_fault = error

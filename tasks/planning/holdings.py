@@ -62,7 +62,7 @@ class SeriesHoldings:
         self.read_ms = now_ms(self._services.redis)
         self.lake = self._services.coverage.covered(self.series)
         """The time that the lake holds, oldest first."""
-        self._look_for_raw = lambda: self._services.raw.entries(self.series)
+        self._look_for_raw = lambda: self._services.raw_zone.entries(self.series)
         for name in ("_raw", "spans", "_origins"):
             self.__dict__.pop(name, None)
 
@@ -112,7 +112,7 @@ class SeriesHoldings:
         """What is published now: what was listed minutes ago does not tell what was published
         since.
         """
-        return self._services.shelves.of(self.series, anew=True)
+        return self._services.archive_indexes.of(self.series, anew=True)
 
     @once
     def _origins(self) -> list[Origin]:
@@ -135,4 +135,4 @@ class _Group:
     @once
     def raw(self) -> dict[str, list[RawEntry]]:
         """The raw objects by symbol."""
-        return self._services.raw.entries_of_group(*self._group)
+        return self._services.raw_zone.entries_of_group(*self._group)

@@ -93,7 +93,7 @@ class Planner:
 
         TaskFailed where it does not tell them time and again, and nobody has been told before.
         """
-        listings, market = self._led.services.listings, self._request.market
+        listings, market = self._led.services.symbol_cache, self._request.market
         try:
             listings.refresh(market)
         except FleetError as error:

@@ -157,12 +157,12 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
     """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it
     does not tell.
     """
-    if services.listings.of(series) is not None:
+    if services.symbol_cache.of(series) is not None:
         return True
     if mode is Mode.REST:
         return False
     try:
-        return services.shelves.of(series).life() is not None
+        return services.archive_indexes.of(series).life() is not None
     except FleetError as error:
         raise RequestError(
             f"market {series.market} does not list {series.symbol}, and the archive does not tell "
@@ -173,7 +173,9 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
 
 def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
     names = (
-        services.listings.pairs(market) if kind.is_of_pair else services.listings.symbols(market)
+        services.symbol_cache.pairs(market)
+        if kind.is_of_pair
+        else services.symbol_cache.symbols(market)
     )
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

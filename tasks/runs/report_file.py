@@ -86,6 +86,6 @@ def keep_report(services: Services, progress: Progress) -> None:
     """
     told = [record for record in progress.records if record.level is not Level.NOTE]
     if told:
-        services.files.put(
+        services.store.put(
             keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json())
         )

@@ -120,7 +120,7 @@ FAILED = "FAILED "
 
 def summary(services: Services, progress: Progress) -> Summary:
     """Return how a run went or goes."""
-    state = combined_state(list(services.states(progress.request.pool).values()))
+    state = combined_state(list(services.pool_states(progress.request.pool).values()))
     width, most = total_width(services.redis, progress.request.pool)
     slots = services.settings.slots
     return Summary(progress, state, width or slots, most or slots, services.settings.store_url)

@@ -46,7 +46,7 @@ class Scope:
 
 def partitions_of(services: Services, scope: Scope) -> list[tuple[Series, str]]:
     """Return the series and month of each partition in the lake that is meant, sorted."""
-    listed = services.files.list(
+    listed = services.store.list(
         keys.market_folder("lake", scope.market) if scope.market else "lake"
     )
     parsed = (keys.partition_of(entry.key) for entry in listed)

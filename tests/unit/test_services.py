@@ -17,10 +17,12 @@ def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the
         for closed_ms, is_long in ((None, False), (5_000, False), (600_000, True)):
             if closed_ms:
                 budget.close_until(after_ms=closed_ms)
-            services.note_closed(Pool.FUTURES)
-            assert services.is_closed is is_long
+            services.refresh_pool_closed(Pool.FUTURES)
+            assert services.is_pool_closed is is_long
             assert is_long or not waiting.done()
         until(
-            "it is woken", lambda: services.note_closed(Pool.FUTURES) or waiting.done(), within_s=30
+            "it is woken",
+            lambda: services.refresh_pool_closed(Pool.FUTURES) or waiting.done(),
+            within_s=30,
         )
     assert not waiting.result(), "it was told to stop"

@@ -74,7 +74,7 @@ class RestClient:
         *,
         session: requests.Session,
         budget: Callable[[Pool], Budget],
-        patience: WeightWaiter,
+        weight_waiter: WeightWaiter,
         timeout_s: float = 20.0,
     ) -> None:
         self._rules: Rules = RULES[market]
@@ -82,7 +82,7 @@ class RestClient:
         self._market = market
         self._session = session
         self._budget = budget
-        self._patience = patience
+        self._weight_waiter = weight_waiter
         self._timeout_s = timeout_s
         self._told_s = -TOLD_S
 
@@ -169,7 +169,7 @@ class RestClient:
 
     def _get(self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool) -> Answer:
         budget = self._budget(pool)
-        grant, waited_s = self._patience.acquire(budget, weight)
+        grant, waited_s = self._weight_waiter.acquire(budget, weight)
         sent = time.monotonic()
         try:
             status, headers, body = self._send(path, params)

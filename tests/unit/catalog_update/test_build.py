@@ -187,13 +187,13 @@ def test_an_archive_that_does_not_answer_costs_no_symbol_that_was_known(maker: M
 def test_a_damaged_catalog_is_passed_over_and_replaced(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
     one.services.catalogs.store(catalog(entry("OLDUSDT"), made_ms=0))
-    one.services.files.put("catalog/market=um/2090-06-15.parquet", b"cut off")
-    one.services.files.put("catalog/market=um/notes.txt", b"not ours")
+    one.services.store.put("catalog/market=um/2090-06-15.parquet", b"cut off")
+    one.services.store.put("catalog/market=um/notes.txt", b"not ours")
     held = one.services.catalogs.newest(UM)
     assert held is not None
     assert held.get("OLDUSDT")
     assert [symbol.symbol for symbol in update_catalog(one.services, UM).entries()] == ["BTCUSDT"]
-    assert one.services.files.read("catalog/market=um/notes.txt") == b"not ours"
+    assert one.services.store.read("catalog/market=um/notes.txt") == b"not ours"
 
 
 def test_a_catalog_made_without_the_archive_is_made_anew_as_soon_as_it_is_wanted(

@@ -70,7 +70,7 @@ def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> N
     body = partition(rows_at(MINUTES, opens(HOUR)), [HOUR])
     for symbol in symbols:
         for month in months:
-            services.files.put(
+            services.store.put(
                 keys.partition(
                     Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month
                 ),

@@ -58,13 +58,13 @@ def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = 
     there = spans.without([covered], gaps)
     for month, bounds in months_of(covered):
         rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
-        Partitions(services.files).merge(series(symbol), month, rows, [covered.clip(bounds)])
+        Partitions(services.store).merge(series(symbol), month, rows, [covered.clip(bounds)])
 
 
 def know(services: Services, **first: int) -> None:
     """Have the catalog tell when symbols were listed."""
     listed = [replace(entry(symbol), onboard_ms=ms, first_ms=ms) for symbol, ms in first.items()]
-    Catalogs(services.files).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
+    Catalogs(services.store).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
 
 
 def report(
@@ -141,12 +141,12 @@ def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(
 ) -> None:
     key = keys.partition(MINUTES, "2024-01")
     rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
-    services.files.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
+    services.store.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
     read: list[str] = []
     for _ in range(2):
         fresh = Services(services.settings)
-        watched = fresh.files.read
-        fresh.files.read = lambda key, watched=watched: read.append(key) or watched(key)  # type: ignore[method-assign,misc,func-returns-value]
+        watched = fresh.store.read
+        fresh.store.read = lambda key, watched=watched: read.append(key) or watched(key)  # type: ignore[method-assign,misc,func-returns-value]
         (one,) = report(fresh).series
         assert reasons(one) == [(minutes(2, 8), Reason.NO_CANDLE)]
         assert one.rows == 4
@@ -163,7 +163,7 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
     # Sound at its end, and of a version that did not tell its gaps: what does not decode are its
     # rows.
     spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
-    services.files.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
+    services.store.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
     for _ in range(2):
         told = report(Services(services.settings))
         whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
@@ -181,7 +181,7 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
 def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(
     services: Services,
 ) -> None:
-    services.files.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
+    services.store.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
     month = Span(JANUARY_MS, utc_ms(2024, 2))
     assert reasons(report(services).series[0]) == [(month, Reason.DAMAGED)]
     hold(services, "BTCUSDT", DAY)
@@ -192,7 +192,7 @@ def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its
 def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services) -> None:
     hold(services, "BTCUSDT", DAY)
     hours = Series(Market.SPOT, KLINES, Interval.H1, "BTCUSDT")
-    Partitions(services.files).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
+    Partitions(services.store).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
     told = report(services)
     assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
     assert [one.rows for one in told.series] == [24, 1440]
@@ -214,7 +214,7 @@ def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Service
         if name != "calc_time"
     ]
     covered = Span(JANUARY_MS, utc_ms(2024, 2))
-    Partitions(services.files).merge(events, "2024-01", rows.with_columns(empty), [covered])
+    Partitions(services.store).merge(events, "2024-01", rows.with_columns(empty), [covered])
     assert [(one.rows, one.share, one.holes) for one in report(services).series] == [(3, 1.0, [])]
     (half,) = report(services, CoverageQuery(end_ms=JANUARY_MS + 10 * 3_600_000)).series
     assert (half.rows, half.share) == (2, 1.0)

@@ -193,7 +193,7 @@ class Crew:
                 body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms)
                 for p in calls
             ]
-            self.services.raw.store(window.block, window.span, answers)
+            self.services.raw_zone.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
             if self.runs.blocks.finish(run, window, told).is_last:
                 self.send_compact(run, window.block)
@@ -243,12 +243,12 @@ def crew(
     url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
     services = Services(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
     services.__dict__["redis"] = redis
-    services.__dict__["coverage"] = Coverage(services.files, FooterCache("", None))
+    services.__dict__["coverage"] = Coverage(services.store, FooterCache("", None))
     client = FakeClient(began, tells_dates=market is not Market.SPOT)
     services.__dict__["client"] = lambda _: client
-    services.__dict__["listings"] = SymbolCache(redis, lambda _: client, services.budget)  # type: ignore[arg-type,return-value]
+    services.__dict__["symbol_cache"] = SymbolCache(redis, lambda _: client, services.budget)  # type: ignore[arg-type,return-value]
     if began:
-        services.listings.refresh(market)
+        services.symbol_cache.refresh(market)
     archive = FakeArchive()
     services.__dict__["archive"] = archive
     return Crew(services, Runs(redis), client, archive)

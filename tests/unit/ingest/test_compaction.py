@@ -58,7 +58,7 @@ def ready(one: Crew, block: Block) -> str:
 def store(
     one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any
 ) -> RawEntry:
-    return one.services.raw.store(block, span, [body(opens(rows or span), **how)])
+    return one.services.raw_zone.store(block, span, [body(opens(rows or span), **how)])
 
 
 def entry(span: Span) -> RawEntry:
@@ -66,7 +66,7 @@ def entry(span: Span) -> RawEntry:
 
 
 def lake(one: Crew, key: str = KEY) -> list[int]:
-    got = one.services.files.read(key)
+    got = one.services.store.read(key)
     return times_of(decode(got)) if got else []
 
 
@@ -127,7 +127,7 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
     compact_block(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert one.services.raw.entries(JANUARY) == []
+    assert one.services.raw_zone.entries(JANUARY) == []
     progress = one.runs.progress(run)
     assert progress
     assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (
@@ -141,11 +141,11 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
 def test_compacting_twice_is_compacting_once(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
-    before = one.services.files.etag(KEY)
+    before = one.services.store.etag(KEY)
     store(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
     compact_block(one.services, run, JANUARY)
-    assert one.services.files.etag(KEY) == before
+    assert one.services.store.etag(KEY) == before
     progress = one.runs.progress(run)
     assert progress
     assert (progress.counts["rows"], progress.counts["blocks_done"]) == (500, 1)
@@ -158,11 +158,11 @@ def test_kept_raw_objects_stay_after_their_rows_are_proved(
     kept = store(keeper, minutes(0, 500))
     compact_block(keeper.services, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
-    assert keeper.services.raw.entries(JANUARY) == [kept]
+    assert keeper.services.raw_zone.entries(JANUARY) == [kept]
 
 
 def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -> None:
-    one.services.raw.store(JANUARY, minutes(0, 500), [b"[]"])
+    one.services.raw_zone.store(JANUARY, minutes(0, 500), [b"[]"])
     compact_block(one.services, run, JANUARY)
     assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
 
@@ -170,7 +170,7 @@ def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -
 def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, run: str) -> None:
     compact_block(one.services, run, JANUARY)
     assert one.runs.blocks.states(run) == {}
-    assert one.services.files.list("lake") == []
+    assert one.services.store.list("lake") == []
 
 
 def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
@@ -181,21 +181,21 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     yearly = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))
     times = range(span.start_ms, span.end_ms, step_ms)
-    yearly.services.raw.store(year, span, [body(times, step_ms)])
+    yearly.services.raw_zone.store(year, span, [body(times, step_ms)])
     compact_block(yearly.services, ready(yearly, year), year)
-    listed = yearly.services.files.list("lake")
+    listed = yearly.services.store.list("lake")
     assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
     assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
     assert yearly.services.coverage.covered(days) == [span]
 
 
 def damage(one: Crew, bad: RawEntry) -> None:
-    one.services.files.put(bad.key, b"not what its name says")
+    one.services.store.put(bad.key, b"not what its name says")
 
 
 def spoil(one: Crew, span: Span) -> RawEntry:
     """Keep an answer that passed the fetcher's look and does not parse."""
-    return one.services.raw.store(JANUARY, span, [body(opens(span), price="4.2.1")])
+    return one.services.raw_zone.store(JANUARY, span, [body(opens(span), price="4.2.1")])
 
 
 def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
@@ -207,7 +207,7 @@ def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
     assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
     assert phases(one, run) == {JANUARY: Phase.FETCHING}
     assert pending(one, run) == [Window(JANUARY, minutes(500, 1000))]
-    assert [entry.span for entry in one.services.raw.entries(JANUARY)] == [minutes(0, 500)]
+    assert [entry.span for entry in one.services.raw_zone.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
     assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
@@ -270,9 +270,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, *, call: 
 
 
 STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
-    "before the first publish": lambda one: (one.services.files, "publish", 1),
-    "before raw objects go": lambda one: (one.services.raw, "drop", 1),
-    "while raw objects go": lambda one: (one.services.files, "_remove", 2),
+    "before the first publish": lambda one: (one.services.store, "publish", 1),
+    "before raw objects go": lambda one: (one.services.raw_zone, "drop", 1),
+    "while raw objects go": lambda one: (one.services.store, "_remove", 2),
     "before it is told": lambda one: (Blocks, "close", 1),
 }
 
@@ -292,7 +292,7 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
     compact_block(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert (one.services.raw.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
+    assert (one.services.raw_zone.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
 
 
 def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
@@ -318,7 +318,7 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
 
     monkeypatch.setattr(one.services.partitions, "merge", unproved)
     compact_block(one.services, run, JANUARY)
-    assert one.services.raw.entries(JANUARY) == [kept]
+    assert one.services.raw_zone.entries(JANUARY) == [kept]
     assert failed(one, run) == {WHOLE: "ReadBackMismatch: not read back as written"}
     assert one.runs.blocks.states(run) == {}
 
@@ -338,21 +338,21 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
         assert phases(one, run) == {JANUARY: Phase.COMPACTING}
     compact_block(one.services, run, JANUARY)
     assert failed(one, run) == {WHOLE: "StoreFault: the store is down"}
-    assert one.services.raw.entries(JANUARY) == [kept]
+    assert one.services.raw_zone.entries(JANUARY) == [kept]
 
 
 def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -> None:
     store(one, minutes(0, 500))
-    one.services.files.put(KEY, b"PAR1 this is no Parquet file PAR1")
+    one.services.store.put(KEY, b"PAR1 this is no Parquet file PAR1")
     compact_block(one.services, run, JANUARY)
     assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [WHOLE]
-    assert len(one.services.raw.entries(JANUARY)) == 1
+    assert len(one.services.raw_zone.entries(JANUARY)) == 1
 
 
 def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
-    one.services.raw.drop([first])
+    one.services.raw_zone.drop([first])
     loaded = load(one.services, [first, second])
     frames, damaged = loaded.frames, loaded.damaged
     assert [e for e, _ in frames] == [second]

@@ -54,7 +54,7 @@ def reported(one: Crew, run: str) -> dict[str, str]:
 def remembering(one: Crew, folder: Path) -> Coverage:
     """Return what tells the coverage and remembers footers, as workers of one machine do."""
     return Coverage(
-        one.services.files, FooterCache(one.services.settings.store_url, folder / "memory.sqlite")
+        one.services.store, FooterCache(one.services.settings.store_url, folder / "memory.sqlite")
     )
 
 
@@ -68,7 +68,7 @@ def losing_raw(one: Crew, times: int) -> Callable[[], None]:
         while one.compactions:
             if left[0]:
                 left[0] -= 1
-                one.services.raw.drop(one.services.raw.entries(series_of()))
+                one.services.raw_zone.drop(one.services.raw_zone.entries(series_of()))
             one.compact_one()
 
     return work
@@ -113,7 +113,7 @@ def test_answers_that_end_too_early_are_asked_for_once_more(
             _, window = one.fetches.pop()
             early.append(window)
             half = Span(window.span.start_ms, window.span.start_ms + DAY_MS)
-            one.services.raw.store(
+            one.services.raw_zone.store(
                 window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))]
             )
             told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
@@ -188,9 +188,9 @@ def test_of_what_was_held_when_it_was_planned_nothing_is_looked_at_again(
 ) -> None:
     one.services.__dict__["coverage"] = remembering(one, tmp_path)
     whole(one, one.begin(request()), monkeypatch)
-    listed, real = list[str](), one.services.files.list
+    listed, real = list[str](), one.services.store.list
     monkeypatch.setattr(
-        one.services.files, "list", lambda folder: listed.append(folder) or real(folder)
+        one.services.store, "list", lambda folder: listed.append(folder) or real(folder)
     )
     run = one.begin(request())
     whole(one, run, monkeypatch)
@@ -203,7 +203,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
     one: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, listed, read = one.begin(request()), list[str](), list[str]()
-    files = one.services.files
+    files = one.services.store
     list_, tail = files.list, files.tail
     one.services.__dict__["coverage"] = remembering(one, tmp_path)
 
@@ -306,7 +306,7 @@ def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert (state(one, run), covered(one)) == (State.COMPLETE, [JANUARY])
-    age_ms = one.services.listings.age_ms(series_of().market)
+    age_ms = one.services.symbol_cache.age_ms(series_of().market)
     assert age_ms
     assert age_ms > 9 * 3_600_000
-    assert one.services.listings.of(replace(series_of(), symbol="NONE")) is None
+    assert one.services.symbol_cache.of(replace(series_of(), symbol="NONE")) is None

@@ -51,7 +51,7 @@ def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: Crew) -
     series = series_of()
     few.services.partitions.merge(series, "2024-01", frame([]), [JANUARY])
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
-    few.services.raw.store(series.block(february.start_ms), february, [b"[]"])
+    few.services.raw_zone.store(series.block(february.start_ms), february, [b"[]"])
     told = estimate(few.services, request())
     assert told.counts["klines"] == (366 - 31 - 29) * 1440
 

@@ -45,8 +45,8 @@ def test_a_run_fetches_and_compacts_all_that_was_asked_for(
     assert covered(one) == [request().span]
     rows = [
         at
-        for e in one.services.files.list("lake")
-        for at in times_of(decode(one.services.files.read(e.key) or b""))
+        for e in one.services.store.list("lake")
+        for at in times_of(decode(one.services.store.read(e.key) or b""))
     ]
     assert rows == list(opens(request().span))
     got = counts(one, run)
@@ -57,7 +57,7 @@ def test_a_run_fetches_and_compacts_all_that_was_asked_for(
         0,
         len(rows),
     )
-    assert one.services.files.list("raw") == []
+    assert one.services.store.list("raw") == []
 
 
 def test_the_same_request_again_issues_nothing_and_is_complete(
@@ -136,12 +136,12 @@ def test_raw_objects_left_over_go_straight_to_compaction(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     january = series_of().block(MONTHS[0])
-    one.services.raw.store(january, january.span, [b"[]"])
+    one.services.raw_zone.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
     assert covered(one) == [january.span]
-    assert one.services.raw.entries(january) == []
+    assert one.services.raw_zone.entries(january) == []
 
 
 def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
@@ -149,7 +149,7 @@ def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
 ) -> None:
     january = series_of().block(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
-    one.services.raw.store(january, left, [b"[]"])
+    one.services.raw_zone.store(january, left, [b"[]"])
     whole(one, one.begin(request(months=1)), monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
     assert covered(one) == [january.span]
@@ -160,7 +160,7 @@ def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
 ) -> None:
     january = series_of().block(MONTHS[0])
     hold(one, january.span)
-    one.services.raw.store(january, january.span, [b"[]"])
+    one.services.raw_zone.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert counts(one, run)["blocks_held"] == 1
@@ -310,7 +310,7 @@ def test_a_partition_that_cannot_be_read_does_not_keep_the_run_from_its_end(
     crews: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = crews({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
-    one.services.files.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
+    one.services.store.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
     run, goes_on, turns = one.begin(request("BTCUSDT", "ETHUSDT", months=1)), True, 0
     while goes_on and turns < 20:
         turns += 1

@@ -108,7 +108,7 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
         "http://x",
         session=Session(status, body(opens(minutes(0, 2)))),  # type: ignore[arg-type]
         budget=lambda _: budget,
-        patience=WeightWaiter(),
+        weight_waiter=WeightWaiter(),
     )
     try:
         client.rows(MINUTES, PAGE)
