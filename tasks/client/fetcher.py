@@ -53,7 +53,7 @@ class FleetFetcher:
         choose_symbols(
             self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
         )
-        life = self._services.listing_dates.of(series)
+        life = self._services.listing_dates.trading_span(series)
         return Span(
             life.start_ms,
             min(

@@ -94,7 +94,7 @@ def load_exchange_info(services: Services, market: Market) -> None:
     try:
         services.symbol_cache.refresh(market)
     except FleetError as error:
-        age_ms = services.symbol_cache.age_ms(market)
+        age_ms = services.symbol_cache.symbols_age_ms(market)
         if age_ms is None:
             raise RequestError(
                 f"the exchange does not tell its symbols: {error.reason}; nothing was queued"

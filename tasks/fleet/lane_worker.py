@@ -108,7 +108,7 @@ def _attend_to_budget(services: Services, pool: Pool) -> None:
     """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared
     egress.
     """
-    services.symbol_cache.note_limit(pool)
+    services.symbol_cache.apply_weight_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
     services.heartbeat.report_width(services.rest_slots.width, services.rest_slots.most)
     services.rest_slots.demand(Runs(services.redis).weight_ahead(pool), max(1, sharers))

@@ -72,7 +72,7 @@ class Dispatch:
                 return assign_sources(
                     block,
                     parts,
-                    led.services.archive_indexes.of(block.series),
+                    led.services.archive_indexes.get(block.series),
                     policy,
                     now_ms=clock_ms,
                 )

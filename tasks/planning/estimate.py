@@ -118,7 +118,7 @@ def estimate(
     limit = int(
         services.settings.weight_share
         * addresses
-        * (services.symbol_cache.limit(request.pool) or 1)
+        * (services.symbol_cache.weight_limit(request.pool) or 1)
     )
     told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
     holdings, clock_ms, said = Holdings(services, request), now_ms(services.redis), time.monotonic()
@@ -152,15 +152,15 @@ def _of_series(
     series, counts, missed, fault = held.series, Counter[str](), dict[str, str](), None
     lacking = missing(series, held.spans, request.span)
     policy, life = policy_for(services, request, series, lacking), Span(0, request.end_ms)
-    if lacking and services.listing_dates.knows(series):
-        life = services.listing_dates.of(series)
+    if lacking and services.listing_dates.known_without_request(series):
+        life = services.listing_dates.trading_span(series)
     for block in series.blocks(request.span.clip(life)):
         parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
         found = Assignment(list(windows(block, parts)))
         if parts and fault is None:
             try:
                 found = assign_sources(
-                    block, parts, services.archive_indexes.of(series), policy, now_ms=clock_ms
+                    block, parts, services.archive_indexes.get(series), policy, now_ms=clock_ms
                 )
             except FleetError as error:
                 fault = error
@@ -185,7 +185,7 @@ def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]
 
 
 def _files(services: Services, window: Window) -> Counter[str]:
-    shelf, counts = services.archive_indexes.of(window.block.series), Counter[str]()
+    shelf, counts = services.archive_indexes.get(window.block.series), Counter[str]()
     for file, _ in files_of(window):
         listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
         counts += Counter(

@@ -112,7 +112,7 @@ class SeriesHoldings:
         """What is published now: what was listed minutes ago does not tell what was published
         since.
         """
-        return self._services.archive_indexes.of(self.series, anew=True)
+        return self._services.archive_indexes.get(self.series, fresh=True)
 
     @once
     def _origins(self) -> list[Origin]:

@@ -51,7 +51,7 @@ class LedRun:
         if not missing(series, held.lake, request.span):
             return request.span
         try:
-            span = request.span.clip(self.services.listing_dates.of(series))
+            span = request.span.clip(self.services.listing_dates.trading_span(series))
         except FleetError as error:
             self._give_up(series, error)
             return Span(request.end_ms, request.end_ms)
@@ -65,7 +65,7 @@ class LedRun:
         if self.request.revise or not missing(held.series, held.spans, self.request.span):
             return False
         try:
-            return not self.services.listing_dates.knows(held.series)
+            return not self.services.listing_dates.known_without_request(held.series)
         except FleetError:
             # `wanted` meets the same and deals with it.
             return False

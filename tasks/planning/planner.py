@@ -93,11 +93,11 @@ class Planner:
 
         TaskFailed where it does not tell them time and again, and nobody has been told before.
         """
-        listings, market = self._led.services.symbol_cache, self._request.market
+        symbol_cache, market = self._led.services.symbol_cache, self._request.market
         try:
-            listings.refresh(market)
+            symbol_cache.refresh(market)
         except FleetError as error:
-            if listings.are_loaded(market):
+            if symbol_cache.are_loaded(market):
                 logger.warning(
                     "plan %s: the symbols of %s are not the newest: %s",
                     self._run,

@@ -157,12 +157,12 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
     """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it
     does not tell.
     """
-    if services.symbol_cache.of(series) is not None:
+    if services.symbol_cache.listing(series) is not None:
         return True
     if mode is Mode.REST:
         return False
     try:
-        return services.archive_indexes.of(series).life() is not None
+        return services.archive_indexes.get(series).published_span() is not None
     except FleetError as error:
         raise RequestError(
             f"market {series.market} does not list {series.symbol}, and the archive does not tell "

@@ -50,6 +50,6 @@ def policy_of(services: Services, run: str, series: Series) -> Policy:
 def _is_listed(services: Services, series: Series) -> bool:
     """Whether REST knows the symbol; where the exchange does not say, it is asked as if it did."""
     try:
-        return services.symbol_cache.of(series) is not None
+        return services.symbol_cache.listing(series) is not None
     except FleetError:
         return True

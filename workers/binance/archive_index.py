@@ -50,7 +50,7 @@ class ArchiveIndex:
         """
         return self._list(Source.DAILY, month) if has_daily(self._series) else {}
 
-    def life(self) -> Span | None:
+    def published_span(self) -> Span | None:
         """Return the time from the first file to the end of the last, to the month or better; None
         without files.
         """
@@ -104,12 +104,12 @@ class ArchiveIndexCache:
         self._lock = threading.Lock()
         self._kept: dict[Series, tuple[float, ArchiveIndex]] = {}
 
-    def of(self, series: Series, *, anew: bool = False) -> ArchiveIndex:
-        """Return the shelf of a series, `anew` one that knows nothing yet; nothing is asked."""
+    def get(self, series: Series, *, fresh: bool = False) -> ArchiveIndex:
+        """Return the shelf of a series, `fresh` one that knows nothing yet; nothing is asked."""
         now = self._clock()
         with self._lock:
             made, shelf = self._kept.pop(series, (float("-inf"), None))
-            if anew or shelf is None or now - made > FRESH_S:
+            if fresh or shelf is None or now - made > FRESH_S:
                 made, shelf = now, ArchiveIndex(self._archive(), series)
             self._kept[series] = made, shelf
             while len(self._kept) > _MOST_KEPT:

@@ -52,13 +52,13 @@ class SymbolCache:
 
         FleetError where the exchange does not tell them; what it told before stays.
         """
-        age_ms = self.age_ms(market)
+        age_ms = self.symbols_age_ms(market)
         if age_ms is None or age_ms >= FRESH_S * 1000:
             self._load(market)
         for pool in (RULES[market].pool, Pool.FUNDING):
-            self.note_limit(pool)
+            self.apply_weight_limit(pool)
 
-    def age_ms(self, market: Market) -> int | None:
+    def symbols_age_ms(self, market: Market) -> int | None:
         """Return how long ago the exchange told the market's symbols; None where they are not
         loaded.
         """
@@ -70,7 +70,7 @@ class SymbolCache:
 
     def are_loaded(self, market: Market) -> bool:
         """Return whether the market's symbols are known, of whatever age."""
-        return self.age_ms(market) is not None
+        return self.symbols_age_ms(market) is not None
 
     def _load(self, market: Market) -> None:
         asked_ms = now_ms(self._redis)
@@ -85,14 +85,14 @@ class SymbolCache:
             pipe.hset(LIMITS, str(market), info.limit)
             pipe.execute()
 
-    def note_limit(self, pool: Pool) -> None:
+    def apply_weight_limit(self, pool: Pool) -> None:
         """Note in the budget of this process's address what any address may spend, as far as the
         exchange has told.
         """
-        if limit := self.limit(pool):
+        if limit := self.weight_limit(pool):
             self._budget(pool).set_limit(limit)
 
-    def limit(self, pool: Pool) -> int | None:
+    def weight_limit(self, pool: Pool) -> int | None:
         """Return the weight that one address may spend of a pool in a minute, None before the
         exchange has told it.
         """
@@ -104,24 +104,24 @@ class SymbolCache:
             (int(limit) for limit in self._redis.hmget(LIMITS, sharing) if limit), default=None
         )
 
-    def of(self, series: Series) -> Listing | None:
+    def listing(self, series: Series) -> Listing | None:
         """Return what is told of the series' symbol, or for index candles of its pair; None where
         REST has no such.
 
         Where the market's symbols are not loaded they are asked for: FleetError where the exchange
         does not tell them.
         """
-        is_loaded, packed = self._look(series)
+        is_loaded, packed = self._read_listing(series)
         if not is_loaded:
             self._load(series.market)
-            is_loaded, packed = self._look(series)
+            is_loaded, packed = self._read_listing(series)
         if not is_loaded:
             raise ListingLost(
                 f"the symbols of {series.market} were lost from Redis as they were loaded"
             )
         return _unpacked(series.symbol, packed) if packed else None
 
-    def _look(self, series: Series) -> tuple[bool, bytes | None]:
+    def _read_listing(self, series: Series) -> tuple[bool, bytes | None]:
         """Return whether the market's symbols are loaded, and what is told of one, of the same
         moment.
         """
@@ -143,21 +143,21 @@ class SymbolCache:
             name.decode() for name in cast("list[bytes]", self._redis.hkeys(pairs_key(market)))
         )
 
-    def knows_life(self, series: Series) -> bool:
-        """Return whether `life` can be told without asking the exchange."""
-        listing = self.of(series)
+    def is_trading_span_cached(self, series: Series) -> bool:
+        """Return whether `trading_span` can be told without asking the exchange."""
+        listing = self.listing(series)
         return bool(listing and listing.onboard_ms) or bool(
             self._redis.hexists(first_candle_key(series), series.symbol)
         )
 
-    def life(self, series: Series) -> Span:
+    def trading_span(self, series: Series) -> Span:
         """Return the time in which the series can have candles, as far as the exchange tells; [0,
         2100) unclipped.
 
         Futures say when they began and end; of what does not, like spot, the first candle is asked
         for, once.
         """
-        listing = self.of(series)
+        listing = self.listing(series)
         begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
         if begins_ms is None:
             begins_ms = self._first_ms(series)

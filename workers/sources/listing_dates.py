@@ -31,44 +31,46 @@ class ListingDates:
 
     def __init__(
         self,
-        listings: SymbolCache,
-        shelves: ArchiveIndexCache,
+        symbol_cache: SymbolCache,
+        archive_indexes: ArchiveIndexCache,
         catalog: Callable[[Market], Catalog | None],
     ) -> None:
-        self._listings = listings
-        self._shelves = shelves
+        self._symbol_cache = symbol_cache
+        self._archive_indexes = archive_indexes
         self._catalog = catalog
 
-    def knows(self, series: Series) -> bool:
-        """Return whether `of` needs no weight to tell."""
+    def known_without_request(self, series: Series) -> bool:
+        """Return whether `trading_span` needs no weight to tell."""
         entry = self._entry(series)
         is_in_catalog = entry is not None and entry.first_ms is not None
         return (
-            is_in_catalog or self._listings.of(series) is None or self._listings.knows_life(series)
+            is_in_catalog
+            or self._symbol_cache.listing(series) is None
+            or self._symbol_cache.is_trading_span_cached(series)
         )
 
-    def of(self, series: Series) -> Span:
+    def trading_span(self, series: Series) -> Span:
         """Return the time in which the series can have rows.
 
         Of a symbol that REST has forgotten, the time of its files. Of one that no longer trades
         without a date of its end (spot's BREAK), the time until its last file; where the archive
         does not tell, no end.
         """
-        listing, entry = self._listings.of(series), self._entry(series)
+        listing, entry = self._symbol_cache.listing(series), self._entry(series)
         if listing is None:
             return (
                 entry.life
                 if entry and entry.last_ms
-                else self._shelves.of(series).life() or Span(0, 0)
+                else self._archive_indexes.get(series).published_span() or Span(0, 0)
             )
         if entry and entry.first_ms is not None and listing.onboard_ms is None:
             life = Span(series.interval.floor(entry.first_ms), entry.life.end_ms)
         else:
-            life = self._listings.life(series)
+            life = self._symbol_cache.trading_span(series)
         if listing.status in ALIVE or listing.delivery_ms or (entry and entry.last_ms):
             return life
         try:
-            of_files = self._shelves.of(series).life()
+            of_files = self._archive_indexes.get(series).published_span()
         except FleetError as error:
             logger.warning("%s: the archive does not tell when it ended: %s", series, error)
             return life

@@ -105,8 +105,8 @@ def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> No
     archive = holding(series, "2024-01")
     shelf = shelf_of(archive, series)
     assert shelf.daily("2024-01") == {}
-    assert shelf.life() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
-    assert shelf_of(holding(series), series).life() is None
+    assert shelf.published_span() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
+    assert shelf_of(holding(series), series).published_span() is None
     assert archive.asked == [f"list {series} monthly "]
 
 
@@ -155,12 +155,12 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError)
 def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(
     periods: list[str], life: Span | None
 ) -> None:
-    assert shelf_of(holding(MINUTES, *periods), MINUTES).life() == life
+    assert shelf_of(holding(MINUTES, *periods), MINUTES).published_span() == life
 
 
 def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_are_months() -> None:
     archive = holding(MINUTES, "2017-08", "2023-12", "2024-01-05")
-    shelf_of(archive, MINUTES).life()
+    shelf_of(archive, MINUTES).published_span()
     assert archive.asked == [
         f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")
     ]
@@ -168,7 +168,7 @@ def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_ar
 
 def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
     days = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
-    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).life() == Span(
+    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).published_span() == Span(
         utc_ms(2023, 12), utc_ms(2024, 1, 6)
     )
 
@@ -179,7 +179,7 @@ def test_a_life_is_not_told_by_half_an_answer() -> None:
     shelf.monthly()
     archive.faults = [Restricted("451")]
     with pytest.raises(Restricted):
-        shelf.life()
+        shelf.published_span()
 
 
 class Clock:
@@ -190,71 +190,71 @@ class Clock:
         return self.now
 
 
-def shelves_of(archive: FakeArchive, clock: Clock | None = None) -> ArchiveIndexCache:
+def indexes_of(archive: FakeArchive, clock: Clock | None = None) -> ArchiveIndexCache:
     return ArchiveIndexCache(lambda: cast("Archive", archive), clock or Clock())
 
 
 def test_a_listing_is_believed_while_it_is_fresh_and_asked_for_again_after() -> None:
     archive, clock = holding(MINUTES, "2024-01"), Clock()
-    shelves = shelves_of(archive, clock)
-    assert list(shelves.of(MINUTES).monthly()) == ["2024-01"]
+    indexes = indexes_of(archive, clock)
+    assert list(indexes.get(MINUTES).monthly()) == ["2024-01"]
     archive.publish(MINUTES, "2024-02")
     clock.now = FRESH_S
-    assert list(shelves.of(MINUTES).monthly()) == ["2024-01"]
+    assert list(indexes.get(MINUTES).monthly()) == ["2024-01"]
     clock.now += 0.1
-    assert list(shelves.of(MINUTES).monthly()) == ["2024-01", "2024-02"]
+    assert list(indexes.get(MINUTES).monthly()) == ["2024-01", "2024-02"]
     clock.now += FRESH_S
-    shelves.of(MINUTES).monthly()
+    indexes.get(MINUTES).monthly()
     assert len(archive.asked) == 2
 
 
 def test_asking_often_does_not_keep_a_listing_fresh_for_ever() -> None:
     clock = Clock()
-    shelves = shelves_of(FakeArchive(), clock)
-    first = shelves.of(MINUTES)
+    indexes = indexes_of(FakeArchive(), clock)
+    first = indexes.get(MINUTES)
     for _ in range(10):
         clock.now += FRESH_S / 10
-        assert shelves.of(MINUTES) is first
+        assert indexes.get(MINUTES) is first
     clock.now += FRESH_S / 10
-    assert shelves.of(MINUTES) is not first
+    assert indexes.get(MINUTES) is not first
 
 
 def test_every_series_has_its_own_shelf_and_taking_it_asks_nothing() -> None:
     archive = FakeArchive()
-    shelves = shelves_of(archive)
-    assert len({id(shelves.of(series)) for series in (MINUTES, DAYS, FUNDING, MINUTES)}) == 3
+    indexes = indexes_of(archive)
+    assert len({id(indexes.get(series)) for series in (MINUTES, DAYS, FUNDING, MINUTES)}) == 3
     assert archive.asked == []
 
 
 def test_of_too_many_shelves_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf_module, "_MOST_KEPT", 2)
-    shelves = shelves_of(FakeArchive())
-    minutes, days = shelves.of(MINUTES), shelves.of(DAYS)
-    assert shelves.of(MINUTES) is minutes
-    shelves.of(FUNDING)
-    assert shelves.of(MINUTES) is minutes
-    assert shelves.of(DAYS) is not days
+    indexes = indexes_of(FakeArchive())
+    minutes, days = indexes.get(MINUTES), indexes.get(DAYS)
+    assert indexes.get(MINUTES) is minutes
+    indexes.get(FUNDING)
+    assert indexes.get(MINUTES) is minutes
+    assert indexes.get(DAYS) is not days
 
 
 class Told:
     """What exchangeInfo and the first candle tell of one series."""
 
     def __init__(self, listing: Listing | None, span: Span, *, knows: bool = True) -> None:
-        self.listing = listing
+        self._listing = listing
         self.span = span
         self.knows = knows
 
-    def of(self, _: Series) -> Listing | None:
-        return self.listing
+    def listing(self, _: Series) -> Listing | None:
+        return self._listing
 
-    def life(self, _: Series) -> Span:
+    def trading_span(self, _: Series) -> Span:
         return self.span
 
-    def knows_life(self, _: Series) -> bool:
+    def is_trading_span_cached(self, _: Series) -> bool:
         return self.knows
 
 
-def lives_of(
+def listing_dates_of(
     archive: FakeArchive,
     status: str | None,
     *,
@@ -267,38 +267,40 @@ def lives_of(
     """
     listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
     told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)
-    return ListingDates(cast(SymbolCache, told), shelves_of(archive), lambda _: catalog)
+    return ListingDates(cast(SymbolCache, told), indexes_of(archive), lambda _: catalog)
 
 
 @pytest.mark.parametrize("status", ["TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", ""])
 def test_what_trades_or_is_halted_has_no_end_and_the_archive_is_not_asked(status: str) -> None:
     archive = holding(MINUTES, "2020-01")
-    assert lives_of(archive, status).of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert listing_dates_of(archive, status).trading_span(MINUTES) == Span(utc_ms(2020), NEVER_MS)
     assert archive.asked == []
 
 
 @pytest.mark.parametrize("status", ["SETTLING", "CLOSE", "TRADING"])
 def test_a_date_of_delivery_is_believed_without_the_archive(status: str) -> None:
     archive = holding(MINUTES, "2020-01")
-    lives = lives_of(archive, status, delivery_ms=utc_ms(2023, 6, 30))
-    assert lives.of(MINUTES) == Span(utc_ms(2020), utc_ms(2023, 6, 30))
+    listing_dates = listing_dates_of(archive, status, delivery_ms=utc_ms(2023, 6, 30))
+    assert listing_dates.trading_span(MINUTES) == Span(utc_ms(2020), utc_ms(2023, 6, 30))
     assert archive.asked == []
 
 
 def test_what_stopped_without_a_date_ends_with_its_last_file() -> None:
     archive = holding(MINUTES, "2020-01", "2022-03", "2022-04-01", "2022-04-09")
-    assert lives_of(archive, "BREAK").of(MINUTES) == Span(utc_ms(2020), utc_ms(2022, 4, 10))
+    assert listing_dates_of(archive, "BREAK").trading_span(MINUTES) == Span(
+        utc_ms(2020), utc_ms(2022, 4, 10)
+    )
 
 
 def test_files_never_move_the_beginning_that_the_exchange_tells() -> None:
     for first in ("2019-01", "2021-01"):
-        assert lives_of(holding(MINUTES, first, "2022-03"), "BREAK").of(MINUTES).start_ms == utc_ms(
-            2020
-        )
+        assert listing_dates_of(holding(MINUTES, first, "2022-03"), "BREAK").trading_span(
+            MINUTES
+        ).start_ms == utc_ms(2020)
 
 
 def test_files_that_end_before_the_beginning_leave_an_empty_life() -> None:
-    assert lives_of(holding(MINUTES, "2018-01"), "BREAK").of(MINUTES) == Span(
+    assert listing_dates_of(holding(MINUTES, "2018-01"), "BREAK").trading_span(MINUTES) == Span(
         utc_ms(2020), utc_ms(2020)
     )
 
@@ -306,22 +308,28 @@ def test_files_that_end_before_the_beginning_leave_an_empty_life() -> None:
 def test_what_stopped_has_no_end_where_the_archive_has_nothing_or_does_not_tell(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert lives_of(FakeArchive(), "BREAK").of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert listing_dates_of(FakeArchive(), "BREAK").trading_span(MINUTES) == Span(
+        utc_ms(2020), NEVER_MS
+    )
     assert not caplog.messages
     archive = holding(MINUTES, "2022-03", faults=[Restricted("451")])
-    assert lives_of(archive, "BREAK").of(MINUTES) == Span(utc_ms(2020), NEVER_MS)
+    assert listing_dates_of(archive, "BREAK").trading_span(MINUTES) == Span(utc_ms(2020), NEVER_MS)
     assert "the archive does not tell when it ended: 451" in caplog.text
 
 
 def test_what_rest_has_forgotten_lived_as_long_as_its_files() -> None:
     archive = holding(MINUTES, "2018-01", "2018-04", "2018-05-03")
-    assert lives_of(archive, None).of(MINUTES) == Span(utc_ms(2018), utc_ms(2018, 5, 4))
-    assert lives_of(FakeArchive(), None).of(MINUTES).is_empty
+    assert listing_dates_of(archive, None).trading_span(MINUTES) == Span(
+        utc_ms(2018), utc_ms(2018, 5, 4)
+    )
+    assert listing_dates_of(FakeArchive(), None).trading_span(MINUTES).is_empty
 
 
 def test_of_what_rest_has_forgotten_a_silent_archive_is_a_fault_and_no_empty_life() -> None:
     with pytest.raises(Restricted):
-        lives_of(holding(MINUTES, "2018-01", faults=[Restricted("451")]), None).of(MINUTES)
+        listing_dates_of(
+            holding(MINUTES, "2018-01", faults=[Restricted("451")]), None
+        ).trading_span(MINUTES)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +338,7 @@ def test_of_what_rest_has_forgotten_a_silent_archive_is_a_fault_and_no_empty_lif
 )
 def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows: bool) -> None:
     archive = FakeArchive()
-    assert lives_of(archive, status, knows=known).knows(MINUTES) is knows
+    assert listing_dates_of(archive, status, knows=known).known_without_request(MINUTES) is knows
     assert archive.asked == []
 
 
@@ -355,20 +363,24 @@ def entry_of(first_ms: int, last_ms: int | None, status: str) -> Catalog:
 
 def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
     archive, first_ms, last_ms = FakeArchive(), utc_ms(2019, 5), utc_ms(2022, 1, 13)
-    ended = lives_of(archive, "BREAK", knows=False, catalog=entry_of(first_ms, last_ms, "BREAK"))
-    assert ended.knows(MINUTES)
-    assert ended.of(MINUTES) == Span(first_ms, last_ms)
-    forgotten = lives_of(archive, None, catalog=entry_of(first_ms, last_ms, ""))
-    assert forgotten.of(MINUTES) == Span(first_ms, last_ms)
-    trading = lives_of(archive, "TRADING", knows=False, catalog=entry_of(first_ms, None, "TRADING"))
-    assert trading.of(MINUTES) == Span(first_ms, NEVER_MS)
+    ended = listing_dates_of(
+        archive, "BREAK", knows=False, catalog=entry_of(first_ms, last_ms, "BREAK")
+    )
+    assert ended.known_without_request(MINUTES)
+    assert ended.trading_span(MINUTES) == Span(first_ms, last_ms)
+    forgotten = listing_dates_of(archive, None, catalog=entry_of(first_ms, last_ms, ""))
+    assert forgotten.trading_span(MINUTES) == Span(first_ms, last_ms)
+    trading = listing_dates_of(
+        archive, "TRADING", knows=False, catalog=entry_of(first_ms, None, "TRADING")
+    )
+    assert trading.trading_span(MINUTES) == Span(first_ms, NEVER_MS)
     assert archive.asked == []
 
 
 def test_the_catalog_of_klines_tells_nothing_of_other_kinds() -> None:
     marks = Series(Market.SPOT, MARK_PRICE_KLINES, Interval.M1, "BTCUSDT")
-    lives = lives_of(
+    listing_dates = listing_dates_of(
         FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING")
     )
-    assert not lives.knows(marks)
-    assert lives.of(marks) == Span(utc_ms(2020), NEVER_MS)
+    assert not listing_dates.known_without_request(marks)
+    assert listing_dates.trading_span(marks) == Span(utc_ms(2020), NEVER_MS)

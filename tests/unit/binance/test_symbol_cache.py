@@ -64,7 +64,7 @@ def exchange() -> Exchange:
 
 
 @pytest.fixture
-def listings(redis: Redis, exchange: Exchange) -> SymbolCache:
+def symbol_cache(redis: Redis, exchange: Exchange) -> SymbolCache:
     return SymbolCache(
         redis,
         lambda _: cast(RestClient, exchange),
@@ -78,57 +78,61 @@ def age(redis: Redis, ms: int) -> None:
 
 
 def test_not_loaded_and_not_listed_are_two_answers(
-    listings: SymbolCache, exchange: Exchange
+    symbol_cache: SymbolCache, exchange: Exchange
 ) -> None:
-    assert not listings.are_loaded(UM)
-    assert listings.of(replace(MINUTES, symbol="NONE")) is None
+    assert not symbol_cache.are_loaded(UM)
+    assert symbol_cache.listing(replace(MINUTES, symbol="NONE")) is None
     assert exchange.told == 1, "said not to be listed by nobody"
-    assert listings.are_loaded(UM)
-    assert listings.of(MINUTES)
+    assert symbol_cache.are_loaded(UM)
+    assert symbol_cache.listing(MINUTES)
     assert exchange.told == 1
 
 
 @pytest.mark.parametrize("kind", [KLINES, INDEX_PRICE_KLINES])
 def test_what_nobody_can_load_is_an_error_and_no_answer(
-    listings: SymbolCache, exchange: Exchange, kind: Kind
+    symbol_cache: SymbolCache, exchange: Exchange, kind: Kind
 ) -> None:
     exchange.fault = Unreachable("refused")
-    for ask in (listings.of, listings.life, listings.knows_life):
+    for ask in (
+        symbol_cache.listing,
+        symbol_cache.trading_span,
+        symbol_cache.is_trading_span_cached,
+    ):
         with pytest.raises(Unreachable):
             ask(replace(MINUTES, kind=kind))
 
 
 def test_the_last_listing_stays_until_a_newer_one_is_in(
-    redis: Redis, listings: SymbolCache, exchange: Exchange
+    redis: Redis, symbol_cache: SymbolCache, exchange: Exchange
 ) -> None:
-    listings.refresh(UM)
+    symbol_cache.refresh(UM)
     age(redis, 100 * FRESH_S * 1000)
     exchange.fault = Unreachable("refused")
     with pytest.raises(Unreachable):
-        listings.refresh(UM)
-    assert listings.of(MINUTES)
+        symbol_cache.refresh(UM)
+    assert symbol_cache.listing(MINUTES)
     assert redis.pttl("klines:listed:um") == redis.pttl("klines:listed:um:pairs") == -1
     exchange.fault, exchange.symbols = None, ("ETHUSDT",)
-    listings.refresh(UM)
-    assert listings.of(MINUTES) is None
-    assert (listings.symbols(UM), listings.pairs(UM)) == (["ETHUSDT"], ["ETHUSDT"])
+    symbol_cache.refresh(UM)
+    assert symbol_cache.listing(MINUTES) is None
+    assert (symbol_cache.symbols(UM), symbol_cache.pairs(UM)) == (["ETHUSDT"], ["ETHUSDT"])
 
 
 def test_a_listing_tells_its_age_and_is_asked_for_anew_after_an_hour(
-    redis: Redis, listings: SymbolCache, exchange: Exchange
+    redis: Redis, symbol_cache: SymbolCache, exchange: Exchange
 ) -> None:
-    assert listings.age_ms(UM) is None
-    listings.refresh(UM)
+    assert symbol_cache.symbols_age_ms(UM) is None
+    symbol_cache.refresh(UM)
     age(redis, (FRESH_S - 60) * 1000)
-    listings.refresh(UM)
-    told_ms = listings.age_ms(UM)
+    symbol_cache.refresh(UM)
+    told_ms = symbol_cache.symbols_age_ms(UM)
     assert told_ms
     assert (FRESH_S - 60) * 1000 <= told_ms < FRESH_S * 1000
     assert exchange.told == 1
     age(redis, 60_000)
-    listings.refresh(UM)
+    symbol_cache.refresh(UM)
     assert exchange.told == 2
-    assert (listings.age_ms(UM) or 0) < 60_000
+    assert (symbol_cache.symbols_age_ms(UM) or 0) < 60_000
 
 
 def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(
@@ -149,35 +153,37 @@ def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(
     lost_at = [0]
 
     going = Going(connection_pool=redis.connection_pool)
-    listings = SymbolCache(
+    symbol_cache = SymbolCache(
         going,
         lambda _: cast(RestClient, exchange),
         lambda pool: RedisBudget(redis, pool, "default"),
     )
-    assert listings.of(MINUTES)
+    assert symbol_cache.listing(MINUTES)
     lost_at = [1, 2]
     with pytest.raises(ListingLost):
-        listings.of(MINUTES)
+        symbol_cache.listing(MINUTES)
 
 
-def test_an_empty_market_is_loaded_all_the_same(listings: SymbolCache, exchange: Exchange) -> None:
+def test_an_empty_market_is_loaded_all_the_same(
+    symbol_cache: SymbolCache, exchange: Exchange
+) -> None:
     exchange.symbols = ()
-    assert listings.of(MINUTES) is None
-    assert (listings.are_loaded(UM), listings.symbols(UM), exchange.told) == (True, [], 1)
+    assert symbol_cache.listing(MINUTES) is None
+    assert (symbol_cache.are_loaded(UM), symbol_cache.symbols(UM), exchange.told) == (True, [], 1)
 
 
 def test_the_first_candle_of_one_kind_is_never_taken_for_that_of_another(
-    listings: SymbolCache, exchange: Exchange
+    symbol_cache: SymbolCache, exchange: Exchange
 ) -> None:
     for _ in range(2):
-        assert {series: listings.life(series).start_ms for series in FIRST} == FIRST
-        assert all(listings.knows_life(series) for series in FIRST)
+        assert {series: symbol_cache.trading_span(series).start_ms for series in FIRST} == FIRST
+        assert all(symbol_cache.is_trading_span_cached(series) for series in FIRST)
     assert exchange.asked == list(FIRST)
 
 
 def test_what_an_earlier_version_kept_of_klines_is_not_asked_for_again(
-    redis: Redis, listings: SymbolCache, exchange: Exchange
+    redis: Redis, symbol_cache: SymbolCache, exchange: Exchange
 ) -> None:
     redis.hset("klines:first:um:1m", "BTCUSDT", utc_ms(2021))
-    assert listings.life(MINUTES).start_ms == utc_ms(2021)
+    assert symbol_cache.trading_span(MINUTES).start_ms == utc_ms(2021)
     assert exchange.asked == []

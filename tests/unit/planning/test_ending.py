@@ -306,7 +306,7 @@ def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(
     run = one.begin(request(months=1))
     whole(one, run, monkeypatch)
     assert (state(one, run), covered(one)) == (State.COMPLETE, [JANUARY])
-    age_ms = one.services.symbol_cache.age_ms(series_of().market)
+    age_ms = one.services.symbol_cache.symbols_age_ms(series_of().market)
     assert age_ms
     assert age_ms > 9 * 3_600_000
-    assert one.services.symbol_cache.of(replace(series_of(), symbol="NONE")) is None
+    assert one.services.symbol_cache.listing(replace(series_of(), symbol="NONE")) is None

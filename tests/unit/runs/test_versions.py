@@ -138,13 +138,13 @@ def test_a_footer_is_read_with_a_field_more_or_less() -> None:
 def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(
     redis: Redis, one: Crew
 ) -> None:
-    known = one.services.symbol_cache.of(series_of())
+    known = one.services.symbol_cache.listing(series_of())
     assert known
     assert redis.hexists("klines:listed:um", "BTCUSDT")
     redis.hset(
         "klines:listed:um", "BTCUSDT", json.dumps(["TRADING", known.onboard_ms, None, "USDT", 1])
     )
-    assert one.services.symbol_cache.of(series_of()) == known
+    assert one.services.symbol_cache.listing(series_of()) == known
 
 
 def test_a_catalog_is_read_with_a_column_more_or_without_an_optional_one() -> None:
