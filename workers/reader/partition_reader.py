@@ -9,7 +9,6 @@ does not decode, is read in one piece.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +25,6 @@ from klinefleet.workers.lake.partition_codec import read_back
 from klinefleet.workers.lake.proof import reconstruct_times
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
-from klinefleet.workers.support.once import once
 from klinefleet.workers.support.threads import Threads
 
 #: Times that Polars reads partitions while others replace them, before each is read in one piece.
@@ -182,14 +180,13 @@ class PartitionReader:
     def _open(self, kind: Kind, addresses: Sequence[str]) -> pl.LazyFrame:
         # With a schema, Polars need not open a file before it knows what is wanted of it. What an
         # older partition lacks is null.
-        options = self._options
         return pl.scan_parquet(
             list(addresses),
             schema=schema_of(kind),
             missing_columns="insert",
             glob=False,
             hive_partitioning=False,
-            storage_options=options,
+            storage_options=self._files.polars_options(),
         )
 
     def _kept(self, months: PartitionSet, cache: ArrowCache) -> pl.DataFrame:
@@ -234,18 +231,6 @@ class PartitionReader:
         if body is None:
             return no_rows(kind)
         return read_back(kind, body, entry.key)[0]
-
-    @once
-    def _options(self) -> dict[str, str] | None:
-        """What Polars has to know of the bucket's server, beside the AWS_* variables that it reads
-        itself.
-        """
-        if not self._store.startswith("s3://"):
-            return None
-        url = os.environ.get("AWS_ENDPOINT_URL", "")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        told = {"aws_region": region} | ({"aws_endpoint_url": url} if url else {})
-        return told | ({"aws_allow_http": "true"} if url.startswith("http://") else {})
 
 
 def _concat(kind: Kind, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -87,7 +87,7 @@ class Reader:
         files = open_store(store)
         if isinstance(cache, bool):
             # A folder is on this machine already.
-            kept = ArrowCache() if cache and store.startswith("s3://") and can_map() else None
+            kept = ArrowCache() if cache and files.is_remote and can_map() else None
         else:
             kept = cache
         self._months = PartitionReader(files, store, kept)

@@ -23,7 +23,8 @@ import polars as pl
 from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import KINDS
-from klinefleet.workers.storage.s3 import s3_filesystem
+from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.optional import require_extra
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ BATCH_ROWS = 100_000
 #: What DuckDB may use before it goes on in temporary files; the rest of the machine is for whoever
 #: takes the rows.
 MEMORY_LIMIT = "50%"
-#: What one GET brings beyond what was asked for: a column's month has some 300 kB.
-_AHEAD_BYTES = 1 << 20
-
 #: How soon Ctrl-C is heard.
 _LOOK_S = 0.1
 
@@ -57,10 +55,10 @@ def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
     """
     duckdb = require_extra("duckdb", "SQL over the lake")
     require_extra("pyarrow", "SQL over the lake")
-    kinds: list[Kind] = []
+    kinds, store = list[Kind](), open_store(store_url)
     try:
         with _database() as database, _beside(database) as thread:
-            kinds += _open(database, store_url)
+            kinds += _open(database, store)
             _check(database, query)
             batches = _done(thread.submit(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS)))
             yield _frame(batches.schema.empty_table())
@@ -71,7 +69,7 @@ def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
         raise RequestError(f"{_first_line(error)}; {held}") from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         told = _first_line(error)
-        if f"{store_url}/lake/" in told:
+        if f"{store.address('lake')}/" in told:
             raise PartitionDamaged(f"{told}; it was left as it is") from error
         raise RequestError(told) from error
     except duckdb.Error as error:
@@ -120,21 +118,16 @@ def _done(doing: Future[T]) -> T:
     return doing.result()
 
 
-def _open(database: DuckDBPyConnection, store_url: str) -> list[Kind]:
+def _open(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind]:
     """Make a view for each kind that the lake has, and return those."""
     duckdb = require_extra("duckdb", "SQL over the lake")
-    lake = f"{store_url}/lake"
-    if store_url.startswith("s3://"):
-        # One listing tells all keys, sizes and versions; without it DuckDB would ask for each
-        # folder and each file.
-        files = s3_filesystem(
-            use_listings_cache=True, default_block_size=_AHEAD_BYTES, skip_instance_cache=True
-        )
+    lake, filesystem = store.address("lake"), store.duckdb_filesystem()
+    if filesystem:
         try:
-            found = set(re.findall(r"/kind=(\w+)/", "\n".join(files.find(lake))))
+            found = set(re.findall(r"/kind=(\w+)/", "\n".join(filesystem.find(lake))))
         except Exception as error:
             raise StoreFault(f"could not list {lake}: {type(error).__name__}: {error}") from error
-        database.register_filesystem(files)
+        database.register_filesystem(filesystem)
     else:
         found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}
         lake = glob.escape(lake)

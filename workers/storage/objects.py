@@ -41,6 +41,9 @@ class ObjectStore:
     StoreFault when the store fails after several tries.
     """
 
+    #: Whether reading it costs a round trip, so that a copy on this machine pays.
+    is_remote = False
+
     def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._fs = fs
         self._root = root.rstrip("/")
@@ -98,6 +101,14 @@ class ObjectStore:
     def address(self, key: str) -> str:
         """Return where other programs find the object: a path, or s3://bucket/key."""
         return self._path(key)
+
+    def polars_options(self) -> dict[str, str] | None:
+        """Return the storage options by which Polars reads an `address`; None: it needs none."""
+        return None
+
+    def duckdb_filesystem(self) -> Any:
+        """Return the fsspec filesystem by which DuckDB reads an `address`; None: its own does."""
+        return None
 
     def check_writable(self) -> None:
         """Raise StoreFault or OSError where nothing can be written."""

@@ -14,10 +14,14 @@ from klinefleet.workers.storage.objects import ObjectStore
 
 #: The largest object that S3 takes in one PUT; a conditional write must be one.
 _ONE_PUT_BYTES = 5 * 2**30
+#: Bytes that a GET of DuckDB brings beyond what it wants: a month of a column has some 300 kB.
+_READ_AHEAD_BYTES = 1 << 20
 
 
 class S3Store(ObjectStore):
     """A bucket of an S3 server that answers conditional PUTs."""
+
+    is_remote = True
 
     def _etag(self, info: dict[str, Any]) -> str:
         # AWS takes If-Match with and without quotes, other servers only without.
@@ -28,6 +32,23 @@ class S3Store(ObjectStore):
 
     def address(self, key: str) -> str:
         return f"s3://{self._path(key)}"
+
+    def polars_options(self) -> dict[str, str]:
+        # Polars itself reads the AWS_* variables, the bucket's server aside.
+        url = os.environ.get("AWS_ENDPOINT_URL", "")
+        options = {"aws_region": _region() or "us-east-1"}
+        if url:
+            options["aws_endpoint_url"] = url
+        if url.startswith("http://"):
+            options["aws_allow_http"] = "true"
+        return options
+
+    def duckdb_filesystem(self) -> Any:
+        # One listing has all keys, sizes and versions; without it DuckDB would ask for each folder
+        # and each file.
+        return s3_filesystem(
+            use_listings_cache=True, default_block_size=_READ_AHEAD_BYTES, skip_instance_cache=True
+        )
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
         condition = {"IfMatch": replaces} if replaces else {"IfNoneMatch": "*"}
@@ -48,7 +69,7 @@ class S3Store(ObjectStore):
 
 def s3_filesystem(**options: Any) -> Any:
     """Return fsspec's view of the S3 server that the environment names."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = _region()
     return fsspec.filesystem(
         "s3",
         session=s3_session(
@@ -59,6 +80,10 @@ def s3_filesystem(**options: Any) -> Any:
         config_kwargs={"connector_args": {"socket_factory": quick_ack}},
         **options,
     )
+
+
+def _region() -> str | None:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
 
 
 def _error_code(error: OSError) -> str:

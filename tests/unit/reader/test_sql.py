@@ -17,6 +17,7 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.sql import answer
 from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.storage.s3 import S3Store
 from tests.harness import ObjectStore
 from tests.unit.helpers.klines import MINUTES, frame, minutes
 
@@ -104,7 +105,7 @@ def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
         def find(self, path: str) -> dict[str, str]:
             raise ConnectionError("nobody is there")
 
-    monkeypatch.setattr("klinefleet.workers.reader.sql.s3_filesystem", lambda **_: Away())
+    monkeypatch.setattr(S3Store, "duckdb_filesystem", lambda _: Away())
     with pytest.raises(
         StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"
     ):
