@@ -1,5 +1,5 @@
-"""What the README says of reading is run as it stands there, against a small lake with a fleet
-beside it.
+"""What the README and `deploy/docs/reading.md` say of reading is run as it stands there, against a
+small lake with a fleet beside it.
 """
 
 from __future__ import annotations
@@ -17,42 +17,56 @@ from tests.harness import KLINES, Fleet, Wanted
 from tests.lakes import lake_of
 from tests.processes import ROOT
 
-SECTION = (ROOT / "README.md").read_text().partition("\n## Read it\n")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [
-    line
-    for language, code in BLOCKS
-    if not language
-    for line in code.splitlines()
-    if line.startswith("klines ")
-]
+PAGE = (ROOT / "deploy" / "docs" / "reading.md").read_text()
+FRONT = (ROOT / "README.md").read_text().partition("\n## Read candles\n")[2].partition("\n## ")[0]
+
+
+def code(page: str, language: str) -> list[str]:
+    """Return the blocks of code in a language; '' for those that name none."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [text for name, text in blocks if name == language]
+
+
+def commands(page: str) -> list[str]:
+    """Return the `klines` commands, without the folder that the README types before them."""
+    lines = (line for block in code(page, "") for line in block.splitlines())
+    typed = (line.removeprefix(".venv/bin/") for line in lines)
+    return [line for line in typed if line.startswith("klines ")]
+
+
 JANUARY = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-02-01")
+SPOT = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-02-01")
 
 
 @pytest.fixture
 def folder(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a user of the README sits: `data` is the fleet's store, which holds January."""
-    lake_of(fleet.store_url, tmp_path, [JANUARY])
+    """Where a reader of the pages sits: `data` is the fleet's store, which holds January."""
+    lake_of(fleet.store_url, tmp_path, [JANUARY, SPOT])
     (tmp_path / "data").symlink_to(fleet.store_url)
     for name, value in fleet.env.items():
         monkeypatch.setenv(name, value)
     return tmp_path
 
 
-def run(code: str) -> dict[str, Any]:
+def run(python: str) -> dict[str, Any]:
     """Run it as a notebook does, and return what it defines."""
     names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(python, "reading.md", "exec"), names)
     return names
 
 
-def test_the_python_of_the_readme_gives_what_it_says(
+def test_the_python_of_the_readme_reads(folder: Path) -> None:
+    (front,) = map(run, code(FRONT, "python"))
+    assert front["minutes"].equals(SPOT.truth("BTCUSDT"))
+    assert front["closes"].height == 31
+
+
+def test_the_python_of_the_page_gives_what_it_says(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours, fetching, others = map(run, PYTHON)
+    ours, fetching, others = map(run, code(PAGE, "python"))
     truth = {symbol: JANUARY.truth(symbol) for symbol in JANUARY.symbols}
     assert ours["busy"].height == sum(
         rows.filter(pl.col("volume") > 100).height for rows in truth.values()
@@ -76,9 +90,9 @@ def test_the_python_of_the_readme_gives_what_it_says(
     assert pl.from_pandas(others["by_pandas"]).select(columns).with_columns(moments).equals(last)
 
 
-def test_the_commands_of_the_readme_read(folder: Path, fleet: Fleet) -> None:
-    assert len(COMMANDS) == 5
-    for command in COMMANDS:
+def test_the_commands_of_the_readme_and_the_page_read(folder: Path, fleet: Fleet) -> None:
+    assert (len(commands(FRONT)), len(commands(PAGE))) == (2, 5)
+    for command in [*commands(FRONT), *commands(PAGE)]:
         typed = f"set -o pipefail; {KLINES} {command.removeprefix('klines ')}"
         done = subprocess.run(
             ["bash", "-c", typed],

@@ -1,4 +1,4 @@
-"""`.env.example` against the settings, README's table and what compose.yaml takes: nothing missing,
+"""`.env.example` against the settings, their page and what compose.yaml takes: nothing missing,
 nothing made up.
 """
 
@@ -51,9 +51,9 @@ def test_every_setting_is_in_the_example_with_its_default() -> None:
         assert told()[name] == shown, name
 
 
-def test_every_setting_of_the_readme_is_in_the_example() -> None:
-    table = (ROOT / "README.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
-    assert set(re.findall(r"KLINES_[A-Z_]+", table)) <= set(told())
+def test_the_page_of_settings_has_every_setting_and_no_other() -> None:
+    page = (ROOT / "deploy" / "docs" / "settings.md").read_text()
+    assert set(re.findall(r"KLINES_[A-Z_]+", page)) == of_ours(set(told())) - {"KLINES_IMAGE"}
 
 
 def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothing() -> None:
