@@ -40,7 +40,7 @@ SERIES = --market $(MARKET) $(if $(filter all,$(SYMBOLS)),--all,--symbols $(SYMB
 	$(if $(filter fundingRate,$(KIND)),,--interval $(INTERVAL))
 REQUEST = $(SERIES) --start $(START) $(if $(END),--end $(END)) --source $(SOURCE)
 
-.PHONY: help install demo test test-compose lint format bench up down scale logs ps enqueue download catalog verify \
+.PHONY: help install demo test test-compose lint format bench pictures up down scale logs ps enqueue download catalog verify \
 	coverage worker flower status cancel lock clean
 
 help:  ## Print this table
@@ -80,6 +80,9 @@ format: install  ## Put the code into its form
 
 bench: install  ## Measure the figures of the README (about three quarters of an hour; ONLY=name for one)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+pictures: install  ## Make the pictures of the README again (needs tmux and Chromium)
+	$(BIN)/python deploy/docs/pictures.py
 
 download: install  ## Fetch REQUEST variables with a private worker, and wait
 	$(KLINES) download --local $(REQUEST)
