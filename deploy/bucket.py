@@ -1,5 +1,4 @@
-"""Make the bucket of KLINES_STORE_URL, and prove that its server honours conditional PUTs: `python
--m deploy.bucket`.
+"""Make the bucket of KLINES_STORE_URL and check its server: `python -m deploy.bucket`.
 
 Partitions are replaced by a PUT that names the version it replaces. A server that ignores the
 condition, or checks it before the bytes arrive and not when they are kept, lets one worker's rows
@@ -77,8 +76,9 @@ def await_bucket(
     within_s: float = ANSWERS_WITHIN_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once the bucket is there, made where it was not; Unfit where the server refuses or
-    stays silent.
+    """Return once the bucket exists; make it if need be.
+
+    Unfit where the server refuses, or does not answer in time.
     """
     ends = time.monotonic() + within_s
     while True:

@@ -1,5 +1,6 @@
-"""`make up`: the fleet of compose.yaml from nothing to healthy. Needs Docker and Python's own
-library, no .venv.
+"""`make up`: start the fleet of compose.yaml and wait until it is healthy.
+
+Needs Docker and Python's own library, no .venv.
 
 Makes .env of .env.example with passwords of its own where there is none, builds the image, starts
 what is missing, waits until everything is healthy and says what runs and where to look. WORKERS=4
@@ -99,8 +100,9 @@ def find_compose() -> list[str]:
 
 
 def make_env(example: Path, env: Path) -> bool:
-    """Write `env`, readable by its owner alone, with a secret in every empty place; False where
-    there is one.
+    """Write `env` from the example, with a secret in every empty place; False if it exists.
+
+    Only its owner may read it.
     """
     text = re.sub(
         r"^([A-Z_]+)=$",
@@ -117,8 +119,9 @@ def make_env(example: Path, env: Path) -> bool:
 
 
 def containers(compose: list[str]) -> list[Container]:
-    """Return the project's containers, those that have ended too, but not the commands that were
-    run in it.
+    """Return the project's containers, ended ones included.
+
+    Those of one-off commands (`compose run`) are left out.
     """
     ids = subprocess.run(
         [*compose, "ps", "--all", "--quiet"], capture_output=True, text=True, check=True

@@ -1,5 +1,6 @@
-"""How many workers a weight budget can feed: `python -m deploy.k8s.ceiling`. The autoscaler's
-ceiling is its answer.
+"""How many workers a weight budget can feed: `python -m deploy.k8s.ceiling`.
+
+The autoscaler's ceiling is its answer.
 
 Little's law: calls in flight = calls the budget pays for in a second × seconds a call takes. A
 worker brings as many slots to each pool (each lane is a process of its own), so the pool that wants
@@ -45,8 +46,9 @@ POOLS = (Pool("spot", 6000, 2, 1000), Pool("futures", 2400, 2, 499))
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What the ceiling depends on. The defaults are those of the manifests, and the round trip the
-    benchmarks use.
+    """What the ceiling depends on.
+
+    The defaults are those of the manifests; the round trip is that of the benchmarks.
     """
 
     egresses: int = 1
@@ -63,8 +65,9 @@ class Fleet:
         return pool.calls_a_second * self.share * PAGE_CPU_MS / 1000
 
     def fed(self, pool: Pool) -> int:
-        """Return how many workers one address's budget keeps busy: by their slots, or by a core for
-        each lane.
+        """Return how many workers keep one address's budget busy.
+
+        Their slots bound it, or a core for each lane.
         """
         return max(math.ceil(self.calls_in_flight(pool) / self.slots), math.ceil(self.cores(pool)))
 

@@ -1,5 +1,6 @@
-"""A stand-in for the exchange's kline REST interface, offline; see `python -m deploy.simulator
---help`.
+"""A stand-in for the exchange's REST interface and archive, offline.
+
+See `python -m deploy.simulator --help`.
 
 It knows nothing of the client and the client nothing of it: they meet on the wire only.
 

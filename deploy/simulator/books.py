@@ -1,6 +1,4 @@
-"""The exchange's own count of weight: per address, pool and calendar minute, with refusals and
-bans.
-"""
+"""The exchange's count of weight by address, pool and calendar minute; refusals and bans."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ Account = tuple[str, Pool]
 
 @dataclass(slots=True)
 class Minute:
-    """What one address spent in one pool in one calendar minute; `weight` counts everything, the
-    foreign part too.
+    """What one address spent in one pool in one calendar minute.
+
+    `weight` counts everything, the foreign part too.
     """
 
     address: str

@@ -1,5 +1,6 @@
-"""Candles as a pure function of market, symbol, interval and open time, written as the rows of a
-page or of a file.
+"""Candles as a pure function of market, symbol, interval and open time.
+
+They are written as the rows of a page or of a file.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class Pen:
     shift: int
 
     def page(self, runs: list[Run], now_ms: int) -> bytes:
-        """Return the runs as a JSON page; a last candle still forming is written as far as it has
-        come.
+        """Return the runs as a JSON page.
+
+        A last candle that is still forming is written as far as it has come.
         """
         if not runs:
             return b"[]"
@@ -54,8 +56,9 @@ class Pen:
         return "".join(pieces).encode()
 
     def csv(self, runs: list[Run]) -> bytes:
-        """Return the runs as lines of eleven columns, without a header and without the exchange's
-        unused column.
+        """Return the runs as CSV lines of eleven columns, without a header.
+
+        The exchange's unused twelfth column is left out.
         """
         return b"".join(
             "".join(self._write([part], self.tables.csv)).encode()
@@ -92,8 +95,9 @@ class Pen:
         return [script.write_prices(prices)] * run.rows, [script.write_flows(flows)] * run.rows
 
     def _forming(self, run: Run, now_ms: int) -> str:
-        """Return a candle as it stands now: always less volume and fewer trades than it will close
-        with.
+        """Return a candle that is still forming.
+
+        It always has less volume and fewer trades than it will close with.
         """
         script, digits = self.tables.json, self.tables.digits
         start, end = run.grid.open_of(run.last), close_of(run)

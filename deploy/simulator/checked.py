@@ -12,9 +12,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def checked(handler: Handler) -> Handler:
-    """Return the handler, answering 400 with a sentence when it is asked for something it does not
-    understand.
-    """
+    """Return the handler; it answers 400 with a sentence where a request cannot be understood."""
 
     async def answer(request: web.Request) -> web.Response:
         try:

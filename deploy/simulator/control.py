@@ -66,9 +66,7 @@ class Control:
         return _done()
 
     async def set_date(self, request: web.Request) -> web.Response:
-        """Have the Date header of the next answers with rows, or of all from now on, lie behind; 0
-        ends it.
-        """
+        """Set how far the Date header of answers with rows lies behind; 0 ends it."""
         wanted = await request.json()
         answers = wanted.get("answers")
         self._exchange.date_shift = DateShift(

@@ -1,6 +1,4 @@
-"""The state of one stand-in exchange: its clock, rows, books, faults, archive and the log of calls
-for rows.
-"""
+"""The state of one stand-in exchange: clock, rows, books, faults, archive and log of calls."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ DEFAULT_BAN_S = 120
 
 @dataclass(slots=True)
 class Call:
-    """One call for rows, in the order of arrival; status stays 0 until it is answered, and for good
-    if it never is.
+    """One call for rows, in the order of arrival.
+
+    Its status is 0 until it is answered, and stays 0 if it never is.
     """
 
     market: Market
@@ -62,9 +61,7 @@ class Latency:
 
 @dataclass(slots=True)
 class DateShift:
-    """How far the Date header of answers with rows lies behind the exchange's clock, and for how
-    many more answers.
-    """
+    """How far the Date header lies behind the exchange's clock, and for how many more answers."""
 
     behind_ms: int = 0
     answers: int | None = None
@@ -133,9 +130,7 @@ class Exchange:
         self.faults.struck[fault] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return the books: minutes, fundings asked for, calls to market routes, rows served and
-        faults struck.
-        """
+        """Return the books: minutes, funding calls, calls, rows served, and faults."""
         return {
             "minutes": self.books.minutes(),
             "funding": self.funding.stretches(),

@@ -19,8 +19,14 @@ SPOT_ORDERS = (
     "TAKE_PROFIT_LIMIT",
 )
 FUTURES_ORDERS = (
-    "LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET",
-)  # fmt: skip
+    "LIMIT",
+    "MARKET",
+    "STOP",
+    "STOP_MARKET",
+    "TAKE_PROFIT",
+    "TAKE_PROFIT_MARKET",
+    "TRAILING_STOP_MARKET",
+)
 
 
 def head(rules: Rules, weight_limit: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Funding: an event every eight hours, of some symbols every four, some milliseconds after the full
-hour.
+"""Funding rates: an event every eight hours, for some symbols every four.
+
+Each comes some milliseconds after the full hour.
 """
 
 from __future__ import annotations

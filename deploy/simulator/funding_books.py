@@ -1,4 +1,4 @@
-"""The count of USD-M's funding calls: per address and five calendar minutes, apart from all weight."""
+"""The count of USD-M's funding calls, by address and five calendar minutes, not weight."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def instrument_of(market: Market, kind: Kind, name: str) -> Instrument | None:
 
 
 def has_series(instrument: Instrument, kind: Kind) -> bool:
-    """Return whether there is such a series: what is delivered on a day has neither premium nor
-    funding.
+    """Return whether there is such a series.
+
+    Contracts with a delivery date have neither premium nor funding.
     """
     return kind not in (Kind.PREMIUM, Kind.FUNDING) or "QUARTER" not in instrument.contract_type

@@ -65,9 +65,7 @@ class MarketRoutes:
         )
 
     async def info(self, request: web.Request) -> web.Response:
-        """Answer what trades here and how much weight a minute holds, or with the error that is set
-        for it.
-        """
+        """Answer exchangeInfo: symbols and the weight limit, or the error that is set for it."""
         answer = await self._light(request, self._rules.exchange_info_weight, self._info)
         status = self._exchange.info_status
         if status is None or answer.status != HTTPStatus.OK:
@@ -75,9 +73,7 @@ class MarketRoutes:
         return _json(fault_answers.ANSWERS[Fault.INTERNAL][2], dict(answer.headers), status)
 
     async def rows(self, kind: Kind, request: web.Request) -> web.StreamResponse:
-        """Answer a call for rows: counted as it arrives, then held back, then answered or made to
-        fail.
-        """
+        """Count a call for rows as it arrives, delay it, then answer it or let it fail."""
         exchange, query = self._exchange, request.query
         call = Call(
             market=self._rules.market,
@@ -158,9 +154,7 @@ class MarketRoutes:
         )
 
     def _has_own_limit(self, kind: Kind) -> bool:
-        """Return whether calls of this kind are counted apart from all weight, and without telling
-        the count.
-        """
+        """Return whether calls of this kind are counted apart from weight, without a header."""
         return kind is Kind.FUNDING and self._rules.market is Market.USD_M
 
     async def _fail(

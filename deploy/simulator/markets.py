@@ -1,6 +1,4 @@
-"""What differs between the three markets: paths, pools, row limits, intervals and the price list in
-weight.
-"""
+"""What differs between the markets: paths, pools, row limits, intervals and weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""When the spot exchange stood still, and when futures traded nothing: the irregularities a client
-must survive.
+"""When the spot exchange stood still, and when futures traded nothing.
+
+A client must survive these irregularities.
 """
 
 from __future__ import annotations

@@ -95,9 +95,7 @@ class Replay:
 
 
 def file_key(path: Path, folder: Path) -> Key | None:
-    """Return the series a file belongs to, by its name and the market among its folders; None for
-    other files.
-    """
+    """Return the series of a file, by its name and folders; None for other files."""
     name = FILE_NAME.fullmatch(path.name)
     folders = (*folder.resolve().parts, *path.parts[:-1])
     market = next((Market(part) for part in reversed(folders) if part in set(Market)), None)

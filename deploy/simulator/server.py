@@ -16,13 +16,13 @@ from deploy.simulator.markets import RULES
 
 #: How often the other programs on an address spend.
 FOREIGN_STEP_S = 0.1
-#: Answers still held back when the server is told to stop are not worth waiting for.
+#: How long to wait for delayed answers when the server stops, seconds.
 SHUTDOWN_S = 0.1
 BACKLOG = 1024
 
 
 def build_app(exchange: Exchange) -> web.Application:
-    """Return the application that serves an exchange; each kind of route is added by its own class."""
+    """Return the application that serves an exchange; each class adds its own routes."""
     app = web.Application()
     for rules in RULES.values():
         MarketRoutes(exchange, rules).add_to(app)

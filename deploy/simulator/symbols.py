@@ -1,5 +1,6 @@
-"""What trades where, since when and until when: a catalogue with one of everything a client can
-stumble over.
+"""What trades where, since when and until when.
+
+The catalogue has one of everything that a client can stumble over.
 """
 
 from __future__ import annotations
@@ -124,8 +125,9 @@ def simulated(market: Market, number: int) -> Instrument:
 
 
 def catalogue(market: Market, size: int) -> list[Instrument]:
-    """Return the named instruments of a market, filled up with generated ones to `size` (COIN-M has
-    none).
+    """Return the named instruments of a market, filled up with generated ones to `size`.
+
+    COIN-M has no generated ones.
     """
     named = [instrument for instrument in NAMED if instrument.market is market]
     if market is Market.COIN_M:
@@ -140,8 +142,9 @@ def forgotten(market: Market) -> list[Instrument]:
 
 @cache
 def find(market: Market, name: str) -> Instrument | None:
-    """Return the instrument of this name, whatever the size of the catalogue in service, forgotten
-    or not.
+    """Return the instrument of this name, forgotten ones included.
+
+    The size of the catalogue in service does not matter.
     """
     for instrument in (*NAMED, *FORGOTTEN):
         if instrument.market == market and instrument.name == name:

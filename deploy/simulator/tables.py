@@ -1,5 +1,6 @@
-"""The numbers candles are made of: two loops of different prime-to-each-other lengths, rendered
-once per market.
+"""The numbers that candles are made of, rendered once for each market.
+
+They are two loops whose lengths have no common divisor.
 
 A candle takes prices and volume from one loop and turnover, trades and taker volumes from the
 other, each at its own place. The same pair of places comes round after 16.7 million candles, so no
@@ -35,7 +36,7 @@ class Price(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Quote volume, trades, and the takers' share of both volumes, in the market's smallest units."""
+    """Quote volume, trades, takers' share of both volumes, in the market's smallest units."""
 
     quote: int
     trades: int
@@ -78,8 +79,7 @@ def price_text(cents: int, digits: Digits) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One way of writing a row: what stands before its open time, between its times, and after
-    them.
+    """One way to write a row: what stands before, between and after its times.
 
     The lists hold their loop twice, so that any stretch up to one loop long is a single slice.
     """
@@ -196,7 +196,8 @@ def _flows(market: Market) -> list[Flow]:
 
 
 def _below(rng: Random, bound: int) -> int:
-    """Return a number in [0, bound); only `random()` is promised to stay the same between Python
-    versions.
+    """Return a number in [0, bound).
+
+    Python promises only of `random()` that it stays the same between versions.
     """
     return int(rng.random() * bound)

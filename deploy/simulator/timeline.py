@@ -1,6 +1,4 @@
-"""Which candles exist: runs of neighbouring candles, per market and interval, and the part of them
-a call asks for.
-"""
+"""Which candles exist, as runs of neighbours, and which of them a call asks for."""
 
 from __future__ import annotations
 
@@ -40,8 +38,9 @@ class Run:
         return self.last - self.first + 1
 
     def part(self, first: int, last: int) -> Run:
-        """Return the candles between two indices; the cut close time stays with the candle it
-        belongs to.
+        """Return the candles between two indices.
+
+        A cut close time stays with the candle it belongs to.
         """
         return replace(
             self,
@@ -59,9 +58,7 @@ class Series:
     interval: str
 
     def runs(self, low_ms: int, high_ms: int) -> Iterator[Run]:
-        """Yield the candles with `low_ms` <= open time <= `high_ms` that ever existed, oldest
-        first.
-        """
+        """Yield the candles that ever existed with `low_ms` <= open time <= `high_ms`, in order."""
         market = self.instrument.market
         listed_ms = next_trading(market, self.instrument.listed_ms)
         ends_ms = self.instrument.ends_ms
@@ -138,8 +135,9 @@ def _grid(interval: str, span: Span) -> Grid:
 
 
 def _run(grid: Grid, span: Span, following: Span | None, interval: str) -> Run:
-    """Return the candles of one trading stretch; the last is cut unless trading resumed before its
-    time was up.
+    """Return the candles of one stretch of trading.
+
+    The last is cut, unless trading resumed before its time was up.
     """
     first, last = grid.index_at(span.start_ms), grid.index_at(span.end_ms - 1)
     resumed = (

@@ -25,8 +25,9 @@ def truth(
     now_ms: int,
     kind: str = "klines",
 ) -> bytes:
-    """Return all closed rows with `start_ms` <= time < `end_ms` as CSV without a header, oldest
-    first; times in ms.
+    """Return all closed rows with `start_ms` <= time < `end_ms` as CSV, oldest first.
+
+    There is no header; times are in ms.
 
     klines: open_time, open, high, low, close, volume, close_time, quote_volume, count,
     taker_buy_volume, taker_buy_quote_volume. Mark, index and premium prices: open_time, open, high,

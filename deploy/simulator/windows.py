@@ -1,6 +1,4 @@
-"""Which rows a call asks for: parameters checked, and start, end and limit read as each market
-reads them.
-"""
+"""Which rows a call asks for: parameters checked, and read as each market reads them."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ SPOT_AHEAD_MS = 10 * SECOND_MS
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Candles with `low_ms` <= open time <= `high_ms`: the newest `limit` of them, or the oldest."""
+    """The newest, or oldest, `limit` candles with `low_ms` <= open time <= `high_ms`."""
 
     low_ms: int
     high_ms: int
@@ -88,8 +86,9 @@ def window(rules: Rules, question: Question, now_ms: int) -> Window:
 
 
 def _funding_window(question: Question, now_ms: int) -> Window:
-    """Return the window of a funding call: from the start on, or the newest; a start of 0 is taken
-    for none.
+    """Return the window of a funding call: from the start on, or the newest.
+
+    The exchange takes a start of 0 for none.
     """
     start_ms, end_ms = question.start_ms, question.end_ms
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
@@ -163,7 +162,7 @@ def _limit(rules: Rules, query: Mapping[str, str]) -> int:
 
 
 def _funding_limit(query: Mapping[str, str]) -> int:
-    """Return how many fundings at most; asked for neither times nor a number it is twice as many."""
+    """Return the most fundings; twice as many where neither times nor a number were asked for."""
     limit = _number(query, "limit")
     if limit is None:
         return FUNDING_LIMIT if "startTime" in query or "endTime" in query else NEWEST_FUNDING_LIMIT

@@ -1,5 +1,4 @@
-"""Binance market data, downloaded by a fleet of Celery workers and read from a lake of Parquet
-files.
+"""Binance market data, downloaded by a fleet of workers and read from a lake of Parquet files.
 
     import klinefleet
 

@@ -1,3 +1,1 @@
-"""The archive beside the exchange: a bucket of monthly and daily zips, with their checksums and
-their faults.
-"""
+"""The archive beside the exchange: monthly and daily zips, checksums, and faults."""

@@ -1,5 +1,6 @@
-"""Zips from lines: the same lines give the same bytes, and a wrong file is wrong in the same way
-each time.
+"""Zips made from lines.
+
+The same lines give the same bytes, and a faulty file is faulty in the same way each time.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def spoil(body: bytes, fault: FileFault | None) -> Zip:
 
 
 def spoil_rows(lines: list[str], fault: FileFault | None, seed: str) -> list[str]:
-    """Return a CSV's lines with its rows lost, moved, repeated or changed; a line of names stays."""
+    """Return a CSV's lines with rows lost, moved, repeated or changed; a header stays."""
     names, rows = _split(lines)
     if not rows:
         return lines

@@ -1,5 +1,6 @@
-"""When files are published: a day's the next morning, a month's on the first Monday of the next
-month.
+"""When files are published.
+
+A day's file comes the next morning, a month's on the first Monday of the next month.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def published_ms(file: File) -> int:
 
 
 def periods(folder: Folder, first_ms: int, end_ms: int, now_ms: int) -> Iterator[str]:
-    """Yield the periods of files that are out, of what traded from `first_ms` until before
-    `end_ms`, oldest first.
+    """Yield the periods whose files are published, oldest first.
+
+    The series traded from `first_ms` until before `end_ms`.
     """
     first_ms = max(first_ms, BEGINS_MS.get((folder.market, folder.cycle), 0))
     is_daily = folder.cycle is Cycle.DAILY

@@ -1,5 +1,6 @@
-"""The bucket's listing: keys in byte order under a prefix, a page at a time, folders rolled up
-where asked to.
+"""The bucket's listing: keys in byte order under a prefix, a page at a time.
+
+Folders take the place of their keys where a delimiter is given.
 
 A symbol's folder is told as soon as the symbol is listed, some days before its first file is out.
 """
@@ -39,8 +40,9 @@ class KeyPage:
 
 
 def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_up: bool) -> KeyPage:
-    """Return the keys under a prefix after a marker; `rolled_up` tells folders below it in place of
-    their keys.
+    """Return the keys under a prefix after a marker.
+
+    `rolled_up` lists folders in place of the keys below them.
     """
     page = KeyPage()
     if not most:
@@ -59,9 +61,7 @@ def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_u
 
 
 def xml(page: KeyPage, prefix: str, marker: str, most: int, delimiter: str) -> str:
-    """Return a page as the bucket writes it; the next marker is told only of a page with a
-    delimiter.
-    """
+    """Return a page as the bucket writes it; only one with a delimiter has the next marker."""
     told = [
         f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker>"
     ]
@@ -96,8 +96,9 @@ def _contents(entry: Entry) -> str:
 def _under(
     archive: Archive, path: str, prefix: str, marker: str, *, rolled_up: bool
 ) -> Iterator[Entry | str]:
-    """Yield what lies under a folder and the prefix after the marker, whole branches passed over
-    where possible.
+    """Yield what lies under a folder and the prefix, after the marker.
+
+    Branches that cannot match are not walked.
     """
     for child in _children(archive, path):
         if isinstance(child, Entry):

@@ -57,7 +57,8 @@ class File:
     @property
     def stem(self) -> str:
         """Return its name without the ending, which is that of the CSV inside too."""
-        return f"{self.folder.symbol}-{spelled(self.folder.interval) or self.folder.kind}-{self.period}"
+        grid = spelled(self.folder.interval) or self.folder.kind
+        return f"{self.folder.symbol}-{grid}-{self.period}"
 
     @property
     def path(self) -> str:

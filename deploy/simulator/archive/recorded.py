@@ -1,6 +1,4 @@
-"""What the archive has, from recorded files: original zips byte for byte, and recorded CSV in zips
-of our own.
-"""
+"""An archive of recorded files: original zips byte for byte, and recorded CSV, zipped here."""
 
 from __future__ import annotations
 

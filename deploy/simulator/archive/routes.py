@@ -1,6 +1,4 @@
-"""The archive's routes: files and their checksums below /data, the bucket's listing, and the
-control of it all.
-"""
+"""The archive's routes: files and checksums below /data, the listing, and their control."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ from deploy.simulator.windows import Window
 MICROSECONDS_FROM_MS = utc_ms("2025-01-01")
 #: Futures' files of this month and later begin with a line of names.
 HEADER_FROM = "2022-05"
-KLINES_HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+KLINES_HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    "taker_buy_volume,taker_buy_quote_volume,ignore"
+)
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 
 

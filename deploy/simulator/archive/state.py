@@ -1,6 +1,4 @@
-"""The archive as it stands: what is out by now, what is wrong with it, what was published anew, who
-asked for what.
-"""
+"""The archive's state: files published, their faults, new editions, and the log of calls."""
 
 from __future__ import annotations
 
@@ -29,8 +27,9 @@ CHECKSUM = ".CHECKSUM"
 
 @dataclass(slots=True)
 class FileCall:
-    """One call for a file or its CHECKSUM, in order of arrival; of a listing, the path is its
-    query.
+    """One call for a file or its CHECKSUM, in order of arrival.
+
+    The path of a listing is its query.
     """
 
     method: str
@@ -52,8 +51,9 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of the bucket as a listing tells it; the size of a zip is a guess until it has
-    been served.
+    """One object of the bucket, as listed.
+
+    The size of a zip is a guess until it has been served.
     """
 
     path: str
@@ -100,8 +100,9 @@ class Archive:
         self._calls.clear()
 
     def fault_of(self, file: File) -> FileFault | None:
-        """Return what is wrong with a file now; a new edition mends it, and so does time what is
-        late.
+        """Return a file's fault now.
+
+        A new edition has none, and a late file loses its fault with time.
         """
         fault = None if file.path in self._revisions else self.plan.fault_of(file)
         return None if fault is FileFault.LATE and self._late_ms(file) <= self.clock() else fault
@@ -148,8 +149,9 @@ class Archive:
         )
 
     def serve(self, file: File, *, counts: bool) -> Zip:
-        """Return a file's present edition, made on first demand; `counts` unless only its checksum
-        is wanted.
+        """Return a file's present edition; it is made when first needed.
+
+        `counts` is False where only its checksum is wanted.
         """
         fault = self.fault_of(file)
         if fault is FileFault.TRANSIENT_CORRUPT and counts:
@@ -162,8 +164,9 @@ class Archive:
         return f"{sha256}  {file.stem}.zip".encode()
 
     def reissue(self, path: str, changed_rows: int) -> None:
-        """Publish a file anew, mended, with some values changed; ValueError for what is no file of
-        this archive.
+        """Publish a file again without its fault, with some values changed.
+
+        ValueError where the archive has no such file.
         """
         file = parse(path)
         if file is None or file.period not in self._known(file.folder):
