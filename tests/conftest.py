@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from klinefleet.workers.coordination.private_redis import private_redis
-from tests.harness import WARM, Exchange, Fleet, RedisServer
+from tests.harness import WARM, Fleet
+from tests.servers import Exchange, RedisServer
 
 #: The same examples on every machine, however slow. `--hypothesis-profile=default` looks for
 #: others.

@@ -1,4 +1,4 @@
-"""Real processes for tests: a stand-in exchange, a Redis, workers, and the klines command."""
+"""Fleets for tests: workers and the klines command as real processes."""
 
 from __future__ import annotations
 
@@ -8,38 +8,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-from redis import Redis, RedisError
+from redis import RedisError
 
-from deploy.simulator import truth
 from klinefleet.tasks.fleet.lanes import LANES
-from klinefleet.workers.coordination.private_redis import answers, die_with_parent, server_binary
-from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.kinds.registry import kind_named
-from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.schema import no_rows, schema_of
-from klinefleet.workers.domain.series import Series
-from klinefleet.workers.lake import keys
-from tests.processes import ROOT, WITHIN_S, Process, ask, tree, until
+from klinefleet.workers.coordination.private_redis import die_with_parent
+from tests.processes import WITHIN_S, Process, tree, until
+from tests.servers import Exchange, RedisServer
 from tests.warm_klines import WarmKlines
 
 KLINES = Path(sys.executable).with_name("klines")
-#: Real recorded exchange data; tests that need it skip where it is absent.
-RECORDED = ROOT.parent / "shared" / "data"
+
+
 #: Options of an exchange with so much weight that no test waits for what another has spent, and
 #: with few symbols.
 AMPLE = ("--symbols", "24", "--futures-limit", "24000", "--spot-limit", "60000")
+
+
 #: Runs the commands that a test waits for.
 WARM = WarmKlines()
 
@@ -74,149 +66,6 @@ class Command(Process):
         assert self.process
         code = self.process.wait(within_s)
         return subprocess.CompletedProcess([], code, self._out.read_text(), self._err.read_text())
-
-
-class Exchange(Process):
-    """The stand-in exchange as a process of its own."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.spawn(
-            [sys.executable, "-m", "deploy.simulator", *options],
-            dict(os.environ),
-            folder / "exchange.log",
-            subprocess.PIPE,
-        )
-        assert self.process
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().decode().strip()
-        assert self.url.startswith("http"), (folder / "exchange.log").read_text()
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        return ask(f"{self.url}/sim/{path}", method, body)
-
-    def books(self) -> dict[str, Any]:
-        books: dict[str, Any] = self.ask("GET", "books")
-        return books
-
-    def calls(self) -> list[dict[str, Any]]:
-        calls: list[dict[str, Any]] = self.ask("GET", "calls")
-        return calls
-
-    def overspent(self) -> list[dict[str, Any]]:
-        """Return the minutes in which more weight was sent than they hold."""
-        return [minute for minute in self.books()["minutes"] if minute["weight"] > minute["limit"]]
-
-    def refused(self, status: int) -> int:
-        """Return how many calls were answered with 429 or 418 for their weight or in a ban."""
-        return sum(minute[f"refused_{status}"] for minute in self.books()["minutes"])
-
-    def pages(self) -> Counter[tuple[str, str, str, str]]:
-        """Return how often each page was served in full: (market, symbol, start, end) -> times."""
-        good = (
-            call
-            for call in self.calls()
-            if call["status"] == 200 and not call["fault"] and call["end"]
-        )
-        return Counter(
-            (call["market"], call["symbol"], call["start"], call["end"]) for call in good
-        )
-
-    def faults(self, rates: dict[str, float], **options: Any) -> None:
-        self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
-
-    def hold_back(self, ms: float) -> None:
-        """Hold every answer back for so long from now on: a test sees a run at work however late it
-        looks.
-        """
-        self.ask("PUT", "latency", {"ms": ms})
-
-    def lag_date(self, days: float, answers: int | None = None) -> None:
-        """Have the Date header of so many answers with rows, or of all from now on, lie so many
-        days behind.
-        """
-        self.ask("PUT", "date", {"behind_ms": int(days * 86_400_000), "answers": answers})
-
-    def hide_symbols(self, status: int | None = 500) -> None:
-        """Answer exchangeInfo with an error from now on; None ends it."""
-        self.ask("PUT", "info", {"status": status})
-
-    def files(self) -> list[dict[str, Any]]:
-        """Return the calls for files of the archive, not those for its lists."""
-        calls = self.ask("GET", "archive")["calls"]
-        return [call for call in calls if call["path"].startswith("data/")]
-
-    def archive_faults(self, rates: dict[str, float], **options: Any) -> None:
-        self.ask("PUT", "archive", {"rates": rates, **options})
-
-    @property
-    def env(self) -> dict[str, str]:
-        rest = dict.fromkeys(("KLINES_SPOT_URL", "KLINES_UM_URL", "KLINES_CM_URL"), self.url)
-        return rest | {
-            "KLINES_ARCHIVE_URL": self.url,
-            "KLINES_ARCHIVE_LIST_URL": f"{self.url}/archive-list",
-        }
-
-
-class ObjectStore(Process):
-    """The stand-in for S3 as a process of its own."""
-
-    def __init__(self, folder: Path, *host: str) -> None:
-        command = [sys.executable, "-m", "tests.object_store", *host]
-        self.spawn(command, dict(os.environ), folder / "store.log", subprocess.PIPE)
-        assert self.process
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().decode().strip()
-        assert self.url.startswith("http"), (folder / "store.log").read_text()
-
-    @property
-    def env(self) -> dict[str, str]:
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        return {**keys, "AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1"}
-
-    def faults(self, **wanted: Any) -> None:
-        ask(f"{self.url}/-/faults", "PUT", wanted)
-
-    def writes(self) -> list[dict[str, Any]]:
-        writes: list[dict[str, Any]] = ask(f"{self.url}/-/writes")
-        return writes
-
-    def requests(self) -> dict[str, int]:
-        """Return how often each method was asked for; LIST is a listing."""
-        requests: dict[str, int] = ask(f"{self.url}/-/requests")
-        return requests
-
-    def objects(self) -> dict[str, int]:
-        objects: dict[str, int] = ask(f"{self.url}/-/objects")
-        return objects
-
-
-class RedisServer(Process):
-    """A real Redis with an append-only file on a socket; it can be stopped, killed and started
-    again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.url = f"unix://{folder / 'redis.sock'}"
-        self.start()
-
-    def start(self) -> None:
-        socket = str(self.folder / "redis.sock")
-        arguments = ["--port", "0", "--unixsocket", socket, "--dir", str(self.folder), "--save", ""]
-        arguments += [
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "everysec",
-            "--maxmemory-policy",
-            "noeviction",
-        ]
-        self.spawn([server_binary(), *arguments], dict(os.environ), self.folder / "redis.log")
-        until("Redis answers", lambda: answers(self.url))
-
-    def client(self) -> Redis:
-        return Redis.from_url(self.url)
 
 
 @dataclass
@@ -368,102 +217,5 @@ def running_fleet(folder: Path, *exchange: str) -> Iterator[Fleet]:
         fleet.close()
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One request as a user words it, and the check that the lake holds what it asks for: all,
-    once, and no more.
-    """
-
-    market: str
-    symbols: tuple[str, ...]
-    start: str
-    end: str
-    interval: str = "1m"
-    source: str = "rest"
-    """Which lane is tested; what `auto` makes of a small request is REST as well."""
-    kind: str = "klines"
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        series = ("--market", self.market, "--kind", self.kind, "--symbols", ",".join(self.symbols))
-        range_ = ("--interval", self.interval, "--start", self.start, "--end", self.end)
-        return (*series, *range_, "--source", self.source)
-
-    def truth(self, symbol: str) -> pl.DataFrame:
-        """Return what a perfect lake holds of one symbol."""
-        return truth_frame(
-            self.market, symbol, self.interval, ms_of(self.start), ms_of(self.end), self.kind
-        )
-
-    @property
-    def klines(self) -> int:
-        """How many candles there are."""
-        return sum(self.truth(symbol).height for symbol in self.symbols)
-
-    def assert_held(self, fleet: Fleet) -> None:
-        """The lake equals the exchange's truth row by row, and nothing is left in the raw zone."""
-        for symbol in self.symbols:
-            held = lake_frame(fleet.store_url, self.market, symbol, self.interval, self.kind)
-            truth = self.truth(symbol)
-            assert held.height == truth.height, (
-                f"{symbol}: {held.height} rows, {truth.height} exist"
-            )
-            assert held["open_time"].is_unique().all(), f"{symbol}: a candle is held twice"
-            assert held.equals(truth), f"{symbol}: a row differs"
-        if not fleet.store_url.startswith("s3://"):
-            left = [str(path) for path in Path(fleet.store_url, "raw").rglob("*") if path.is_file()]
-            assert not left, f"raw objects were left: {left[:5]}"
-
-    def assert_nothing_is_missing(self, fleet: Fleet) -> None:
-        """The same request again asks the exchange for no row, and the archive for no file."""
-        fleet.assert_fetches_nothing(*self.arguments)
-
-
 def _if_ended(summary: dict[str, Any]) -> dict[str, Any] | None:
     return None if summary["state"] == "running" else summary
-
-
-def ms_of(day: str) -> int:
-    """Return a day or moment without a zone, UTC, in ms."""
-    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
-
-
-def truth_frame(
-    market: str, symbol: str, interval: str, start_ms: int, end_ms: int, kind: str = "klines"
-) -> pl.DataFrame:
-    """Return what a perfect lake holds of a generated symbol."""
-    csv = truth(
-        market, symbol, interval, start_ms, end_ms, now_ms=time.time_ns() // 1_000_000, kind=kind
-    )
-    schema = schema_of(kind_named(kind))
-    if not csv:
-        return schema.to_frame()
-    wire = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
-    return pl.read_csv(csv, has_header=False, schema=wire).cast(schema)
-
-
-def lake_frame(
-    store: Path | str, market: str, symbol: str, interval: str, kind: str = "klines"
-) -> pl.DataFrame:
-    """Return every row the lake holds of a series, read as any user of Polars would, in the files'
-    order.
-    """
-    folder = keys.series_folder(
-        "lake", Series(Market(market), kind_named(kind), Interval(interval), symbol)
-    )
-    if str(store).startswith("s3://"):
-        return pl.read_parquet(
-            f"{store}/{folder}/*.parquet", storage_options=s3_options(), hive_partitioning=False
-        )
-    files = sorted((Path(store) / folder).glob("*.parquet"))
-    return (
-        pl.concat([pl.read_parquet(file) for file in files]) if files else no_rows(kind_named(kind))
-    )
-
-
-def s3_options() -> dict[str, str]:
-    """Return what Polars needs to know of the S3 server that the environment names."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
-    return {name.lower(): os.environ[name] for name in names if name in os.environ} | {
-        "aws_allow_http": "true"
-    }

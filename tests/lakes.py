@@ -17,7 +17,8 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.open import open_store
-from tests.harness import WARM, Wanted, ms_of
+from tests.expected import Wanted, ms_of
+from tests.harness import WARM
 
 
 @dataclass(frozen=True)

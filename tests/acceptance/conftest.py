@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import AMPLE, RECORDED, Fleet, running_fleet
+from tests.expected import RECORDED
+from tests.harness import AMPLE, Fleet, running_fleet
 from tests.invariants import checked_after_every_download
 
 #: Weight that lets REST answer eight years in one minute, and leaves it slower than files.
@@ -48,3 +49,10 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
     shared_fleet.empty()
     yield shared_fleet
     shared_fleet.assert_nobody_refused()
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Another fleet, with a lake of its own, that has asked for no funding yet."""
+    with running_fleet(tmp_path_factory.mktemp("second"), *AMPLE) as fleet:
+        yield fleet

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.harness import Fleet, Wanted, lake_frame
+from tests.expected import Wanted, lake_frame
+from tests.harness import Fleet
 
 SPOT_YEAR = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2025-02-01", source="auto")
 

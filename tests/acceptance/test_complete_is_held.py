@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from klinefleet.workers.domain.timestamps import DAY_MS, iso
-from tests.harness import AMPLE, Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left, lacking_parts
 from tests.processes import until
 

@@ -16,7 +16,9 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.test_flower import BROWSER, HEADLESS
-from tests.harness import WARM, Fleet, ObjectStore, Wanted
+from tests.expected import Wanted
+from tests.harness import WARM, Fleet
+from tests.servers import ObjectStore
 
 SPOT = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 

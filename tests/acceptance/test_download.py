@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.harness import Fleet, lake_frame, truth_frame
+from tests.expected import lake_frame, truth_frame
+from tests.harness import Fleet
 
 MONTH = ("--start", "2024-01-01", "--end", "2024-02-01")
 

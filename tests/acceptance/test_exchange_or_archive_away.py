@@ -18,7 +18,9 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.storage.open import open_store
-from tests.harness import Exchange, Fleet, RedisServer, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
+from tests.servers import Exchange, RedisServer
 
 #: Enough calls that `auto` asks the archive.
 LARGE = Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-03-01", source="auto")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Fleet, Wanted, lake_frame
+from tests.expected import Wanted, lake_frame
+from tests.harness import Fleet
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-03-01")

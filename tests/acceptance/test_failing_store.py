@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Fleet, ObjectStore, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
+from tests.servers import ObjectStore
 
 WANTED = Wanted("um", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-05-01")
 

@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 from klinefleet.tasks.runs.store import Runs
-from tests.harness import KLINES, Exchange, Fleet, RedisServer
+from tests.harness import KLINES, Fleet
 from tests.processes import WITHIN_S, Process, free_port, until
+from tests.servers import Exchange, RedisServer
 
 USER, PASSWORD = "operator", "open-sesame"
 BROWSER = (

@@ -13,7 +13,8 @@ import pytest
 
 from klinefleet.tasks.fleet.lanes import LANES
 from tests.acceptance.beats import await_beats
-from tests.harness import Command, Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import Command, Fleet
 from tests.processes import alive, tree, until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-04-01")

@@ -14,7 +14,8 @@ import pytest
 
 from klinefleet.tasks.notebook import reader
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, iso
-from tests.harness import AMPLE, Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left
 from tests.processes import until
 

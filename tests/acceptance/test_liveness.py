@@ -17,7 +17,8 @@ import pytest
 
 from klinefleet.tasks.fleet.lanes import LANES
 from klinefleet.workers.coordination.liveness import SILENT_S, alive_folder
-from tests.harness import ROOT, Fleet, until
+from tests.harness import Fleet
+from tests.processes import ROOT, until
 
 LONG_AGO_S = SILENT_S + 60
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import AMPLE, Fleet, Wanted, lake_frame
+from tests.expected import Wanted, lake_frame
+from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left
 from tests.processes import until
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Fleet, Wanted, lake_frame, ms_of, truth_frame
+from tests.expected import Wanted, lake_frame, ms_of, truth_frame
+from tests.harness import Fleet
 from tests.processes import until
 
 #: A spot symbol's newest month is fetched while its listing date is asked for: 45 pages and that

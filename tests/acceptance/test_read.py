@@ -15,9 +15,11 @@ import pyarrow.feather
 import pyarrow.ipc
 import pytest
 
-from tests.harness import KLINES, Command, ObjectStore, Wanted
+from tests.expected import Wanted
+from tests.harness import KLINES, Command
 from tests.lakes import Lake, lake_of
 from tests.processes import cpu_seconds, until
+from tests.servers import ObjectStore
 
 WEEKS = ("2024-01-20", "2024-02-10")
 MINUTES = Wanted("um", ("BTCUSDT", "ETHUSDT"), *WEEKS)

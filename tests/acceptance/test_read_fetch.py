@@ -12,7 +12,8 @@ import pytest
 
 from klinefleet.tasks.notebook import reader
 from klinefleet.workers.domain.errors import RangeNotHeld, UnknownSymbol
-from tests.harness import Fleet, Wanted, ms_of
+from tests.expected import Wanted, ms_of
+from tests.harness import Fleet
 
 DAYS = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-10", "2024-02-10")
 

@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.harness import KLINES, Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import KLINES, Fleet
 from tests.lakes import lake_of
 from tests.processes import ROOT
 

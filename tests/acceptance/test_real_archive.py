@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from tests.acceptance.test_recorded_data import CM, SPOT, UM, recorded
-from tests.harness import RECORDED, Fleet, lake_frame, ms_of
+from tests.expected import RECORDED, lake_frame, ms_of
+from tests.harness import Fleet
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import KLINES, RECORDED, RedisServer
+from tests.expected import RECORDED
+from tests.harness import KLINES
 from tests.real_bucket import INFO, RealBucket, first_periods, serving
+from tests.servers import RedisServer
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 

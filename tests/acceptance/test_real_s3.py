@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import Fleet, Wanted, lake_frame
+from tests.expected import Wanted, lake_frame
+from tests.harness import Fleet
 
 ENDPOINT = os.environ.get("AWS_ENDPOINT_URL_FOR_TESTS")
 BUCKET = os.environ.get("KLINES_TEST_BUCKET", "lake")

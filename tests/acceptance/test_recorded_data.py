@@ -14,7 +14,8 @@ import pytest
 
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.schema import schema_of
-from tests.harness import RECORDED, Fleet, lake_frame, ms_of
+from tests.expected import RECORDED, lake_frame, ms_of
+from tests.harness import Fleet
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded data at {RECORDED}")
 

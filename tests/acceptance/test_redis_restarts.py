@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from klinefleet.tasks.fleet.lanes import LANES
-from tests.harness import Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
 from tests.processes import until
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-03-01")

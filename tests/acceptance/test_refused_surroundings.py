@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.refusals import assert_refused, download
-from tests.harness import Fleet, RedisServer
+from tests.harness import Fleet
+from tests.servers import RedisServer
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.refusals import assert_refused, download
-from tests.harness import Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 
 from klinefleet.tasks.planning.turn import TURN_S
-from tests.harness import AMPLE, Fleet, Wanted, lake_frame, ms_of, running_fleet
+from tests.expected import Wanted, lake_frame, ms_of
+from tests.harness import AMPLE, Fleet, running_fleet
 
 
 @pytest.fixture(scope="module")

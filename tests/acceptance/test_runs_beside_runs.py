@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.harness import AMPLE, Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left
 from tests.processes import until
 from tests.slow_link import SlowLink

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.harness import Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
 
 WANTED = Wanted("um", ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "2024-01-01", "2024-04-01")
 

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.harness import Fleet, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
 from tests.processes import until
 
 HERE, THERE = "127.0.0.2", "127.0.0.3"

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from klinefleet.workers.coordination.private_redis import answers, server_binary
-from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, Wanted
+from tests.expected import Wanted
+from tests.harness import Fleet
 from tests.processes import Process, until
+from tests.servers import Exchange, ObjectStore, RedisServer
 
 #: The address at which the third host serves, and the links to it: name of the host -> the
 #: network's first three parts.

@@ -17,7 +17,9 @@ from klinefleet.workers.lake.footer import footer_in
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.open import open_store
-from tests.harness import AMPLE, Fleet, ObjectStore, Wanted, ms_of, running_fleet
+from tests.expected import Wanted, ms_of
+from tests.harness import AMPLE, Fleet, running_fleet
+from tests.servers import ObjectStore
 
 MINUTE_MS = 60_000
 

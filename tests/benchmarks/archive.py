@@ -48,7 +48,9 @@ from tests.benchmarks.measure import (
     show,
     timed,
 )
-from tests.harness import Exchange, Fleet, ObjectStore, RedisServer, ask, tree
+from tests.harness import Fleet
+from tests.processes import ask, tree
+from tests.servers import Exchange, ObjectStore, RedisServer
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
 SYMBOLS = [f"SIM{n:03}USDT" for n in range(1, 501)]

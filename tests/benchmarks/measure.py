@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.harness import KLINES, Exchange, Fleet, RedisServer
+from tests.harness import KLINES, Fleet
+from tests.servers import Exchange, RedisServer
 
 YEAR = ("--interval", "1m", "--start", "2024-01-01", "--end", "2025-01-01")
 YEAR_MS = (utc_ms(2024), utc_ms(2025))

@@ -33,7 +33,9 @@ from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.objects import ObjectStore as Objects
 from klinefleet.workers.storage.open import open_store
 from tests.benchmarks.measure import YEAR_KLINES, YEAR_MS, show, timed
-from tests.harness import ObjectStore, ask, s3_options
+from tests.expected import s3_options
+from tests.processes import ask
+from tests.servers import ObjectStore
 from tests.unit.helpers.small_lakes import rows_at
 
 YEAR = Span(*YEAR_MS)

@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.up import Container, find_compose
-from tests.harness import ROOT, Exchange, Wanted, until
-from tests.processes import free_port
+from tests.expected import Wanted
+from tests.processes import ROOT, free_port, until
+from tests.servers import Exchange
 
 #: The image is built and every container healthy within this; later calls are much sooner done.
 MAKE_WITHIN_S = 800.0

@@ -15,7 +15,8 @@ import pytest
 
 from klinefleet.workers.coordination.liveness import SILENT_S
 from tests.compose.project import Project, docker, missing
-from tests.harness import Wanted, ask, until
+from tests.expected import Wanted
+from tests.processes import ask, until
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=f"needs containers: {missing()}"),

@@ -16,9 +16,9 @@ from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
-from tests.harness import Exchange
 from tests.integration.rest_client import Maker
 from tests.processes import await_young_minute
+from tests.servers import Exchange
 
 
 @pytest.fixture(scope="module")

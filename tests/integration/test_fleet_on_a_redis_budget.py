@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from tests.unit.helpers.redis_budget import WoundRedisBudget
 from tests.unit.limits.test_fleet_on_a_budget import (
     Maker,
     test_another_program_on_the_address_is_made_room_for,
     test_full_minutes_spend_97_percent_of_the_limit_and_no_more,
     test_the_exchanges_books_never_show_more_than_the_limit,
 )
-from tests.unit.limits.test_weight_budget import WoundRedisBudget
 
 __all__ = [
     "test_another_program_on_the_address_is_made_room_for",

@@ -22,7 +22,7 @@ from klinefleet.workers.coordination.private_redis import (
 )
 from klinefleet.workers.domain.errors import SettingsError
 from tests.processes import ROOT, until
-from tests.unit.coordination.test_leases import let_pass
+from tests.unit.helpers.leases import let_pass
 
 
 def folder_of(url: str) -> Path:

@@ -25,7 +25,7 @@ from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import HandClock
-from tests.harness import ObjectStore
+from tests.servers import ObjectStore
 from tests.unit.helpers.small_lakes import reader, rows_at, series
 
 ROOT = Path(__file__).parents[2]

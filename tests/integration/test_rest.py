@@ -26,7 +26,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, utc_ms
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.support.clock import WallClock
-from tests.harness import Exchange, truth_frame
+from tests.expected import truth_frame
 from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import (
     CLOCK_MS,
@@ -38,6 +38,7 @@ from tests.integration.rest_client import (
     series,
     state,
 )
+from tests.servers import Exchange
 from tests.unit.helpers.klines import JANUARY_MS, opens
 
 

@@ -28,10 +28,10 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import Page
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from tests.harness import Exchange
 from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import PAGE, Maker, Stopwatch, ask, series, state
 from tests.processes import free_port
+from tests.servers import Exchange
 
 FAULTS: list[tuple[str, type[FleetError], bool]] = [
     ("400", Refused, False),

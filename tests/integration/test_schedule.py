@@ -16,8 +16,8 @@ from klinefleet.workers.coordination.liveness import Alive, alive_folder
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.support.settings import Settings
-from tests.harness import KLINES, Fleet, Process, until
-from tests.processes import WITHIN_S
+from tests.harness import KLINES, Fleet
+from tests.processes import WITHIN_S, Process, until
 
 
 def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url: str) -> None:

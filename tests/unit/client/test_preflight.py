@@ -25,8 +25,8 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, iso, utc_ms
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from tests.unit.domain.test_series import intervals, moments, symbols
 from tests.unit.helpers.crew import crew, series_of
+from tests.unit.helpers.strategies import intervals, moments, symbols
 
 NOW_MS = utc_ms(2024, 6, 15) + 10 * 3_600_000 + 30_500
 D = Interval.D1

@@ -17,16 +17,10 @@ from klinefleet.workers.coordination.heartbeat import Heartbeat, live_workers, t
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Lease, Leases, are_leased
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import LeaseLost
-from klinefleet.workers.domain.redis_keys import FENCE, LEASES, WORKERS
+from klinefleet.workers.domain.redis_keys import FENCE, LEASES
+from tests.unit.helpers.leases import let_pass
 
 NAME = "fetch|um/klines/1m/BTCUSDT/2024-01|0"
-
-
-def let_pass(redis: Redis, ms: int) -> None:
-    """Set back all that holds for a while, as if so much time had passed."""
-    for key in (LEASES, WORKERS):
-        for name in redis.zrange(key, 0, -1):
-            redis.zincrby(key, -ms, name)
 
 
 def test_a_lease_is_one_processes_alone_while_it_lives(redis: Redis) -> None:

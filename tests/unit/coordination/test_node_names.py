@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from klinefleet.workers.coordination.node_names import node_name
-from tests.harness import ROOT
+from tests.processes import ROOT
 
 HOST = os.uname().nodename
 ASK = """

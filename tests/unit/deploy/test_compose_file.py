@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from klinefleet.tasks.fleet.lanes import LANES
-from tests.harness import ROOT
+from tests.processes import ROOT
 
 #: The lanes of a worker are given so long to end (Supervisor.stop), and the container longer.
 CREW_STOPS_WITHIN_S = 60

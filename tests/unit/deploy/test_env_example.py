@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from deploy.up import make_env
 from klinefleet.workers.support.settings import PREFIX, Settings
-from tests.harness import ROOT
+from tests.processes import ROOT
 
 EXAMPLE = ROOT / ".env.example"
 SECRETS = {

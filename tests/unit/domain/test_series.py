@@ -15,9 +15,8 @@ from klinefleet.workers.domain.series import Block, Series, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, iso, utc_ms
+from tests.unit.helpers.strategies import checked_or_none, intervals, moments, symbols
 
-moments = st.integers(utc_ms(2009), utc_ms(2031))
-intervals = st.sampled_from(CANDLE_INTERVALS)
 FINE = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h")
 COARSE = ("4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 #: Lengths in seconds; 1M has none.
@@ -165,24 +164,6 @@ def test_months_of_a_span_are_whole_and_touch_it(start_ms: int, length: int) -> 
     assert months[0][1].start_ms <= span.start_ms < months[0][1].end_ms
     assert months[-1][1].start_ms < span.end_ms <= months[-1][1].end_ms
     assert all(iso(month.start_ms) == f"{name}-01" for name, month in months)
-
-
-#: Whatever passes for a symbol, of letters and of what tries to be a path.
-symbols = (
-    st.one_of(
-        st.from_regex(r"[\w-]{1,20}", fullmatch=True),
-        st.text("AZ09_-./\\~é币 ", min_size=1, max_size=5),
-    )
-    .map(lambda text: checked_or_none(text) or "")
-    .filter(bool)
-)
-
-
-def checked_or_none(text: str) -> str | None:
-    try:
-        return checked_symbol(text)
-    except RequestError:
-        return None
 
 
 @settings(max_examples=80, deadline=None)

@@ -13,8 +13,8 @@ from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import HOUR_MS, utc_ms
 from deploy.simulator.source import Generated
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client
 from tests.unit.helpers.simulator_client import CHECKSUM, Raw, lines_of, raw
-from tests.unit.simulator.test_http import NOW_MS, Client
 
 MONTH = "data/futures/um/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2024-03.zip"
 OTHER_MONTH = "data/futures/um/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2024-04.zip"

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.simulator.kinds import Kind
 from deploy.simulator.moments import utc_ms
-from tests.unit.simulator.test_http import Answer, Client
+from tests.unit.helpers.simulated_exchange import Answer, Client
 
 PATHS = {"um": "/fapi/v1", "cm": "/dapi/v1"}
 MARK = "/fapi/v1/markPriceKlines?symbol=BTCUSDT&interval=1m"

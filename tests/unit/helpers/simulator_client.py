@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from tests.unit.simulator.test_http import Client
+from tests.unit.helpers.simulated_exchange import Client
 
 LIST = "/archive-list"
 CHECKSUM = ".CHECKSUM"

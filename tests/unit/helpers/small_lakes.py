@@ -72,3 +72,16 @@ def hold_all(store: Path | str, of: Series, span: Span, *, salt: float = 0.0) ->
 
 def reader(store: Path | str, now_ms: int = NOW_MS) -> Reader:
     return Reader(str(store), cache=False, clock=HandClock(now_ms))
+
+
+JANUARY, FEBRUARY, MARCH = utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)
+TWO_MONTHS = Span(JANUARY, MARCH)
+
+
+def hours(symbol: str = "BTCUSDT") -> Series:
+    return series(symbol, interval=Interval.H1)
+
+
+def between(rows: pl.DataFrame, start_ms: int, end_ms: int) -> pl.DataFrame:
+    times = rows["open_time"].dt.timestamp("ms")
+    return rows.filter((times >= start_ms) & (times < end_ms))

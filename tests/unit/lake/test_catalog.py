@@ -19,7 +19,6 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import KEPT, Catalog, CatalogEntry, Catalogs
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
-from tests.unit.domain.test_series import intervals, moments
 from tests.unit.helpers.catalogs import (
     MADE_MS,
     UM,
@@ -27,6 +26,7 @@ from tests.unit.helpers.catalogs import (
     entry,
     names,
 )
+from tests.unit.helpers.strategies import intervals, moments
 
 
 @pytest.fixture

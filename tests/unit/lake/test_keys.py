@@ -13,8 +13,8 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Block, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from tests.unit.domain.test_series import intervals, moments, symbols
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
+from tests.unit.helpers.strategies import intervals, moments, symbols
 
 CONTENT = "0123456789abcdef"
 any_series = st.builds(

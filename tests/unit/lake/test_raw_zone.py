@@ -14,6 +14,7 @@ from klinefleet.workers.lake.raw_zone import RawZone, _content
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens
+from tests.unit.helpers.memory_store import Memory
 
 PAGES = [body(opens(minutes(0, 5))), b"[]", body(opens(minutes(9, 10)))]
 
@@ -59,20 +60,6 @@ def test_a_single_changed_byte_is_never_taken_for_the_answer(at: int, flip: int)
     with pytest.raises(RawDamaged) as damaged:
         RawZone(files).load(entry)
     assert damaged.value.key == entry.key
-
-
-class Memory(ObjectStore):
-    """Objects in a dictionary: a test that changes a byte needs no disk."""
-
-    def __init__(self) -> None:
-        super().__init__(None, "")
-        self.held: dict[str, bytes] = {}
-
-    def put(self, key: str, body: bytes) -> None:
-        self.held[key] = body
-
-    def read(self, key: str) -> bytes | None:
-        return self.held.get(key)
 
 
 @pytest.mark.parametrize(

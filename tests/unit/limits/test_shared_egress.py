@@ -19,7 +19,7 @@ from klinefleet.workers.limits.shared_egress import (
 )
 from klinefleet.workers.support.clock import HandClock
 from tests.unit.helpers.fleet_model import Books, FleetModel, go_on
-from tests.unit.limits.test_weight_budget import WoundRedisBudget
+from tests.unit.helpers.redis_budget import WoundRedisBudget
 
 LIMIT = 400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import fakeredis
 import pytest
-from redis import Redis
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant, Wait
-from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support.clock import HandClock
 from tests.memory_budget import MemoryBudget
+from tests.unit.helpers.redis_budget import WoundRedisBudget
 
 LIMIT = 2400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 
 Maker = Callable[..., Budget]
-
-
-class WoundRedisBudget(RedisBudget):
-    """The budget in Redis, told the time by a hand-wound clock."""
-
-    def __init__(self, clock: HandClock, *, share: float = 1.0, redis: Redis | None = None) -> None:
-        super().__init__(redis or fakeredis.FakeRedis(), "futures", "test", share=share)
-        self._clock = clock
-
-    def _run(self, verb: str, *args: int) -> list[int]:
-        self.now_ms = self._clock.now_ms()
-        return super()._run(verb, *args)
 
 
 @pytest.fixture(params=[MemoryBudget, WoundRedisBudget], ids=["memory", "lua"])

@@ -14,7 +14,7 @@ import pytest
 
 from klinefleet.workers.patches.tcp_quickack import quick_ack
 from klinefleet.workers.storage.open import open_store
-from tests.harness import ObjectStore
+from tests.servers import ObjectStore
 
 pytestmark = pytest.mark.skipif(
     not hasattr(socket, "TCP_QUICKACK"), reason="this kernel has no TCP_QUICKACK"

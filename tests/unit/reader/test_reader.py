@@ -1,23 +1,16 @@
-"""The reader gives just what was asked for and is held, and says by name what it cannot give."""
+"""The reader returns just the rows that are asked for and held."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from klinefleet.workers.domain.errors import (
-    PartitionDamaged,
-    RangeNotHeld,
-    RequestError,
-    UnknownSymbol,
-)
+from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.markets import Market
@@ -25,43 +18,25 @@ from klinefleet.workers.domain.schema import Candle, schema_of
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
-from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import Catalogs
-from klinefleet.workers.reader.arrow_cache import ArrowCache
-from klinefleet.workers.reader.reader import Moment, Reader
+from klinefleet.workers.reader.reader import Moment
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
-from tests.harness import ms_of
+from tests.expected import ms_of
 from tests.unit.helpers.catalogs import catalog, entry
-from tests.unit.helpers.small_lakes import NOW_MS, hold, hold_all, reader, rows_at, series
-
-JANUARY, FEBRUARY, MARCH = utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)
-TWO_MONTHS = Span(JANUARY, MARCH)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def held(store: Path) -> pl.DataFrame:
-    """Two months of hours of BTCUSDT."""
-    return hold_all(store, hours(), TWO_MONTHS)
-
-
-def hours(symbol: str = "BTCUSDT") -> Series:
-    return series(symbol, interval=Interval.H1)
-
-
-def between(rows: pl.DataFrame, start_ms: int, end_ms: int) -> pl.DataFrame:
-    times = rows["open_time"].dt.timestamp("ms")
-    return rows.filter((times >= start_ms) & (times < end_ms))
+from tests.unit.helpers.small_lakes import (
+    FEBRUARY,
+    JANUARY,
+    MARCH,
+    NOW_MS,
+    TWO_MONTHS,
+    between,
+    hold,
+    hold_all,
+    hours,
+    reader,
+    rows_at,
+    series,
+)
 
 
 def test_what_is_held_comes_back_as_it_was_put(store: Path, held: pl.DataFrame) -> None:
@@ -195,71 +170,6 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(
     assert candles[6] == Candle("ETHUSDT", opened, *values)
 
 
-def test_a_range_that_is_not_held_is_refused_with_what_is_missing(store: Path) -> None:
-    hold(store, hours(), rows_at([], step_ms=HOUR_MS), [Span(JANUARY, FEBRUARY)])
-    with pytest.raises(
-        RangeNotHeld, match=r"um/klines/1h/BTCUSDT lacks 2024-02-01\.\.2024-02-20"
-    ) as refused:
-        reader(store).read("um", "BTCUSDT", "1h", "2024-01-05", "2024-02-20")
-    assert refused.value.missing == {"BTCUSDT": [Span(FEBRUARY, utc_ms(2024, 2, 20))]}
-    with pytest.raises(RangeNotHeld, match="2023-12-31"):
-        reader(store).scan("um", "BTCUSDT", "1h", "2023-12-31")
-
-
-def test_a_month_that_is_missing_in_the_middle_is_never_passed_over(store: Path) -> None:
-    hold_all(store, hours(), Span(JANUARY, FEBRUARY))
-    late = hold_all(store, hours(), Span(MARCH, NOW_MS))
-    with pytest.raises(RangeNotHeld, match=r"2024-02-01\.\.2024-03-01"):
-        reader(store).read("um", "BTCUSDT", "1h")
-    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-02-10", partial=True), late)
-
-
-def test_an_end_in_the_future_wants_no_more_than_there_can_be(store: Path) -> None:
-    held = hold_all(store, hours(), Span(MARCH, NOW_MS))
-    assert_frame_equal(
-        reader(store, NOW_MS + 1).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01"), held
-    )
-    with pytest.raises(RangeNotHeld):
-        reader(store, NOW_MS + HOUR_MS).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01")
-
-
-def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
-    rows = rows_at(
-        [*range(JANUARY, JANUARY + 5 * HOUR_MS, HOUR_MS), JANUARY + 9 * HOUR_MS], step_ms=HOUR_MS
-    )
-    hold(store, hours(), rows, [Span(JANUARY, FEBRUARY)])
-    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01"), rows)
-
-
-def test_time_before_the_listing_and_after_the_end_is_not_missing(
-    store: Path, held: pl.DataFrame
-) -> None:
-    files = open_store(str(store))
-    one = entry("BTCUSDT")
-    life = {"first_ms": JANUARY, "last_ms": MARCH}
-    Catalogs(files).store(
-        catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life))
-    )
-    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2017-01-01", "2024-03-10"), held)
-
-
-def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl.DataFrame) -> None:
-    with pytest.raises(
-        UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"
-    ):
-        reader(store).read("um", "BTCUSD", "1h", "2024-01-01")
-    with pytest.raises(UnknownSymbol, match="1 other symbols are there"):
-        reader(store).read("um", "XYZ", "1h")
-    with pytest.raises(UnknownSymbol):
-        reader(store).read("spot", "BTCUSDT", "1h")
-
-
-def test_a_symbol_that_the_catalog_knows_is_only_not_held(store: Path, held: pl.DataFrame) -> None:
-    Catalogs(open_store(str(store))).store(catalog(entry("ETHUSDT")))
-    with pytest.raises(RangeNotHeld, match="ETHUSDT lacks 2020-01-01"):
-        reader(store).read("um", "ETHUSDT", "1h")
-
-
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -285,54 +195,6 @@ def test_what_makes_no_sense_is_refused_in_words(
 ) -> None:
     with pytest.raises(RequestError, match=told):
         reader(store).read(**({"market": "um", "symbols": "BTCUSDT", "interval": "1h"} | asked))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("part", ["rows", "footer"])
-def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str) -> None:
-    path = store / keys.partition(hours(), "2024-02")
-    body = path.read_bytes()
-    at = 2000 if part == "rows" else len(body) - 500
-    path.write_bytes(body[:at] + bytes(400) + body[at + 400 :])
-    with pytest.raises(PartitionDamaged, match=r"BTCUSDT/2024-02\.parquet: it"):
-        reader(store).read("um", "BTCUSDT", "1h")
-    with pytest.raises(Exception, match=r"BTCUSDT/2024-02\.parquet: it"):
-        reader(store).scan("um", "BTCUSDT", "1h").collect()
-
-
-def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
-    store: Path, held: pl.DataFrame
-) -> None:
-    path = store / keys.partition(hours(), "2024-02")
-    metadata = {
-        k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")
-    }
-    price = (
-        pl.when(pl.col("close") == pl.col("close").max())
-        .then(1.0)
-        .otherwise(pl.col("close"))
-        .alias("close")
-    )
-    pl.read_parquet(path).with_columns(price).write_parquet(path, metadata=metadata)
-    lake = Reader(
-        str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS)
-    )
-    with pytest.raises(
-        PartitionDamaged, match=r"2024-02\.parquet: its rows are not those that were proved"
-    ):
-        lake.read("um", "BTCUSDT", "1h")
-
-
-def test_a_partition_with_other_columns_is_not_mixed_with_ours(
-    store: Path, held: pl.DataFrame
-) -> None:
-    path = store / keys.partition(hours(), "2024-02")
-    metadata = pl.read_parquet_metadata(path)
-    rows = pl.read_parquet(path).with_columns(pl.col("count").cast(pl.Float64))
-    rows.write_parquet(
-        path, metadata={k: v for k, v in metadata.items() if k.startswith("klinefleet")}
-    )
-    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its columns are"):
-        reader(store).read("um", "BTCUSDT", "1h")
 
 
 def test_funding_events_are_read_as_they_are(store: Path) -> None:
@@ -389,91 +251,6 @@ def test_only_the_partitions_of_the_range_are_opened(
     assert len(set(tails)) == len(tails) == 5
 
 
-class Fleet:
-    """A fleet that fetches what it is asked for, and knows when the symbol was listed."""
-
-    def __init__(self, store: Path, lacks: Span | None = None) -> None:
-        self.store, self.lacks = store, lacks
-        self.asked: dict[Series, list[Span]] = {}
-
-    def life(self, of: Series) -> Span:
-        return Span(JANUARY, NOW_MS)
-
-    def fetch(self, wanted: dict[Series, list[Span]]) -> None:
-        self.asked |= wanted
-        for of, spans in wanted.items():
-            for span in spans:
-                hold_all(
-                    self.store, of, Span(span.start_ms, self.lacks.start_ms) if self.lacks else span
-                )
-
-
-def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
-    hold_all(store, hours(), Span(JANUARY, FEBRUARY))
-    fleet = Fleet(store)
-    lake = Reader(str(store), fetcher=fleet, clock=reader(store)._clock)
-    rows = lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
-    assert fleet.asked == {hours(): [Span(FEBRUARY, NOW_MS)]}
-    assert rows.height == (NOW_MS - JANUARY) // HOUR_MS
-    assert [(part.span.start_ms, part.held) for part in lake.report.parts] == [
-        (JANUARY, "lake"),
-        (FEBRUARY, "fetched"),
-        (MARCH, "fetched"),
-    ]
-    fleet.asked = {}
-    lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
-    assert fleet.asked == {}
-
-
-def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
-    lake = Reader(
-        str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=reader(store)._clock
-    )
-    with pytest.raises(RangeNotHeld, match=r"lacks 2024-02-01\.\.2024-03-15"):
-        lake.read("um", "BTCUSDT", "1h", fetch=True)
-    assert lake.read("um", "BTCUSDT", "1h", fetch=True, partial=True).height == 31 * 24
-
-
-def test_a_reader_without_a_fleet_says_how_to_get_one(store: Path, held: pl.DataFrame) -> None:
-    with pytest.raises(RequestError, match=r"tasks\.notebook\.reader"):
-        reader(store).read("um", "BTCUSDT", "1h", fetch=True)
-
-
-def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.DataFrame) -> None:
-    """Polars opens a file more than once: between two looks it may have become another."""
-    lake, readings = reader(store), list[pl.DataFrame]()
-    newer: list[pl.DataFrame] = []
-
-    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
-        readings.append(rows)
-        if len(readings) == 1:
-            newer.append(hold_all(store, hours(), TWO_MONTHS, salt=0.25))
-        return rows
-
-    months = lake._months.list(hours(), TWO_MONTHS)
-    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
-    assert len(readings) == 2
-    assert_frame_equal(read, newer[0])
-
-
-def test_what_is_replaced_at_every_look_is_read_in_one_piece(
-    store: Path, held: pl.DataFrame
-) -> None:
-    lake, salts = reader(store), itertools.count(1)
-
-    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
-        hold_all(store, hours(), TWO_MONTHS, salt=next(salts) / 8)
-        return rows
-
-    months = lake._months.list(hours(), TWO_MONTHS)
-    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
-    assert next(salts) == 5, "three looks, and the one that cannot fail"
-    assert read["open_time"].to_list() == held["open_time"].to_list()
-    assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, (
-        "rows of two versions"
-    )
-
-
 def test_a_long_series_is_read_some_partitions_at_a_time(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,29 +267,6 @@ def test_a_long_series_is_read_some_partitions_at_a_time(
         lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(),
         wanted[:4000],
     )
-
-
-def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
-    store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a repair: its footer was read while another version stood there, under the version
-    that was listed.
-    """
-    path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
-    os.link(path, aside)
-    lake = reader(store)
-    footers_of = lake._lookup._coverage.footers_of
-
-    def replaced(*asked: Any) -> Any:
-        path.unlink()
-        hold_all(store, hours(), Span(FEBRUARY, FEBRUARY + 9 * HOUR_MS))
-        return footers_of(*asked)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lake._lookup._coverage, "footers_of", replaced)
-        lake.read("um", "BTCUSDT", "1h", partial=True)
-    aside.replace(path)
-    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-03-01"), held)
 
 
 def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(

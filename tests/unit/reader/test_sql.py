@@ -18,7 +18,7 @@ from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.sql import answer
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.storage.s3 import S3Store
-from tests.harness import ObjectStore
+from tests.servers import ObjectStore
 from tests.unit.helpers.klines import MINUTES, frame, minutes
 
 SPAN = Span(utc_ms(2024, 1), utc_ms(2024, 5))

@@ -17,8 +17,8 @@ from tests.unit.helpers.faulty_archive import (
     reissue,
     sha256,
 )
+from tests.unit.helpers.simulated_exchange import Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, listed, raw, rows_of
-from tests.unit.simulator.test_http import Client, with_exchange
 
 
 @pytest.mark.parametrize(

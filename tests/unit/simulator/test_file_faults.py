@@ -29,8 +29,8 @@ from tests.unit.helpers.faulty_archive import (
     sha256,
     spoilt,
 )
+from tests.unit.helpers.simulated_exchange import Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, lines_of, listed, raw
-from tests.unit.simulator.test_http import Client, with_exchange
 
 
 @pytest.mark.parametrize("path", [MONTH, DAY])

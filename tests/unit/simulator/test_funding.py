@@ -30,7 +30,7 @@ from tests.unit.helpers.kinds_client import (
     times,
     url,
 )
-from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 
 
 @pytest.mark.parametrize(

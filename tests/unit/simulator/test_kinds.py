@@ -12,8 +12,8 @@ from deploy.simulator.symbols import find
 from tests.unit.helpers.kinds_client import (
     url,
 )
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 from tests.unit.helpers.simulator_client import raw
-from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
 
 
 def test_the_log_tells_the_kind_of_every_call() -> None:

@@ -8,8 +8,8 @@ from deploy.simulator.archive.listing import KeyPage, list_keys
 from deploy.simulator.archive.state import Archive
 from deploy.simulator.moments import utc_ms
 from deploy.simulator.source import Generated
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, LIST, all_listed, listed, page_of, raw
-from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
 
 SPOT = "data/spot/daily/klines/"
 USD_M = "data/futures/um/monthly/klines/"

@@ -20,7 +20,7 @@ from tests.unit.helpers.kinds_client import (
     rows,
     url,
 )
-from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 
 
 @pytest.mark.parametrize(("market", "kind", "name"), PRICES)

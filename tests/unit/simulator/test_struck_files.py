@@ -23,8 +23,8 @@ from tests.unit.helpers.faulty_archive import (
     sha256,
     spoilt,
 )
+from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, LIST, raw
-from tests.unit.simulator.test_http import NOW_MS, Client, with_exchange
 
 
 def test_faults_are_a_pure_function_of_path_and_seed() -> None:

@@ -1,0 +1,21 @@
+"""A weight budget in a real Redis whose time the test sets."""
+
+from __future__ import annotations
+
+import fakeredis
+from redis import Redis
+
+from klinefleet.workers.limits.redis_budget import RedisBudget
+from klinefleet.workers.support.clock import HandClock
+
+
+class WoundRedisBudget(RedisBudget):
+    """The budget in Redis, told the time by a hand-wound clock."""
+
+    def __init__(self, clock: HandClock, *, share: float = 1.0, redis: Redis | None = None) -> None:
+        super().__init__(redis or fakeredis.FakeRedis(), "futures", "test", share=share)
+        self._clock = clock
+
+    def _run(self, verb: str, *args: int) -> list[int]:
+        self.now_ms = self._clock.now_ms()
+        return super()._run(verb, *args)

@@ -1,0 +1,134 @@
+"""Partitions that are damaged, or replaced while they are read: no row of the wrong version is given."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS
+from klinefleet.workers.lake import keys
+from klinefleet.workers.reader.arrow_cache import ArrowCache
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.support.clock import HandClock
+from tests.unit.helpers.small_lakes import (
+    FEBRUARY,
+    NOW_MS,
+    TWO_MONTHS,
+    hold_all,
+    hours,
+    reader,
+)
+
+
+@pytest.mark.parametrize("part", ["rows", "footer"])
+def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str) -> None:
+    path = store / keys.partition(hours(), "2024-02")
+    body = path.read_bytes()
+    at = 2000 if part == "rows" else len(body) - 500
+    path.write_bytes(body[:at] + bytes(400) + body[at + 400 :])
+    with pytest.raises(PartitionDamaged, match=r"BTCUSDT/2024-02\.parquet: it"):
+        reader(store).read("um", "BTCUSDT", "1h")
+    with pytest.raises(Exception, match=r"BTCUSDT/2024-02\.parquet: it"):
+        reader(store).scan("um", "BTCUSDT", "1h").collect()
+
+
+def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
+    store: Path, held: pl.DataFrame
+) -> None:
+    path = store / keys.partition(hours(), "2024-02")
+    metadata = {
+        k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")
+    }
+    price = (
+        pl.when(pl.col("close") == pl.col("close").max())
+        .then(1.0)
+        .otherwise(pl.col("close"))
+        .alias("close")
+    )
+    pl.read_parquet(path).with_columns(price).write_parquet(path, metadata=metadata)
+    lake = Reader(
+        str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS)
+    )
+    with pytest.raises(
+        PartitionDamaged, match=r"2024-02\.parquet: its rows are not those that were proved"
+    ):
+        lake.read("um", "BTCUSDT", "1h")
+
+
+def test_a_partition_with_other_columns_is_not_mixed_with_ours(
+    store: Path, held: pl.DataFrame
+) -> None:
+    path = store / keys.partition(hours(), "2024-02")
+    metadata = pl.read_parquet_metadata(path)
+    rows = pl.read_parquet(path).with_columns(pl.col("count").cast(pl.Float64))
+    rows.write_parquet(
+        path, metadata={k: v for k, v in metadata.items() if k.startswith("klinefleet")}
+    )
+    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its columns are"):
+        reader(store).read("um", "BTCUSDT", "1h")
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.DataFrame) -> None:
+    """Polars opens a file more than once: between two looks it may have become another."""
+    lake, readings = reader(store), list[pl.DataFrame]()
+    newer: list[pl.DataFrame] = []
+
+    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
+        readings.append(rows)
+        if len(readings) == 1:
+            newer.append(hold_all(store, hours(), TWO_MONTHS, salt=0.25))
+        return rows
+
+    months = lake._months.list(hours(), TWO_MONTHS)
+    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    assert len(readings) == 2
+    assert_frame_equal(read, newer[0])
+
+
+def test_what_is_replaced_at_every_look_is_read_in_one_piece(
+    store: Path, held: pl.DataFrame
+) -> None:
+    lake, salts = reader(store), itertools.count(1)
+
+    def replaced(rows: pl.DataFrame) -> pl.DataFrame:
+        hold_all(store, hours(), TWO_MONTHS, salt=next(salts) / 8)
+        return rows
+
+    months = lake._months.list(hours(), TWO_MONTHS)
+    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    assert next(salts) == 5, "three looks, and the one that cannot fail"
+    assert read["open_time"].to_list() == held["open_time"].to_list()
+    assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, (
+        "rows of two versions"
+    )
+
+
+def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
+    store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a repair: its footer was read while another version stood there, under the version
+    that was listed.
+    """
+    path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
+    os.link(path, aside)
+    lake = reader(store)
+    footers_of = lake._lookup._coverage.footers_of
+
+    def replaced(*asked: Any) -> Any:
+        path.unlink()
+        hold_all(store, hours(), Span(FEBRUARY, FEBRUARY + 9 * HOUR_MS))
+        return footers_of(*asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake._lookup._coverage, "footers_of", replaced)
+        lake.read("um", "BTCUSDT", "1h", partial=True)
+    aside.replace(path)
+    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-03-01"), held)

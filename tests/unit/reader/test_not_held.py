@@ -1,0 +1,148 @@
+"""What the lake does not hold is named, or fetched by a fleet; it is never passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from klinefleet.workers.domain.errors import (
+    RangeNotHeld,
+    RequestError,
+    UnknownSymbol,
+)
+from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
+from klinefleet.workers.lake.catalog import Catalogs
+from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.storage.open import open_store
+from tests.unit.helpers.catalogs import catalog, entry
+from tests.unit.helpers.small_lakes import (
+    FEBRUARY,
+    JANUARY,
+    MARCH,
+    NOW_MS,
+    hold,
+    hold_all,
+    hours,
+    reader,
+    rows_at,
+)
+
+
+def test_a_range_that_is_not_held_is_refused_with_what_is_missing(store: Path) -> None:
+    hold(store, hours(), rows_at([], step_ms=HOUR_MS), [Span(JANUARY, FEBRUARY)])
+    with pytest.raises(
+        RangeNotHeld, match=r"um/klines/1h/BTCUSDT lacks 2024-02-01\.\.2024-02-20"
+    ) as refused:
+        reader(store).read("um", "BTCUSDT", "1h", "2024-01-05", "2024-02-20")
+    assert refused.value.missing == {"BTCUSDT": [Span(FEBRUARY, utc_ms(2024, 2, 20))]}
+    with pytest.raises(RangeNotHeld, match="2023-12-31"):
+        reader(store).scan("um", "BTCUSDT", "1h", "2023-12-31")
+
+
+def test_a_month_that_is_missing_in_the_middle_is_never_passed_over(store: Path) -> None:
+    hold_all(store, hours(), Span(JANUARY, FEBRUARY))
+    late = hold_all(store, hours(), Span(MARCH, NOW_MS))
+    with pytest.raises(RangeNotHeld, match=r"2024-02-01\.\.2024-03-01"):
+        reader(store).read("um", "BTCUSDT", "1h")
+    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-02-10", partial=True), late)
+
+
+def test_an_end_in_the_future_wants_no_more_than_there_can_be(store: Path) -> None:
+    held = hold_all(store, hours(), Span(MARCH, NOW_MS))
+    assert_frame_equal(
+        reader(store, NOW_MS + 1).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01"), held
+    )
+    with pytest.raises(RangeNotHeld):
+        reader(store, NOW_MS + HOUR_MS).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01")
+
+
+def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
+    rows = rows_at(
+        [*range(JANUARY, JANUARY + 5 * HOUR_MS, HOUR_MS), JANUARY + 9 * HOUR_MS], step_ms=HOUR_MS
+    )
+    hold(store, hours(), rows, [Span(JANUARY, FEBRUARY)])
+    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01"), rows)
+
+
+def test_time_before_the_listing_and_after_the_end_is_not_missing(
+    store: Path, held: pl.DataFrame
+) -> None:
+    files = open_store(str(store))
+    one = entry("BTCUSDT")
+    life = {"first_ms": JANUARY, "last_ms": MARCH}
+    Catalogs(files).store(
+        catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life))
+    )
+    assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2017-01-01", "2024-03-10"), held)
+
+
+def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl.DataFrame) -> None:
+    with pytest.raises(
+        UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"
+    ):
+        reader(store).read("um", "BTCUSD", "1h", "2024-01-01")
+    with pytest.raises(UnknownSymbol, match="1 other symbols are there"):
+        reader(store).read("um", "XYZ", "1h")
+    with pytest.raises(UnknownSymbol):
+        reader(store).read("spot", "BTCUSDT", "1h")
+
+
+def test_a_symbol_that_the_catalog_knows_is_only_not_held(store: Path, held: pl.DataFrame) -> None:
+    Catalogs(open_store(str(store))).store(catalog(entry("ETHUSDT")))
+    with pytest.raises(RangeNotHeld, match="ETHUSDT lacks 2020-01-01"):
+        reader(store).read("um", "ETHUSDT", "1h")
+
+
+class Fleet:
+    """A fleet that fetches what it is asked for, and knows when the symbol was listed."""
+
+    def __init__(self, store: Path, lacks: Span | None = None) -> None:
+        self.store, self.lacks = store, lacks
+        self.asked: dict[Series, list[Span]] = {}
+
+    def life(self, of: Series) -> Span:
+        return Span(JANUARY, NOW_MS)
+
+    def fetch(self, wanted: dict[Series, list[Span]]) -> None:
+        self.asked |= wanted
+        for of, spans in wanted.items():
+            for span in spans:
+                hold_all(
+                    self.store, of, Span(span.start_ms, self.lacks.start_ms) if self.lacks else span
+                )
+
+
+def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
+    hold_all(store, hours(), Span(JANUARY, FEBRUARY))
+    fleet = Fleet(store)
+    lake = Reader(str(store), fetcher=fleet, clock=reader(store)._clock)
+    rows = lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
+    assert fleet.asked == {hours(): [Span(FEBRUARY, NOW_MS)]}
+    assert rows.height == (NOW_MS - JANUARY) // HOUR_MS
+    assert [(part.span.start_ms, part.held) for part in lake.report.parts] == [
+        (JANUARY, "lake"),
+        (FEBRUARY, "fetched"),
+        (MARCH, "fetched"),
+    ]
+    fleet.asked = {}
+    lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
+    assert fleet.asked == {}
+
+
+def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
+    lake = Reader(
+        str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=reader(store)._clock
+    )
+    with pytest.raises(RangeNotHeld, match=r"lacks 2024-02-01\.\.2024-03-15"):
+        lake.read("um", "BTCUSDT", "1h", fetch=True)
+    assert lake.read("um", "BTCUSDT", "1h", fetch=True, partial=True).height == 31 * 24
+
+
+def test_a_reader_without_a_fleet_says_how_to_get_one(store: Path, held: pl.DataFrame) -> None:
+    with pytest.raises(RequestError, match=r"tasks\.notebook\.reader"):
+        reader(store).read("um", "BTCUSDT", "1h", fetch=True)

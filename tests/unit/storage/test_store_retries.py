@@ -1,0 +1,126 @@
+"""A store that fails is tried again a bounded number of times. No test sleeps."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from klinefleet.workers.domain.errors import StoreFault
+from klinefleet.workers.storage.folder import FolderStore
+from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.retry import STORE
+
+
+class Failing:
+    """A file system whose calls fail so many times, each with the same error, before they reach the
+    real one.
+    """
+
+    def __init__(
+        self, error: BaseException, times: int, calls: tuple[str, ...] | None = None
+    ) -> None:
+        self._real = fsspec.filesystem("file", auto_mkdir=True)
+        self._error = error
+        self._calls = calls
+        self.left = times
+        self.called = 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.called += 1
+            if self.left and (self._calls is None or name in self._calls):
+                self.left -= 1
+                raise self._error
+            return real(*args, **kwargs)
+
+        return call
+
+
+class ThroughItsFileSystem(FolderStore):
+    """A folder that is listed through its file system too, so that a listing can be made to fail."""
+
+    _find = ObjectStore._find
+
+
+Verb = Callable[[ObjectStore], Any]
+
+
+VERBS: dict[str, Verb] = {
+    "read": lambda f: f.read("a/1"),
+    "list": lambda f: f.list("a"),
+    "look at": lambda f: f.etag("a/1"),
+    "write": lambda f: f.put("a/1", b"one"),
+    "publish": lambda f: f.publish("a/1", b"two", replaces=open_store(f._root).etag("a/1")),
+    "delete": lambda f: f.delete(["a/1"]),
+}
+
+
+BROKEN = OSError(errno.EIO, "the disk is tired")
+
+
+def failing(
+    folder: Path, error: BaseException, times: int
+) -> tuple[ObjectStore, Failing, list[float]]:
+    open_store(str(folder)).put("a/1", b"one")
+    fs, slept = Failing(error, times), []
+    return ThroughItsFileSystem(fs, str(folder), sleep=slept.append), fs, slept
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_store_that_fails_for_a_while_is_tried_again(folder: Path, verb: str) -> None:
+    files, fs, slept = failing(folder, BROKEN, STORE.tries - 1)
+    wanted = VERBS[verb](open_store(str(folder))) if verb in ("read", "list", "look at") else None
+    assert VERBS[verb](files) == wanted
+    assert fs.left == 0
+    assert len(slept) == STORE.tries - 1
+    assert all(0 <= pause <= STORE.longest_pause_s for pause in slept)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_store_that_keeps_failing_is_given_up_and_named(folder: Path, verb: str) -> None:
+    files, fs, slept = failing(folder, BROKEN, 10**6)
+    with pytest.raises(StoreFault) as fault:
+        VERBS[verb](files)
+    assert str(
+        fault.value
+    ) == f"could not {verb} {folder}/a/{'' if verb == 'list' else '1'}: OSError: {BROKEN}".replace(
+        "/a/:", "/a:"
+    )
+    assert (fs.called, len(slept)) == (STORE.tries, STORE.tries - 1)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError("not yours"), IsADirectoryError("a folder"), NotADirectoryError("a file")],
+)
+def test_what_will_not_pass_is_told_at_once(folder: Path, verb: str, error: OSError) -> None:
+    files, fs, slept = failing(folder, error, 10**6)
+    with pytest.raises(StoreFault, match=type(error).__name__):
+        VERBS[verb](files)
+    assert (fs.called, slept) == (1, [])
+
+
+def test_a_process_that_is_told_to_end_is_not_held_up_by_tries(folder: Path) -> None:
+    files, fs, slept = failing(folder, KeyboardInterrupt(), 10**6)
+    with pytest.raises(KeyboardInterrupt):
+        files.read("a/1")
+    assert (fs.called, slept) == (1, [])
+
+
+def test_a_folder_that_is_removed_again_and_again_is_given_up(folder: Path) -> None:
+    slept: list[float] = []
+    files = FolderStore(
+        Failing(FileNotFoundError("gone"), 10**6, ("pipe_file",)), str(folder), sleep=slept.append
+    )
+    with pytest.raises(StoreFault, match="FileNotFoundError: gone"):
+        files.put("a/1", b"one")
+    assert len(slept) == STORE.tries - 1
