@@ -1,87 +1,31 @@
-"""Compaction on a real Redis and a folder: raw objects become rows, and what is bad is fetched
-again.
-"""
+"""Compaction on a real Redis and a folder: raw objects become proved rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import FETCHED_AGAIN, HAND_BACKS, compact_block
-from klinefleet.tasks.ingest.raw_rows import final, load
-from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Blocks
-from klinefleet.tasks.runs.progress import Phase
-from klinefleet.workers.domain.errors import BadAnswer, ReadBackMismatch, StoreFault
+from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.ingest.raw_rows import final
+from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.redis_keys import LEASES
-from klinefleet.workers.domain.series import Block, Series, Window
+from klinefleet.workers.domain.series import Block, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.partition_codec import decode
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.storage.open import open_store
+from tests.unit.helpers.compaction import KEY, lake, ready, store
 from tests.unit.helpers.crew import Crew, crew
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
-
-KEY = keys.partition(MINUTES, "2024-01")
-MONTH = JANUARY.span
-#: What a run calls all of January.
-WHOLE = f"um BTCUSDT 1m {MONTH}"
-
-
-@pytest.fixture
-def run(one: Crew) -> str:
-    """A run whose January is ready to be compacted."""
-    return ready(one, JANUARY)
-
-
-def ready(one: Crew, block: Block) -> str:
-    series, span = block.series, block.span
-    run = one.begin(
-        Request(
-            series.market, series.kind, series.interval, ("BTCUSDT",), span.start_ms, span.end_ms
-        )
-    )
-    assert one.runs.blocks.claim(run, block)
-    assert one.runs.blocks.open(run, block, [])
-    return run
-
-
-def store(
-    one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any
-) -> RawEntry:
-    return one.services.raw_zone.store(block, span, [body(opens(rows or span), **how)])
 
 
 def entry(span: Span) -> RawEntry:
     return RawEntry("raw/x", JANUARY, span, "0" * 16)
-
-
-def lake(one: Crew, key: str = KEY) -> list[int]:
-    got = one.services.store.read(key)
-    return times_of(decode(got)) if got else []
-
-
-def phases(one: Crew, run: str) -> dict[Block, Phase]:
-    return {block: told.phase for block, told in one.runs.blocks.states(run).items()}
-
-
-def pending(one: Crew, run: str) -> list[Window]:
-    return list(one.runs.blocks.under_way(run).windows)
-
-
-def failed(one: Crew, run: str) -> dict[str, str]:
-    progress = one.runs.progress(run)
-    assert progress
-    return progress.failed
 
 
 def test_rows_in_order_inside_their_window_are_taken_as_they_are() -> None:
@@ -187,203 +131,6 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
     assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
     assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
     assert yearly.services.coverage.covered(days) == [span]
-
-
-def damage(one: Crew, bad: RawEntry) -> None:
-    one.services.store.put(bad.key, b"not what its name says")
-
-
-def spoil(one: Crew, span: Span) -> RawEntry:
-    """Keep an answer that passed the fetcher's look and does not parse."""
-    return one.services.raw_zone.store(JANUARY, span, [body(opens(span), price="4.2.1")])
-
-
-def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
-    one: Crew, run: str
-) -> None:
-    store(one, minutes(0, 500))
-    damage(one, store(one, minutes(500, 1000)))
-    compact_block(one.services, run, JANUARY)
-    assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
-    assert phases(one, run) == {JANUARY: Phase.FETCHING}
-    assert pending(one, run) == [Window(JANUARY, minutes(500, 1000))]
-    assert [entry.span for entry in one.services.raw_zone.entries(JANUARY)] == [minutes(0, 500)]
-    one.work()
-    assert lake(one) == list(opens(minutes(0, 1000)))
-    assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
-
-
-def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) -> None:
-    spoil(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
-    assert lake(one) == []
-    one.work()
-    assert lake(one) == list(opens(minutes(0, 500)))
-
-
-def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, run: str) -> None:
-    tried = 0
-    spoil(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
-    while one.fetches:
-        tried += 1
-        assert tried < 20
-        one.fetches.clear()
-        spoil(one, minutes(0, 500))
-        one.runs.blocks.finish(run, Window(JANUARY, minutes(0, 500)), {})
-        compact_block(one.services, run, JANUARY)
-    assert tried == FETCHED_AGAIN - 1
-    assert one.runs.blocks.states(run) == {}
-    assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
-    assert one.services.coverage.covered(MINUTES) == []
-
-
-def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(
-    one: Crew, run: str
-) -> None:
-    hopeless, once = minutes(0, 500), minutes(1000, 1500)
-    for _ in range(FETCHED_AGAIN - 1):
-        one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
-    spoil(one, hopeless)
-    spoil(one, once)
-    compact_block(one.services, run, JANUARY)
-    one.work()
-    assert one.services.coverage.covered(MINUTES) == [once]
-    assert failed(one, run)
-
-
-class KilledError(BaseException):
-    """The process ends here and now."""
-
-
-def killed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, *, call: int = 1) -> None:
-    """End the process at the given call of a function, before it does anything."""
-    real, calls = getattr(target, name), [0]
-
-    def dies(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == call:
-            raise KilledError
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(target, name, dies)
-
-
-STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
-    "before the first publish": lambda one: (one.services.store, "publish", 1),
-    "before raw objects go": lambda one: (one.services.raw_zone, "drop", 1),
-    "while raw objects go": lambda one: (one.services.store, "_remove", 2),
-    "before it is told": lambda one: (Blocks, "close", 1),
-}
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
-    one: Crew, run: str, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for start in (0, 500, 1000):
-        store(one, minutes(start, start + 500))
-    with monkeypatch.context() as patched:
-        target, name, call = STEPS[step](one)
-        killed_at(patched, target, name, call=call)
-        with pytest.raises(KilledError):
-            compact_block(one.services, run, JANUARY)
-    assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.services, run, JANUARY)
-    assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert (one.services.raw_zone.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
-
-
-def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    damage(one, store(one, minutes(0, 500)))
-    with monkeypatch.context() as patched:
-        killed_at(patched, Blocks, "reopen")
-        with pytest.raises(KilledError):
-            compact_block(one.services, run, JANUARY)
-    compact_block(one.services, run, JANUARY)
-    one.work()
-    assert one.services.coverage.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
-
-
-def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = store(one, minutes(0, 500))
-
-    def unproved(*_: Any) -> int:
-        raise ReadBackMismatch("not read back as written")
-
-    monkeypatch.setattr(one.services.partitions, "merge", unproved)
-    compact_block(one.services, run, JANUARY)
-    assert one.services.raw_zone.entries(JANUARY) == [kept]
-    assert failed(one, run) == {WHOLE: "ReadBackMismatch: not read back as written"}
-    assert one.runs.blocks.states(run) == {}
-
-
-def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = store(one, minutes(0, 500))
-
-    def fails(*_: Any) -> int:
-        raise StoreFault("the store is down")
-
-    monkeypatch.setattr(one.services.partitions, "merge", fails)
-    for _ in range(HAND_BACKS - 1):
-        with pytest.raises(StoreFault):
-            compact_block(one.services, run, JANUARY)
-        assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.services, run, JANUARY)
-    assert failed(one, run) == {WHOLE: "StoreFault: the store is down"}
-    assert one.services.raw_zone.entries(JANUARY) == [kept]
-
-
-def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -> None:
-    store(one, minutes(0, 500))
-    one.services.store.put(KEY, b"PAR1 this is no Parquet file PAR1")
-    compact_block(one.services, run, JANUARY)
-    assert one.runs.blocks.states(run) == {}
-    assert list(failed(one, run)) == [WHOLE]
-    assert len(one.services.raw_zone.entries(JANUARY)) == 1
-
-
-def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
-    first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
-    one.services.raw_zone.drop([first])
-    loaded = load(one.services, [first, second])
-    frames, damaged = loaded.frames, loaded.damaged
-    assert [e for e, _ in frames] == [second]
-    assert damaged == []
-
-
-def test_two_compactions_at_once_lose_nothing(
-    one: Crew, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second one runs through between the first one's reading and its publishing: the first stood
-    still so long.
-    """
-    for start in (0, 500):
-        store(one, minutes(start, start + 500))
-    real, inside = one.services.partitions.merge, [False]
-
-    def merge(*args: Any) -> int:
-        if not inside[0]:
-            inside[0] = True
-            store(one, minutes(1000, 1500))
-            redis.delete(LEASES)
-            compact_block(one.services, run, JANUARY)
-        return real(*args)
-
-    monkeypatch.setattr(one.services.partitions, "merge", merge)
-    compact_block(one.services, run, JANUARY)
-    assert lake(one) == list(opens(minutes(0, 1500)))
-    assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    progress = one.runs.progress(run)
-    assert progress
-    assert progress.counts["blocks_done"] == 1
 
 
 def test_nothing_but_the_store_is_needed_to_tell_what_is_held(

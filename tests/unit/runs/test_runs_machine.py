@@ -8,7 +8,6 @@ and keys of Redis lapse. A kill between two commands is the second one not follo
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,42 +31,14 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.redis_keys import run_key, window_field
-from klinefleet.workers.domain.series import Block, Window
-from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.series import Block
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.unit.helpers.klines import MINUTES
+from tests.unit.helpers.run_model import BLOCKS, WINDOWS_OF, Model, Opened
 
-BLOCKS = [Block(MINUTES, f"2024-0{month}") for month in (1, 2)]
-WINDOWS_OF = {
-    block: [
-        Window(block, Span(block.span.start_ms + n * 60_000, block.span.start_ms + n * 60_000 + 1))
-        for n in (0, 1)
-    ]
-    for block in BLOCKS
-}
 MOST_RUNS = 2
 
 blocks = st.sampled_from([BLOCKS[0], *BLOCKS])
 numbers = st.integers(0, 7)
-
-
-@dataclass
-class Opened:
-    """The model of a block that a run has."""
-
-    phase: Phase = Phase.CLAIMED
-    left: set[Window] = field(default_factory=set)
-    fence: int = 0
-
-
-@dataclass
-class Model:
-    """The model of a run."""
-
-    leader: int = 0
-    blocks: dict[Block, Opened] = field(default_factory=dict)
-    deferred: set[Block] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 class RunsMachine(RuleBasedStateMachine):
