@@ -1,5 +1,4 @@
-"""From a window to a partition: what a fetch downloads and keeps, and what a compaction decodes,
-settles and publishes.
+"""From a window to a partition: fetching keeps raw objects, compaction turns them into rows.
 
 May import: `runs`, `requests`.
 Begin with `fetch_window.py`, then `compaction.py`.

@@ -1,4 +1,4 @@
-"""Fetches one window: download, check, keep as a raw object, count as in."""
+"""Fetches one window: downloads it, checks it, keeps it as raw objects, records it as fetched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from klinefleet.tasks.ingest.archive_window import download_file
+from klinefleet.tasks.ingest.attempts import WindowCounts, archive_may_recover, pause_or_stop
+from klinefleet.tasks.ingest.rest_window import fetch_page, final_until_ms
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.policy import policy_of
 from klinefleet.tasks.runs.records import Level, Record
@@ -26,149 +29,143 @@ from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import fallback, files_of
+from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import ARCHIVE_FILE
 
 if TYPE_CHECKING:
     from klinefleet.workers.binance.archive_names import ArchiveFile
-from klinefleet.tasks.ingest.archive_window import download_file
-from klinefleet.tasks.ingest.attempts import Tally, archive_may_recover, pause_or_stop
-from klinefleet.tasks.ingest.rest_window import fetch_page, final_until
 
 logger = logging.getLogger(__name__)
 
-
-#: Times a window may be handed back to the queue because the store failed, before it counts as
-#: failed.
+#: Times a window may go back to the queue because the store failed, before it counts as failed.
 HAND_BACKS = 5
 
 
 def fetch_window(services: Services, run: str, window: Window) -> str:
-    """Fetch and keep a window, and count it as in; returns why it failed for good, which is noted,
-    or ''.
+    """Fetch and keep a window; return why it failed for good, or ''.
 
-    Does nothing where another is at it, or nobody waits for it any more. OverWeight where a ban or
-    the budget would hold it for too long, StoreFault where the store may answer at a later try.
+    Nothing is done if another worker has the window's lease, or the run no longer waits for it.
+    A failure is recorded in the run. OverWeight where a ban or the budget would hold the window for
+    too long; StoreFault where the store may recover by a later try.
     """
     runs = Runs(services.redis)
     with services.leases.hold(fetch_lease(window)) as lease:
         if lease is None or not runs.blocks.is_pending(run, window):
             return ""
         try:
-            return WindowFetch(services, runs, run, window, lease).work()
+            return _WindowFetch(services, runs, run, window, lease).work()
         except LeaseLost as error:
             logger.warning("fetch %s: %s", window, error)
             return ""
 
 
-class WindowFetch:
-    """One window, fetched by one lease."""
+class _WindowFetch:
+    """One window, fetched under one lease."""
 
     def __init__(
         self, services: Services, runs: Runs, run: str, window: Window, lease: Lease
     ) -> None:
-        self._services, self._runs, self._run, self._window, self._lease = (
-            services,
-            runs,
-            run,
-            window,
-            lease,
-        )
+        self._services = services
+        self._runs = runs
+        self._run = run
+        self._window = window
+        self._lease = lease
         self._records: list[Record] = []
-        self._tally = Tally()
+        self._counts = WindowCounts()
 
     def work(self) -> str:
-        """Keep the window and say so; returns why it failed for good, or ''."""
-        window, tally = self._window, self._tally
-        failed, instead = "", list[Window]()
-        tally.add(calls_done=page_count(window.block.series, window.span))
+        """Fetch the window and record it; return why it failed for good, or ''."""
+        window, counts = self._window, self._counts
+        reason, replacements = "", list[Window]()
+        counts.add(calls_done=page_count(window.block.series, window.span))
         try:
             if window.source.is_archive:
-                instead = self._keep_files()
+                replacements = self._keep_files()
             else:
                 self._keep_pages()
-            tally.add(windows_done=1)
+            counts.add(windows_done=1)
         except (OverWeight, LeaseLost):
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._runs.blocks.record_attempt(
-                self._run, str(window), HAND_BACKS
-            ):
+            if isinstance(error, StoreFault) and self._may_go_back():
                 raise
-            failed = error.reason
-            logger.error("fetch %s failed: %s", window, failed)
-            tally.add(windows_failed=1)
-            self._records.append(Record.of_window(Level.FAILED, window, failed))
+            reason = error.reason
+            logger.error("fetch %s failed: %s", window, reason)
+            counts.add(windows_failed=1)
+            self._records.append(Record.of_window(Level.FAILED, window, reason))
         self._lease.check()
-        told = self._runs.blocks.finish(
-            self._run, window, tally.counts, records=self._records, instead=instead
+        finished = self._runs.blocks.finish(
+            self._run, window, counts.counts, records=self._records, instead=replacements
         )
-        if told.is_counted:
-            logger.debug("fetched %s: %s", window, dict(tally.counts))
-            metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if failed else "done")
-            enqueue.send_fetch(self._run, instead, told.sent_us)
-        if told.is_last:
-            enqueue.send_compact(self._run, window.block, told.sent_us)
-        return failed
+        if finished.is_counted:
+            logger.debug("fetched %s: %s", window, dict(counts.counts))
+            metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if reason else "done")
+            enqueue.send_fetch(self._run, replacements, finished.sent_us)
+        if finished.is_last:
+            enqueue.send_compact(self._run, window.block, finished.sent_us)
+        return reason
+
+    def _may_go_back(self) -> bool:
+        return self._runs.blocks.record_attempt(self._run, str(self._window), HAND_BACKS)
 
     def _keep_files(self) -> list[Window]:
-        """Store the window's files; returns the windows that answer for those that cannot be used."""
-        services, window = self._services, self._window
-        wanted = files_of(window)
-        faults = services.page_threads.each(lambda of: self._keep_file(of[0], of[1]), wanted)
-        unfit = [
-            (file, span, fault) for (file, span), fault in zip(wanted, faults, strict=True) if fault
+        """Store the window's archive files; return the windows that replace unusable ones."""
+        files = files_of(self._window)
+        faults = self._services.page_threads.each(lambda file: self._keep_file(*file), files)
+        unusable = [
+            (file, span, fault) for (file, span), fault in zip(files, faults, strict=True) if fault
         ]
-        if not unfit:
+        if not unusable:
             return []
-        policy = policy_of(services, self._run, window.block.series)
-        instead = list[Window]()
-        for file, span, fault in unfit:
-            part = Window(window.block, span, window.source)
-            others = fallback(part, policy, is_refused=isinstance(fault, Firewalled | Restricted))
-            by = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
-            told = f"{fault.reason}; {by} instead"
-            self._records.append(Record(Level.REPORT, told, window.block.series, span, file.key))
-            if not others:
-                self._records.append(Record.of_window(Level.FAILED, part, fault.reason))
-            instead += others
-        return instead
+        policy = policy_of(self._services, self._run, self._window.block.series)
+        replacements = list[Window]()
+        for file, span, fault in unusable:
+            replacements += self._replace(file, span, fault, policy)
+        return replacements
+
+    def _replace(
+        self, file: ArchiveFile, span: Span, fault: FleetError, policy: Policy
+    ) -> list[Window]:
+        """Return the windows that answer for an unusable file, and record the file."""
+        window = Window(self._window.block, span, self._window.source)
+        others = fallback(window, policy, is_refused=isinstance(fault, Firewalled | Restricted))
+        sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
+        text = f"{fault.reason}; {sources} instead"
+        self._records.append(Record(Level.REPORT, text, window.block.series, span, file.key))
+        if not others:
+            self._records.append(Record.of_window(Level.FAILED, window, fault.reason))
+        return others
 
     def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:
-        """Store one file; returns why it cannot be used, None where it can."""
-        services = self._services
-        sleep = partial(pause_or_stop, services, str(file.key))
-        retrying = ARCHIVE_FILE.retrying(archive_may_recover, sleep=sleep)
+        """Store one archive file; return why it is unusable, or None."""
+        sleep = partial(pause_or_stop, self._services, str(file.key))
+        tries = ARCHIVE_FILE.retrying(archive_may_recover, sleep=sleep)
         try:
-            got = retrying(download_file, services, file, self._tally)
+            downloaded = tries(download_file, self._services, file, self._counts)
         except OverWeight:
             raise
         except FleetError as error:
             return error
         self._lease.check()
-        services.raw_zone.store_file(self._window.block, span, got.body, file.source, got.etag)
-        self._tally.add(files=1, bytes=len(got.body))
+        self._services.raw_zone.store_file(
+            self._window.block, span, downloaded.body, file.source, downloaded.etag
+        )
+        self._counts.add(files=1, bytes=len(downloaded.body))
         return None
 
     def _keep_pages(self) -> None:
-        """Store the window's pages as one raw object; where the present cuts it, as long as its
-        candles are final.
-        """
-        services, window, tally = self._services, self._window, self._tally
+        """Store the window's REST pages as one raw object, as far as their candles are final."""
+        services, window = self._services, self._window
         series, calls = window.block.series, list(pages(window.block.series, window.span))
+        fetch = partial(fetch_page, services, series, self._counts)
         with services.rest_slots.queued(sum(page.weight for page in calls)):
-            got = services.page_threads.each(
-                lambda page: fetch_page(services, series, page, tally), calls
-            )
-        covered = Span(window.span.start_ms, final_until(calls, got))
+            fetched = services.page_threads.each(fetch, calls)
+        covered = Span(window.span.start_ms, final_until_ms(fetched))
         if not covered.is_empty:
-            bodies = [
-                body
-                for (body, _), page in zip(got, calls, strict=True)
-                if page.span.start_ms < covered.end_ms
-            ]
+            bodies = [one.body for one in fetched if one.page.span.start_ms < covered.end_ms]
             self._lease.check()
             services.raw_zone.store(window.block, covered, bodies)
-        rows = sum(facts.rows for _, facts in got)
+        rows = sum(one.facts.rows for one in fetched)
         metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
-        tally.add(klines=rows, bytes=sum(len(body) for body, _ in got))
+        self._counts.add(klines=rows, bytes=sum(len(one.body) for one in fetched))

@@ -1,4 +1,4 @@
-"""A block's raw objects as rows: those that decode, and those that do not."""
+"""Decodes a block's raw objects into rows, and sets those aside that do not decode."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Loaded:
-    """A block's raw objects: those that decode, and those that do not."""
+    """A block's raw objects, decoded."""
 
     frames: list[tuple[RawEntry, pl.DataFrame]] = field(default_factory=list)
     damaged: list[RawEntry] = field(default_factory=list)
-    unfit: list[tuple[RawEntry, ArchiveFileUnusable]] = field(default_factory=list)
+    """Raw objects whose bytes are not as they were stored."""
+    unusable: list[tuple[RawEntry, ArchiveFileUnusable]] = field(default_factory=list)
+    """Archive files that are as they were published, and cannot be used."""
 
     @property
     def versions(self) -> list[SourceRows]:
@@ -37,7 +39,7 @@ class Loaded:
 
 
 def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
-    """Return the rows of raw objects; one that another compaction took is left out."""
+    """Return the rows of raw objects. One that another compaction has deleted is left out."""
     loaded = Loaded()
     for entry in entries:
         try:
@@ -48,7 +50,7 @@ def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
         except ArchiveFileUnusable as error:
             logger.warning("compact %s: %s", entry.block, error.reason)
             metrics.RETRIES.add(source="archive", reason=type(error).__name__)
-            loaded.unfit.append((entry, error))
+            loaded.unusable.append((entry, error))
         except (RawDamaged, BadAnswer) as error:
             logger.error("compact %s: %s", entry.block, error.reason)
             metrics.RETRIES.add(source="store", reason=type(error).__name__)
@@ -57,7 +59,7 @@ def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
 
 
 def _count_file(entry: RawEntry, rows: int) -> None:
-    """Count the rows of a file; those of REST were counted when they came."""
+    """Count a file's rows. Those of REST were counted when they were fetched."""
     if entry.source.is_archive:
         metrics.ROWS_FETCHED.add(rows, market=entry.block.series.market, source=entry.source)
 
@@ -72,17 +74,14 @@ def _rows(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
 
 
 def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
-    """Return the rows of the entry's span; what lies outside was not asked for, or still forming
-    when fetched.
+    """Return the rows of the entry's span: others were not asked for, or not final when fetched.
 
-    BadAnswer where rows of REST stand before the window or out of order.
+    BadAnswer where rows of REST open before the span or are out of order.
     """
-    kind = entry.block.series.kind
-    opened = rows[kind.time_column].dt.timestamp("ms")
-    is_page = not entry.source.is_archive and rows.height
-    if is_page and (
-        opened[0] < entry.span.start_ms or not opened.is_sorted() or opened.n_unique() < rows.height
-    ):
+    opened = rows[entry.block.series.kind.time_column].dt.timestamp("ms")
+    is_rest = not entry.source.is_archive and rows.height
+    is_in_order = opened.is_sorted() and opened.n_unique() == rows.height
+    if is_rest and (opened[0] < entry.span.start_ms or not is_in_order):
         raise BadAnswer(
             f"{entry.key}: rows out of order or before {entry.span}; it will be fetched again"
         )
@@ -90,7 +89,7 @@ def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
 
 
 def origins(loaded: Loaded, covered: list[Span]) -> Iterator[Origin]:
-    """Yield where the rows of `covered` came from; REST last, it answers for the gaps of the files."""
+    """Yield the origin of each part of `covered`: REST last, it fills the gaps of the files."""
     for entry, _ in sorted(loaded.frames, key=lambda frame: not frame[0].source.is_archive):
         for span in spans.clip(covered, entry.span):
             content = entry.content if entry.source.is_archive else ""
