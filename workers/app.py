@@ -1,4 +1,4 @@
-"""The Celery app. Task modules are named as strings: workers know nothing of tasks."""
+"""The Celery app. Task modules are named as strings, since workers must not import tasks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from kombu.transport import TRANSPORT_ALIASES
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 
-#: How long a message of a vanished worker stays with it at most. Lost work is found earlier, by its
-#: lease; this only clears what is left, so it is longer than any task can take (waits included).
+#: After this time the broker delivers an unacknowledged message again. Lost work is found earlier,
+#: by its lease; this is the last resort, so it is longer than any task can take (waits included).
 VISIBILITY_TIMEOUT_S = 3600
 
-#: Our transport under a name of its own: other Celery apps of the process keep theirs. The class is
-#: named as a string, because it is imported only when a connection is made, and many commands make
-#: none.
+#: Our transport has its own name, so other Celery apps of the process keep theirs. Its class is
+#: named as a string and imported by the first connection; many commands make none.
 TRANSPORT = "klinefleet"
 TRANSPORT_ALIASES[TRANSPORT] = "klinefleet.workers.patches.redis_transport:Transport"
 
@@ -41,7 +40,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,
-    # Threads cannot be cancelled; what ran while the connection was lost is found by its lease or
+    # Threads cannot be cancelled. Work that went on without a connection is found by its lease or
     # its result.
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_transport_options={
@@ -53,8 +52,9 @@ app.conf.update(
 
 
 def connect(settings: Settings, services: Services | None = None) -> Celery:
-    """Return the app, connected to the settings' Redis; its tasks find `services` as
-    `self.app.services`.
+    """Return the app, connected to the Redis of the settings.
+
+    Its tasks find `services` as `self.app.services`.
     """
     app.conf.broker_url = broker_url(settings.redis_url or "")
     app.services = services
@@ -62,11 +62,11 @@ def connect(settings: Settings, services: Services | None = None) -> Celery:
 
 
 def connect_as_library(settings: Settings) -> Celery:
-    """Return the app, connected by kombu's own transport: Flower reads its name off the URL."""
+    """Return the app, connected by kombu's own transport, whose name Flower reads from the URL."""
     app.conf.update(broker_url=broker_url(settings.redis_url or "", "redis"), broker_transport=None)
     return app
 
 
 def broker_url(redis_url: str, transport: str = TRANSPORT) -> str:
-    """Return the Redis address as kombu spells it."""
+    """Return the Redis URL in kombu's form."""
     return redis_url.replace("unix://", f"{transport}+socket://", 1)

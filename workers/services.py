@@ -1,4 +1,4 @@
-"""What a process works with, built from its settings on first use (and so after any fork)."""
+"""The clients of a process, each built from the settings on first use (and so after any fork)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from redis import Redis
 
 from klinefleet.workers.binance.symbol_cache import SymbolCache
-from klinefleet.workers.coordination.heartbeat import Heartbeat, egresses
+from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.queues import rest_queue
@@ -18,12 +18,11 @@ from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import MAX_WAIT_S, WeightWaiter
 from klinefleet.workers.support.once import once
 from klinefleet.workers.support.settings import Settings
-from klinefleet.workers.support.stop_signal import Stop
+from klinefleet.workers.support.stop_signal import StopSignal
 from klinefleet.workers.support.threads import Threads
 
 if TYPE_CHECKING:
-    # Imported where they are built: a command that only looks at Redis starts in a third of the
-    # time.
+    # Imported where they are built: a command that only reads Redis starts three times as fast.
     from requests import Session
 
     from klinefleet.workers.binance.archive import Archive
@@ -37,27 +36,28 @@ if TYPE_CHECKING:
     from klinefleet.workers.storage.objects import ObjectStore
 
 
-#: A pool that the exchange has closed for longer sends its windows back to the queue, where workers
-#: that go out by another address find them; a shorter wait costs less than the pages of a window
-#: that are fetched again.
-LONGEST_CLOSED_S = 15.0
+#: Longest wait of a worker for a pool that the exchange has closed. After that its windows go back
+#: to the queue, for workers at another address. A shorter wait costs less than fetching the pages
+#: of a window again.
+MAX_CLOSED_WAIT_S = 15.0
 
 
 class Services:
-    """One process's clients. `queue` is the one it works for, if any; `pool` the one whose weight
-    that spends.
+    """One process's clients.
+
+    queue: the queue that the process serves, empty for a command; pool: whose weight its tasks
+    spend, None for a lane that spends none.
     """
 
     def __init__(self, settings: Settings, *, queue: str = "", pool: Pool | None = None) -> None:
         self.settings = settings
-        self.stop = Stop()
+        self.stop = StopSignal()
         self.queue = queue
         self.pool = pool
         self.is_pool_closed = False
-        """Whether the exchange has closed the pool for so long that others had better do its work.
-        """
+        """True while the exchange closes the pool for over MAX_CLOSED_WAIT_S."""
         self.weight_waiter = WeightWaiter(
-            self.stop, longest_closed_s=LONGEST_CLOSED_S if queue else MAX_WAIT_S
+            self.stop, max_closed_wait_s=MAX_CLOSED_WAIT_S if queue else MAX_WAIT_S
         )
         self.rest_slots = RestSlots(settings.slots)
         self.archive_limit = AdaptiveLimit(settings.slots)
@@ -86,7 +86,7 @@ class Services:
 
     @once
     def page_threads(self) -> Threads:
-        """The threads that calls are made in: as many as there may be calls in flight."""
+        """The threads that make calls: as many as there may be calls in flight."""
         return Threads(self.settings.slots, thread_name_prefix="page")
 
     @once
@@ -152,33 +152,31 @@ class Services:
         redis = self.redis
         with self._lock:
             if pool not in self._budgets:
-                # Kept: making one hashes its scripts, which at every call would be a tenth of what
-                # a call costs.
+                # Kept: a new one hashes its scripts, which takes a tenth of the time of a call.
                 share = self.settings.weight_share
                 self._budgets[pool] = RedisBudget(redis, pool, self.settings.egress, share=share)
             return self._budgets[pool]
 
     def refresh_pool_closed(self, pool: Pool) -> None:
-        """Note whether the exchange has closed the pool for long; then who waits for its next
-        minute is woken.
+        """Refresh `is_pool_closed`; if it is true, wake threads that wait for weight.
+
+        They then fail fast instead of waiting for a minute that will not come.
         """
-        self.is_pool_closed = self.budget(pool).state().closed_ms > LONGEST_CLOSED_S * 1000
+        self.is_pool_closed = self.budget(pool).state().closed_ms > MAX_CLOSED_WAIT_S * 1000
         if self.is_pool_closed:
             self.stop.wake()
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
-        """Return the pool's budgets at all public addresses by which workers go out, or else at our
-        own.
-        """
-        names = egresses(self.redis, rest_queue(pool)) or [self.settings.egress]
+        """Return the pool's budgets by egress: those of all live workers, or else our own."""
+        names = live_egresses(self.redis, rest_queue(pool)) or [self.settings.egress]
         return {name: RedisBudget(self.redis, pool, name) for name in names}
 
     def pool_states(self, pool: Pool) -> dict[str, PoolState]:
-        """Return what is known of the pool at each of them."""
+        """Return the pool's state by egress."""
         return {name: budget.state() for name, budget in self.budgets(pool).items()}
 
     def client(self, market: Market) -> RestClient:
-        """Return the client of one market."""
+        """Return the REST client of a market."""
         from klinefleet.workers.binance.rest import RestClient
 
         session = self.http_session

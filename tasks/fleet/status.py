@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from klinefleet.tasks.fleet.lanes import LANES, Lane
-from klinefleet.workers.coordination.heartbeat import egresses, live_workers
+from klinefleet.workers.coordination.heartbeat import live_egresses, live_workers
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.shared_egress import shared_egress_pairs
 from klinefleet.workers.services import Services
@@ -27,7 +27,7 @@ def lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _addresses(services: Services, lane: Lane) -> Iterator[str]:
-    if lane.pool is None or not egresses(services.redis, lane.queue):
+    if lane.pool is None or not live_egresses(services.redis, lane.queue):
         return
     for name, state in services.pool_states(lane.pool).items():
         yield f"  {name:<12} {_told(state)}"

@@ -25,7 +25,7 @@ def download_file(services: Services, file: ArchiveFile, counts: WindowCounts) -
             raise
         except FleetError as error:
             counts.add_failed_try(error, "archive")
-            services.archive_limit.failed()
+            services.archive_limit.record_failure()
             raise
-    services.archive_limit.answered(rtt_ms=downloaded.rtt_ms)
+    services.archive_limit.record_success(rtt_ms=downloaded.rtt_ms)
     return downloaded

@@ -77,9 +77,9 @@ def _request(services: Services, series: Series, counts: WindowCounts, page: Pag
             facts = inspect(answer.body, page, series, answer.server_ms)
         except FleetError as error:
             counts.add_failed_try(error, "rest")
-            services.rest_slots.failed()
+            services.rest_slots.record_failure()
             raise
-    services.rest_slots.answered(
+    services.rest_slots.record_success(
         rtt_ms=answer.rtt_ms,
         weight=page.weight,
         left=answer.grant.left,

@@ -68,7 +68,7 @@ def client(redis: Redis) -> Iterator[Maker]:
                 market,
                 url,
                 budget=lambda _: budget_of(redis, market),
-                weight_waiter=WeightWaiter(longest_s=60),
+                weight_waiter=WeightWaiter(max_wait_s=60),
                 **how,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from tests.unit.helpers.redis_budget import WoundRedisBudget
+from tests.unit.helpers.redis_budget import ManualRedisBudget
 from tests.unit.limits.test_fleet_on_a_budget import (
     Maker,
     test_another_program_on_the_address_is_made_room_for,
@@ -24,7 +24,7 @@ __all__ = [
 def maker(redis: Redis) -> Maker:
     def make(clock):  # type: ignore[no-untyped-def]
         redis.flushdb()
-        return WoundRedisBudget(clock, redis=redis)
+        return ManualRedisBudget(clock, redis=redis)
 
     return make
 

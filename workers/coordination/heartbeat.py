@@ -102,7 +102,7 @@ def live_workers(redis: Redis) -> list[str]:
     return [name.decode().split("|")[0] for name in names]
 
 
-def egresses(redis: Redis, queue: str) -> list[str]:
+def live_egresses(redis: Redis, queue: str) -> list[str]:
     """Return the names of the public addresses by which living workers serve a rest queue."""
     served = [name.partition("@") for name in live_workers(redis)]
     return sorted({egress for name, _, egress in served if name == queue and egress})

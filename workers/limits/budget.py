@@ -1,6 +1,4 @@
-"""The weight budget's contract: what a caller asks, what it is granted, and what is known of a
-pool.
-"""
+"""The weight budget's contract: grants, waits, and the state of a pool."""
 
 from __future__ import annotations
 
@@ -10,17 +8,17 @@ from typing import Protocol
 
 from klinefleet.workers.domain.errors import SettingsError
 
-#: Shares are counted in millionths: below one, no limit that an exchange could have leaves room for
-#: any call.
+#: Shares are passed to Lua in millionths: a smaller one leaves no exchange's limit room for a call.
 MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to send one call now; `learn` must be told how it went."""
+    """Permission to send one call now; `learn` takes it back with the outcome."""
 
     weight: int
     minute: int
+    """The exchange's minute that the call is charged to, minutes since the epoch."""
     at_ms: int
     left: int
     """Weight still free for us in this minute."""
@@ -30,21 +28,18 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No leave yet: ask again after `ms`, with `place`, the minute in which weight is kept for the
-    caller.
-    """
+    """No permission yet: take again after `ms`, with `reservation`."""
 
     ms: int
-    place: int | None
+    reservation: int | None
+    """The minute in which weight is reserved for the caller, None without a reservation."""
     is_closed: bool = False
-    """Whether the exchange closed the pool; otherwise its minute is full, or its clock not yet
-    known.
-    """
+    """True if the exchange closed the pool. False if its minute is full, or its clock unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What is known of a pool now, for people and for the autoscaler."""
+    """A pool at one moment, for operators and for the adaptive limits."""
 
     limit: int | None
     used: int
@@ -59,33 +54,31 @@ class PoolState:
     """Redis ms at which the offset was last learned."""
 
 
-def never_fits_error(weight: int, share: float, most: int, limit: int) -> SettingsError:
-    """Return the error of a call that costs more than the `most` we may ever spend of the limit in
-    a minute.
-    """
+def never_fits_error(weight: int, share: float, allowed: int, limit: int) -> SettingsError:
+    """Return the error of a call that costs more than `allowed`, our part of the limit."""
     return SettingsError(
-        f"KLINES_WEIGHT_SHARE was {share}, which leaves {most:,} of the exchange's {limit:,} "
-        "weight a minute; "
-        f"a call of weight {weight} never fits and was not sent"
+        f"KLINES_WEIGHT_SHARE was {share}, which leaves {allowed:,} of the exchange's {limit:,} "
+        f"weight a minute; a call of weight {weight} never fits and was not sent"
     )
 
 
 def combined_state(states: Collection[PoolState]) -> PoolState:
-    """Return what several addresses have in all: it is closed while all of them are."""
-    trips = [state.rtt_ms for state in states if state.rtt_ms is not None]
+    """Return the sum over several addresses; closed only while all of them are."""
+    round_trips = [state.rtt_ms for state in states if state.rtt_ms is not None]
+    offsets = (state.offset_ms for state in states if state.offset_ms is not None)
     return PoolState(
         limit=sum(state.limit or 0 for state in states) or None,
         used=sum(state.used for state in states),
         reserved=sum(state.reserved for state in states),
         closed_ms=min(state.closed_ms for state in states),
-        rtt_ms=sum(trips) // len(trips) if trips else None,
-        offset_ms=next((state.offset_ms for state in states if state.offset_ms is not None), None),
+        rtt_ms=sum(round_trips) // len(round_trips) if round_trips else None,
+        offset_ms=next(offsets, None),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """One calendar minute of the exchange at one egress."""
+    """The weight of one calendar minute of the exchange at one egress."""
 
     minute: int
     """Minutes since the epoch."""
@@ -101,12 +94,11 @@ class Budget(Protocol):
     pool: str
     egress: str
 
-    def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        """Return at once: leave to send a call of this weight, or how long to wait before asking
-        again.
+    def take(self, weight: int, reservation: int | None = None) -> Grant | Wait:
+        """Return a grant for a call of this weight, or how long to wait, without blocking.
 
-        A place that is shown in its minute, or to a pool that the exchange has closed, is given
-        back. SettingsError where the call costs more than our share of the exchange's limit: no
+        `reservation` is that of the last Wait. It is used up when its minute has come or the pool
+        is closed. SettingsError if the call costs more than our share of the exchange's limit: no
         minute will ever have room for it.
         """
         ...
@@ -120,17 +112,21 @@ class Budget(Protocol):
         served: bool,
         rtt_ms: int | None = None,
     ) -> None:
-        """Note how a granted call went; an unanswered one is learned with all that is unknown as
-        None.
+        """Record the outcome of a granted call; what is unknown is None, as after a timeout.
+
+        used, date_ms: used weight and Date of the answer's headers; served: the exchange answered
+        with data; rtt_ms: round trip.
         """
         ...
 
     def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
-        """Close the pool for everybody until the exchange's `at_ms`, for `after_ms`, or to the next
-        minute.
+        """Close the pool for all workers of this egress.
+
+        Until `at_ms` of the exchange's clock, or for `after_ms`; without both until the exchange's
+        next minute.
         """
         ...
 
     def set_limit(self, limit: int) -> None:
-        """Note the weight that the exchange allows in a calendar minute."""
+        """Set the weight that the exchange allows in a calendar minute."""
         ...

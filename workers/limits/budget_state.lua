@@ -1,29 +1,42 @@
--- budget_state.lua   what take, learn and close begin with: the pool's state and the minutes' counts, read once.
--- KEYS[1] hash   pool     lo hi seen        bounds of (exchange clock - Redis clock), ms; when last narrowed
---                         limit             weight the exchange allows in a calendar minute
---                         closed since      no call before `closed`; since when; both Redis ms
---                         probing probe     1 while reopening; until when a probe is out
---                         looked            when a call last went out to see whether others use what is kept for them
---                         foreign           weight others on this address spent in the last full minute
---                         rtt               moving average of answered calls, ms
--- KEYS[2..4]     minutes  minute            which one (exchange clock, minutes since the epoch), stored by minute % 3
---                         spent             weight of our calls that may be counted in it
---                         flying            part of it whose answers are not in
---                         header at         highest count the exchange reported; how far into the minute, ms
---                         others            part of it that was surely not ours
---                         reserved          places given to callers who wait for it
---                         opened            1 once it has begun and what was in flight has been carried over
--- ARGV[1] Redis ms, 0 for the server's own clock (tests pass their own)
--- Cost: O(1). Every number is an integer.
+-- budget_state.lua   the first part of take, learn and close: reads the pool and its minutes
+-- KEYS[1] hash of the pool   KEYS[2..4] hashes of minutes; minute m is in KEYS[2 + m % 3]
+-- ARGV[1] Redis ms; 0 for the server's own clock (tests pass their own)
+-- Cost: O(1). Every stored number is an integer.
 
-local BOOTSTRAP_LIMIT = 60        -- weight allowed before exchangeInfo has told the limit
-local SKEW_MS = 25                -- how far the clock that counts may stand off the one in the Date header
-local DRIFT = 0.0002              -- how fast two clocks may part, ms per ms
-local RESERVE = 0.005             -- part of the limit never spent
-local FOREIGN_MARGIN = 0.01       -- part of the limit left to others, once others are seen
-local PACE_MS = 1000              -- least time from which the pace of others is told
-local EDGE_SPARE = 0.25            -- part of the limit free in both minutes, for a call at their edge
-local LATE_MS = 10000             -- after this much of a minute, unclaimed places are given away
+-- Fields of the hashes: {stored name, name in these scripts}. A stored name never changes, since
+-- workers of different versions share a budget.
+local POOL_FIELDS = {
+  {'lo', 'offset_low'},              -- bounds of (exchange clock - Redis clock), ms
+  {'hi', 'offset_high'},
+  {'seen', 'offset_at'},             -- Redis ms at which the bounds were last narrowed
+  {'limit', 'limit'},                -- weight the exchange allows in a calendar minute
+  {'closed', 'closed_until'},        -- Redis ms before which no call may be sent
+  {'since', 'closed_at'},            -- Redis ms at which the pool was last closed
+  {'probing', 'is_reopening'},       -- 1 after a closing, until a trial call has been served
+  {'probe', 'trial_until'},          -- Redis ms until which a trial call may be unanswered
+  {'looked', 'last_probe_ms'},       -- Redis ms of the last call sent to measure what others spend
+  {'foreign', 'others_per_minute'},  -- weight others on this address spent in the last minute
+  {'rtt', 'rtt'},                    -- moving average of the round trips of answered calls, ms
+}
+local MINUTE_FIELDS = {
+  {'minute', 'minute'},              -- minutes since the epoch, by the exchange's clock
+  {'spent', 'spent'},                -- weight of our calls that may be counted in this minute
+  {'flying', 'in_flight'},           -- part of `spent` that is not answered yet
+  {'header', 'header'},              -- highest used weight that the exchange has reported
+  {'at', 'header_at'},               -- when that was counted, ms since the minute began
+  {'others', 'others'},              -- part of `header` that was surely not ours
+  {'reserved', 'reserved'},          -- weight reserved for callers that wait for this minute
+  {'opened', 'is_open'},             -- 1 once the minute has begun and open_minute has run
+}
+
+local BOOTSTRAP_LIMIT = 60           -- limit until exchangeInfo has named the real one
+local CLOCK_SKEW_MS = 25             -- the counting clock may differ so much from the Date header's
+local CLOCK_DRIFT = 0.0002           -- two clocks may drift apart so fast, ms per ms
+local RESERVE = 0.005                -- share of the limit that is never spent
+local OTHERS_MARGIN = 0.01           -- share of the limit left free once others are seen
+local MIN_PACE_MS = 1000             -- the pace of others is measured over at least this time
+local EDGE_SPARE = 0.25              -- share of the limit free in both minutes, for a call between
+local LATE_MS = 10000                -- so far into a minute, unclaimed reservations lapse
 local KEEP_MS = 86400000
 
 local now = tonumber(ARGV[1])
@@ -32,88 +45,95 @@ if now == 0 then
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
-local function load(key, names)
-  local values, record = redis.call('HMGET', key, unpack(names)), {}
-  for i, name in ipairs(names) do record[name] = tonumber(values[i] or nil) end
+local function read_hash(key, fields)
+  local stored_names = {}
+  for i, field in ipairs(fields) do stored_names[i] = field[1] end
+  local values, record = redis.call('HMGET', key, unpack(stored_names)), {}
+  for i, field in ipairs(fields) do record[field[2]] = tonumber(values[i] or nil) end
   return record
 end
 
-local MINUTE = {'minute', 'spent', 'flying', 'header', 'at', 'others', 'reserved', 'opened'}
-local pool = load(KEYS[1], {'lo', 'hi', 'seen', 'limit', 'closed', 'since', 'probing', 'probe', 'looked', 'foreign',
-  'rtt'})
-local limit = pool.limit or BOOTSTRAP_LIMIT
-local knows_clock = pool.lo ~= nil
-local records = {}
-
--- The count of one minute, begun empty where the slot still holds an older one.
-local function count_of(minute)
-  local key = KEYS[2 + minute % 3]
-  if not records[key] then records[key] = load(key, MINUTE) end
-  local count = records[key]
-  if count.minute ~= minute then
-    records[key] = {minute = minute, spent = 0, flying = 0, header = 0, at = 0, others = 0, reserved = 0, opened = 0}
+local function write_hash(key, fields, record)
+  local stored = {}
+  for _, field in ipairs(fields) do
+    local value = record[field[2]]
+    if value then
+      stored[#stored + 1] = field[1]
+      stored[#stored + 1] = string.format('%d', math.floor(value + 0.5))
+    end
   end
-  return records[key]
+  if #stored > 0 then
+    redis.call('HSET', key, unpack(stored))
+    redis.call('PEXPIRE', key, KEEP_MS)
+  end
 end
 
--- The counts as they stand, without beginning one: nil where that minute has none.
-local function peek(minute)
-  local key = KEYS[2 + minute % 3]
-  local count = records[key] or load(key, MINUTE)
+local pool = read_hash(KEYS[1], POOL_FIELDS)
+local limit = pool.limit or BOOTSTRAP_LIMIT
+local is_clock_known = pool.offset_low ~= nil
+local counts = {}                    -- minute hashes to save, by key
+
+local function key_of_minute(minute) return KEYS[2 + minute % 3] end
+
+-- Returns the count of a minute, empty where the hash still holds an earlier minute.
+local function count_of(minute)
+  local key = key_of_minute(minute)
+  if not counts[key] then counts[key] = read_hash(key, MINUTE_FIELDS) end
+  if counts[key].minute ~= minute then
+    counts[key] = {
+      minute = minute, spent = 0, in_flight = 0, header = 0, header_at = 0, others = 0,
+      reserved = 0, is_open = 0,
+    }
+  end
+  return counts[key]
+end
+
+-- Returns the count of a minute, nil where it has none.
+local function existing_count(minute)
+  local key = key_of_minute(minute)
+  local count = counts[key] or read_hash(key, MINUTE_FIELDS)
   if count.minute == minute then return count end
 end
 
--- The earliest and the latest the exchange's clock may show now.
-local function drift() return math.floor((now - (pool.seen or now)) * DRIFT) end
-local function earliest() return now + (pool.lo or 0) - drift() - SKEW_MS end
-local function latest() return now + (pool.hi or 0) + drift() + SKEW_MS end
+-- The bounds of the exchange's clock now, ms. They widen with the time since the last answer.
+local function drift() return math.floor((now - (pool.offset_at or now)) * CLOCK_DRIFT) end
+local function earliest() return now + (pool.offset_low or 0) - drift() - CLOCK_SKEW_MS end
+local function latest() return now + (pool.offset_high or 0) + drift() + CLOCK_SKEW_MS end
 
--- What others surely spent in this minute so far, and what they will have by its end at that pace.
-local function others_in(count)
-  return count.others, count.others * 60000 / math.max(count.at, PACE_MS)
+-- Returns what others have surely spent in a minute so far, and what that makes by its end.
+local function others_spent(count)
+  return count.others, count.others * 60000 / math.max(count.header_at, MIN_PACE_MS)
 end
 
--- It was counted between grant and answer: taken half-way.
-local function raise_header(count, used, granted)
+-- Takes over a higher used weight. It was counted between grant and answer: half-way, on average.
+local function raise_header(count, used, granted_at)
   if used > count.header then
+    local counted_at = latest() - (now - granted_at) / 2 - count.minute * 60000
     count.header = used
     count.others = math.max(count.others, used - count.spent)
-    count.at = math.min(60000, math.max(0, math.floor(latest() - (now - granted) / 2 - count.minute * 60000)))
+    count.header_at = math.min(60000, math.max(0, math.floor(counted_at)))
   end
 end
 
--- Opens `minute` once: calls in flight from the one before may be counted in it, and what others spent is noted.
-local function open(minute)
-  local before = peek(minute - 1)
+-- Begins a minute, once: calls in flight from the minute before may be counted in this one too,
+-- and what others spent in that minute is noted. Returns the counts of both.
+local function open_minute(minute)
+  local before = existing_count(minute - 1)
   local count = count_of(minute)
-  if count.opened == 0 then
-    count.opened = 1
+  if count.is_open == 0 then
+    count.is_open = 1
     if before then
-      count.spent = count.spent + before.flying
-      local _, foreign = others_in(before)
-      pool.foreign = math.max(foreign, ((pool.foreign or 0) + foreign) / 2)
+      count.spent = count.spent + before.in_flight
+      local _, others = others_spent(before)
+      pool.others_per_minute = math.max(others, ((pool.others_per_minute or 0) + others) / 2)
     else
-      pool.foreign = 0
+      pool.others_per_minute = 0
     end
   end
   return count, before
 end
 
 local function save()
-  local fields = {}
-  for name, value in pairs(pool) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = string.format('%d', math.floor(value + 0.5))
-  end
-  if #fields > 0 then
-    redis.call('HSET', KEYS[1], unpack(fields))
-    redis.call('PEXPIRE', KEYS[1], KEEP_MS)
-  end
-  for key, count in pairs(records) do
-    if count.minute then
-      redis.call('HSET', key, 'minute', count.minute, 'spent', count.spent, 'flying', count.flying,
-        'header', count.header, 'at', count.at, 'others', count.others, 'reserved', count.reserved, 'opened', count.opened)
-      redis.call('PEXPIRE', key, KEEP_MS)
-    end
-  end
+  write_hash(KEYS[1], POOL_FIELDS, pool)
+  for key, count in pairs(counts) do write_hash(key, MINUTE_FIELDS, count) end
 end

@@ -1,21 +1,22 @@
--- close.lua   the exchange said stop: nobody asks until then, and then one alone
+-- close.lua   the exchange answered 429 or 418: nobody calls until then, and then one trial call
 -- KEYS        as in budget_state.lua
--- ARGV[2] exchange ms at which it ends, -1 unknown   ARGV[3] ms from now, -1 unknown; both unknown: the next minute
+-- ARGV[2] exchange ms at which the ban ends, or -1   ARGV[3] ms until it ends, or -1
+--             both -1: until the exchange's next minute
 -- Returns     Redis ms until which the pool is closed
 -- Cost: O(1).
 
-local at, after = tonumber(ARGV[2]), tonumber(ARGV[3])
-local ends
-if at >= 0 then
-  ends = at - (pool.lo or 0) + SKEW_MS
-elseif after >= 0 then
-  ends = now + after
+local exchange_ms, after_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local closed_until
+if exchange_ms >= 0 then
+  closed_until = exchange_ms - (pool.offset_low or 0) + CLOCK_SKEW_MS
+elseif after_ms >= 0 then
+  closed_until = now + after_ms
 else
-  ends = now + 60000 - earliest() % 60000
+  closed_until = now + 60000 - earliest() % 60000
 end
-pool.closed = math.max(pool.closed or 0, math.ceil(ends))
-pool.since = now
-pool.probing = 1
-pool.probe = 0
+pool.closed_until = math.max(pool.closed_until or 0, math.ceil(closed_until))
+pool.closed_at = now
+pool.is_reopening = 1
+pool.trial_until = 0
 save()
-return pool.closed
+return pool.closed_until

@@ -1,4 +1,4 @@
-"""How many calls in flight pay, by measurement, and the gate that lets no more through."""
+"""Limits on the number of calls in flight, adapted to what is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-#: Calls in flight beyond Little's number, so that a slow answer does not leave weight unspent.
+#: Factor on the calls in flight of Little's law, so that a slow answer leaves no weight unspent.
 HEADROOM = 1.25
 
 
@@ -21,28 +21,30 @@ def useful_concurrency(
     minute_left_ms: float,
     backlog: float,
     sharers: int,
-    most: int,
+    max_width: int,
 ) -> int:
-    """Return how many calls in flight one of `sharers` processes should have, from 1 to `most`.
+    """Return how many calls one of `sharers` processes should have in flight, 1 to `max_width`.
 
-    rtt_ms: round trip of one call; weight: what it costs; left: weight still free in this minute,
-    which ends in minute_left_ms; backlog: weight of all that waits to be sent. What fits into this
-    minute goes out at once; of what does not, as many as spend the rest of the budget by the
-    minute's end: rate × round trip (Little's law).
+    rtt_ms: round trip of one call; weight: its cost; left: weight still free in this minute, which
+    ends in minute_left_ms; backlog: weight of all calls that wait to be sent.
+
+    A backlog that fits into this minute is sent at once. Of a larger one, as many calls are in
+    flight as spend the rest of the weight by the minute's end: rate × round trip (Little's law).
     """
     if backlog <= left:
-        return most
+        return max_width
     calls_per_ms = left / weight / max(minute_left_ms, rtt_ms, 1.0)
-    return max(1, min(most, math.ceil(calls_per_ms * rtt_ms * HEADROOM / max(1, sharers))))
+    calls_in_flight = math.ceil(calls_per_ms * rtt_ms * HEADROOM / max(1, sharers))
+    return max(1, min(max_width, calls_in_flight))
 
 
 class _ConcurrencyLimit:
-    """Holds up whoever enters while as many are inside as its width lets in."""
+    """A context manager that lets at most `width` callers in at a time; others wait."""
 
-    def __init__(self, most: int, width: float) -> None:
-        self.most = most
+    def __init__(self, max_width: int, width: float) -> None:
+        self.max_width = max_width
         self._free = threading.Condition()
-        self._taken = 0
+        self._in_flight = 0
         self._width = width
 
     @property
@@ -52,8 +54,8 @@ class _ConcurrencyLimit:
 
     def __enter__(self) -> None:
         with self._free:
-            self._free.wait_for(lambda: self._taken < self.width)
-            self._taken += 1
+            self._free.wait_for(lambda: self._in_flight < self.width)
+            self._in_flight += 1
 
     def __exit__(
         self,
@@ -62,15 +64,15 @@ class _ConcurrencyLimit:
         trace: TracebackType | None,
     ) -> None:
         with self._free:
-            self._taken -= 1
+            self._in_flight -= 1
             self._free.notify()
 
 
 class RestSlots(_ConcurrencyLimit):
-    """A gate for calls in flight whose width follows what is measured; errors never widen it."""
+    """The limit for REST calls: as many as can spend the weight budget; errors never widen it."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(most, most)
+    def __init__(self, max_width: int) -> None:
+        super().__init__(max_width, max_width)
         self._backlog = 0.0
         self._queued = 0
         self._sharers = 1
@@ -78,7 +80,7 @@ class RestSlots(_ConcurrencyLimit):
 
     @property
     def rtt_ms(self) -> int | None:
-        """Moving average of the round trips of good answers, None before the first."""
+        """Moving average of the round trips of served calls, None before the first."""
         return None if self._rtt_ms is None else round(self._rtt_ms)
 
     @contextmanager
@@ -92,15 +94,15 @@ class RestSlots(_ConcurrencyLimit):
             with self._free:
                 self._queued -= weight
 
-    def demand(self, backlog: float, sharers: int) -> None:
-        """Note how much weight waits elsewhere to be sent, and how many processes share the budget."""
+    def set_demand(self, backlog: float, sharers: int) -> None:
+        """Set the weight that waits in all processes, and how many of them share the budget."""
         self._backlog, self._sharers = backlog, sharers
 
-    def answered(self, *, rtt_ms: int, weight: int, left: int, minute_left_ms: int) -> None:
-        """Note a good answer, and widen or narrow the gate accordingly."""
+    def record_success(self, *, rtt_ms: int, weight: int, left: int, minute_left_ms: int) -> None:
+        """Adapt the width to a served call: `left` weight is free for another minute_left_ms."""
         with self._free:
             self._rtt_ms = rtt_ms if self._rtt_ms is None else self._rtt_ms * 0.9 + rtt_ms * 0.1
-            self._set(
+            self._set_width(
                 useful_concurrency(
                     rtt_ms=self._rtt_ms,
                     weight=weight,
@@ -108,70 +110,75 @@ class RestSlots(_ConcurrencyLimit):
                     minute_left_ms=minute_left_ms,
                     backlog=max(self._backlog, self._queued),
                     sharers=self._sharers,
-                    most=self.most,
+                    max_width=self.max_width,
                 )
             )
 
-    def failed(self) -> None:
-        """Note a failed call: the gate may only become narrower."""
+    def record_failure(self) -> None:
+        """Narrow the width by one after a failed call."""
         with self._free:
-            self._set(max(1, self.width - 1))
+            self._set_width(max(1, self.width - 1))
 
-    def _set(self, width: int) -> None:
-        grown, self._width = width - self.width, width
-        if grown > 0:
-            self._free.notify(grown)
+    def _set_width(self, width: int) -> None:
+        growth, self._width = width - self.width, width
+        if growth > 0:
+            self._free.notify(growth)
 
 
 class AdaptiveLimit(_ConcurrencyLimit):
-    """A gate for calls that cost no weight: as many at once as the other side answers without
-    getting slower.
+    """The limit for calls without weight: as many as the server answers without getting slower.
 
-    It opens from a few calls, doubling until latency rises and then by one a round trip; a slower
-    answer or a failure narrows it, at most once a round trip. Errors never widen it, however fast
-    they come.
+    It starts with a few calls and doubles until latency rises, then grows by one per round trip. A
+    slow answer or a failure narrows it, at most once per round trip. Errors never widen it, however
+    fast they come.
     """
 
-    #: Calls at once before anything is measured.
-    FIRST = 4
-    #: Round trips this many times the shortest seen mean that the other side is busy with us.
-    SLOWER = 2.5
-    #: Round trips differ by so much by chance alone, ms.
+    #: Width before anything is measured.
+    FIRST_WIDTH = 4
+    #: Round trips this many times the shortest one mean that the server is overloaded.
+    SLOWDOWN = 2.5
+    #: Differences between round trips that mean nothing, ms.
     NOISE_MS = 40.0
-    #: What is left of the width when it narrows.
-    NARROWED = 0.7
+    #: Factor by which the width narrows.
+    NARROWING = 0.7
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(most, float(min(self.FIRST, most)))
+    def __init__(self, max_width: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(max_width, float(min(self.FIRST_WIDTH, max_width)))
         self._clock = clock
         self._is_doubling = True
-        self._least_ms: float | None = None
+        self._min_rtt_ms: float | None = None
         self._rtt_ms = 0.0
-        self._narrowed_at = float("-inf")
+        self._narrowed_at_s = float("-inf")
 
-    def answered(self, *, rtt_ms: float) -> None:
-        """Note how long a good answer took to its first byte."""
+    def record_success(self, *, rtt_ms: float) -> None:
+        """Adapt the width to a good answer; rtt_ms is the time to its first byte."""
         with self._free:
-            # The least is forgotten slowly: a longer road is not taken for a jam for ever.
-            self._least_ms = (
-                rtt_ms if self._least_ms is None else min(rtt_ms, self._least_ms * 1.001)
-            )
-            self._rtt_ms = self._rtt_ms * 0.8 + rtt_ms * 0.2 if self._rtt_ms else rtt_ms
-            if self._rtt_ms > self._least_ms * self.SLOWER + self.NOISE_MS:
+            self._measure(rtt_ms)
+            if self._is_overloaded():
                 self._narrow()
             else:
-                self._width = min(
-                    self.most, self._width + (1.0 if self._is_doubling else 1.0 / self._width)
-                )
+                growth = 1.0 if self._is_doubling else 1.0 / self._width
+                self._width = min(self.max_width, self._width + growth)
                 self._free.notify()
 
-    def failed(self) -> None:
-        """Note a failed call."""
+    def record_failure(self) -> None:
+        """Narrow the width after a failed call."""
         with self._free:
             self._narrow()
 
+    def _measure(self, rtt_ms: float) -> None:
+        if self._min_rtt_ms is None:
+            self._min_rtt_ms = rtt_ms
+        else:
+            # The minimum slowly rises: a longer route must not look like an overload for ever.
+            self._min_rtt_ms = min(rtt_ms, self._min_rtt_ms * 1.001)
+        self._rtt_ms = self._rtt_ms * 0.8 + rtt_ms * 0.2 if self._rtt_ms else rtt_ms
+
+    def _is_overloaded(self) -> bool:
+        return self._rtt_ms > (self._min_rtt_ms or 0.0) * self.SLOWDOWN + self.NOISE_MS
+
     def _narrow(self) -> None:
         self._is_doubling = False
-        if self._clock() - self._narrowed_at > self._rtt_ms / 1000:
-            self._narrowed_at = self._clock()
-            self._width = max(1.0, self._width * self.NARROWED)
+        if self._clock() - self._narrowed_at_s > self._rtt_ms / 1000:
+            self._narrowed_at_s = self._clock()
+            self._width = max(1.0, self._width * self.NARROWING)

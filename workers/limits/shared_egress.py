@@ -1,4 +1,6 @@
-"""Two names of one public address: each one's used weight shows what the other has spent."""
+"""Detection of two egress names for one public address: the used weight of each includes what the
+other has spent.
+"""
 
 from __future__ import annotations
 
@@ -15,67 +17,65 @@ from klinefleet.workers.limits.redis_budget import RedisBudget
 
 logger = logging.getLogger(__name__)
 
-#: Weight that both have to spend in a minute before anything is said of them.
-LEAST_SPENT = 30
-#: One that has its weight early in a minute sees only part of what the other spends later; one of
-#: them sees it all.
-LEAST_SEEN, MOST_SEEN, NEARLY_ALL = 0.25, 1.1, 0.9
-#: Minutes in a row after which it is believed: once may be another program that spends as much by
-#: chance.
+#: Two names are compared only for minutes in which both spent at least this weight.
+MIN_SPENT = 30
+#: Part of the other's weight that each name must see in its header. The one that spends first sees
+#: only some of it (at least MIN_SEEN), the later one nearly all.
+MIN_SEEN, NEARLY_ALL, MAX_SEEN = 0.25, 0.9, 1.1
+#: Minutes in a row that must look shared: once, another program may have spent as much by chance.
 MINUTES_IN_A_ROW = 2
 
 
 def share_one_address(first: Minute, second: Minute) -> bool | None:
-    """Return whether two names look like one address in a minute; None where too little was spent
-    to tell.
-    """
-    if first.minute != second.minute or min(first.spent, second.spent) < LEAST_SPENT:
+    """Return True if two names look like one address; None if too little was spent to tell."""
+    if first.minute != second.minute or min(first.spent, second.spent) < MIN_SPENT:
         return None
-    seen = sorted(
-        ((first.header - first.spent) / second.spent, (second.header - second.spent) / first.spent)
-    )
-    return seen[0] >= LEAST_SEEN and NEARLY_ALL <= seen[1] <= MOST_SEEN
+    seen_by_first = (first.header - first.spent) / second.spent
+    seen_by_second = (second.header - second.spent) / first.spent
+    less, more = sorted((seen_by_first, seen_by_second))
+    return less >= MIN_SEEN and NEARLY_ALL <= more <= MAX_SEEN
 
 
 def detect_shared_egress(redis: Redis, pool: str, budgets: Mapping[str, RedisBudget]) -> None:
-    """Compare what was spent in the last minute by each two names, and tell the operator of those
-    that are one.
-    """
-    told = (
-        {name: budget.last_minute() for name, budget in sorted(budgets.items())}
-        if len(budgets) > 1
-        else {}
-    )
-    for (first, of_first), (second, of_second) in combinations(told.items(), 2):
-        if of_first and of_second:
-            _compare(redis, f"{pool} {first} {second}", of_first, of_second)
+    """Compare the last minute of every two egress names, and warn about shared addresses."""
+    if len(budgets) < 2:
+        return
+    minutes = {name: budget.last_minute() for name, budget in sorted(budgets.items())}
+    for (name, minute), (other_name, other_minute) in combinations(minutes.items(), 2):
+        if minute and other_minute:
+            _compare(redis, f"{pool} {name} {other_name}", minute, other_minute)
 
 
 def shared_egress_pairs(redis: Redis, pool: str) -> list[tuple[str, str]]:
-    """Return the pairs of names that seem to be one address."""
-    noted = cast("dict[bytes, bytes]", redis.hgetall(SHARED_EGRESS))
-    pairs = {tuple(name.decode().split()): int(told.split()[1]) for name, told in noted.items()}
-    return sorted(
-        (pair[1], pair[2])
-        for pair, times in pairs.items()
-        if pair[0] == pool and times >= MINUTES_IN_A_ROW
-    )
+    """Return the pairs of egress names that seem to be one address."""
+    records = cast("dict[bytes, bytes]", redis.hgetall(SHARED_EGRESS))
+    pairs = []
+    for key, record in records.items():
+        its_pool, name, other_name = key.decode().split()
+        times = int(record.split()[1])
+        if its_pool == pool and times >= MINUTES_IN_A_ROW:
+            pairs.append((name, other_name))
+    return sorted(pairs)
 
 
-def _compare(redis: Redis, pair: str, first: Minute, second: Minute) -> None:
-    is_one = share_one_address(first, second)
-    noted = cast("bytes | None", redis.hget(SHARED_EGRESS, pair))
-    before, times = map(int, (noted or b"0 0").split())
-    if is_one is None or before == first.minute:
+def _compare(redis: Redis, key: str, first: Minute, second: Minute) -> None:
+    """Count a minute for or against a pair; `key` is "pool name other_name"."""
+    is_shared = share_one_address(first, second)
+    record = cast("bytes | None", redis.hget(SHARED_EGRESS, key))
+    last_minute, times = map(int, (record or b"0 0").split())
+    if is_shared is None or last_minute == first.minute:
         return
-    if not is_one:
-        redis.hdel(SHARED_EGRESS, pair)
+    if not is_shared:
+        redis.hdel(SHARED_EGRESS, key)
         return
-    redis.hset(SHARED_EGRESS, pair, f"{first.minute} {times + 1}")
+    redis.hset(SHARED_EGRESS, key, f"{first.minute} {times + 1}")
     if times + 1 == MINUTES_IN_A_ROW:
-        pool, one, other = pair.split()
+        pool, name, other_name = key.split()
         logger.warning(
-            "egress %s and %s seem to be one address: the used " "weight " "of %s " "shows " "what " "both " "spent, twice in a row. "
-            "They share its limit and go on; give their workers one KLINES_EGRESS",
-            one, other, pool,
-        )  # fmt: skip
+            "egress %s and %s seem to be one address: for two minutes in a row, the used weight "
+            "of %s showed what both spent. Both keep running within its limit; "
+            "set one KLINES_EGRESS for their workers",
+            name,
+            other_name,
+            pool,
+        )

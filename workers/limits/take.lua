@@ -1,84 +1,114 @@
 -- take.lua    may a call of this weight be sent now?
 -- KEYS        as in budget_state.lua
--- ARGV[2] weight   ARGV[3] our share of the limit, in millionths   ARGV[4] minute we hold a place in, or -1
--- ARGV[5] how long a probe may be out, ms
--- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}   granted, charged to that minute
---             {0, ms to wait, minute in which a place is kept or -1, 1 closed} ask again then
---             {-1, weight that fits in a minute, limit}                    the limit is known, and the call never fits
+-- ARGV[2] weight   ARGV[3] our share of the limit, in millionths
+-- ARGV[4] minute of the caller's reservation, or -1   ARGV[5] timeout of a trial call, ms
+-- Returns     {1, minute, Redis ms, weight left, ms left in the minute, rtt}
+--                granted, and charged to that minute
+--             {0, ms to wait, minute of the reservation or -1, 1 if the pool is closed}
+--                not now; take again after that time
+--             {-1, weight that fits in a minute, limit}
+--                never: the call costs more than that
 -- Cost: O(1).
 
-local weight, share, place, probe_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local ours = limit * share / 1000000
-local rtt = pool.rtt or 300
-local DOUBTFUL = 1.25        -- a pace of others so many times the last minute's is doubted
-local LOOK_AGAIN_MS = 3000   -- how often one call looks whether others use the weight that is kept for them
+local weight, share_millionths = tonumber(ARGV[2]), tonumber(ARGV[3])
+local reservation, trial_timeout = tonumber(ARGV[4]), tonumber(ARGV[5])
+local DEFAULT_RTT_MS = 300
+local UNUSUAL_PACE = 1.25       -- a pace of others so many times the last minute's is not trusted
+local PROBE_INTERVAL_MS = 3000  -- how often one call may measure what others really spend
 
-local function wait_for(ms, kept, closed)
+local function wait_for(ms, reserved_minute, closed)
   save()
-  return {0, math.max(1, math.ceil(ms)), kept or -1, closed or 0}
+  return {0, math.max(1, math.ceil(ms)), reserved_minute or -1, closed or 0}
 end
 
--- Whoever waited for room would wait for ever.
-local most = math.floor(math.min(ours, limit * (1 - RESERVE)))
-if pool.limit and weight > most then return {-1, most, limit} end
+local our_limit = limit * share_millionths / 1000000
+local spendable = limit * (1 - RESERVE)
+local rtt = pool.rtt or DEFAULT_RTT_MS
 
--- The exchange's minute, certain while both ends of our uncertainty agree on it.
+-- A caller that waited for room would wait for ever.
+local our_most = math.floor(math.min(our_limit, spendable))
+if pool.limit and weight > our_most then return {-1, our_most, limit} end
+
+-- The exchange's minute. It is certain while both bounds of its clock are in the same one.
 local minute = math.floor(earliest() / 60000)
-local certain = minute == math.floor(latest() / 60000)
-local begins_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + DRIFT))
-local count, before = open(minute)
-local closed = now < (pool.closed or 0)
-if place == minute + 1 and not closed then return wait_for(begins_in, place) end
-if place == minute or place == minute + 1 then
-  local held = count_of(place)
-  held.reserved = math.max(0, held.reserved - weight)
+local is_minute_certain = minute == math.floor(latest() / 60000)
+local next_minute_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + CLOCK_DRIFT))
+local count, before = open_minute(minute)
+
+-- A reservation is kept until its minute begins, unless the pool has been closed meanwhile.
+local is_closed = now < (pool.closed_until or 0)
+if reservation == minute + 1 and not is_closed then
+  return wait_for(next_minute_in, reservation)
+end
+if reservation == minute or reservation == minute + 1 then
+  local reserved_in = count_of(reservation)
+  reserved_in.reserved = math.max(0, reserved_in.reserved - weight)
+end
+if is_closed then return wait_for(pool.closed_until - now, nil, 1) end
+
+-- One trial call at a time until the pool is open again, or the exchange's clock is known.
+local is_trial = pool.is_reopening == 1 or not is_clock_known
+if is_trial and now < (pool.trial_until or 0) then
+  return wait_for(math.min(rtt, pool.trial_until - now))
 end
 
-if closed then return wait_for(pool.closed - now, nil, 1) end
-local is_probe = (pool.probing or 0) == 1 or not knows_clock
-if is_probe and now < (pool.probe or 0) then return wait_for(math.min(rtt, pool.probe - now)) end
+-- What others will still spend in this minute: as much as in the last one, or at the pace so far.
+local others_so_far, others_at_pace = others_spent(count)
+local others_last_minute = pool.others_per_minute or 0
+local others_expected = math.max(others_last_minute, others_at_pace)
+local for_others = 0
+if others_expected > 0 then
+  for_others = math.max(0, others_expected - others_so_far) + limit * OTHERS_MARGIN
+end
+-- A pace far above the last minute's may be a misreading. Room is kept for the probes that tell.
+local is_pace_unusual =
+  others_at_pace > others_last_minute * UNUSUAL_PACE + limit * OTHERS_MARGIN
+if is_pace_unusual then
+  for_others = for_others + weight * math.floor(next_minute_in / PROBE_INTERVAL_MS)
+end
 
--- What others will still spend in this minute: as much as in the last one, or at the pace seen so far.
-local seen, paced = others_in(count)
-local foreign = pool.foreign or 0
-local expected = math.max(foreign, paced)
-local others = 0
-if expected > 0 then others = math.max(0, expected - seen) + limit * FOREIGN_MARGIN end
--- A pace far beyond the last minute's is doubtful: a few seldom calls will show it better. Room is kept for them.
-local is_doubtful = paced > foreign * DOUBTFUL + limit * FOREIGN_MARGIN
-if is_doubtful then others = others + weight * math.floor(begins_in / LOOK_AGAIN_MS) end
+local reserved = count.reserved
+if reservation == minute or 60000 - next_minute_in > LATE_MS then reserved = 0 end
+local in_flight = count.in_flight + (before and before.in_flight or 0)
+local used = math.max(count.spent + count.others, count.header + in_flight)
+local our_rest = our_limit - count.spent
+local free_without_others = math.floor(math.min(spendable - used, our_rest))
+local free = math.floor(math.min(spendable - used - for_others, our_rest)) - reserved
 
-local places = count.reserved
-if place == minute or 60000 - begins_in > LATE_MS then places = 0 end
-local used = math.max(count.spent + count.others, count.header + count.flying + (before and before.flying or 0))
-local full = math.floor(math.min(limit * (1 - RESERVE) - used, ours - count.spent))
-local left = math.floor(math.min(limit * (1 - RESERVE) - used - others, ours - count.spent) - places)
-
--- At a minute's uncertain edge a call is sent only where both minutes have room to spare; it is charged to both.
+-- While the minute is uncertain, the call may be counted in either of two: both must have room to
+-- spare. open_minute charges the second one.
 local following = count_of(minute + 1)
-local spare = limit * EDGE_SPARE + weight
-local edge = left >= spare and ours - following.spent - following.reserved - count.flying >= spare
+local edge_room = limit * EDGE_SPARE + weight
+local following_rest = our_limit - following.spent - following.reserved - count.in_flight
+local fits_at_edge = free >= edge_room and following_rest >= edge_room
 
--- Where that keeps us from asking, nobody would ever know whether they use it: one call now and then finds out.
-local unseen = paced * (latest() - minute * 60000 - count.at) / 60000 + limit * FOREIGN_MARGIN
-local kept = weight > left and weight <= full - places - unseen and begins_in > LOOK_AGAIN_MS
-local looks = kept and is_doubtful and now - (pool.looked or 0) >= LOOK_AGAIN_MS
+-- If nobody calls because of what others may spend, nobody learns what they do spend. So one call
+-- in a while is sent as a probe, where only the weight kept for others stands in its way.
+local others_since_header =
+  others_at_pace * (latest() - minute * 60000 - count.header_at) / 60000 + limit * OTHERS_MARGIN
+local is_kept_for_others = weight > free
+  and weight <= free_without_others - reserved - others_since_header
+  and next_minute_in > PROBE_INTERVAL_MS
+local is_probe = is_kept_for_others and is_pace_unusual
+  and now - (pool.last_probe_ms or 0) >= PROBE_INTERVAL_MS
 
-if certain or edge or not knows_clock then
-  if weight <= left or looks then
+if is_minute_certain or fits_at_edge or not is_clock_known then
+  if weight <= free or is_probe then
     count.spent = count.spent + weight
-    count.flying = count.flying + weight
-    if is_probe then pool.probe = now + probe_ms end
-    if looks then pool.looked = now end
+    count.in_flight = count.in_flight + weight
+    if is_trial then pool.trial_until = now + trial_timeout end
+    if is_probe then pool.last_probe_ms = now end
     save()
-    return {1, minute, now, math.max(0, left - weight), begins_in, math.floor(rtt)}
+    return {1, minute, now, math.max(0, free - weight), next_minute_in, math.floor(rtt)}
   end
-  if weight <= full and begins_in > LOOK_AGAIN_MS then return wait_for(LOOK_AGAIN_MS) end
+  if weight <= free_without_others and next_minute_in > PROBE_INTERVAL_MS then
+    return wait_for(PROBE_INTERVAL_MS)
+  end
 end
 
--- A full minute, or its edge: a place in the next one, if that has any.
-local room = math.min(ours, limit * (1 - RESERVE) - (pool.foreign or 0)) - following.spent
-  - following.reserved
-if weight > room then return wait_for(begins_in) end
+-- The minute is full or about to end: reserve weight in the next one, if that has room.
+local room = math.min(our_limit, spendable - others_last_minute)
+  - following.spent - following.reserved
+if weight > room then return wait_for(next_minute_in) end
 following.reserved = following.reserved + weight
-return wait_for(begins_in, minute + 1)
+return wait_for(next_minute_in, minute + 1)

@@ -1,35 +1,36 @@
-"""A process's word to stop, and how those who wait for it are woken to look around."""
+"""A process's flag to stop, which also wakes threads that wait."""
 
 from __future__ import annotations
 
 import threading
 
 
-class Stop:
-    """Told once, to all threads. Who waits for it comes back when it is told, after a time, or when
-    all are woken.
+class StopSignal:
+    """Shutdown flag for all threads, set once.
+
+    `wait` returns when it is set, on timeout, or after `wake`.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._told = False
+        self._is_set = False
 
     def set(self) -> None:
         with self._changed:
-            self._told = True
+            self._is_set = True
             self._changed.notify_all()
 
     def is_set(self) -> bool:
-        return self._told
+        return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Return whether it is told, after so many seconds or sooner."""
+        """Return whether the flag is set, after at most so many seconds."""
         with self._changed:
-            if not self._told:
+            if not self._is_set:
                 self._changed.wait(seconds)
-            return self._told
+            return self._is_set
 
     def wake(self) -> None:
-        """Have all who wait come back now: what they wait for has changed."""
+        """Make every `wait` return now, for what they wait for may have changed."""
         with self._changed:
             self._changed.notify_all()

@@ -40,7 +40,7 @@ def test_the_ceiling_reckons_with_what_the_workers_do() -> None:
             minute_left_ms=60_000,
             backlog=math.inf,
             sharers=1,
-            most=1000,
+            max_width=1000,
         )
         assert widest == pytest.approx(Fleet().calls_in_flight(pool), abs=1), "but for rounding up"
 

@@ -1,4 +1,4 @@
-"""A crowd at a gate, for the tests of both gates."""
+"""Threads that compete for a concurrency limit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 
 
 class Crowd:
-    """Threads that stand at a gate, and go through and out one by one when told."""
+    """Threads that enter a limit, and leave it one by one when `release` is called."""
 
-    def __init__(self, gate: AdaptiveLimit | RestSlots, size: int) -> None:
+    def __init__(self, limit: AdaptiveLimit | RestSlots, size: int) -> None:
         self.inside = self.highest = self.served = 0
-        self._gate = gate
+        self._gate = limit
         self._changed = threading.Condition()
         self._out = threading.Semaphore(0)
         self.threads = [threading.Thread(target=self._go, daemon=True) for _ in range(size)]

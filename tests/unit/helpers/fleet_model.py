@@ -48,7 +48,7 @@ class FleetModel:
     slow_rate: float = 0.0
     lost_rate: float = 0.0
     die_rate: float = 0.0
-    foreign_per_minute: int = 0
+    others_per_minute: int = 0
     granted: int = 0
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
@@ -60,8 +60,8 @@ class FleetModel:
     def begin(self) -> None:
         for _ in range(self.workers):
             self._after(self.rng.uniform(0, 50), lambda: self._ask(None))
-        if self.foreign_per_minute:
-            self._after(0, self._foreign)
+        if self.others_per_minute:
+            self._after(0, self._others_call)
 
     @property
     def next_ms(self) -> float:
@@ -76,14 +76,14 @@ class FleetModel:
     def _after(self, ms: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.clock.now_ms() + ms, next(self._order), event))
 
-    def _foreign(self) -> None:
+    def _others_call(self) -> None:
         self.books.used[(self.clock.now_ms() + self.books.skew_ms) // MINUTE_MS] += 1
-        self._after(MINUTE_MS / self.foreign_per_minute, self._foreign)
+        self._after(MINUTE_MS / self.others_per_minute, self._others_call)
 
-    def _ask(self, place: int | None) -> None:
-        answer = self.budget.take(self.weight, place)
+    def _ask(self, reservation: int | None) -> None:
+        answer = self.budget.take(self.weight, reservation)
         if not isinstance(answer, Grant):
-            self._after(answer.ms + self.rng.uniform(0, 100), lambda: self._ask(answer.place))
+            self._after(answer.ms + self.rng.uniform(0, 100), lambda: self._ask(answer.reservation))
             return
         self.granted += answer.weight
         slow = 20 if self.rng.random() < self.slow_rate else 1

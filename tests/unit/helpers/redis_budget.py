@@ -9,7 +9,7 @@ from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.support.clock import HandClock
 
 
-class WoundRedisBudget(RedisBudget):
+class ManualRedisBudget(RedisBudget):
     """The budget in Redis, told the time by a hand-wound clock."""
 
     def __init__(self, clock: HandClock, *, share: float = 1.0, redis: Redis | None = None) -> None:

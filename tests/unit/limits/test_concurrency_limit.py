@@ -1,4 +1,4 @@
-"""What holds of both gates, whatever sets their width."""
+"""What both concurrency limits have in common, whatever sets their width."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 from tests.unit.helpers.crowd import Crowd
 
 
-@pytest.mark.parametrize("gate", [RestSlots(4), AdaptiveLimit(4)], ids=["slots", "gate"])
+@pytest.mark.parametrize(
+    "limit", [RestSlots(4), AdaptiveLimit(4)], ids=["rest_slots", "adaptive_limit"]
+)
 def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(
-    gate: RestSlots | AdaptiveLimit,
+    limit: RestSlots | AdaptiveLimit,
 ) -> None:
-    crowd = Crowd(gate, 6)
+    crowd = Crowd(limit, 6)
     crowd.until(inside=4)
-    while gate.width > 2:
-        gate.failed()
-    assert gate.width == 2
+    while limit.width > 2:
+        limit.record_failure()
+    assert limit.width == 2
     for gone, inside in ((1, 3), (2, 2), (3, 2), (4, 2)):
         crowd.release()
         crowd.until(served=gone, inside=inside)
@@ -25,10 +27,12 @@ def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(
     assert crowd.highest == 4
 
 
-@pytest.mark.parametrize("gate", [RestSlots(1), AdaptiveLimit(1)], ids=["slots", "gate"])
-def test_a_call_that_fails_gives_its_place_back(gate: RestSlots | AdaptiveLimit) -> None:
+@pytest.mark.parametrize(
+    "limit", [RestSlots(1), AdaptiveLimit(1)], ids=["rest_slots", "adaptive_limit"]
+)
+def test_a_call_that_fails_gives_its_slot_back(limit: RestSlots | AdaptiveLimit) -> None:
     for _ in range(3):
-        with pytest.raises(RuntimeError), gate:
+        with pytest.raises(RuntimeError), limit:
             raise RuntimeError
-    with gate:
+    with limit:
         pass

@@ -84,7 +84,7 @@ def test_full_minutes_spend_97_percent_of_the_limit_and_no_more(
 def test_another_program_on_the_address_is_made_room_for(
     maker: Maker, weight: int, workers: int
 ) -> None:
-    fleet = model(maker, 5, weight=weight, workers=workers, foreign_per_minute=LIMIT // 4)
+    fleet = model(maker, 5, weight=weight, workers=workers, others_per_minute=LIMIT // 4)
     fleet.run(minutes=6)
     ours = [w - LIMIT // 4 for w in full_minutes(fleet)[1:]]
     assert fleet.books.refused == 0

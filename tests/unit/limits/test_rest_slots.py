@@ -13,9 +13,7 @@ BUSY = 10**9
 
 
 def wanted(**changed: float) -> int:
-    """Calls that pay at the futures' full budget, 280 ms a round trip, one process, a minute ahead
-    of it.
-    """
+    """Return the useful calls in flight with 2,400 weight a minute and 280 ms a round trip."""
     known = {
         "rtt_ms": 280,
         "weight": 2,
@@ -24,7 +22,7 @@ def wanted(**changed: float) -> int:
         "backlog": BUSY,
         "sharers": 1,
     }
-    return useful_concurrency(**(known | {"most": 1000} | changed))  # type: ignore[arg-type]
+    return useful_concurrency(**(known | {"max_width": 1000} | changed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +48,8 @@ def test_the_calls_in_flight_are_those_of_littles_law(
 
 
 def test_all_that_fits_into_the_minute_goes_out_at_once() -> None:
-    assert wanted(backlog=2400, most=50) == 50
-    assert wanted(backlog=2401, most=50) < 50
+    assert wanted(backlog=2400, max_width=50) == 50
+    assert wanted(backlog=2401, max_width=50) < 50
 
 
 def test_a_spent_minute_still_lets_one_through_to_ask() -> None:
@@ -71,10 +69,10 @@ def test_the_last_moments_of_a_minute_do_not_make_the_number_infinite() -> None:
     minute_left_ms=st.floats(0, 60_000),
     backlog=st.floats(0, 10**7),
     sharers=st.integers(0, 100),
-    most=st.integers(1, 1000),
+    max_width=st.integers(1, 1000),
 )
 def test_no_measurement_asks_for_none_or_for_more_than_the_most(**known: float) -> None:
-    assert 1 <= useful_concurrency(**known) <= known["most"]  # type: ignore[arg-type]
+    assert 1 <= useful_concurrency(**known) <= known["max_width"]  # type: ignore[arg-type]
 
 
 @settings(max_examples=200)
@@ -95,7 +93,7 @@ def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never
 def answer(
     slots: RestSlots, *, rtt_ms: int = 280, left: int = 2400, minute_left_ms: int = 60_000
 ) -> None:
-    slots.answered(rtt_ms=rtt_ms, weight=2, left=left, minute_left_ms=minute_left_ms)
+    slots.record_success(rtt_ms=rtt_ms, weight=2, left=left, minute_left_ms=minute_left_ms)
 
 
 def test_the_first_answer_is_the_average_and_later_ones_move_it_slowly() -> None:
@@ -107,18 +105,18 @@ def test_the_first_answer_is_the_average_and_later_ones_move_it_slowly() -> None
     assert slots.rtt_ms == 200
 
 
-def test_what_waits_here_counts_even_where_no_plan_tells_of_it() -> None:
+def test_what_waits_here_counts_even_without_a_plan() -> None:
     slots = RestSlots(50)
     with slots.queued(1500), slots.queued(1500):
         answer(slots)
-        assert slots.width == wanted(most=50)
+        assert slots.width == wanted(max_width=50)
     answer(slots)
     assert slots.width == 50
 
 
 def test_what_waits_elsewhere_and_how_many_share_it_narrows_the_gate() -> None:
     slots = RestSlots(50)
-    slots.demand(BUSY, 4)
+    slots.set_demand(BUSY, 4)
     answer(slots)
     assert slots.width == wanted(sharers=4)
 
@@ -147,28 +145,28 @@ events = st.lists(
 
 
 @settings(max_examples=150)
-@given(most=st.integers(1, 100), told=events)
+@given(most=st.integers(1, 100), history=events)
 def test_errors_never_widen_the_gate_whatever_came_before(
-    most: int, told: list[tuple[object, ...]]
+    most: int, history: list[tuple[object, ...]]
 ) -> None:
     slots = RestSlots(most)
-    for what, *how in told:
+    for what, *how in history:
         before = slots.width
         if what == "failed":
-            slots.failed()
+            slots.record_failure()
             assert slots.width == max(1, before - 1)
         elif what == "answered":
             rtt_ms, left, minute_left_ms = how
             answer(slots, rtt_ms=rtt_ms, left=left, minute_left_ms=minute_left_ms)  # type: ignore[arg-type]
         else:
-            slots.demand(*how)  # type: ignore[arg-type]
+            slots.set_demand(*how)  # type: ignore[arg-type]
             assert slots.width == before
         assert 1 <= slots.width <= most
 
 
 def narrow(slots: RestSlots, width: int) -> None:
     while slots.width > width:
-        slots.failed()
+        slots.record_failure()
 
 
 def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> None:

@@ -19,56 +19,55 @@ from klinefleet.workers.limits.shared_egress import (
 )
 from klinefleet.workers.support.clock import HandClock
 from tests.unit.helpers.fleet_model import Books, FleetModel, go_on
-from tests.unit.helpers.redis_budget import WoundRedisBudget
+from tests.unit.helpers.redis_budget import ManualRedisBudget
 
 LIMIT = 400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 
 
-class Named(WoundRedisBudget):
+class Named(ManualRedisBudget):
     """The budget of one name."""
 
     def __init__(self, clock: HandClock, redis: fakeredis.FakeRedis, name: str) -> None:
-        super().__init__(clock, redis=redis)
-        self._keys = [key.replace("@test", f"@{name}") for key in self._keys]
+        super().__init__(clock, redis=redis, egress=name)
         self.set_limit(LIMIT)
 
 
 @dataclass
 class InTurn:
-    """Two budgets asked in turn, as workers under two names would; a place is kept with its owner."""
+    """Two budgets used in turn, as by workers under two names; each keeps its reservations."""
 
     budgets: tuple[Budget, Budget]
     granted: dict[int, Budget] = field(default_factory=dict)
     turn: int = 0
 
-    def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        owner = place % 2 if place is not None else self.turn % 2
+    def take(self, weight: int, reservation: int | None = None) -> Grant | Wait:
+        owner = reservation % 2 if reservation is not None else self.turn % 2
         self.turn += 1
-        answer = self.budgets[owner].take(weight, None if place is None else place // 2)
+        answer = self.budgets[owner].take(weight, None if reservation is None else reservation // 2)
         if isinstance(answer, Wait):
-            return (
-                answer if answer.place is None else replace(answer, place=answer.place * 2 + owner)
-            )
+            if answer.reservation is None:
+                return answer
+            return replace(answer, reservation=answer.reservation * 2 + owner)
         self.granted[id(answer)] = self.budgets[owner]
         return answer
 
-    def learn(self, grant: Grant, **told: object) -> None:
-        self.granted.pop(id(grant)).learn(grant, **told)  # type: ignore[arg-type]
+    def learn(self, grant: Grant, **outcome: object) -> None:
+        self.granted.pop(id(grant)).learn(grant, **outcome)  # type: ignore[arg-type]
 
-    def close_until(self, **told: int | None) -> None:
+    def close_until(self, **until: int | None) -> None:
         for budget in self.budgets:
-            budget.close_until(**told)
+            budget.close_until(**until)
 
 
-def simulated(*, shared_books: bool, foreign: int = 0) -> list[tuple[str, str]]:
-    """Run two names for five minutes at one address or at two; returns the pairs found to be one."""
+def simulated(*, shared_books: bool, others: int = 0) -> list[tuple[str, str]]:
+    """Run two names at one address or at two, and return the pairs found to be one."""
     clock, redis = HandClock(START_MS + 1_234), fakeredis.FakeRedis()
     named = {name: Named(clock, redis, name) for name in ("home", "office")}
     books = [Books(LIMIT, 0)] * 2 if shared_books else [Books(LIMIT, 0), Books(LIMIT, 0)]
     models = [
-        FleetModel(budget, clock, of, random.Random(7), workers=6, foreign_per_minute=foreign)
-        for budget, of in zip(named.values(), books, strict=True)
+        FleetModel(budget, clock, book, random.Random(7), workers=6, others_per_minute=others)
+        for budget, book in zip(named.values(), books, strict=True)
     ]
     if shared_books:
         models = [replace(models[0], budget=InTurn((named["home"], named["office"])))]
@@ -84,13 +83,13 @@ def test_two_names_of_one_address_are_found() -> None:
     assert simulated(shared_books=True) == [("home", "office")]
 
 
-@pytest.mark.parametrize("foreign", [0, LIMIT // 8])
-def test_two_addresses_are_not_taken_for_one(foreign: int) -> None:
-    assert simulated(shared_books=False, foreign=foreign) == []
+@pytest.mark.parametrize("others", [0, LIMIT // 8])
+def test_two_addresses_are_not_taken_for_one(others: int) -> None:
+    assert simulated(shared_books=False, others=others) == []
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "one"),
+    ("first", "second", "is_shared"),
     [
         (Minute(5, 100, 200), Minute(5, 100, 200), True),
         (Minute(5, 100, 140), Minute(5, 100, 199), True),
@@ -102,31 +101,32 @@ def test_two_addresses_are_not_taken_for_one(foreign: int) -> None:
     ],
 )
 def test_both_headers_have_to_show_the_others_spending(
-    first: Minute, second: Minute, one: bool | None
+    first: Minute, second: Minute, is_shared: bool | None
 ) -> None:
-    assert share_one_address(first, second) is one
-    assert share_one_address(second, first) is one
+    assert share_one_address(first, second) is is_shared
+    assert share_one_address(second, first) is is_shared
 
 
 def test_one_minute_alone_is_not_believed_and_another_answer_takes_it_back() -> None:
     clock, redis = HandClock(START_MS), fakeredis.FakeRedis()
-    told = {"home": Minute(1, 100, 200), "office": Minute(1, 100, 200)}
+    minutes = {"home": Minute(1, 100, 200), "office": Minute(1, 100, 200)}
 
     @dataclass
-    class Told:
+    class FakeBudget:
         minute: Minute
 
         def last_minute(self) -> Minute:
             return self.minute
 
-    def look(minute: int, header: int = 200) -> list[tuple[str, str]]:
+    def pairs_after(minute: int, header: int = 200) -> list[tuple[str, str]]:
         budgets = {
-            name: Told(replace(of, minute=minute, header=header)) for name, of in told.items()
+            name: FakeBudget(replace(last, minute=minute, header=header))
+            for name, last in minutes.items()
         }
         detect_shared_egress(redis, "futures", budgets)  # type: ignore[arg-type]
         return shared_egress_pairs(redis, "futures")
 
-    assert look(1) == look(1) == []
-    assert look(2) == [("home", "office")]
-    assert look(3, header=100) == []
+    assert pairs_after(1) == pairs_after(1) == []
+    assert pairs_after(2) == [("home", "office")]
+    assert pairs_after(3, header=100) == []
     assert clock.now_ms() == START_MS

@@ -12,7 +12,7 @@ from klinefleet.workers.limits.budget import Budget, Grant, Wait
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support.clock import HandClock
 from tests.memory_budget import MemoryBudget
-from tests.unit.helpers.redis_budget import WoundRedisBudget
+from tests.unit.helpers.redis_budget import ManualRedisBudget
 
 LIMIT = 2400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
@@ -20,7 +20,7 @@ START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 Maker = Callable[..., Budget]
 
 
-@pytest.fixture(params=[MemoryBudget, WoundRedisBudget], ids=["memory", "lua"])
+@pytest.fixture(params=[MemoryBudget, ManualRedisBudget], ids=["memory", "lua"])
 def maker(request: pytest.FixtureRequest) -> Maker:
     return request.param
 
@@ -96,22 +96,24 @@ def test_before_the_clock_is_known_one_call_goes_out_at_a_time(
     assert waiting(budget.take(1)).ms <= 300
 
 
-def test_a_full_minute_answers_with_a_place_in_the_next(maker: Maker, clock: HandClock) -> None:
+def test_a_full_minute_answers_with_a_reservation_in_the_next(
+    maker: Maker, clock: HandClock
+) -> None:
     budget = ready(maker, clock)
     spend_all(budget, answered=True)
-    place = waiting(budget.take(2))
-    assert place.place is not None
-    clock.advance(place.ms)
-    assert granted(budget.take(2, place.place)).minute == place.place
+    wait = waiting(budget.take(2))
+    assert wait.reservation is not None
+    clock.advance(wait.ms)
+    assert granted(budget.take(2, wait.reservation)).minute == wait.reservation
 
 
-def test_a_place_holds_against_newcomers(maker: Maker, clock: HandClock) -> None:
+def test_a_reservation_holds_against_newcomers(maker: Maker, clock: HandClock) -> None:
     budget = ready(maker, clock, limit=100)
     spend_all(budget, 10, answered=True)
-    places = [waiting(budget.take(10)) for _ in range(3)]
-    clock.advance(places[0].ms)
+    waits = [waiting(budget.take(10)) for _ in range(3)]
+    clock.advance(waits[0].ms)
     spend_all(budget, 1)
-    assert all(granted(budget.take(10, p.place)) for p in places)
+    assert all(granted(budget.take(10, wait.reservation)) for wait in waits)
 
 
 def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: HandClock) -> None:
@@ -125,9 +127,9 @@ def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: Hand
 
 def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: HandClock) -> None:
     budget = ready(maker, clock)
-    flying = [granted(budget.take(100)) for _ in range(10)]
+    in_flight = [granted(budget.take(100)) for _ in range(10)]
     clock.advance(20_000)
-    budget.learn(flying[0], used=1100, date_ms=None, served=True)
+    budget.learn(in_flight[0], used=1100, date_ms=None, served=True)
     assert spend_all(budget) <= LIMIT - 1100 - 900
 
 
@@ -213,22 +215,22 @@ def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(
     assert waiting(budget.take(2)).is_closed
 
 
-def test_a_place_shown_to_a_closed_pool_is_given_back(maker: Maker, clock: HandClock) -> None:
+def test_a_closed_pool_takes_a_reservation_back(maker: Maker, clock: HandClock) -> None:
     budget = ready(maker, clock, limit=100)
     spend_all(budget, 10, answered=True)
-    place = waiting(budget.take(10)).place
-    assert place is not None
+    reservation = waiting(budget.take(10)).reservation
+    assert reservation is not None
     for _ in range(10):
         budget.take(10)
-    assert waiting(budget.take(10)).place is None, "the next minute has room"
+    assert waiting(budget.take(10)).reservation is None, "the next minute has room"
     budget.close_until(after_ms=1_000)
-    told = waiting(budget.take(10, place))
-    assert (told.is_closed, told.place) == (True, None)
+    wait = waiting(budget.take(10, reservation))
+    assert (wait.is_closed, wait.reservation) == (True, None)
     clock.advance(1_100)
-    assert waiting(budget.take(10)).place == place
+    assert waiting(budget.take(10)).reservation == reservation
 
 
-def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(
+def test_one_call_every_three_seconds_probes_the_weight_kept_for_others(
     maker: Maker, clock: HandClock
 ) -> None:
     budget = ready(maker, clock)
@@ -239,11 +241,11 @@ def test_weight_kept_for_others_is_looked_for_by_one_call_every_three_seconds(
     clock.advance(2_900)
     assert waiting(budget.take(2)).ms <= 3_000
     clock.advance(200)
-    look = granted(budget.take(2))
+    probe = granted(budget.take(2))
     waiting(budget.take(2))
     clock.advance(50)
     date_ms = clock.now_ms() // 1000 * 1000
-    budget.learn(look, used=LIMIT // 20 + 10, date_ms=date_ms, served=True, rtt_ms=50)
+    budget.learn(probe, used=LIMIT // 20 + 10, date_ms=date_ms, served=True, rtt_ms=50)
     assert spend_all(budget) > 500, "they spent no more: their pace is half of what it seemed"
 
 
@@ -280,7 +282,7 @@ def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: H
 
 
 def shared(maker: Maker, clock: HandClock, share: float, *, limit: int = LIMIT) -> Budget:
-    """A budget that was told its limit first, as where another worker has asked for it."""
+    """A budget whose limit is known before its clock, as where another worker has set it."""
     budget = maker(clock, share=share)
     budget.set_limit(limit)
     answer_one(budget, clock)
@@ -295,7 +297,7 @@ def test_a_small_share_is_neither_cut_to_nothing_nor_by_a_weight(
     assert spend_all(shared(maker, clock, share), weight=1) == ours
 
 
-def test_a_call_that_no_minute_has_room_for_is_told_instead_of_waiting_for_ever(
+def test_a_call_that_fits_in_no_minute_fails_instead_of_waiting_for_ever(
     maker: Maker, clock: HandClock
 ) -> None:
     budget = shared(maker, clock, 0.0005)
@@ -306,16 +308,14 @@ def test_a_call_that_no_minute_has_room_for_is_told_instead_of_waiting_for_ever(
     granted(budget.take(1))
 
 
-def test_a_share_below_one_weight_is_told_also_by_who_waits(maker: Maker, clock: HandClock) -> None:
+def test_a_share_below_one_weight_fails_the_waiter_too(maker: Maker, clock: HandClock) -> None:
     budget = maker(clock, share=1e-9)
     budget.set_limit(LIMIT)
     with pytest.raises(SettingsError, match="KLINES_WEIGHT_SHARE"):
         WeightWaiter().acquire(budget, 1)
 
 
-def test_a_call_that_the_exchange_never_has_room_for_is_told_too(
-    maker: Maker, clock: HandClock
-) -> None:
+def test_a_call_above_the_exchanges_limit_fails_too(maker: Maker, clock: HandClock) -> None:
     with pytest.raises(SettingsError, match=r"9 of the exchange's 10 .* weight 10"):
         shared(maker, clock, 1.0, limit=10).take(10)
 

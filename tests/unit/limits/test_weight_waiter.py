@@ -9,7 +9,7 @@ from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Grant, Wait
 from klinefleet.workers.limits.weight_waiter import JITTER_MS, WeightWaiter
 from klinefleet.workers.support.clock import HandClock
-from klinefleet.workers.support.stop_signal import Stop
+from klinefleet.workers.support.stop_signal import StopSignal
 from klinefleet.workers.support.threads import Threads
 from tests.memory_budget import MemoryBudget
 from tests.processes import until
@@ -18,20 +18,20 @@ GRANT = Grant(weight=2, minute=1, at_ms=0, left=10, minute_left_ms=1000, rtt_ms=
 
 
 class Scripted(MemoryBudget):
-    """A budget that answers what it was told to, and notes what it was asked."""
+    """A budget that gives scripted answers and records what it was asked."""
 
     def __init__(self, *answers: Grant | Wait) -> None:
         super().__init__(HandClock())
         self.answers = list(answers)
         self.asked: list[tuple[int, int | None]] = []
 
-    def take(self, weight: int, place: int | None = None) -> Grant | Wait:
-        self.asked.append((weight, place))
+    def take(self, weight: int, reservation: int | None = None) -> Grant | Wait:
+        self.asked.append((weight, reservation))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-class HandStop(Stop):
-    """A stop that is waited for in no time: the clock is advanced instead."""
+class ManualStop(StopSignal):
+    """A stop signal whose `wait` advances the clock instead of sleeping."""
 
     def __init__(self, clock: HandClock, *, after_waits: int = 10**9) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class HandStop(Stop):
         return len(self.waits) > self._after_waits
 
 
-def patience(stop: HandStop, **limits: float) -> WeightWaiter:
-    """Patience by the clock of its stop."""
-    return WeightWaiter(stop, now=lambda: stop.clock.now_ms() / 1000, **limits)
+def waiter(stop: ManualStop, **limits: float) -> WeightWaiter:
+    """A waiter that measures time by the clock of its stop signal."""
+    return WeightWaiter(stop, clock=lambda: stop.clock.now_ms() / 1000, **limits)
 
 
 @pytest.fixture
@@ -56,14 +56,14 @@ def clock() -> HandClock:
 
 
 def test_weight_that_is_there_is_had_without_waiting(clock: HandClock) -> None:
-    stop = HandStop(clock)
-    assert patience(stop).acquire(Scripted(GRANT), 2) == (GRANT, 0.0)
+    stop = ManualStop(clock)
+    assert waiter(stop).acquire(Scripted(GRANT), 2) == (GRANT, 0.0)
     assert stop.waits == []
 
 
-def test_a_place_is_reserved_once_slept_for_once_and_shown_when_it_comes(clock: HandClock) -> None:
-    stop, budget = HandStop(clock), Scripted(Wait(20_000, 77), GRANT)
-    grant, waited_s = patience(stop).acquire(budget, 2)
+def test_a_reservation_is_made_once_slept_for_once_and_used_when_it_comes(clock: HandClock) -> None:
+    stop, budget = ManualStop(clock), Scripted(Wait(20_000, 77), GRANT)
+    grant, waited_s = waiter(stop).acquire(budget, 2)
     assert grant is GRANT
     assert budget.asked == [(2, None), (2, 77)]
     [pause] = stop.waits
@@ -71,56 +71,56 @@ def test_a_place_is_reserved_once_slept_for_once_and_shown_when_it_comes(clock: 
     assert waited_s == pytest.approx(pause, abs=0.002)
 
 
-def test_a_place_that_was_lost_is_not_shown_again(clock: HandClock) -> None:
+def test_a_reservation_that_was_lost_is_not_used_again(clock: HandClock) -> None:
     budget = Scripted(Wait(1000, 77), Wait(1000, None), GRANT)
-    patience(HandStop(clock)).acquire(budget, 2)
-    assert [place for _, place in budget.asked] == [None, 77, None]
+    waiter(ManualStop(clock)).acquire(budget, 2)
+    assert [reservation for _, reservation in budget.asked] == [None, 77, None]
 
 
 @pytest.mark.parametrize("ms", [1, 50, 199, 200, 5000])
-def test_a_pause_is_never_shorter_than_told_and_hardly_longer(clock: HandClock, ms: int) -> None:
-    stop = HandStop(clock)
-    patience(stop).acquire(Scripted(*[Wait(ms, None)] * 30, GRANT), 2)
+def test_a_pause_is_never_shorter_than_asked_and_hardly_longer(clock: HandClock, ms: int) -> None:
+    stop = ManualStop(clock)
+    waiter(stop).acquire(Scripted(*[Wait(ms, None)] * 30, GRANT), 2)
     assert all(ms <= pause * 1000 <= ms + min(ms, JITTER_MS) for pause in stop.waits)
     assert len({round(pause, 9) for pause in stop.waits}) > 1
 
 
 def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
-    stop = HandStop(clock)
+    stop = ManualStop(clock)
     with pytest.raises(OverWeight, match=r"for 300\.1 s; the call was not sent"):
-        patience(stop, longest_s=300).acquire(Scripted(Wait(300_100, None)), 2)
+        waiter(stop, max_wait_s=300).acquire(Scripted(Wait(300_100, None)), 2)
     assert stop.waits == []
 
 
 def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(
     clock: HandClock,
 ) -> None:
-    stop = HandStop(clock)
+    stop = ManualStop(clock)
     with pytest.raises(OverWeight, match=r"for 20\.0 s"):
-        patience(stop, longest_closed_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
+        waiter(stop, max_closed_wait_s=15).acquire(Scripted(Wait(20_000, None, is_closed=True)), 2)
     assert stop.waits == []
     soon, full = Wait(9_000, None, is_closed=True), Wait(55_000, None)
-    grant, waited_s = patience(stop, longest_closed_s=15).acquire(Scripted(full, soon, GRANT), 2)
+    grant, waited_s = waiter(stop, max_closed_wait_s=15).acquire(Scripted(full, soon, GRANT), 2)
     assert grant is GRANT
     assert waited_s > 64
 
 
 def test_many_short_waits_are_given_up_as_one_long_one(clock: HandClock) -> None:
-    stop = HandStop(clock)
+    stop = ManualStop(clock)
     with pytest.raises(OverWeight):
-        patience(stop, longest_s=300).acquire(Scripted(Wait(7_000, None)), 2)
+        waiter(stop, max_wait_s=300).acquire(Scripted(Wait(7_000, None)), 2)
     assert 280 <= sum(stop.waits) <= 300
 
 
-def test_a_process_that_is_told_to_stop_waits_no_longer_and_sends_nothing(clock: HandClock) -> None:
-    stop, budget = HandStop(clock, after_waits=2), Scripted(Wait(1_000, None))
+def test_a_process_that_is_stopped_waits_no_longer_and_sends_nothing(clock: HandClock) -> None:
+    stop, budget = ManualStop(clock, after_waits=2), Scripted(Wait(1_000, None))
     with pytest.raises(OverWeight):
-        patience(stop).acquire(budget, 2)
+        waiter(stop).acquire(budget, 2)
     assert (len(stop.waits), len(budget.asked)) == (3, 3)
 
 
 def test_a_real_stop_ends_a_real_wait_at_once() -> None:
-    stop = Stop()
+    stop = StopSignal()
     stop.set()
     with pytest.raises(OverWeight):
         WeightWaiter(stop).acquire(Scripted(Wait(60_000, None)), 2)
@@ -129,9 +129,9 @@ def test_a_real_stop_ends_a_real_wait_at_once() -> None:
 def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_it_to_others() -> (
     None
 ):
-    stop, budget = Stop(), Scripted(Wait(60_000, 77), Wait(600_000, None, is_closed=True))
+    stop, budget = StopSignal(), Scripted(Wait(60_000, 77), Wait(600_000, None, is_closed=True))
     with Threads(1) as threads:
-        waiting = threads.submit(WeightWaiter(stop, longest_closed_s=15).acquire, budget, 2)
+        waiting = threads.submit(WeightWaiter(stop, max_closed_wait_s=15).acquire, budget, 2)
         until("it waits", lambda: budget.asked)
         until("it is woken", lambda: stop.wake() or waiting.done())
         with pytest.raises(OverWeight, match=r"for 600\.0 s"):
@@ -157,8 +157,8 @@ def test_a_real_budget_that_is_spent_is_waited_for_to_the_next_minute_and_no_lon
     budget, clock = wound()
     while isinstance(grant := budget.take(2), Grant):
         budget.learn(grant, used=None, date_ms=None, served=True)
-    stop = HandStop(clock)
-    grant, waited_s = patience(stop).acquire(budget, 2)
+    stop = ManualStop(clock)
+    grant, waited_s = waiter(stop).acquire(budget, 2)
     assert 57 <= waited_s <= 60.5
     assert len(stop.waits) == 1
     assert grant.minute == clock.now_ms() // MINUTE_MS
@@ -166,7 +166,7 @@ def test_a_real_budget_that_is_spent_is_waited_for_to_the_next_minute_and_no_lon
 
 def test_a_pool_that_reopens_is_probed_by_one_and_then_open_to_the_rest() -> None:
     budget, clock = wound(lambda budget: budget.close_until(after_ms=5_000))
-    probe, waited_s = patience(HandStop(clock)).acquire(budget, 2)
+    probe, waited_s = waiter(ManualStop(clock)).acquire(budget, 2)
     assert 5.0 <= waited_s <= 5.2 + 0.01
     budget.learn(probe, used=2, date_ms=None, served=True, rtt_ms=10)
-    assert patience(HandStop(clock)).acquire(budget, 2)[1] == 0
+    assert waiter(ManualStop(clock)).acquire(budget, 2)[1] == 0
