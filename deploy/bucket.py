@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 #: A server that has just been started answers within this, seconds.
 ANSWERS_WITHIN_S = 60.0
 PAUSE_S = 0.5
-#: Writers that want to be the first at once; a server that looks and then writes lets several in.
+#: Writers that create one object at once; a server that checks and then writes lets several in.
 WRITERS = 8
 ROUNDS = 3
 
@@ -37,10 +37,10 @@ class Unfit(Exception):
 
 
 def main() -> int:
-    """Return the exit code, having said what came of it."""
+    """Check the bucket, print the result, and return the exit code."""
     store = os.environ.get("KLINES_STORE_URL", "")
     if not store.startswith("s3://"):
-        print(f"{store or 'no store'} is no bucket; nothing to do")
+        print(f"{store or 'no store'} is not a bucket; nothing to do")
         return 0
     bucket, _, prefix = store.removeprefix("s3://").strip("/").partition("/")
     try:
@@ -96,7 +96,7 @@ def await_bucket(
 
 
 def prove(s3: Any, bucket: str, prefix: str) -> None:
-    """Return where every condition held as it should; Unfit names the first that did not."""
+    """Return if the server honours every condition; Unfit names the first that it does not."""
     for _ in range(ROUNDS):
         key = "/".join(part for part in (prefix, "raw", f".condition-{uuid.uuid4().hex}") if part)
         try:
@@ -114,8 +114,7 @@ def _prove_one_first(s3: Any, bucket: str, key: str) -> None:
     if kept != 1:
         raise Unfit(
             f"of {WRITERS} PUTs at once with If-None-Match: * the server kept {kept}, not one: "
-            "unfit as a store, "
-            "since two workers would overwrite each other's rows"
+            "unfit as a store, since two workers would overwrite each other's rows"
         )
 
 

@@ -2,9 +2,9 @@
 
 Needs Docker and Python's own library, no .venv.
 
-Makes .env of .env.example with passwords of its own where there is none, builds the image, starts
-what is missing, waits until everything is healthy and says what runs and where to look. WORKERS=4
-starts so many workers.
+Makes .env from .env.example, with random passwords, if there is none. Then builds the image, starts
+what is missing, waits until everything is healthy, and prints what runs and where to look.
+WORKERS=4 starts four workers.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Everything is healthy within this, the image being built and the others pulled.
+#: Everything must be healthy within this time, once images are built and pulled.
 HEALTHY_WITHIN_S = 300.0
-LOOK_S = 1.0
-#: Workers that are started where nobody says how many and none runs yet.
+POLL_S = 1.0
+#: Workers to start where WORKERS is not set and none runs yet.
 WORKERS = 2
-#: Lines of a container's log that are shown where it does not become healthy.
-TOLD_LINES = 15
+#: Last lines of the log to show of a container that does not become healthy.
+LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of the project, and how it is."""
+    """One container of the project and its state."""
 
     id: str
     service: str
@@ -41,12 +41,12 @@ class Container:
     exit_code: int
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Container:
-        """Return what `docker inspect` tells of one."""
-        state, service = told["State"], told["Config"]["Labels"]["com.docker.compose.service"]
+    def from_inspect(cls, fields: dict[str, Any]) -> Container:
+        """Return the container from one entry of `docker inspect`."""
+        state = fields["State"]
         return cls(
-            told["Id"],
-            service,
+            fields["Id"],
+            fields["Config"]["Labels"]["com.docker.compose.service"],
             state["Status"],
             state.get("Health", {}).get("Status"),
             state["ExitCode"],
@@ -54,37 +54,37 @@ class Container:
 
     @property
     def is_well(self) -> bool:
-        """Whether it is healthy, or has done all it had to."""
+        """Whether it is healthy, or has ended with success."""
         if self.state == "exited":
             return self.exit_code == 0
         return self.state == "running" and self.health in (None, "healthy")
 
 
 def main() -> int:
-    """Return the exit code, having said what came of it."""
+    """Start the fleet, print what runs, and return the exit code."""
     try:
         compose = find_compose()
         if make_env(Path(".env.example"), Path(".env")):
             _say(
-                "made .env of .env.example, with random passwords in it; keep it, they are "
+                "made .env from .env.example, with random passwords; keep it: they are stored "
                 "nowhere else"
             )
         _run([*compose, "build", "worker"])
         _run([*compose, "up", "--detach", "--no-build", "--scale", f"worker={_workers(compose)}"])
         _await(compose)
     except subprocess.CalledProcessError as error:
-        _tell_ill(containers(find_compose()))
+        _show_unhealthy(containers(find_compose()))
         _say(f"{' '.join(error.cmd[:3])} … ended with {error.returncode}")
         return 1
     except (TimeoutError, FileNotFoundError) as error:
         _say(str(error))
         return 1
-    _tell(compose)
+    _show_running(compose)
     return 0
 
 
 def find_compose() -> list[str]:
-    """Return the command of Docker Compose that this machine has."""
+    """Return this machine's command for Docker Compose; FileNotFoundError where it has none."""
     for command in (["docker", "compose"], ["docker-compose"]):
         try:
             if (
@@ -95,7 +95,7 @@ def find_compose() -> list[str]:
         except FileNotFoundError:
             continue
     raise FileNotFoundError(
-        "neither `docker compose` nor `docker-compose` is here: install Docker with Compose"
+        "Found neither `docker compose` nor `docker-compose`. Install Docker with Compose."
     )
 
 
@@ -128,22 +128,21 @@ def containers(compose: list[str]) -> list[Container]:
     ).stdout.split()
     if not ids:
         return []
-    told = subprocess.run(
+    inspected = subprocess.run(
         ["docker", "inspect", *ids], capture_output=True, text=True, check=False
     ).stdout
-    return [Container.of(one) for one in json.loads(told or "[]") if not _is_command(one)]
+    entries = json.loads(inspected or "[]")
+    return [Container.from_inspect(entry) for entry in entries if not _is_one_off(entry)]
 
 
 def _await(compose: list[str]) -> None:
     ends = time.monotonic() + HEALTHY_WITHIN_S
-    while ill := [one for one in containers(compose) if not one.is_well]:
+    while unhealthy := [one for one in containers(compose) if not one.is_well]:
         if time.monotonic() > ends:
-            _tell_ill(ill)
-            raise TimeoutError(
-                f"not healthy within {HEALTHY_WITHIN_S:.0f} s: "
-                f"{', '.join(one.service for one in ill)}"
-            )
-        time.sleep(LOOK_S)
+            _show_unhealthy(unhealthy)
+            services = ", ".join(one.service for one in unhealthy)
+            raise TimeoutError(f"not healthy within {HEALTHY_WITHIN_S:.0f} s: {services}")
+        time.sleep(POLL_S)
 
 
 def _workers(compose: list[str]) -> int:
@@ -151,36 +150,36 @@ def _workers(compose: list[str]) -> int:
     return int(os.environ.get("WORKERS") or running or WORKERS)
 
 
-def _tell(compose: list[str]) -> None:
+def _show_running(compose: list[str]) -> None:
     counts = Counter(one.service for one in containers(compose) if one.state == "running")
     for service, count in sorted(counts.items()):
         print(f"{service:<12} {count} healthy")
     for service, port in (("flower", 5555), ("grafana", 3000), ("prometheus", 9090)):
         if counts[service]:
-            at = subprocess.run(
+            address = subprocess.run(
                 [*compose, "port", service, str(port)], capture_output=True, text=True, check=False
             )
-            print(f"{service.capitalize()}: http://{at.stdout.strip()}")
+            print(f"{service.capitalize()}: http://{address.stdout.strip()}")
     print("User and password of Flower are FLOWER_BASIC_AUTH in .env.")
 
 
-def _tell_ill(project: list[Container]) -> None:
+def _show_unhealthy(project: list[Container]) -> None:
     for one in project:
         if not one.is_well:
-            _say(f"{one.service} is {one.health or one.state}; its last lines:")
+            _say(f"{one.service} is {one.health or one.state}; last lines of its log:")
             subprocess.run(
-                ["docker", "logs", "--tail", str(TOLD_LINES), one.id],
+                ["docker", "logs", "--tail", str(LOG_LINES), one.id],
                 stdout=sys.stderr,
                 check=False,
             )
 
 
-def _is_command(told: dict[str, Any]) -> bool:
-    return str(told["Config"]["Labels"].get("com.docker.compose.oneoff")) == "True"
+def _is_one_off(fields: dict[str, Any]) -> bool:
+    return str(fields["Config"]["Labels"].get("com.docker.compose.oneoff")) == "True"
 
 
 def _secret(name: str) -> str:
-    # Letters and digits only: one of them stands in a URL.
+    # Letters and digits only: the one of Redis is part of a URL.
     secret = secrets.token_hex(20)
     return f"klines:{secret}" if name == "FLOWER_BASIC_AUTH" else secret
 

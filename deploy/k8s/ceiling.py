@@ -17,7 +17,7 @@ from dataclasses import dataclass
 #: Calls in flight beyond Little's number, so that a slow answer does not leave weight unspent; as
 #: the workers have it.
 HEADROOM = 1.25
-#: Processor time of one page in a lane that fetches, measured (README, "Figures").
+#: Processor time of one page in a lane that fetches, measured (deploy/docs/figures.md).
 PAGE_CPU_MS = 4.0
 #: Workers beyond those that the budget feeds: while one is lost or drained, another is there at
 #: once.
@@ -81,7 +81,7 @@ class Fleet:
 
 
 def explain(fleet: Fleet) -> str:
-    """Return how the ceiling comes about, for people."""
+    """Return the calculation as text."""
     return "\n".join(
         [
             *(_of_pool(fleet, pool) for pool in POOLS),
@@ -89,10 +89,9 @@ def explain(fleet: Fleet) -> str:
             f"maxReplicaCount: {fleet.ceiling} for each address, {fleet.ceiling * fleet.egresses} "
             "workers in all",
             "",
-            "More would wait for the same weight. The spare is for the loss of a node. Archive "
-            "files cost no weight;",
-            "a second machine's line helps them, but compaction is what bounds them: scale the "
-            "compactor for that.",
+            "More would wait for the same weight. The spare is for the loss of a node.",
+            "Archive files cost no weight. A second machine helps them, but compaction bounds",
+            "them: scale the compactor for that.",
         ]
     )
 
@@ -112,7 +111,7 @@ def _of_pool(fleet: Fleet, pool: Pool) -> str:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Print the ceiling and how it comes about."""
+    """Print the ceiling and its calculation."""
     given = argparse.ArgumentParser(
         prog="python -m deploy.k8s.ceiling", description="How many workers a budget feeds."
     )
@@ -128,7 +127,7 @@ def main(words: list[str] | None = None) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 

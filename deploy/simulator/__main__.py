@@ -15,26 +15,33 @@ from deploy.simulator.server import serving
 from deploy.simulator.source import Generated, Source
 
 EPILOG = """\
-Prints its base URL, one line, when it is ready; ends on SIGTERM or Ctrl-C.
-Serves /api/v3, /fapi/v1 and /dapi/v1: ping, time, exchangeInfo, klines; of futures also markPriceKlines,
-indexPriceKlines, premiumIndexKlines and fundingRate. Serves the archive's zips and CHECKSUMs below /data and the
-bucket's listing at /archive-list. Rows are a pure function of market, kind, symbol, interval and time;
-deploy.simulator.truth tells the whole truth.
+Prints its base URL on one line when it is ready. Ends on SIGTERM or Ctrl-C.
+
+Serves /api/v3, /fapi/v1 and /dapi/v1: ping, time, exchangeInfo, klines; on futures also
+markPriceKlines, indexPriceKlines, premiumIndexKlines and fundingRate. Serves the archive's zips
+and CHECKSUMs below /data, and the bucket's listing at /archive-list. Rows are a pure function of
+market, kind, symbol, interval and time; deploy.simulator.truth returns all of them.
 
 control (JSON, never counted as weight):
-  GET    /sim/books     minutes, calls, rows served, faults struck      DELETE starts anew and ends bans
-  GET    /sim/calls     the calls for rows in order of arrival           DELETE empties the log
-  PUT    /sim/faults    {"rates": {"reset": 0.01}, "seed": 1, "retry_after_s": 1, "ban_s": 3, "hang_s": 30}
+  GET    /sim/books     minutes, calls, rows served, faults; DELETE clears them and ends bans
+  GET    /sim/calls     the calls for rows in order of arrival; DELETE empties the log
+  PUT    /sim/faults    {"rates": {"reset": 0.01}, "seed": 1, "retry_after_s": 1, "ban_s": 3,
+                        "hang_s": 30}
   PUT    /sim/latency   {"ms": 280, "jitter_ms": 0}
-  PUT    /sim/date      {"behind_ms": 864000000, "answers": 3}: the Date of so many answers with rows; null, of all
-  PUT    /sim/info      {"status": 500}: what exchangeInfo is answered with; null ends it
+  PUT    /sim/date      {"behind_ms": 864000000, "answers": 3}: the Date header of the next three
+                        answers with rows; null: of all
+  PUT    /sim/info      {"status": 500}: the answer of exchangeInfo; null ends it
   POST   /sim/ban       {"address": "127.0.0.1", "pool": "spot", "seconds": 5}
   PUT    /sim/foreign   {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": 600}
-  PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly", "latency_ms": 50}
-                        faults: corrupt transient_corrupt damaged_zip wrong_member no_checksum truncated late (and
-                        "late_days": 4) absent short shuffled repeated conflicting stale; "status": 451 refuses all
-  GET    /sim/archive   the archive's calls, the faults served     DELETE empties the log; ?key=… a file's fault
-  POST   /sim/archive/reissue  {"key": "data/….zip", "change": 3}: anew and mended, or with 3 rows changed
+  PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly",
+                        "latency_ms": 50}; "status": 451 refuses everything; faults: corrupt,
+                        transient_corrupt, damaged_zip, wrong_member, no_checksum, truncated, late
+                        (with "late_days": 4), absent, short, shuffled, repeated, conflicting, stale
+  GET    /sim/archive   the archive's calls and the faults served; ?key=… one file's fault;
+                        DELETE empties the log
+  POST   /sim/archive/reissue
+                        {"key": "data/….zip", "change": 3}: publish it again without its fault,
+                        with three rows changed
 
 example:
   python -m deploy.simulator --port 8000 --latency-ms 280 --skew-ms -1500
@@ -42,11 +49,10 @@ example:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the options of a run."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.simulator",
-        description="A stand-in for the exchange's REST interface and archive, offline and on one "
-        "port.",
+        description="A stand-in for the exchange's REST API and archive, offline, on one port.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,45 +62,49 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=0, help="port to listen on; 0 picks a free one (default)"
     )
+    parser.add_argument("--latency-ms", type=float, default=0, help="delay of every market answer")
     parser.add_argument(
-        "--latency-ms", type=float, default=0, help="hold every market answer back so long"
+        "--jitter-ms", type=float, default=0, help="random delay added to it, at most"
     )
     parser.add_argument(
-        "--jitter-ms", type=float, default=0, help="and up to so much longer, evenly spread"
+        "--archive-latency-ms", type=float, default=0, help="delay of every archive answer"
     )
     parser.add_argument(
-        "--archive-latency-ms", type=float, default=0, help="hold every archive answer back so long"
-    )
-    parser.add_argument(
-        "--spot-limit", type=int, default=DEFAULT_LIMITS[Pool.SPOT], help="spot weight a minute"
+        "--spot-limit",
+        type=int,
+        default=DEFAULT_LIMITS[Pool.SPOT],
+        help="spot weight limit a minute",
     )
     parser.add_argument(
         "--futures-limit",
         type=int,
         default=DEFAULT_LIMITS[Pool.FUTURES],
-        help="weight both futures markets share",
+        help="weight limit a minute that both futures markets share",
     )
     parser.add_argument(
         "--weights",
         type=Bands,
         choices=list(Bands),
         default=Bands.MEASURED,
-        help="which table prices futures klines",
+        help="table of weights for futures klines",
     )
     parser.add_argument(
-        "--skew-ms", type=int, default=0, help="how far the exchange's clock is ahead of this one"
+        "--skew-ms", type=int, default=0, help="how far its clock is ahead of this machine's"
     )
     parser.add_argument(
-        "--ban-s", type=float, default=DEFAULT_BAN_S, help="length of a first ban; it doubles"
+        "--ban-s",
+        type=float,
+        default=DEFAULT_BAN_S,
+        help="length of the first ban; each next one is twice as long",
     )
     parser.add_argument(
-        "--symbols", type=int, default=400, help="symbols listed on spot and on USD-M"
+        "--symbols", type=int, default=400, help="number of symbols listed on spot and on USD-M"
     )
     parser.add_argument(
         "--replay",
         type=Path,
         metavar="DIR",
-        help="serve the recorded candle files below DIR instead",
+        help="serve the recorded files below DIR instead",
     )
     return parser.parse_args(arguments)
 
@@ -114,7 +124,7 @@ def build(options: argparse.Namespace) -> Exchange:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Serve until the process is told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -140,7 +140,7 @@ class Exchange:
         }
 
     def forget_books(self) -> None:
-        """Start the books anew: no weight spent, nobody banned, nothing counted."""
+        """Clear the books: weight, bans and counts."""
         self.books.forget()
         self.funding.forget()
         self.faults.struck.clear()

@@ -93,7 +93,7 @@ async def spoilt(
 
 
 def _reset(request: web.Request) -> web.Response:
-    """Abort the connection; what is returned has nobody left to read it."""
+    """Abort the connection; the response that is returned is never sent."""
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")

@@ -69,7 +69,7 @@ class Faults:
         self._random = Random(plan.seed)
 
     def draw(self) -> Fault | None:
-        """Return the fault due to the next call; whoever lets it strike counts it."""
+        """Return the fault of the next call; the caller counts it once it strikes."""
         if not self.plan.rates:
             return None
         at = self._random.random()

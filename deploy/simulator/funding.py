@@ -17,9 +17,9 @@ from deploy.simulator.moments import HOUR_MS, utc_ms
 from deploy.simulator.symbols import Instrument
 from deploy.simulator.windows import Window
 
-#: Before this the exchange told no mark price with a funding rate.
+#: Before this the exchange sent no mark price with a funding rate.
 MARK_TOLD_MS = utc_ms("2023-11-01 00:00")
-#: From here on it tells whether a rate is a regular one.
+#: From here on it sends the type of each rate.
 TYPE_TOLD_MS = utc_ms("2026-07-23 00:00")
 #: From here on some symbols are funded every four hours.
 FOUR_HOURLY_MS = utc_ms("2024-03-01 00:00")
@@ -52,7 +52,7 @@ def events_of(instrument: Instrument, window: Window) -> list[Event]:
 
 
 def funding_page(instrument: Instrument, found: list[Event]) -> bytes:
-    """Return fundings as the exchange tells them."""
+    """Return fundings as the exchange sends them."""
     return json.dumps([_told(instrument, event) for event in found], separators=(",", ":")).encode()
 
 
@@ -62,14 +62,14 @@ def is_four_hourly(instrument: Instrument) -> bool:
 
 
 def _told(instrument: Instrument, event: Event) -> dict[str, Any]:
-    told = {
+    fields = {
         "symbol": instrument.name,
         "fundingTime": event.at_ms,
         "fundingRate": event.rate,
         "markPrice": event.mark_price,
     }
     is_typed = instrument.market is Market.USD_M and event.at_ms >= TYPE_TOLD_MS
-    return told | {"rateType": "Regular"} if is_typed else told
+    return fields | {"rateType": "Regular"} if is_typed else fields
 
 
 def _hours(instrument: Instrument, low_ms: int, high_ms: int) -> Iterator[int]:

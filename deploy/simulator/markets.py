@@ -85,7 +85,7 @@ RULES = {
 }
 
 DEFAULT_LIMIT = 500
-#: Fundings told where no limit is sent, with times and without, and the most that may be asked for.
+#: Fundings sent where no limit is given, with times and without; and the highest limit allowed.
 FUNDING_LIMIT, NEWEST_FUNDING_LIMIT, MAX_FUNDING_LIMIT = 100, 200, 1000
 #: Calls for fundings of USD-M that an address may make in five calendar minutes.
 FUNDING_CALLS, FUNDING_MINUTES = 500, 5

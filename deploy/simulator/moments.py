@@ -10,7 +10,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
-#: Tells the time in milliseconds since the epoch; whoever owns the clock hands it in.
+#: Returns the time in ms since the epoch; the owner of the clock passes it in.
 Clock = Callable[[], int]
 
 

@@ -51,8 +51,8 @@ def price_rows(instrument: Instrument, kind: Kind, interval: str, window: Window
 
 def price_page(rows: list[PriceRow], now_ms: int) -> bytes:
     """Return price candles as the twelve columns of a page; a forming one has not moved yet."""
-    told = ",".join(_json(row if row.close_ms < now_ms else _forming(row)) for row in rows)
-    return f"[{told}]".encode()
+    texts = ",".join(_json(row if row.close_ms < now_ms else _forming(row)) for row in rows)
+    return f"[{texts}]".encode()
 
 
 def price_csv(rows: list[PriceRow]) -> bytes:
@@ -61,10 +61,10 @@ def price_csv(rows: list[PriceRow]) -> bytes:
 
 
 def _price_row(kind: Kind, fields: list[str]) -> PriceRow:
-    told = fields[1:5]
+    texts = fields[1:5]
     if kind is Kind.PREMIUM:
-        told = [f"{(float(text) - PREMIUM_FROM) / PREMIUM_SCALE:.8f}" for text in told]
-    open_, high, low, close = told
+        texts = [f"{(float(text) - PREMIUM_FROM) / PREMIUM_SCALE:.8f}" for text in texts]
+    open_, high, low, close = texts
     return PriceRow(int(fields[0]), open_, high, low, close, int(fields[6]))
 
 

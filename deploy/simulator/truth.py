@@ -32,7 +32,7 @@ def truth(
     klines: open_time, open, high, low, close, volume, close_time, quote_volume, count,
     taker_buy_volume, taker_buy_quote_volume. Mark, index and premium prices: open_time, open, high,
     low, close, close_time. fundingRate, whatever the interval: calc_time, funding_interval_hours,
-    last_funding_rate, mark_price ("" where none was told).
+    last_funding_rate, mark_price ("" where the exchange sent none).
     """
     instrument = instrument_of(Market(market), Kind(kind), symbol)
     if instrument is None:

@@ -1,5 +1,4 @@
-"""`make bench`: the README's figures, each a ratio or a share measured in one run. `ONLY=name` runs
-one of them.
+"""`make bench`: the figures of deploy/docs/figures.md. `ONLY=name` runs one of them.
 
 Nothing here asserts a time: the machine decides those. What is asserted is that the work was done.
 """

@@ -85,7 +85,7 @@ class Project:
     def containers(self, service: str | None = None) -> list[Container]:
         """Return the containers of a service, or all, that run."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        found = [Container.of(one) for one in json.loads(docker("inspect", *ids))] if ids else []
+        found = [Container.from_inspect(one) for one in json.loads(docker("inspect", *ids))] if ids else []
         return [one for one in found if service in (None, one.service) and one.state == "running"]
 
     def inspect(self, service: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Folders take the place of their keys where a delimiter is given.
 
-A symbol's folder is told as soon as the symbol is listed, some days before its first file is out.
+A symbol's folder is listed as soon as the symbol is listed, some days before its first file is out.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ def list_keys(archive: Archive, prefix: str, marker: str, most: int, *, rolled_u
 
 def xml(page: KeyPage, prefix: str, marker: str, most: int, delimiter: str) -> str:
     """Return a page as the bucket writes it; only one with a delimiter has the next marker."""
-    told = [
+    parts = [
         f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker>"
     ]
     if page.is_truncated and delimiter:
-        told.append(f"<NextMarker>{escape(page.last)}</NextMarker>")
-    told.append(f"<MaxKeys>{most}</MaxKeys>")
+        parts.append(f"<NextMarker>{escape(page.last)}</NextMarker>")
+    parts.append(f"<MaxKeys>{most}</MaxKeys>")
     if delimiter:
-        told.append(f"<Delimiter>{escape(delimiter)}</Delimiter>")
-    told.append(f"<IsTruncated>{str(page.is_truncated).lower()}</IsTruncated>")
-    told += [_contents(entry) for entry in page.keys]
-    told += [
+        parts.append(f"<Delimiter>{escape(delimiter)}</Delimiter>")
+    parts.append(f"<IsTruncated>{str(page.is_truncated).lower()}</IsTruncated>")
+    parts += [_contents(entry) for entry in page.keys]
+    parts += [
         f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
         for folder in page.folders
     ]
-    body = "".join(told)
+    body = "".join(parts)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '
         f'xmlns="{NAMESPACE}">{body}</ListBucketResult>'

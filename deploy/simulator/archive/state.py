@@ -18,7 +18,7 @@ from deploy.simulator.moments import DAY_MS, MINUTE_MS, Clock
 KEPT_CALLS = 200_000
 CACHE_BYTES = 256 << 20
 KEPT_FOLDERS = 20_000
-#: What a zipped row takes about: listings tell sizes of files that nobody has made yet.
+#: About the size of a zipped row: listings show sizes of files that are not made yet.
 ROW_BYTES = 50
 #: Rows of the finest interval that a listing's size is guessed by.
 GUESSED_STEP_MS = MINUTE_MS
