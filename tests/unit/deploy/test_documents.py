@@ -21,8 +21,9 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 def lines_of_code(page: Path) -> list[str]:
     """Return the lines of the page's code blocks that name no language, without comments."""
-    blocks = re.findall(r"^```\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\s+#.*", "", line) for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = (line for language, block in blocks if not language for line in block.splitlines())
+    return [re.sub(r"\s+#.*", "", line) for line in lines]
 
 
 def anchors(page: Path) -> set[str]:
