@@ -55,6 +55,7 @@ class Fleet:
     slots: int = 50
     rtt_ms: float = 280.0
     share: float = 1.0
+    page_cpu_ms: float = PAGE_CPU_MS
 
     def calls_in_flight(self, pool: Pool) -> float:
         """Return how many calls in flight spend one address's budget."""
@@ -62,7 +63,7 @@ class Fleet:
 
     def cores(self, pool: Pool) -> float:
         """Return how many cores fetching at one address's whole budget keeps busy."""
-        return pool.calls_a_second * self.share * PAGE_CPU_MS / 1000
+        return pool.calls_a_second * self.share * self.page_cpu_ms / 1000
 
     def fed(self, pool: Pool) -> int:
         """Return how many workers keep one address's budget busy.
@@ -105,7 +106,7 @@ def _of_pool(fleet: Fleet, pool: Pool) -> str:
         "minute)\n"
         f"  × {fleet.rtt_ms:g} ms × {HEADROOM} = {fleet.calls_in_flight(pool):.1f} in flight / "
         f"{fleet.slots} slots; "
-        f"× {PAGE_CPU_MS:g} ms = {fleet.cores(pool):.2f} of a core / 1 core a lane: "
+        f"× {fleet.page_cpu_ms:g} ms = {fleet.cores(pool):.2f} of a core / 1 core a lane: "
         f"{fleet.fed(pool)} worker(s)"
     )
 

@@ -14,8 +14,8 @@ from redis import RedisError
 
 from klinefleet.tasks.client.follow import REDIS_AWAY_S
 from klinefleet.tasks.client.progress_bar import ProgressDisplay
-from klinefleet.tasks.runs.lost_work import LostWork, Sent
-from klinefleet.tasks.verification.enqueue import send_pieces
+from klinefleet.tasks.runs.lost_work import LOOK_S, LostWork, Sent
+from klinefleet.tasks.verification.enqueue import SendPieces, send_pieces
 from klinefleet.tasks.verification.pieces import Found, Piece, queue_of, verify_piece
 from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.app import connect
@@ -52,13 +52,20 @@ def check_here(services: Services, pieces: Sequence[Piece], shows: ProgressDispl
     return found
 
 
-def check_by_fleet(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+def check_by_fleet(
+    services: Services,
+    pieces: Sequence[Piece],
+    shows: ProgressDisplay,
+    *,
+    send: SendPieces = send_pieces,
+    lost_work_interval_s: float = LOOK_S,
+) -> Found:
     """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
 
     RunLost where Redis stays away.
     """
     connect(services.settings)
-    led = _FleetVerification(services, pieces)
+    led = _FleetVerification(services, pieces, send, lost_work_interval_s)
     seen = time.monotonic()
     try:
         while led.goes_on:
@@ -84,7 +91,13 @@ class _FleetVerification:
     are done.
     """
 
-    def __init__(self, services: Services, pieces: Sequence[Piece]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        pieces: Sequence[Piece],
+        send: SendPieces,
+        lost_work_interval_s: float,
+    ) -> None:
         self.found = Found()
         self.total = sum(len(piece.months) for piece in pieces)
         self._services = services
@@ -93,7 +106,8 @@ class _FleetVerification:
         self._waiting = deque(pieces)
         self._sent: dict[str, Piece] = {}
         self._tries = Counter[str]()
-        self._lost = LostWork(services.redis)
+        self._send_pieces = send
+        self._lost = LostWork(services.redis, interval_s=lost_work_interval_s)
 
     @property
     def goes_on(self) -> bool:
@@ -131,7 +145,7 @@ class _FleetVerification:
         self._tries.update(map(str, ready))
         sent_us = self._checks.issue(self._check, map(str, ready))
         is_again = since_us is not None
-        send_pieces(
+        self._send_pieces(
             self._check, ready, since_us if since_us is not None else sent_us, first=is_again
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
 from klinefleet.tasks.requests.request import Request
+from klinefleet.tasks.runs.lost_work import LOOK_S
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import FleetError, MustWait, Transient
@@ -18,6 +19,20 @@ from klinefleet.workers.services import Services
 TRIES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class PlannerLimits:
+    """How much of one run is under way at once, and how often its lost work is looked for."""
+
+    windows_in_flight: int = 200
+    """Windows that are issued and not yet done: half a minute of the spot budget."""
+    blocks_under_way: int = 500
+    """Blocks that are fetched or wait to be compacted; bounds the size of the raw zone."""
+    lost_work_interval_s: float = LOOK_S
+
+
+DEFAULT_LIMITS = PlannerLimits()
+
+
 @dataclass(frozen=True)
 class LedRun:
     """A run that is led; `runs` has the planner's fencing number, so that only its latest planner
@@ -28,6 +43,7 @@ class LedRun:
     run: str
     request: Request
     runs: Runs
+    limits: PlannerLimits = DEFAULT_LIMITS
 
     def held(
         self, holdings: Holdings, series: Series, *, anew: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from klinefleet.tasks.planning.dispatch import Dispatch
 from klinefleet.tasks.planning.ending import Ending
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
-from klinefleet.tasks.planning.led import TRIES, LedRun
+from klinefleet.tasks.planning.led import DEFAULT_LIMITS, TRIES, LedRun, PlannerLimits
 from klinefleet.tasks.planning.recovery import Recovery
 from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.report_file import keep_report
@@ -25,19 +25,15 @@ from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
-#: Windows of one run that are issued and not yet done: half a minute of the spot budget, seconds
-#: for many workers.
-WINDOWS_IN_FLIGHT = 200
-#: Blocks of one run that are fetched or wait to be compacted: so much of the raw zone is in use at
-#: once, at most.
-BLOCKS_UNDER_WAY = 500
 #: Times that a run is handed back whose request this version cannot read, two seconds apart.
 UNREADABLE_TRIES = 30
 #: How long the planner listens for what has happened to its run, seconds.
 LISTEN_S = 0.25
 
 
-def planner_of(services: Services, run: str, lease: Lease) -> Planner | None:
+def planner_of(
+    services: Services, run: str, lease: Lease, *, limits: PlannerLimits = DEFAULT_LIMITS
+) -> Planner | None:
     """Return the run's planner, which leads it from now on; None where the run has ended or is not
     known.
 
@@ -57,7 +53,7 @@ def planner_of(services: Services, run: str, lease: Lease) -> Planner | None:
         everybodys.end(run, State.CANCELLED)
         return None
     runs = everybodys.lead(run, lease.fence)
-    return Planner(LedRun(services, run, request, runs)) if runs else None
+    return Planner(LedRun(services, run, request, runs, limits)) if runs else None
 
 
 class Planner:
@@ -130,7 +126,8 @@ class Planner:
         themselves.
         """
         windows, blocks = self._runs.blocks.in_flight(self._run)
-        return windows < WINDOWS_IN_FLIGHT and blocks < BLOCKS_UNDER_WAY
+        limits = self._led.limits
+        return windows < limits.windows_in_flight and blocks < limits.blocks_under_way
 
     def _wanted(self) -> Iterator[tuple[Block, Span, SeriesHoldings]]:
         """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the

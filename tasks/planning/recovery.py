@@ -20,7 +20,7 @@ class Recovery:
 
     def __init__(self, led: LedRun) -> None:
         self._led = led
-        self._lost = LostWork(led.services.redis)
+        self._lost = LostWork(led.services.redis, interval_s=led.limits.lost_work_interval_s)
 
     def send_lost_again(self) -> None:
         """Send again what no message and no living worker holds; does nothing where the last look

@@ -40,16 +40,23 @@ class Sent:
 class LostWork:
     """Finds lost work by looking again and again; one for each who sends."""
 
-    def __init__(self, redis: Redis, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        interval_s: float = LOOK_S,
+    ) -> None:
         self._redis = redis
         self._clock = clock
+        self._interval_s = interval_s
         self._missed: set[Sent] = set()
         self._looked_s = clock()
 
     @property
     def is_due(self) -> bool:
         """Whether the last look was long enough ago."""
-        return self._clock() - self._looked_s >= LOOK_S
+        return self._clock() - self._looked_s >= self._interval_s
 
     def among(self, sent: Iterable[Sent]) -> set[Sent]:
         """Return what of this was missed at the last look and is missed now."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from klinefleet.tasks.runs.enqueue import send, task_label
 from klinefleet.tasks.verification.compare import Against
 from klinefleet.tasks.verification.pieces import Piece, queue_of
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.series import Block
+
+
+class SendPieces(Protocol):
+    """Sends pieces of the verification `check`."""
+
+    def __call__(
+        self, check: str, pieces: Sequence[Piece], sent_us: int, *, first: bool = False
+    ) -> None: ...
 
 
 def send_pieces(check: str, pieces: Iterable[Piece], sent_us: int, *, first: bool = False) -> None:

@@ -40,17 +40,25 @@ from klinefleet.workers.domain.errors import (
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.support import metrics
 
-#: Bodies are read in pieces, so that a slow answer is noticed between pieces.
-_PIECE_BYTES = 1 << 18
-#: A whole file may take this many times the timeout as long as bytes keep coming: months of 1s have
-#: 100 MB.
-_PATIENCE = 30
-
 #: What is read at most: of a page of keys (a thousand of up to 1,024 characters, with their facts),
 #: of a CHECKSUM (a line), and of a file (months of 1s have 100 MB).
 _MOST_LISTING_BYTES, _MOST_CHECKSUM_BYTES, _MOST_FILE_BYTES = 16 << 20, 1 << 16, 2 << 30
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """Bounds of one listing or download."""
+
+    piece_bytes: int = 1 << 18
+    """Bodies are read in pieces, so that a slow answer is noticed between pieces."""
+    timeouts_per_file: int = 30
+    """Timeouts that a whole file may last while bytes keep coming: months of 1s have 100 MB."""
+    most_pages: int = MOST_PAGES
+
+
+DEFAULT_LIMITS = ArchiveLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,19 @@ class Archive:
     """Asks the archive; every failure is one error of the tree, and nothing is tried twice here."""
 
     def __init__(
-        self, base_url: str, list_url: str, *, session: requests.Session, timeout_s: float = 20.0
+        self,
+        base_url: str,
+        list_url: str,
+        *,
+        session: requests.Session,
+        timeout_s: float = 20.0,
+        limits: ArchiveLimits = DEFAULT_LIMITS,
     ) -> None:
         self._base_url = base_url
         self._list_url = list_url
         self._session = session
         self._timeout_s = timeout_s
+        self._limits = limits
 
     def keys(
         self, prefix: str, *, marker: str = "", most: int | None = None
@@ -83,7 +98,7 @@ class Archive:
         `most`.
         """
         left = most
-        for _ in range(MOST_PAGES):
+        for _ in range(self._limits.most_pages):
             asked = {
                 "prefix": prefix,
                 "marker": marker,
@@ -96,14 +111,16 @@ class Archive:
             if not found or (left is not None and left <= 0) or not is_truncated(page):
                 return
             marker = found[-1].key
-        raise BadAnswer(f"{prefix}: more than {MOST_PAGES} pages of keys; the listing was given up")
+        raise BadAnswer(
+            f"{prefix}: more than {self._limits.most_pages} pages of keys; the listing was given up"
+        )
 
     def children(self, prefix: str) -> list[str]:
         """Return the names of the folders below a prefix; a nameless one (`BTCUSDT//` exists) is
         left out.
         """
         names, marker = list[str](), ""
-        for _ in range(MOST_PAGES):
+        for _ in range(self._limits.most_pages):
             page = self._page({"prefix": prefix, "delimiter": "/", "marker": marker})
             found = [
                 entry.text or ""
@@ -114,7 +131,7 @@ class Archive:
             if not is_truncated(page) or not marker:
                 return names
         raise BadAnswer(
-            f"{prefix}: more than {MOST_PAGES} pages of folders; the listing was given up"
+            f"{prefix}: more than {self._limits.most_pages} pages of folders; the listing was given up"
         )
 
     def published(self, series: Series, source: Source, month: str = "") -> dict[str, Published]:
@@ -206,13 +223,14 @@ class Archive:
         self, url: str, what: str, most_bytes: int = _MOST_FILE_BYTES
     ) -> tuple[bytes, Mapping[str, str], int]:
         sent = time.monotonic()
-        ends, pieces, size = sent + self._timeout_s * _PATIENCE, list[bytes](), 0
+        longest_s = self._timeout_s * self._limits.timeouts_per_file
+        ends, pieces, size = sent + longest_s, list[bytes](), 0
         try:
             with self._session.get(
                 url, timeout=self._timeout_s, stream=True, allow_redirects=False
             ) as response:
                 rtt_ms = int((time.monotonic() - sent) * 1000)
-                while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+                while piece := response.raw.read1(self._limits.piece_bytes, decode_content=True):
                     pieces.append(piece)
                     size += len(piece)
                     if size > most_bytes:
@@ -221,9 +239,7 @@ class Archive:
                             f"{what}: more than {most_bytes:,} bytes came; nothing was kept"
                         )
                     if time.monotonic() > ends:
-                        raise TimeoutError(
-                            f"not complete after {self._timeout_s * _PATIENCE:.0f} s"
-                        )
+                        raise TimeoutError(f"not complete after {longest_s:.0f} s")
                 status, headers = response.status_code, response.headers
         except (requests.RequestException, HTTPError, OSError) as error:
             metrics.ARCHIVE_REQUESTS.add(status="unreachable")

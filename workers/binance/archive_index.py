@@ -26,7 +26,7 @@ FRESH_S = 600.0
 #: late for weeks.
 _MONTHS_AHEAD = 4
 #: Series whose listings are kept at once.
-_MOST_KEPT = 2000
+MOST_KEPT = 2000
 
 
 class ArchiveIndex:
@@ -97,10 +97,15 @@ class ArchiveIndexCache:
     """The shelves of one process, each for as long as its listings are fresh."""
 
     def __init__(
-        self, archive: Callable[[], Archive], clock: Callable[[], float] = time.monotonic
+        self,
+        archive: Callable[[], Archive],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most_kept: int = MOST_KEPT,
     ) -> None:
         self._archive = archive
         self._clock = clock
+        self._most_kept = most_kept
         self._lock = threading.Lock()
         self._kept: dict[Series, tuple[float, ArchiveIndex]] = {}
 
@@ -112,6 +117,6 @@ class ArchiveIndexCache:
             if fresh or shelf is None or now - made > FRESH_S:
                 made, shelf = now, ArchiveIndex(self._archive(), series)
             self._kept[series] = made, shelf
-            while len(self._kept) > _MOST_KEPT:
+            while len(self._kept) > self._most_kept:
                 del self._kept[next(iter(self._kept))]
         return shelf

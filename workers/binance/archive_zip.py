@@ -19,10 +19,10 @@ _LENGTHS, _LENGTHS_AT = struct.Struct("<HH"), 26
 _GZIP_HEAD, _GZIP_END = b"\x1f\x8b\x08" + bytes(6) + b"\xff", struct.Struct("<II")
 
 #: The largest CSV that is unpacked; a month of 1s candles has about 400 MB.
-_MOST_CSV_BYTES = 2 << 30
+MOST_CSV_BYTES = 2 << 30
 
 
-def member(body: bytes, stem: str) -> bytes:
+def member(body: bytes, stem: str, *, most_bytes: int = MOST_CSV_BYTES) -> bytes:
     """Return the one CSV of a zip as a gzip stream: the same deflated bytes, which Polars inflates
     as it reads.
 
@@ -37,7 +37,7 @@ def member(body: bytes, stem: str) -> bytes:
                 raise ArchiveDamaged(
                     f"{stem}.zip holds {names[:3]}, not {stem}.csv; nothing was merged"
                 )
-            if found[0].file_size > _MOST_CSV_BYTES:
+            if found[0].file_size > most_bytes:
                 raise ArchiveDamaged(
                     f"{stem}.zip unpacks to {found[0].file_size:,} bytes; nothing was merged"
                 )

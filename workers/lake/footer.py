@@ -31,7 +31,7 @@ COVERAGE_KEY, SOURCES_KEY, PROOF_KEY = (
 )
 
 #: A footer of a month of 1m candles has about 6 kB; longer ones are read a second time.
-_TAIL_BYTES = 1 << 15
+TAIL_BYTES = 1 << 15
 _MAGIC = b"PAR1"
 
 
@@ -105,11 +105,13 @@ def footer_in(body: bytes, key: str = "a partition") -> Footer:
         ) from error
 
 
-def footer_of(tail: Callable[[int], bytes | None], key: str) -> Footer:
+def footer_of(
+    tail: Callable[[int], bytes | None], key: str, *, tail_bytes: int = TAIL_BYTES
+) -> Footer:
     """Return the footer of the partition whose last bytes `tail` reads; an empty one where it has
     just gone.
     """
-    body = tail(_TAIL_BYTES)
+    body = tail(tail_bytes)
     if body is None:
         return Footer()
     footer_bytes = int.from_bytes(body[-8:-4], "little") + 8

@@ -27,7 +27,7 @@ _BATCH = 500
 #: lack that do not tell it in their footers.
 _FOOTERS, _LOOKS = ("footers", "footer"), ("looks", "look")
 #: Footers remembered at most: about a kilobyte each; the oldest go first.
-_MOST_KEPT = 500_000
+MOST_KEPT = 500_000
 
 
 class FooterCache:
@@ -38,9 +38,10 @@ class FooterCache:
     cannot be read or written, footers are read from the store again.
     """
 
-    def __init__(self, store_url: str, path: Path | None) -> None:
+    def __init__(self, store_url: str, path: Path | None, *, most_kept: int = MOST_KEPT) -> None:
         self._store = store_url if "://" in store_url else str(Path(store_url).absolute())
         self._path = path
+        self._most_kept = most_kept
         self._lock = threading.Lock()
 
     def recall(self, entries: list[StoredObject]) -> dict[str, Footer]:
@@ -93,7 +94,7 @@ class FooterCache:
                 memory.executemany(f"REPLACE INTO {name} VALUES (?, ?, ?, ?)", rows)
                 memory.execute(
                     f"DELETE FROM {name} WHERE rowid <= (SELECT max(rowid) FROM {name}) - ?",
-                    [_MOST_KEPT],
+                    [self._most_kept],
                 )
         except (sqlite3.Error, OSError, ValueError) as error:
             logger.warning("coverage: nothing can be remembered in %s: %s", self._path, error)

@@ -31,7 +31,7 @@ from klinefleet.workers.support.threads import Threads
 _TRIES = 3
 #: Partitions that are read in one go, and their bytes: of a long series so much is in memory at
 #: once.
-_TOGETHER, _TOGETHER_BYTES = 48, 32 * 2**20
+TOGETHER, _TOGETHER_BYTES = 48, 32 * 2**20
 #: Objects that are fetched at once.
 _FETCHERS = 16
 
@@ -68,7 +68,7 @@ class PartitionSet:
         start_ms = self.span.start_ms
         for entry in self.entries:
             is_much = sum(held.size for held in batch) + entry.size > _TOGETHER_BYTES
-            if batch and (is_much or len(batch) == _TOGETHER):
+            if batch and (is_much or len(batch) == TOGETHER):
                 end_ms = _bounds(entry).start_ms
                 yield replace(self, span=Span(start_ms, end_ms), entries=tuple(batch))
                 batch, start_ms = [], end_ms

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import requests
 
 from klinefleet.workers.binance.archive import Archive
-from tests.unit.helpers.bucket import LIST, Bucket
+from tests.unit.helpers.archive_bucket import archive_of
+from tests.unit.helpers.bucket import Bucket
 
 
 @pytest.fixture
@@ -20,6 +20,5 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.fixture
 def archive(bucket: Bucket) -> Iterator[Archive]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield Archive(bucket.url, bucket.url + LIST, session=session, timeout_s=10)
+    with archive_of(bucket) as made:
+        yield made

@@ -10,8 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from klinefleet.workers.binance import archive as archive_module
-from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive import Archive, ArchiveLimits
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.binance.archive_zip import member
 from klinefleet.workers.domain.errors import (
@@ -25,7 +24,7 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
-from tests.unit.helpers.archive_bucket import DAY, MINUTES, ZIP, checksum, gets, publish
+from tests.unit.helpers.archive_bucket import DAY, MINUTES, ZIP, archive_of, checksum, gets, publish
 from tests.unit.helpers.bucket import MODIFIED_MS, Answer, Bucket
 from tests.unit.helpers.crew import zipped
 
@@ -56,15 +55,12 @@ def test_a_symbol_in_another_script_is_downloaded_like_any_other(
     assert gets(bucket)[-1] == quote(file.key)
 
 
-def test_a_file_of_many_pieces_is_whole(
-    bucket: Bucket, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_module, "_PIECE_BYTES", 7)
+def test_a_file_of_many_pieces_is_whole(bucket: Bucket, archive: Archive) -> None:
     publish(bucket, DAY)
-    assert archive.download(DAY).body == ZIP
+    with archive_of(bucket, limits=ArchiveLimits(piece_bytes=7)) as in_small_pieces:
+        assert in_small_pieces.download(DAY).body == ZIP
     large = bytes(range(256)) * 8192
     publish(bucket, DAY, large)
-    monkeypatch.setattr(archive_module, "_PIECE_BYTES", 1 << 18)
     assert archive.download(DAY).body == large
 
 

@@ -8,8 +8,7 @@ import socket
 import pytest
 import requests
 
-from klinefleet.workers.binance import archive as archive_module
-from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive import Archive, ArchiveLimits
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMissing,
@@ -21,7 +20,7 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.series import Source
-from tests.unit.helpers.archive_bucket import DAY, MINUTES, ZIP, gets, publish
+from tests.unit.helpers.archive_bucket import DAY, MINUTES, ZIP, archive_of, gets, publish
 from tests.unit.helpers.bucket import LIST, Answer, Bucket
 
 STATUSES: list[tuple[int, type[FleetError]]] = [
@@ -81,11 +80,13 @@ def test_a_download_in_chunks_that_breaks_off_is_no_file(bucket: Bucket, archive
 
 
 def test_a_download_that_comes_too_slowly_is_given_up(
-    bucket: Bucket, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
 ) -> None:
     publish(bucket, DAY)
-    monkeypatch.setattr(archive_module, "_PATIENCE", 0)
-    with pytest.raises(Unreachable, match="not complete after 0 s; nothing was kept"):
+    with (
+        archive_of(bucket, limits=ArchiveLimits(timeouts_per_file=0)) as archive,
+        pytest.raises(Unreachable, match="not complete after 0 s; nothing was kept"),
+    ):
         archive.download(DAY)
 
 
@@ -95,11 +96,11 @@ def test_no_answer_in_time_is_unreachable(bucket: Bucket, which: str) -> None:
     never = Answer(body=None)
     bucket.pages = [never]
     bucket.answers[DAY.key if which == "file" else f"{DAY.key}.CHECKSUM"] = never
-    with requests.Session() as session:
-        session.trust_env = False
-        hasty = Archive(bucket.url, bucket.url + LIST, session=session, timeout_s=0.05)
-        with pytest.raises(Unreachable, match="nothing was kept"):
-            list(hasty.keys("p/")) if which == "listing" else hasty.download(DAY)
+    with (
+        archive_of(bucket, timeout_s=0.05) as hasty,
+        pytest.raises(Unreachable, match="nothing was kept"),
+    ):
+        list(hasty.keys("p/")) if which == "listing" else hasty.download(DAY)
 
 
 def test_an_archive_that_is_not_there_is_unreachable_for_everything_asked() -> None:

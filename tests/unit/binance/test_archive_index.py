@@ -5,7 +5,6 @@ from typing import cast
 
 import pytest
 
-from klinefleet.workers.binance import archive_index as shelf_module
 from klinefleet.workers.binance.archive import Archive
 from klinefleet.workers.binance.archive_index import FRESH_S, ArchiveIndex, ArchiveIndexCache
 from klinefleet.workers.binance.exchange_info import Listing
@@ -190,8 +189,10 @@ class Clock:
         return self.now
 
 
-def indexes_of(archive: FakeArchive, clock: Clock | None = None) -> ArchiveIndexCache:
-    return ArchiveIndexCache(lambda: cast("Archive", archive), clock or Clock())
+def indexes_of(
+    archive: FakeArchive, clock: Clock | None = None, **limits: int
+) -> ArchiveIndexCache:
+    return ArchiveIndexCache(lambda: cast("Archive", archive), clock or Clock(), **limits)
 
 
 def test_a_listing_is_believed_while_it_is_fresh_and_asked_for_again_after() -> None:
@@ -226,9 +227,8 @@ def test_every_series_has_its_own_shelf_and_taking_it_asks_nothing() -> None:
     assert archive.asked == []
 
 
-def test_of_too_many_shelves_the_longest_unused_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf_module, "_MOST_KEPT", 2)
-    indexes = indexes_of(FakeArchive())
+def test_of_too_many_shelves_the_longest_unused_goes() -> None:
+    indexes = indexes_of(FakeArchive(), most_kept=2)
     minutes, days = indexes.get(MINUTES), indexes.get(DAYS)
     assert indexes.get(MINUTES) is minutes
     indexes.get(FUNDING)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from klinefleet.workers.binance import archive as archive_module
-from klinefleet.workers.binance.archive import Archive
+from klinefleet.workers.binance.archive import Archive, ArchiveLimits
 from klinefleet.workers.binance.archive_listing import PAGE_KEYS, ListedKey
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder
 from klinefleet.workers.domain.errors import (
@@ -16,7 +15,7 @@ from klinefleet.workers.domain.errors import (
     Unreachable,
 )
 from klinefleet.workers.domain.series import Source
-from tests.unit.helpers.archive_bucket import DAY, MINUTES, publish
+from tests.unit.helpers.archive_bucket import DAY, MINUTES, archive_of, publish
 from tests.unit.helpers.bucket import MODIFIED_MS, Answer, Bucket, listing
 
 SYMBOLS = "data/spot/daily/klines/"
@@ -212,18 +211,16 @@ def test_what_is_no_listing_is_not_taken_for_an_empty_one(
         call(archive)
 
 
-def test_a_listing_without_an_end_is_given_up(
-    bucket: Bucket, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_module, "MOST_PAGES", 3)
+def test_a_listing_without_an_end_is_given_up(bucket: Bucket) -> None:
     both = (
         "<Contents><Key>p/1</Key></Contents><CommonPrefixes><Prefix>p/a/</Prefix></CommonPrefixes>"
     )
     bucket.pages = [Answer(body=listing(both, is_truncated=True).encode())] * 6
-    with pytest.raises(BadAnswer, match="more than 3 pages"):
-        list(archive.keys("p/"))
-    with pytest.raises(BadAnswer, match="more than 3 pages"):
-        archive.children("p/")
+    with archive_of(bucket, limits=ArchiveLimits(most_pages=3)) as archive:
+        with pytest.raises(BadAnswer, match="more than 3 pages"):
+            list(archive.keys("p/"))
+        with pytest.raises(BadAnswer, match="more than 3 pages"):
+            archive.children("p/")
     assert len(bucket.queries()) == 6
 
 

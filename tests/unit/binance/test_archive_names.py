@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinefleet.workers.binance import archive_zip
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder, has_daily, symbols_folder
 from klinefleet.workers.binance.archive_zip import member
 from klinefleet.workers.domain.errors import ArchiveDamaged
@@ -183,10 +182,10 @@ def test_no_daily_file_is_looked_for_where_the_archive_makes_only_monthly_ones()
     assert not has_daily(FUNDING)
 
 
-def unpacked(body: bytes, stem: str) -> bytes:
+def unpacked(body: bytes, stem: str, **limits: int) -> bytes:
     """What a reader of the stream gets."""
     try:
-        return gzip.decompress(member(body, stem))
+        return gzip.decompress(member(body, stem, **limits))
     except (OSError, EOFError, zlib.error) as error:
         raise ArchiveDamaged("the stream does not unpack") from error
 
@@ -265,14 +264,10 @@ def test_an_encrypted_or_oddly_packed_zip_is_damaged() -> None:
             unpacked(spoilt, DAY.stem)
 
 
-def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(archive_zip, "_MOST_CSV_BYTES", len(CSV) - 1)
+def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked() -> None:
     with pytest.raises(ArchiveDamaged, match="unpacks to 880 bytes"):
-        unpacked(zipped(DAY, CSV), DAY.stem)
-    monkeypatch.setattr(archive_zip, "_MOST_CSV_BYTES", len(CSV))
-    assert unpacked(zipped(DAY, CSV), DAY.stem) == CSV
+        unpacked(zipped(DAY, CSV), DAY.stem, most_bytes=len(CSV) - 1)
+    assert unpacked(zipped(DAY, CSV), DAY.stem, most_bytes=len(CSV)) == CSV
 
 
 @needs_recordings

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-import klinefleet.tasks.client.verify_run
 from klinefleet.tasks.client.verify_run import PIECES_IN_FLIGHT, TRIES, check_by_fleet, check_here
 from klinefleet.tasks.verification.compare import Against, Sample, drawn
 from klinefleet.tasks.verification.pieces import Found, Piece, verify_piece
@@ -29,7 +28,6 @@ from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.services import Services
 from tests.unit.helpers.crew import crew
 from tests.unit.helpers.klines import MINUTES, minutes, opens
-from tests.unit.helpers.planning import look_at_once
 from tests.unit.helpers.sound import partition, rows_at
 
 HOUR = minutes(0, 60)
@@ -163,7 +161,7 @@ def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(services
 
 
 def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
-    services: Services, monkeypatch: pytest.MonkeyPatch
+    services: Services,
 ) -> None:
     """The first message of every third piece goes nowhere, every second is delivered twice."""
     sent, most, checks = list[str](), 0, Verifications(services.redis)
@@ -180,18 +178,14 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
                 checks.done(check, name, Found(partitions=1, rows=number).to_json(name))
         most = max(most, len(batch))
 
-    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
-    look_at_once(monkeypatch)
     wanted = PIECES_IN_FLIGHT + 50
-    found = check_by_fleet(services, pieces(wanted), Silent())
+    found = check_by_fleet(services, pieces(wanted), Silent(), send=send, lost_work_interval_s=0.0)
     assert (found.partitions, found.rows) == (wanted, sum(range(wanted)))
     assert most <= PIECES_IN_FLIGHT
     assert list(services.redis.scan_iter("klines:check:*")) == []
 
 
-def test_a_redis_that_forgot_everything_is_told_again(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redis_that_forgot_everything_is_told_again(services: Services) -> None:
     checks, times = Verifications(services.redis), 0
 
     def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
@@ -203,21 +197,16 @@ def test_a_redis_that_forgot_everything_is_told_again(
             for piece in batch:
                 checks.done(check, str(piece), Found(partitions=1).to_json(str(piece)))
 
-    monkeypatch.setattr(klinefleet.tasks.client.verify_run, "send_pieces", send)
-    assert check_by_fleet(services, pieces(3), Silent()).partitions == 3
+    assert check_by_fleet(services, pieces(3), Silent(), send=send).partitions == 3
 
 
-def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(services: Services) -> None:
     sent = list[str]()
-    monkeypatch.setattr(
-        klinefleet.tasks.client.verify_run,
-        "send_pieces",
-        lambda _, batch, *__, **___: sent.extend(map(str, batch)),
-    )
-    look_at_once(monkeypatch)
-    found = check_by_fleet(services, pieces(1), Silent())
+
+    def send(check: str, batch: list[Piece], *_: object, **__: object) -> None:
+        sent.extend(map(str, batch))
+
+    found = check_by_fleet(services, pieces(1), Silent(), send=send, lost_work_interval_s=0.0)
     assert found.failed.keys() == set(sent)
     assert len(sent) == TRIES
 

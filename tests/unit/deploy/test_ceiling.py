@@ -52,12 +52,9 @@ def test_longer_round_trips_and_fewer_slots_need_more_workers() -> None:
     assert Fleet(slots=5, rtt_ms=2800).ceiling == 36
 
 
-def test_a_lane_that_is_short_of_processor_time_needs_more_workers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(ceiling, "PAGE_CPU_MS", 50.0)
-    assert Fleet().fed(SPOT) == 3
-    assert Fleet().fed(FUTURES) == 1
+def test_a_lane_that_is_short_of_processor_time_needs_more_workers() -> None:
+    assert Fleet(page_cpu_ms=50.0).fed(SPOT) == 3
+    assert Fleet(page_cpu_ms=50.0).fed(FUTURES) == 1
 
 
 def test_each_address_has_the_ceiling_to_itself() -> None:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import requests
+
+from klinefleet.workers.binance.archive import DEFAULT_LIMITS, Archive, ArchiveLimits
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
-from tests.unit.helpers.bucket import Bucket
+from tests.unit.helpers.bucket import LIST, Bucket
 from tests.unit.helpers.crew import zipped
 
 MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
 DAY = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05")
 ZIP = zipped(DAY, b"1704412800000,1,2,3,4\n" * 200)
+
+
+@contextmanager
+def archive_of(
+    bucket: Bucket, *, timeout_s: float = 10, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> Iterator[Archive]:
+    """Run with a client of the archive that the bucket is."""
+    with requests.Session() as session:
+        session.trust_env = False
+        urls = bucket.url, bucket.url + LIST
+        yield Archive(*urls, session=session, timeout_s=timeout_s, limits=limits)
 
 
 def checksum(body: bytes, name: str) -> bytes:

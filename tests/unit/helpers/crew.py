@@ -18,6 +18,7 @@ from redis import Redis
 
 from klinefleet.tasks.ingest.compaction import compact_block
 from klinefleet.tasks.ingest.fetch_window import fetch_window
+from klinefleet.tasks.planning.led import DEFAULT_LIMITS, PlannerLimits
 from klinefleet.tasks.planning.planner import planner_of
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
@@ -140,9 +141,10 @@ def zipped(file: ArchiveFile, csv: bytes) -> bytes:
 class OnePlanner:
     """The latest planner of a run, which can be told to do one thing alone."""
 
-    def __init__(self, services: Services, run: str) -> None:
+    def __init__(self, services: Services, run: str, limits: PlannerLimits) -> None:
         self.fence = next(_FENCES)
-        self._planner = planner_of(services, run, Lease(plan_lease(run), self.fence, math.inf))
+        lease = Lease(plan_lease(run), self.fence, math.inf)
+        self._planner = planner_of(services, run, lease, limits=limits)
 
     def lead(self, seconds: float) -> bool:
         return self._planner is not None and self._planner.lead(seconds)
@@ -173,12 +175,14 @@ class Crew:
     planners: list[str] = field(default_factory=list)
     issued: list[Window] = field(default_factory=list)
     most_in_flight: int = 0
+    limits: PlannerLimits = DEFAULT_LIMITS
+    """Of its planners."""
 
     def begin(self, request: Request) -> str:
         return self.runs.create(request)
 
     def planner(self, run: str) -> OnePlanner:
-        return OnePlanner(self.services, run)
+        return OnePlanner(self.services, run, self.limits)
 
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""

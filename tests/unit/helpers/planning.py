@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-import klinefleet.tasks.runs.lost_work
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.store import Runs
@@ -72,9 +72,9 @@ def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
     one.services.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
 
 
-def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what is lost be looked for all the time."""
-    monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", 0.0)
+def look_at_once(one: Crew) -> None:
+    """Have lost work be looked for all the time."""
+    one.limits = replace(one.limits, lost_work_interval_s=0.0)
 
 
 class CrashError(Exception):

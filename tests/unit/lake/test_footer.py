@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.lake import footer
 from klinefleet.workers.lake.footer import COVERAGE_KEY, Footer, footer_in, footer_of
 from klinefleet.workers.lake.partition_codec import encode
 from tests.unit.helpers.klines import frame, minutes, opens
@@ -59,12 +58,10 @@ def test_a_footer_longer_than_the_tail_is_read_a_second_time_and_whole() -> None
 
 
 @pytest.mark.parametrize("tail_bytes", [12, 100, 700, 1_000_000])
-def test_coverage_is_the_same_whatever_part_of_the_file_is_read_first(
-    tail_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(footer, "_TAIL_BYTES", tail_bytes)
+def test_coverage_is_the_same_whatever_part_of_the_file_is_read_first(tail_bytes: int) -> None:
     body = encode(ROWS, covering([minutes(0, 3)]))
-    assert list(footer_of(lambda size: body[-size:], "key").covered) == [minutes(0, 3)]
+    found = footer_of(lambda size: body[-size:], "key", tail_bytes=tail_bytes)
+    assert list(found.covered) == [minutes(0, 3)]
 
 
 def test_a_partition_that_has_just_gone_covers_nothing() -> None:

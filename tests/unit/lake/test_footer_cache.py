@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from klinefleet.workers.domain.series import Source
-from klinefleet.workers.lake import footer_cache, keys
+from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer import Footer, Origin
-from klinefleet.workers.lake.footer_cache import footer_cache_path
+from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
 from klinefleet.workers.storage.objects import StoredObject
 from tests.unit.helpers.footers import KEY, WatchedFiles, hold, memory, told
 from tests.unit.helpers.klines import MINUTES, minutes
@@ -74,13 +74,10 @@ def test_more_footers_than_a_statement_takes_are_all_recalled(path: Path, count:
     assert told(path, entries) == {one.key: footer(n + 1) for n, one in enumerate(entries)}
 
 
-def test_the_memory_does_not_grow_without_bound_and_the_oldest_go_first(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(footer_cache, "_MOST_KEPT", 10)
+def test_the_memory_does_not_grow_without_bound_and_the_oldest_go_first(path: Path) -> None:
     entries = [entry(n) for n in range(30)]
     for one in entries:
-        memory(path).keep([(one, footer())])
+        FooterCache("s3://bucket", path, most_kept=10).keep([(one, footer())])
     assert list(told(path, entries)) == [one.key for one in entries[-10:]]
 
 

@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 from redis import Redis
 
 import klinefleet.tasks.plan
-import klinefleet.tasks.planning.planner
+from klinefleet.tasks.planning.led import PlannerLimits
 from klinefleet.tasks.planning.new_runs import requeue_leaderless_runs
 from klinefleet.tasks.planning.planner import UNREADABLE_TRIES, Planner
 from klinefleet.tasks.requests.request import Request
@@ -109,7 +109,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     """What is held is read once a symbol; the second block comes into the lake while the first is
     being fetched.
     """
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    one.limits = PlannerLimits(windows_in_flight=1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
 
@@ -126,7 +126,7 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
 
 
 def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    one.limits = PlannerLimits(windows_in_flight=1)
     run = one.begin(request(months=11))
 
     def work() -> None:
@@ -181,7 +181,7 @@ def test_a_run_that_is_known_no_more_is_let_go(one: Crew) -> None:
 def test_only_a_run_that_nobody_leads_is_sent_a_planner(
     one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     led, lost = one.begin(request()), one.begin(request())
     with Leases(redis).hold(f"plan|{led}"):
         requeue_leaderless_runs(one.services)
@@ -222,7 +222,7 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
     run = one.begin(request())
     redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
-    monkeypatch.setattr(klinefleet.tasks.plan, "HAND_BACK_S", 0.0)
+    one.services.stop.set()  # a process that ends hands back without a pause
     for _ in range(UNREADABLE_TRIES - 1):
         with pytest.raises(Reject):
             klinefleet.tasks.plan.plan.run(run, "what a later version tells besides")

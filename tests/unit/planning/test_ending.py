@@ -226,7 +226,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
 def test_a_part_of_its_state_that_redis_lost_never_makes_a_run_complete_that_is_not(
     one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     run, gone = one.begin(request(months=1)), list[int]()
 
     def work() -> None:

@@ -6,8 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-import klinefleet.tasks.planning.led
-import klinefleet.tasks.planning.planner
+from klinefleet.tasks.planning.led import TRIES, PlannerLimits
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
@@ -74,7 +73,7 @@ def test_the_same_request_again_issues_nothing_and_is_complete(
 def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 12)
+    one.limits = PlannerLimits(windows_in_flight=12)
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
@@ -91,7 +90,7 @@ def test_a_compaction_that_falls_behind_is_waited_for(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "BLOCKS_UNDER_WAY", 3)
+    one.limits = PlannerLimits(blocks_under_way=3)
     run, highest = one.begin(request(months=8)), [0]
 
     def work() -> None:
@@ -106,7 +105,7 @@ def test_a_compaction_that_falls_behind_is_waited_for(
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", 1)
+    one.limits = PlannerLimits(windows_in_flight=1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
     def work() -> None:
@@ -251,8 +250,8 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
     crews: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
     one = crews({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
+    one.limits = PlannerLimits(windows_in_flight=in_flight)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []
     real = one.client.first_open_ms
@@ -302,7 +301,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_
             goes_on = lead(one, run, monkeypatch, one.work)
         except Unreachable:
             continue
-    assert turns == klinefleet.tasks.planning.led.TRIES
+    assert turns == TRIES
     assert state(one, run) is State.INCOMPLETE
 
 

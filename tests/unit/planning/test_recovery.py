@@ -9,8 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import klinefleet.tasks.planning.planner
-import klinefleet.tasks.runs.lost_work
+from klinefleet.tasks.planning.led import PlannerLimits
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.progress import State
 from klinefleet.workers.domain import spans
@@ -45,8 +44,7 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
         one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(
             monkeypatch
         )
-        monkeypatch.setattr(klinefleet.tasks.planning.planner, "WINDOWS_IN_FLIGHT", in_flight)
-        monkeypatch.setattr(klinefleet.tasks.runs.lost_work, "LOOK_S", LONG_S)
+        one.limits = PlannerLimits(windows_in_flight=in_flight, lost_work_interval_s=LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
         run, left = one.begin(asked), list(crashes)
 
@@ -95,7 +93,7 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
         patched.setattr(enqueue, "send_fetch", dies)
         with pytest.raises(CrashError):
             one.planner(run).lead(LONG_S)
-    look_at_once(monkeypatch)
+    look_at_once(one)
     whole(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request(months=1).span]
@@ -105,7 +103,7 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
 def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()
@@ -123,7 +121,7 @@ def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
 def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
     one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()
@@ -144,7 +142,7 @@ def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
 
 
 def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     run, lost = one.begin(request(months=1)), []
 
     def work() -> None:
@@ -163,7 +161,7 @@ def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPa
 def test_a_block_whose_last_worker_died_before_telling_is_compacted(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(monkeypatch)
+    look_at_once(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()

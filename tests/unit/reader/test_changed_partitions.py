@@ -16,7 +16,9 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.lake import keys
 from klinefleet.workers.reader.arrow_cache import ArrowCache
+from klinefleet.workers.reader.partition_reader import PartitionReader
 from klinefleet.workers.reader.reader import Reader
+from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import HandClock
 from tests.unit.helpers.small_lakes import (
     FEBRUARY,
@@ -78,8 +80,7 @@ def test_a_partition_with_other_columns_is_not_mixed_with_ours(
 
 def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.DataFrame) -> None:
     """Polars opens a file more than once: between two looks it may have become another."""
-    lake, readings = reader(store), list[pl.DataFrame]()
-    newer: list[pl.DataFrame] = []
+    readings, newer = list[pl.DataFrame](), list[pl.DataFrame]()
 
     def replaced(rows: pl.DataFrame) -> pl.DataFrame:
         readings.append(rows)
@@ -87,8 +88,9 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.D
             newer.append(hold_all(store, hours(), TWO_MONTHS, salt=0.25))
         return rows
 
-    months = lake._months.list(hours(), TWO_MONTHS)
-    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
+    months = partitions.list(hours(), TWO_MONTHS)
+    read = partitions.query(months, lambda rows: rows.map_batches(replaced))
     assert len(readings) == 2
     assert_frame_equal(read, newer[0])
 
@@ -96,14 +98,15 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.D
 def test_what_is_replaced_at_every_look_is_read_in_one_piece(
     store: Path, held: pl.DataFrame
 ) -> None:
-    lake, salts = reader(store), itertools.count(1)
+    salts = itertools.count(1)
 
     def replaced(rows: pl.DataFrame) -> pl.DataFrame:
         hold_all(store, hours(), TWO_MONTHS, salt=next(salts) / 8)
         return rows
 
-    months = lake._months.list(hours(), TWO_MONTHS)
-    read = lake._months.query(months, lambda rows: rows.map_batches(replaced))
+    partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
+    months = partitions.list(hours(), TWO_MONTHS)
+    read = partitions.query(months, lambda rows: rows.map_batches(replaced))
     assert next(salts) == 5, "three looks, and the one that cannot fail"
     assert read["open_time"].to_list() == held["open_time"].to_list()
     assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, (

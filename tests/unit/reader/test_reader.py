@@ -19,6 +19,7 @@ from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake.catalog import Catalogs
+from klinefleet.workers.reader.partition_reader import TOGETHER, PartitionReader
 from klinefleet.workers.reader.reader import Moment
 from klinefleet.workers.storage.open import open_store
 from tests.expected import ms_of
@@ -251,22 +252,18 @@ def test_only_the_partitions_of_the_range_are_opened(
     assert len(set(tails)) == len(tails) == 5
 
 
-def test_a_long_series_is_read_some_partitions_at_a_time(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    years = hold_all(store, hours(), Span(utc_ms(2022), MARCH))
-    monkeypatch.setattr("klinefleet.workers.reader.partition_reader._TOGETHER", 5)
-    lake = reader(store)
-    months = lake._months.list(hours(), Span(utc_ms(2022, 1, 15), utc_ms(2024, 2, 15)))
-    batches = list(months.batches())
-    assert [len(batch.entries) for batch in batches] == [5, 5, 5, 5, 5, 1]
+def test_a_long_series_is_read_some_partitions_at_a_time(store: Path) -> None:
+    two_hours = series(interval=Interval.H2)
+    years = hold_all(store, two_hours, Span(utc_ms(2019), MARCH))
+    asked = Span(utc_ms(2019, 1, 15), utc_ms(2024, 2, 15))
+    partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
+    batches = list(partitions.list(two_hours, asked).batches())
+    assert [len(batch.entries) for batch in batches] == [TOGETHER, 62 - TOGETHER]
     assert all(one.span.end_ms == other.span.start_ms for one, other in itertools.pairwise(batches))
-    wanted = between(years, utc_ms(2022, 1, 15), utc_ms(2024, 2, 15))
-    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15"), wanted)
-    assert_frame_equal(
-        lake.scan("um", "BTCUSDT", "1h", "2022-01-15", "2024-02-15").head(4000).collect(),
-        wanted[:4000],
-    )
+    wanted = between(years, asked.start_ms, asked.end_ms)
+    lake, query = reader(store), ("um", "BTCUSDT", "2h", "2019-01-15", "2024-02-15")
+    assert_frame_equal(lake.read(*query), wanted)
+    assert_frame_equal(lake.scan(*query).head(4000).collect(), wanted[:4000])
 
 
 def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(
