@@ -101,10 +101,12 @@ class ArchiveIndexCache:
         archive: Callable[[], Archive],
         clock: Callable[[], float] = time.monotonic,
         *,
+        sleep: Callable[[float], None] = time.sleep,
         most_kept: int = MOST_KEPT,
     ) -> None:
         self._archive = archive
         self._clock = clock
+        self._sleep = sleep
         self._most_kept = most_kept
         self._lock = threading.Lock()
         self._kept: dict[Series, tuple[float, ArchiveIndex]] = {}
@@ -115,7 +117,7 @@ class ArchiveIndexCache:
         with self._lock:
             made, shelf = self._kept.pop(series, (float("-inf"), None))
             if fresh or shelf is None or now - made > FRESH_S:
-                made, shelf = now, ArchiveIndex(self._archive(), series)
+                made, shelf = now, ArchiveIndex(self._archive(), series, self._sleep)
             self._kept[series] = made, shelf
             while len(self._kept) > self._most_kept:
                 del self._kept[next(iter(self._kept))]

@@ -24,6 +24,7 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.binance.archive import Downloaded
+from klinefleet.workers.binance.archive_index import ArchiveIndexCache
 from klinefleet.workers.binance.archive_listing import ListedKey, Published
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
@@ -255,6 +256,7 @@ def crew(
         services.symbol_cache.refresh(market)
     archive = FakeArchive()
     services.__dict__["archive"] = archive
+    services.__dict__["archive_indexes"] = ArchiveIndexCache(lambda: archive, sleep=lambda _: None)  # type: ignore[arg-type,return-value]
     return Crew(services, Runs(redis), client, archive)
 
 

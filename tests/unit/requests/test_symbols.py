@@ -27,7 +27,6 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support.retry import RetryPolicy
 from tests.unit.helpers.crew import Crew, crew, series_of
 
 UM, M1 = Market.USD_M, Interval.M1
@@ -253,11 +252,8 @@ def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(o
 
 
 def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: Crew,
 ) -> None:
-    monkeypatch.setattr(
-        "klinefleet.workers.binance.archive_index.ARCHIVE_LISTING", RetryPolicy(1, 0.0)
-    )
     one.archive.fault = Unreachable("no route")
     with pytest.raises(RequestError, match="does not tell whether it has files of it"):
         named(one, "SRMUSDT")
