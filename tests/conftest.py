@@ -56,8 +56,9 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
 
 @pytest.fixture
 def fleet_of(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
-    """Make a fleet without workers; `exchange` are options of the stand-in exchange, settings go to
-    all processes.
+    """Make a fleet without workers.
+
+    `exchange` are options of the stand-in exchange; settings go to all processes.
     """
     made: list[Fleet] = []
 

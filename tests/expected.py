@@ -26,9 +26,7 @@ RECORDED = ROOT.parent / "shared" / "data"
 
 @dataclass(frozen=True)
 class Wanted:
-    """One request as a user words it, and the check that the lake holds what it asks for: all,
-    once, and no more.
-    """
+    """One request as a user words it, and the check that the lake holds just its rows."""
 
     market: str
     symbols: tuple[str, ...]
@@ -97,8 +95,9 @@ def truth_frame(
 def lake_frame(
     store: Path | str, market: str, symbol: str, interval: str, kind: str = "klines"
 ) -> pl.DataFrame:
-    """Return every row the lake holds of a series, read as any user of Polars would, in the files'
-    order.
+    """Return every row that the lake holds of a series, in the files' order.
+
+    Reads with Polars alone, as any user would.
     """
     folder = keys.series_folder(
         "lake", Series(Market(market), kind_named(kind), Interval(interval), symbol)

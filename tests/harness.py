@@ -174,9 +174,7 @@ class Fleet:
         self.exchange.ask("DELETE", "archive")
 
     def assert_fetches_nothing(self, *request: str) -> dict[str, Any]:
-        """A download asks the exchange for no row, and the archive for no file; returns its
-        summary.
-        """
+        """Assert that a download requests no row and no file, and return its summary."""
         self.forget_calls()
         told = self.download(*request)
         assert (told["requests"], told["files"]) == (0, 0)
@@ -194,17 +192,16 @@ class Fleet:
         return path.read_text(errors="replace")[-size:] if path.exists() else ""
 
     def close(self) -> None:
-        """End everything at once: how a worker ends when it is told to is tested where that is the
-        subject.
-        """
+        """Kill all processes at once."""
         for process in (*self.commands, *self.workers, self.exchange, self.redis):
             process.kill_tree()
 
 
 @contextmanager
 def running_fleet(folder: Path, *exchange: str) -> Iterator[Fleet]:
-    """Run a fleet with one worker; `exchange` are options of the stand-in exchange, which refused
-    nobody in the end.
+    """Run a fleet with one worker.
+
+    `exchange` are options of the stand-in exchange. Asserts at the end that no call was refused.
     """
     fleet = Fleet(
         folder, Exchange(folder, *exchange), RedisServer(folder / "redis"), str(folder / "store")

@@ -1,6 +1,4 @@
-"""What must hold after every run, whatever happened during it: asked of Redis and of `klines
-coverage`.
-"""
+"""What must hold after every run: asserted of Redis and of `klines coverage`."""
 
 from __future__ import annotations
 
@@ -47,9 +45,7 @@ TRADED_ONLY, DID_NOT_TRADE, LEFT_OUT = "traded only in ", "did not trade then", 
 
 @contextmanager
 def checked_after_every_download() -> Iterator[None]:
-    """Hold every `klines download` of every fleet that ends with 0 to what that means, as soon as
-    it has ended.
-    """
+    """Check every `klines download` that exits with 0, as soon as it has ended."""
     run, start, result = Fleet.klines, Fleet.start, Command.result
     begun: dict[int, tuple[Fleet, tuple[str, ...]]] = {}
 
@@ -94,8 +90,9 @@ def _check(fleet: Fleet, arguments: Sequence[str], done: Done, settings: dict[st
 
 
 def assert_nothing_left(redis: Redis) -> None:
-    """No key is left without an expiry but those that belong to the fleet; to be called when no run
-    is under way.
+    """Assert that only keys of the fleet have no expiry in Redis.
+
+    To be called when no run is under way.
     """
     lasting = [key.decode() for key in redis.scan_iter(count=1000) if redis.pttl(key) == -1]
     left = sorted(key for key in lasting if not FLEET_WIDE.fullmatch(key))
@@ -105,13 +102,12 @@ def assert_nothing_left(redis: Redis) -> None:
 def assert_complete_means_held(
     fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str
 ) -> None:
-    """Everything that a complete run was asked for is held: `klines coverage` finds no hole that
-    could be fetched.
+    """Assert that the lake holds everything that a complete run was asked for.
 
-    `arguments` are those of `klines download`, `summary` what its `--json` told. A range that the
-    run's notes clip is looked at within the clipped part only. Without `--symbols` only series that
-    the lake has are looked at, without `--end` only the time until the last row that any of the
-    kind has.
+    `klines coverage` must find no hole that could be fetched. `arguments` are those of `klines
+    download`, `summary` its `--json` output. A range that the run's notes clip is checked within
+    the clipped part only. Without `--symbols` only series in the lake are checked, without `--end`
+    only the time until the last row of the kind.
     """
     assert summary["state"] == "complete", f"the run is {summary['state']}: {summary['failed']}"
     lacking = lacking_parts(fleet, arguments, summary, **settings)
@@ -123,8 +119,9 @@ def assert_complete_means_held(
 def lacking_parts(
     fleet: Fleet, arguments: Sequence[str], summary: dict[str, Any], **settings: str
 ) -> list[str]:
-    """Return what `klines coverage` says could be fetched of a request, within the range that its
-    notes clip it to.
+    """Return the parts of a request that `klines coverage` says could be fetched.
+
+    Only within the range that the run's notes clip it to.
     """
     given = DEFAULTS | {name: value for name, value in pairwise(arguments) if name in SERIES + TIME}
     left_out = {symbol for symbol, note in summary["notes"].items() if LEFT_OUT in note}
@@ -150,8 +147,9 @@ def lacking_parts(
 
 
 def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -> dict[str, Any]:
-    """Return what `klines coverage --json` tells; of a folder without a process of its own, as this
-    is asked often.
+    """Return what `klines coverage --json` prints.
+
+    Of a folder it is built in this process, as this is called often.
     """
     store_url = settings.get("KLINES_STORE_URL", fleet.store_url)
     if store_url.startswith("s3://"):

@@ -1,6 +1,4 @@
-"""Lakes for tests that hold what the stand-in exchange tells, made without a fleet, and commands
-that read them.
-"""
+"""Lakes with rows of the stand-in exchange, made without a fleet, and commands that read them."""
 
 from __future__ import annotations
 
@@ -42,8 +40,9 @@ class Lake:
 
 
 def lake_of(store_url: str, folder: Path, held: Iterable[Wanted], **env: str) -> Lake:
-    """Make a lake that holds all of what is wanted; the environment is for this process as well
-    where S3 needs it.
+    """Make a lake that holds all requested rows.
+
+    `env` are settings of the commands that read it.
     """
     partitions = Partitions(open_store(store_url))
     for wanted in held:

@@ -1,14 +1,16 @@
-"""A small S3 server in memory: `python -m tests.object_store [HOST [PORT]]` prints its address, one
-line.
+"""A small S3 server in memory.
 
-Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET
+`python -m tests.object_store [HOST [PORT]]` prints its address, one line. Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET
 (Range), HEAD, DELETE, ListObjectsV2. No signature is checked. It can be made to fail writes before
 or after it has stored them.
 
-control (JSON):  PUT /-/faults {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1, "methods": ["PUT"]}
-                 GET /-/writes     every PUT and DELETE in order: key, condition, status, fault      DELETE empties it
-                 GET /-/objects    key -> size
-                 GET /-/requests   how often each method was asked for; LIST is a listing      DELETE starts anew
+Control, in JSON; DELETE of /-/writes and /-/requests empties them:
+
+    PUT /-/faults     {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1,
+                       "methods": ["PUT"]}
+    GET /-/writes     every PUT and DELETE in order: key, condition, status, fault
+    GET /-/objects    key -> size
+    GET /-/requests   how often each method was called; LIST is a listing
 """
 
 from __future__ import annotations
@@ -239,8 +241,9 @@ class ObjectStore:
 
 
 def _unchunked(request: web.Request, body: bytes) -> bytes:
-    """Return a body without the frames of aws-chunked (size;signature CRLF data CRLF …, then
-    trailers).
+    """Return a body without the frames of aws-chunked.
+
+    Frames are size;signature CRLF data CRLF …, then trailers.
     """
     if not request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
         return body

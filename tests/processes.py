@@ -1,6 +1,4 @@
-"""Processes for tests: children that end with the test however that ends, and what is asked of
-them.
-"""
+"""Child processes of tests, which end with the test, and requests to them."""
 
 from __future__ import annotations
 
@@ -42,16 +40,12 @@ def until(what: str, holds: Callable[[], Any], within_s: float = WITHIN_S) -> An
 
 
 def await_young_minute(left_s: float) -> None:
-    """Return in a minute of which so much is left, and which is the same by a clock that is a
-    second off.
-    """
+    """Wait for a minute with `left_s` seconds left, also by a clock that is a second off."""
     until(f"a minute with {left_s} s left", lambda: 1 < time.time() % 60 < 60 - left_s)
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on, that no call which goes out will take, and
-    no other test.
-    """
+    """Return a free loopback port that no other test and no outgoing call will take."""
     while True:
         port = random.randrange(*PORTS)
         if _reservations().reserve(port):
@@ -61,11 +55,9 @@ def free_port() -> int:
 
 
 class PortReservations:
-    """Ports given out by all test processes of this user: each once, for as long as the process
-    lives that asked.
+    """Ports given out by all test processes of this user, each to one process at a time.
 
-    Between the look whether a port is free and the bind by the program under test, another test
-    could get it too.
+    Otherwise another test could take a port between the check and the bind.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The archive's real key lists as a bucket, beside the real exchangeInfo: a small HTTP server
-inside the test.
+"""The archive's real key lists as a bucket, beside the real exchangeInfo.
+
+A small HTTP server inside the test.
 """
 
 from __future__ import annotations
@@ -133,9 +134,7 @@ class RealBucket:
         return (200, b"{}") if what == "ping" else (404, b"{}")
 
     def _first_candle(self, query: dict[str, str]) -> list[list[Any]]:
-        """Return the first candle where the first file begins; none of symbols that have no files
-        here.
-        """
+        """Return the candle at which the first file begins; none for symbols without files."""
         day = self.first_days.get(query["symbol"])
         if day is None or (query["startTime"], query["limit"]) != ("0", "1"):
             return []
@@ -148,17 +147,19 @@ class RealBucket:
         )
         most = min(MOST_KEYS, int(query.get("max-keys", MOST_KEYS)))
         keys, folders, is_cut = self.listing.page(prefix, marker, delimiter, most)
-        told = f"<Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker><MaxKeys>{most}</MaxKeys>"
-        told += f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>"
+        elements = f"<Prefix>{escape(prefix)}</Prefix><Marker>{escape(marker)}</Marker>"
+        elements += f"<MaxKeys>{most}</MaxKeys>"
+        elements += f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>"
         if is_cut and delimiter:
-            told += f"<NextMarker>{escape(max([*keys[-1:], *folders[-1:]]))}</NextMarker>"
-        told += "".join(
+            elements += f"<NextMarker>{escape(max([*keys[-1:], *folders[-1:]]))}</NextMarker>"
+        elements += "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys
         )
-        told += "".join(
+        elements += "".join(
             f"<CommonPrefixes><Prefix>{escape(path)}</Prefix></CommonPrefixes>" for path in folders
         )
-        return f'<?xml version="1.0"?><ListBucketResult xmlns="{NAMESPACE}">{told}</ListBucketResult>'.encode()
+        root = f'<ListBucketResult xmlns="{NAMESPACE}">{elements}</ListBucketResult>'
+        return f'<?xml version="1.0"?>{root}'.encode()
 
     def _keys(self, name: str) -> list[str]:
         with zipfile.ZipFile(self._recorded / name) as archive:
@@ -167,9 +168,7 @@ class RealBucket:
 
 
 def first_periods(keys: list[str]) -> dict[str, str]:
-    """Return the first period (YYYY-MM or YYYY-MM-DD) of each symbol of some keys, by their names
-    alone.
-    """
+    """Return the first period (YYYY-MM or YYYY-MM-DD) of each symbol in a list of keys."""
     first: dict[str, str] = {}
     for key in keys:
         symbol, _, period = key.rpartition("/")[2].removesuffix(".zip").partition("-1m-")

@@ -1,10 +1,8 @@
-"""Run the tests, and the acceptance tests that failed once more, alone: `python -m tests.second_try
-[pytest options]`.
+"""Run the tests, then once more the acceptance tests that failed, alone.
 
-Acceptance tests run a dozen processes on a machine that may be busy with others: one that fails
-once and then passes is told by name, but does not fail the run. A failure of any other test does,
-as does what is no test's failure. This is also the pytest plugin that both runs note their outcomes
-with.
+`python -m tests.second_try [pytest options]`. Acceptance tests run a dozen processes on a machine
+that may be busy: one that fails once and then passes is named, but does not fail the run. Any other
+failure does. This is also the pytest plugin that records the outcomes of both runs.
 """
 
 from __future__ import annotations
@@ -107,9 +105,7 @@ def run(arguments: Iterable[str]) -> Outcomes:
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest with these arguments, then what may be tried again, and return the exit code of it
-    all.
-    """
+    """Run pytest, then what may be tried again, and return the exit code."""
     first = run(arguments)
     if first.code == PASSED:
         return PASSED
@@ -129,9 +125,7 @@ def main(arguments: list[str]) -> int:
 
 
 def why_not_again(first: Outcomes) -> str:
-    """Return why a second try could not change that a run failed; nothing where it could, or would
-    at least tell.
-    """
+    """Return why a second try is pointless; an empty string where it is not."""
     again = [test for test in first.failed if test.startswith(ACCEPTANCE)]
     if first.code != FAILED:
         return f"pytest ended with exit code {first.code}"

@@ -64,14 +64,13 @@ class Exchange(Process):
         self.ask("PUT", "faults", {"rates": rates, **options} if rates else {})
 
     def hold_back(self, ms: float) -> None:
-        """Hold every answer back for so long from now on: a test sees a run at work however late it
-        looks.
-        """
+        """Delay every answer by `ms` from now on, so that a test sees a run at work."""
         self.ask("PUT", "latency", {"ms": ms})
 
     def lag_date(self, days: float, answers: int | None = None) -> None:
-        """Have the Date header of so many answers with rows, or of all from now on, lie so many
-        days behind.
+        """Set the Date header back by `days`.
+
+        Of the next `answers` that have rows, or of all.
         """
         self.ask("PUT", "date", {"behind_ms": int(days * 86_400_000), "answers": answers})
 
@@ -130,8 +129,9 @@ class ObjectStore(Process):
 
 
 class RedisServer(Process):
-    """A real Redis with an append-only file on a socket; it can be stopped, killed and started
-    again.
+    """A real Redis with an append-only file, on a socket.
+
+    It can be stopped, killed and started again.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,8 +1,7 @@
-"""A `klines` that has started already: each command is a fork of it, which spares the half second
-that a start takes.
+"""A started `klines` process: each command is a fork of it, which saves half a second.
 
-The fork is a process like any other, with its own environment, folder, output and exit code; what
-it does not show is that the installed script starts, which `Command` and every worker do.
+The fork is a process like any other, with its own environment, folder, output and exit code. That
+the installed script starts is shown by `Command` and every worker.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ IMPORTED = (
 
 
 class WarmKlines(Process):
-    """Runs `klines` commands one after the other; starts with the first, and again where it has
-    died.
-    """
+    """Runs `klines` commands one after the other; starts again after it died."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="klines-tests-")
@@ -45,11 +42,10 @@ class WarmKlines(Process):
     def run(
         self, arguments: list[str], *, folder: Path, env: dict[str, str], timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; subprocess.TimeoutExpired and all of it killed where that takes
-        too long.
+        """Run a command to its end.
 
-        RuntimeError where the process that runs commands died under it: whether the command had
-        begun is not known.
+        subprocess.TimeoutExpired and all of it killed where that takes too long. RuntimeError where
+        the process that runs commands died: whether the command had begun is unknown.
         """
         self._start()
         out, err = (Path(self._folder.name, name) for name in ("out", "err"))

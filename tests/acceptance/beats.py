@@ -1,6 +1,4 @@
-"""Waiting as long as workers need to do all that they do without being told to, however slow the
-machine is.
-"""
+"""Waits that last as long as workers need for what they do periodically."""
 
 from __future__ import annotations
 

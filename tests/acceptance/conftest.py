@@ -16,8 +16,9 @@ REPLAYED_SPOT_LIMIT = "12000"
 
 @pytest.fixture(scope="session", autouse=True)
 def _complete_means_held() -> Iterator[None]:
-    """Whatever a test is about: a download that ends with 0 left nothing out, and nothing behind in
-    Redis.
+    """Check after every download that exits with 0 that nothing is missing from the lake.
+
+    Nothing may be left behind in Redis either.
     """
     with checked_after_every_download():
         yield

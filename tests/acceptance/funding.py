@@ -13,9 +13,7 @@ from tests.harness import Fleet
 
 @dataclass(frozen=True)
 class Funding:
-    """A request for the fundings of some symbols until an hour ago, and what a perfect lake holds
-    of them.
-    """
+    """A request for funding events, and the events that a perfect lake holds of it."""
 
     market: str
     symbols: tuple[str, ...]
@@ -44,8 +42,10 @@ class Funding:
         return lake_frame(fleet.store_url, self.market, symbol, "events", "fundingRate")
 
     def assert_held(self, fleet: Fleet, files_until: str) -> None:
-        """Each event is held once, with the hours a file told before `files_until` and the mark
-        price of REST after.
+        """Assert that each event is held once.
+
+        Events before `files_until` have the hours that only files have, later ones the mark price
+        that only REST has.
         """
         told = pl.col("calc_time").dt.timestamp("ms") < ms_of(files_until)
         for symbol in self.symbols:

@@ -1,6 +1,4 @@
-"""What every request that makes no sense comes to: exit 2, one line that names what was wrong, and
-nothing queued.
-"""
+"""What every invalid request comes to: exit 2, one line on stderr, nothing queued."""
 
 from __future__ import annotations
 

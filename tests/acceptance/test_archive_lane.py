@@ -1,6 +1,4 @@
-"""What the archive's files bring, through the command: whole, checked, and answered for by others
-where they fail.
-"""
+"""Downloads from archive files: whole, checked, and replaced by REST where a file fails."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ def zips(fleet: Fleet) -> list[str]:
 
 
 def test_months_come_from_files_and_the_last_days_from_rest(fleet: Fleet) -> None:
-    """Thirteen months, over the change to microseconds; each file is asked for once, and no weight
-    is spent.
+    """Thirteen months, over the change to microseconds.
+
+    Each file is requested once, and no weight is spent.
     """
     told = fleet.download(*SPOT_YEAR.arguments)
     SPOT_YEAR.assert_held(fleet)
@@ -103,10 +102,18 @@ def test_broken_late_and_absent_files_leave_no_trace_in_the_lake_but_each_in_the
 @pytest.mark.parametrize(
     "fault",
     [
-        "transient_corrupt", "damaged_zip", "wrong_member", "no_checksum", "truncated", "short", "shuffled", "repeated",
-        "conflicting", "stale",
+        "transient_corrupt",
+        "damaged_zip",
+        "wrong_member",
+        "no_checksum",
+        "truncated",
+        "short",
+        "shuffled",
+        "repeated",
+        "conflicting",
+        "stale",
     ],
-)  # fmt: skip
+)
 def test_no_fault_of_a_file_gets_into_the_lake(fleet: Fleet, fault: str) -> None:
     fleet.exchange.archive_faults({fault: 0.5}, seed=1)
     wanted = Wanted("um", ("BTCUSDT",), "2022-01-01", "2023-01-01", "5m", "auto")

@@ -1,5 +1,6 @@
-"""A run is complete only when the lake holds what it was asked for; what the lake lacks is asked
-again, or named.
+"""A run is complete only when the lake holds the requested range.
+
+What is missing is fetched again, or named.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ def assert_complete_and_held(fleet: Fleet, wanted: Wanted, summary: dict[str, An
 
 
 def assert_the_lack_is_named(fleet: Fleet, wanted: Wanted) -> None:
-    """A download exits with 1 and names every missing part among what failed: its series and its
-    time.
-    """
+    """A download exits with 1 and names the series and time of every missing part."""
     done = fleet.klines("download", "--json", *wanted.arguments, timeout_s=120)
     summary = json.loads(done.stdout)
     lacking = lacking_parts(fleet, wanted.arguments, summary)

@@ -1,6 +1,4 @@
-"""`klines coverage` as a user meets it: over lakes that the fleet filled from the stand-in
-exchange, and drawn.
-"""
+"""`klines coverage` over lakes that the fleet filled, as text and as a chart."""
 
 from __future__ import annotations
 
@@ -85,9 +83,7 @@ def test_outages_listings_and_delistings_are_told_and_are_no_lack(
 def test_what_failed_is_told_with_its_run_until_a_newer_run_has_brought_it(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    """Of a month that ended just now the archive's file may still come; of an old one nobody
-    expects it.
-    """
+    """The archive may still publish a month that ended just now, but not an old one."""
     first = datetime.now(UTC).replace(day=1)
     start = (first - timedelta(days=1)).strftime("%Y-%m-01")
     recent = Wanted(

@@ -1,6 +1,4 @@
-"""An exchange or an archive that is away: what is held stays, others answer, and one clear line
-says so.
-"""
+"""An exchange or archive that is unreachable: held rows stay, and one line says so."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""An exchange that fails in every way it can: what is kept is right, and what failed is fetched
-next time.
-"""
+"""An exchange that fails in every way: kept rows are right, the others are fetched next time."""
 
 from __future__ import annotations
 

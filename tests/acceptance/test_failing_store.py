@@ -53,9 +53,7 @@ def test_a_store_that_fails_a_tenth_of_its_writes_loses_no_row(
 def test_two_fleets_that_share_nothing_but_the_store_lose_no_row_of_each_other(
     store: ObjectStore, fleet_of: Callable[..., Fleet], tmp_path: Path
 ) -> None:
-    """Two Redis servers know nothing of each other's claims: only the conditional PUT stands
-    between their rows.
-    """
+    """Two Redis servers do not know each other's claims: only the conditional PUT protects rows."""
     halves = [
         Wanted("um", ("BTCUSDT",), "2024-01-01", "2024-01-16"),
         Wanted("um", ("BTCUSDT",), "2024-01-16", "2024-02-01"),

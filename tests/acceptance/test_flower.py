@@ -1,6 +1,4 @@
-"""Flower as an operator sees it: in a real browser, over a fleet that has worked and failed, behind
-a password.
-"""
+"""Flower in a real browser, over a fleet that has worked and failed, behind a password."""
 
 from __future__ import annotations
 
@@ -47,9 +45,7 @@ HEADLESS = (
 
 @dataclass
 class Watched:
-    """A fleet that fetched some weeks of one symbol and failed at a day of another symbol, and
-    Flower that saw it.
-    """
+    """A fleet that Flower watched: one symbol was fetched, and another failed."""
 
     fleet: Fleet
     port: int
@@ -82,9 +78,7 @@ class Watched:
         return progress.counts["windows_done"]
 
     def has_seen_all(self) -> bool:
-        """Whether Flower knows of every window, and that no task goes on: events come when they
-        come.
-        """
+        """Return whether Flower shows every window, and no task as running."""
         fetches = self.windows_done + len(self.bad["failed"])
         under_way = {"RECEIVED", "STARTED"} & {task["state"] for task in self.tasks()}
         return (

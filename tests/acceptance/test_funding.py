@@ -49,8 +49,9 @@ def _no_five_minutes_hold_too_many_calls(fleet: Fleet, second: Fleet) -> Iterato
 
 
 def last_hour() -> str:
-    """Return the full hour before the last one: what ends there is settled, and a second run asks
-    for the same.
+    """Return the full hour before the last one, whose events are settled.
+
+    A second run then requests the same range.
     """
     now_ms = time.time_ns() // 1_000_000
     return datetime.fromtimestamp((now_ms // HOUR_MS - 1) * HOUR_MS / 1000, UTC).strftime(
@@ -111,9 +112,7 @@ def test_fundings_of_coin_m_are_whole_whichever_the_source(
 
 
 def test_fundings_to_now_again_and_again_hold_no_event_twice(fleet: Fleet) -> None:
-    """Without an end each run asks for the little time since the last, in one call, and nothing for
-    the rest.
-    """
+    """Without an end, each run requests only the time since the last one, in one call."""
     arguments = (
         "--market",
         "um",
@@ -141,8 +140,9 @@ def test_fundings_to_now_again_and_again_hold_no_event_twice(fleet: Fleet) -> No
 def test_fundings_by_rest_alone_wait_for_the_limit_of_calls_instead_of_overrunning_it(
     second: Fleet,
 ) -> None:
-    """Eighteen symbols are some 190 calls: a minute's part is taken, then the lane holds still, and
-    others do not.
+    """Eighteen symbols are some 190 calls, more than one minute allows.
+
+    The funding lane then waits, and other lanes go on.
     """
     second.forget_calls()
     symbols = (*FUNDED, *(f"SIM{number:03d}USDT" for number in range(7, 15)))

@@ -1,6 +1,4 @@
-"""Runs that are broken off: what was fetched is kept, nothing stays behind, and the next run goes
-on from there.
-"""
+"""Interrupted runs: what was fetched is kept, and the next run goes on from there."""
 
 from __future__ import annotations
 

@@ -42,8 +42,9 @@ def together(fleet: Fleet, all_wanted: list[Wanted]) -> None:
 def test_candles_of_days_weeks_and_months_are_whole_from_files(
     fleet: Fleet, market: str, symbol: str
 ) -> None:
-    """Two years, over the change to microseconds; only those of a day have daily files; 1M is
-    spelled 1mo.
+    """Two years, over the change to microseconds.
+
+    Only 1d has daily files, and 1M is spelled 1mo.
     """
     range_ = ("2023-07-01", "2025-07-01")
     all_wanted = [

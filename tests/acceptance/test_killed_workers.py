@@ -1,4 +1,4 @@
-"""Workers that vanish without a word: what they held comes back, and nothing is lost or held twice."""
+"""Workers that are killed: their work is done by others, and nothing is lost or held twice."""
 
 from __future__ import annotations
 

@@ -69,9 +69,7 @@ def test_prices_are_the_same_rows_from_files_and_from_rest(
 
 
 def test_no_other_kind_pretends_to_be_a_kline(fleet: Fleet) -> None:
-    """All kinds of one symbol go to folders of their own, with columns of their own and none that
-    means nothing.
-    """
+    """Each kind of a symbol has its own folder and only the columns that it fills."""
     kinds = ("klines", "markPriceKlines", "indexPriceKlines", "premiumIndexKlines")
     days = {
         kind: Wanted("um", ("SOLUSDT",), "2024-01-01", "2024-01-03", "1h", "archive", kind)

@@ -1,6 +1,4 @@
-"""What the exchange lists is remembered for an hour: a run that lasts longer, or waits, fetches all
-the same.
-"""
+"""Cached symbol lists expire after an hour: runs that last longer still fetch everything."""
 
 from __future__ import annotations
 
@@ -92,9 +90,7 @@ def test_an_archive_run_whose_listing_lapsed_still_names_the_time_that_has_no_fi
 
 
 def test_a_listing_that_lapses_under_way_leaves_no_later_symbol_out(fleet: Fleet) -> None:
-    """More windows than are issued at once, so that the last symbols are planned after the listing
-    lapsed.
-    """
+    """More windows than are issued at once: the last symbols are planned after the list expired."""
     wanted = Wanted("um", MANY, *YEAR, "1h")
     fleet.start_worker()
     fleet.exchange.hold_back(SLOW_MS)

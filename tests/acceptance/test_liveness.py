@@ -1,6 +1,4 @@
-"""The health check of a real worker: bad as long as a lane's loop stands still, good again when it
-goes on.
-"""
+"""The health check of a real worker: fails while a lane's loop stands still, then recovers."""
 
 from __future__ import annotations
 

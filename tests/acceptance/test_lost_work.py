@@ -1,6 +1,4 @@
-"""Work of processes that are killed or stand still: others do it soon, and nothing is done or
-counted twice.
-"""
+"""Work of processes that are killed or stand still: others do it, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ def standing_still(pid: int) -> Iterator[None]:
 
 
 def await_lapsed_leases(what: str, has_happened: Callable[[], Any]) -> None:
-    """Return once so much time has passed that what stood still from now on holds no lease, and
-    `what` has happened.
-    """
+    """Wait until leases of a stopped process have lapsed, and `what` has happened."""
     began_s = time.monotonic()
     until(what, lambda: time.monotonic() - began_s > LONGER_THAN_A_LEASE_S and has_happened())
 
@@ -121,10 +117,10 @@ def test_a_small_run_whose_worker_is_killed_ends_long_before_a_big_one_that_fill
     )
 
 
-def test_planners_stopped_as_they_issue_blocks_and_going_on_beside_their_successors_count_nothing_twice(
+def test_planners_that_stood_still_and_go_on_beside_their_successors_count_nothing_twice(
     fleet: Fleet,
 ) -> None:
-    """Eight runs, each led by a thread of one process: one of them stands between any two steps."""
+    """Eight runs, each led by a thread of one process, so that one is between any two steps."""
     every = [
         Wanted("um", MANY[n : n + 3], "2022-01-01", "2024-01-01", "1h")
         for n in range(0, len(MANY), 3)
@@ -180,7 +176,7 @@ def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_noth
     assert_redis_is_clean(fleet)
 
 
-def test_a_compactor_that_stood_still_and_goes_on_beside_its_successor_loses_and_counts_nothing_twice(
+def test_a_compactor_that_goes_on_beside_its_successor_loses_and_counts_nothing_twice(
     fleet: Fleet,
 ) -> None:
     wanted = Wanted("um", MANY[:10], "2024-01-01", "2024-02-01")

@@ -1,6 +1,4 @@
-"""A worker's metrics over HTTP: there whatever happens to Redis or to a lane, and gone with the
-worker.
-"""
+"""A worker's metrics over HTTP: they survive Redis and lanes, and end with the worker."""
 
 from __future__ import annotations
 

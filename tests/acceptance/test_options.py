@@ -1,6 +1,4 @@
-"""What a user can ask for, each through the command: files of symbols, estimates, every interval,
-odd symbols, now.
-"""
+"""Options of `klines download`: files of symbols, estimates, every interval, odd symbols, now."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A real Prometheus scrapes a real worker: the dashboard's queries find what happened, and the
-alert rules hold.
-"""
+"""A real Prometheus scrapes a real worker: dashboard queries and alert rules work."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ RATE_INTERVAL = "10s"
 
 
 class Watcher(Process):
-    """A Prometheus with our rules and our settings, but for where its targets are and how often it
-    asks.
-    """
+    """A Prometheus with our rules and settings, but with other targets and a shorter interval."""
 
     def __init__(self, folder: Path, target: str) -> None:
         told = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())

@@ -1,6 +1,4 @@
-"""`klines read` over a lake in a folder and in a bucket: each file, pipe, query and refusal,
-through the command.
-"""
+"""`klines read` over a lake in a folder and in a bucket: files, pipes, queries and errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`klines read --fetch` and a notebook's reader: what is missing is fetched, once, and nothing else
-is asked for.
-"""
+"""`klines read --fetch` and a notebook's reader: just what is missing is fetched, once."""
 
 from __future__ import annotations
 

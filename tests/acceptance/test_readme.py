@@ -1,6 +1,4 @@
-"""What the README and `deploy/docs/reading.md` say of reading is run as it stands there, against a
-small lake with a fleet beside it.
-"""
+"""Examples about reading in README and `deploy/docs/reading.md` run as they are written."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The catalog's reports of the real key lists and exchangeInfo say what others found out about the
-same symbols.
-"""
+"""The catalog's reports of real key lists and exchangeInfo agree with independent findings."""
 
 from __future__ import annotations
 

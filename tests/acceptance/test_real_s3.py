@@ -1,6 +1,4 @@
-"""The same lake in a real S3 server, where one is given: AWS_ENDPOINT_URL_FOR_TESTS with keys,
-region and a bucket.
-"""
+"""The same lake in a real S3 server, if AWS_ENDPOINT_URL_FOR_TESTS names one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Markets, kinds, intervals, sources, times and words that make no sense: one line, and nothing
-queued.
-"""
+"""Invalid markets, kinds, intervals, sources and times: one line, and nothing queued."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Settings, a store, a Redis or a fleet that nobody can work with: one line that names it, and
-nothing queued.
-"""
+"""Unusable settings, stores, Redis servers or fleets: one line that names it, nothing queued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols, lists of symbols and ways to name them that make no sense: one line, and nothing queued."""
+"""Invalid symbols and lists of symbols: one line, and nothing queued."""
 
 from __future__ import annotations
 

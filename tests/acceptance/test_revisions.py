@@ -1,6 +1,4 @@
-"""`klines verify --revisions`: what the archive has published anew is fetched again, and no row
-changes silently.
-"""
+"""`klines verify --revisions`: republished files are fetched again, no row changes silently."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from tests.harness import AMPLE, Fleet, running_fleet
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet of its own, for what is published anew here; each test asks for a series of its own."""
+    """A fleet for republished files; each test requests a series of its own."""
     with running_fleet(tmp_path_factory.mktemp("revisions"), *AMPLE) as fleet:
         yield fleet
 
@@ -111,9 +109,7 @@ def held_of(fleet: Fleet, wanted: Wanted) -> pl.DataFrame:
 
 
 def assert_versions(found: pl.DataFrame, standing: set[str], others: set[str], rows: int) -> None:
-    """Of each disputed row there is one version of each source, and those of `standing` alone
-    stand.
-    """
+    """Assert that each disputed row has one version a source, and only `standing` is kept."""
     assert found["open_time"].n_unique() == rows
     assert found.height == rows * len(standing | others)
     assert set(found.filter("stands")["source"]) == standing

@@ -1,6 +1,4 @@
-"""Two runs of the same blocks: one that is cancelled, at whatever moment, takes nothing away from
-the other.
-"""
+"""Two runs of the same blocks: cancelling one takes nothing away from the other."""
 
 from __future__ import annotations
 

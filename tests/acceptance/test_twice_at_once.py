@@ -1,4 +1,4 @@
-"""The same request twice at the same time: it is fetched once, and both commands see it complete."""
+"""The same request twice at once: it is fetched once, and both commands see it complete."""
 
 from __future__ import annotations
 

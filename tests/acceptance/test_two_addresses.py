@@ -1,6 +1,4 @@
-"""Workers at two public addresses: each with a budget of its own, work goes wherever there is
-weight.
-"""
+"""Workers at two public addresses: each has its own budget, work goes where weight is left."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Workers on two hosts, each a network of its own, with Redis and S3 on a third: they finish one
-run together.
-"""
+"""Workers on two hosts, with Redis and S3 on a third: they finish one run together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`klines verify`: what is spoilt in a lake is found by its name, and fetched again, exactly that."""
+"""`klines verify`: damaged partitions are named, and just those are fetched again."""
 
 from __future__ import annotations
 

@@ -21,9 +21,7 @@ SYMBOLS = (
 
 
 def two_addresses() -> None:
-    """Four USD-M symbol-years by one address and eight by two: weight spent in the full minutes,
-    and the 429s.
-    """
+    """Weight spent in full minutes, and 429s: four symbol-years by one address, eight by two."""
     one, shares_of_one, refused_one = _spent(1)
     two, shares_of_two, refused_two = _spent(2)
     show(
@@ -38,9 +36,7 @@ def two_addresses() -> None:
 
 
 def _spent(addresses: int) -> tuple[float, str, int]:
-    """Return the mean weight of a full minute, each address's shares of them, and how often it was
-    refused.
-    """
+    """Return the mean weight of a full minute, each address's shares of them, and its 429s."""
     symbols = SYMBOLS[: 4 * addresses]
     with fleet_at("--latency-ms", str(RTT_MS), workers=0) as fleet:
         for address in ADDRESSES[:addresses]:

@@ -1,6 +1,4 @@
-"""The archive lane: against a straight line, on all cores, and planning over a lake that holds
-everything.
-"""
+"""The archive lane: against a straight-line script, on all cores, and planning a full lake."""
 
 from __future__ import annotations
 
@@ -58,9 +56,7 @@ FOUR = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 
 
 def archive_year() -> None:
-    """One spot symbol-year by its twelve monthly files, through a running fleet and by a
-    straight-line script.
-    """
+    """One spot symbol-year of monthly files: a running fleet against a straight-line script."""
     with fleet_at("--latency-ms", "0") as fleet:
         urls = warm(fleet, FOUR[:1])
         files_year(fleet, FOUR[:1])
@@ -109,9 +105,7 @@ def archive_cores() -> None:
 
 
 def planning_held() -> None:
-    """500 symbols × 60 months that the lake holds: planned for the first time, and once its footers
-    are remembered.
-    """
+    """Planning 500 symbols × 60 held months: the first time, and with cached footers."""
     for kind in ("folder", "S3"):
         with tempfile.TemporaryDirectory(prefix="klines-bench-") as name, ExitStack() as stack:
             folder, settings = Path(name), {"XDG_CACHE_HOME": f"{name}/cache"}
@@ -142,9 +136,7 @@ def planning_held() -> None:
 
 
 def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
-    """What it costs at most to hold an end to the lake: all series were touched, all footers are
-    remembered.
-    """
+    """The most that checking a run's end costs: all series touched, all footers cached."""
     with pytest.MonkeyPatch.context() as patched:
         for variable, value in fleet.settings.items():
             patched.setenv(variable, value)
@@ -226,9 +218,7 @@ def _whole(month: Span) -> Footer:
 
 
 def warm(fleet: Fleet, symbols: tuple[str, ...]) -> list[str]:
-    """Have the stand-in make the files, so that it is not what is measured; returns their
-    addresses.
-    """
+    """Have the stand-in make the files, so that it is not measured; return their addresses."""
     folder = "data/spot/monthly/klines/{0}/1m/{0}-1m-2024-{1:02}.zip"
     urls = [
         f"{fleet.exchange.url}/{folder.format(symbol, month)}"
@@ -247,8 +237,9 @@ def straight_line(fleet: Fleet, urls: list[str]) -> float:
 
 
 def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str, Any]]:
-    """Return the seconds `klines download` takes for symbol-years on an empty lake, and its
-    summary.
+    """Return the seconds `klines download` takes for symbol-years, and its summary.
+
+    The lake is empty before.
     """
     shutil.rmtree(fleet.store_url, ignore_errors=True)
     seconds, told = timed(
@@ -260,8 +251,9 @@ def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str,
 
 @contextmanager
 def peak_mb(fleet: Fleet) -> Iterator[dict[str, float]]:
-    """Watch what the worker's processes hold while the block runs: the largest one, and all without
-    counting twice.
+    """Measure the memory of the worker's processes while the block runs.
+
+    That of the largest one, and of all without counting shared pages twice.
     """
     peak, done = {"largest": 0.0, "all": 0.0}, threading.Event()
 

@@ -1,6 +1,4 @@
-"""`klines coverage` of a lake that holds everything: the first time, once its footers are
-remembered, and drawn.
-"""
+"""`klines coverage` of a full lake: the first time, with cached footers, and as a chart."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ from tests.harness import KLINES
 
 
 def coverage() -> None:
-    """500 series × 60 months in a folder: the command, and what of it goes into listing, reading
-    and remembering.
-    """
+    """500 series × 60 months in a folder: the command, and the parts of its time."""
     with tempfile.TemporaryDirectory(prefix="klines-bench-") as name:
         folder = Path(name)
         for key, body in everything():

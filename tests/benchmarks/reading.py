@@ -1,6 +1,4 @@
-"""What the reader costs beside Polars on the same rows: from a folder, from a bucket, and by way of
-the cache.
-"""
+"""The reader against Polars on the same rows: from a folder, a bucket and the cache."""
 
 from __future__ import annotations
 
@@ -49,8 +47,9 @@ import json, sys
 from klinefleet import Reader
 
 def resident():
-    told = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("VmRSS", "Rss")))
-    return {name: int(kilobytes.split()[0]) / 1000 for name, kilobytes in told.items()}
+    lines = [line.split(":") for line in open("/proc/self/status")]
+    sizes = {name: size for name, size in lines if name.startswith(("VmRSS", "Rss"))}
+    return {name: int(kilobytes.split()[0]) / 1000 for name, kilobytes in sizes.items()}
 
 lake = Reader(sys.argv[1])
 other = lake.read("spot", "ETHUSDT", "1m")
@@ -107,9 +106,7 @@ def fifty_days() -> None:
 
 
 def eight_years() -> None:
-    """One symbol's eight years of 1m in 96 monthly objects, against the same rows in eight yearly
-    ones.
-    """
+    """Eight years of 1m of one symbol in 96 monthly objects, against eight yearly ones."""
     with _own_cache() as folder, ObjectStore(folder) as store, _reaching(store):
         files, series = open_store("s3://bench/years"), SYMBOLS[0]
         yearly = []
@@ -207,9 +204,7 @@ def _files(store_url: str) -> list[Path]:
 
 
 def _body(span: Span) -> bytes:
-    """Return a partition of 1m candles whose values compress as badly as those of BTCUSDT: 1.7 MB a
-    month, not 2.0.
-    """
+    """Return a month of 1m candles that compresses as badly as BTCUSDT: 1.7 MB, not 2.0."""
     rows = rows_at(range(span.start_ms, span.end_ms, 60_000))
     floats = [name for name, dtype in rows.schema.items() if dtype == pl.Float64]
     noise = (

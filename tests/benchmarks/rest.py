@@ -45,8 +45,9 @@ def straight_line(fleet: Fleet, at_once: int = 50) -> float:
 
 
 def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
-    """Return the seconds `klines download` takes for the symbol-year on an empty lake, and its
-    summary.
+    """Return the seconds `klines download` takes for the symbol-year, and its summary.
+
+    The lake is empty before.
     """
     shutil.rmtree(fleet.store_url, ignore_errors=True)
     fleet.exchange.ask("DELETE", "books")
@@ -58,8 +59,9 @@ def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
 
 
 def symbol_year() -> None:
-    """One spot symbol-year through a running fleet against a straight-line script, 50 and 150
-    slots; CPU of both.
+    """One spot symbol-year: a fleet with 50 and 150 slots against a straight-line script.
+
+    Also the CPU time of both.
     """
     for slots in (50, 150):
         with fleet_at(KLINES_SLOTS=str(slots)) as fleet:
@@ -131,7 +133,7 @@ def repeat() -> None:
 
 
 def budget(workers: int = 1, foreign: int = 0) -> None:
-    """Four USD-M symbol-years: the share of each full minute's weight that is used, and the 429s."""
+    """Four USD-M symbol-years: the share of each full minute's weight used, and the 429s."""
     with fleet_at(workers=workers) as fleet:
         if foreign:
             fleet.exchange.ask(
@@ -164,9 +166,7 @@ def budget(workers: int = 1, foreign: int = 0) -> None:
 
 
 def planning() -> None:
-    """300 symbols × 3 years of 1m on an empty lake: the first window, Redis's memory, the planner's
-    memory.
-    """
+    """Planning 300 symbols × 3 years of 1m: the first window, memory of Redis and planner."""
     with fleet_at("--latency-ms", "50", "--symbols", "400") as fleet:
         symbols = fleet.folder / "symbols.txt"
         symbols.write_text("\n".join(f"SIM{i:03d}USDT" for i in range(1, 301)))
@@ -179,11 +179,16 @@ def planning() -> None:
             if n.startswith(b"plan|")
         )
         began_ms = time.time() * 1000
+        series = ("--market", "spot", "--symbols-file", symbols, "--interval", "1m")
+        years = ("--start", "2022-01-01", "--end", "2025-01-01")
         run = subprocess.run(
-            [KLINES, "download", "--detach", "--market", "spot", "--symbols-file", symbols, "--interval", "1m",
-             "--start", "2022-01-01", "--end", "2025-01-01", *REST],
-            env=fleet.env, cwd=fleet.folder, check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
+            [KLINES, "download", "--detach", *series, *years, *REST],
+            env=fleet.env,
+            cwd=fleet.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
         peak, rss = 0, []
         for _ in range(90):
             time.sleep(1)

@@ -1,5 +1,7 @@
-"""What the fleet is measured against: one asyncio process that fetches the same pages, 50 at a
-time, and keeps nothing raw, checks nothing, retries nothing and remembers nothing.
+"""What the fleet is measured against: one asyncio process that fetches the same pages.
+
+It has 50 calls in flight, and keeps nothing raw, checks nothing, retries nothing and remembers
+nothing.
 
     python tests/benchmarks/straight_line.py URL SYMBOL START_MS END_MS AT_ONCE OUT.parquet
 """
@@ -14,10 +16,19 @@ import polars as pl
 
 ROWS, MINUTE_MS = 1000, 60_000
 COLUMNS = {
-    "open_time": pl.Int64, "open": pl.String, "high": pl.String, "low": pl.String, "close": pl.String,
-    "volume": pl.String, "close_time": pl.Int64, "quote_volume": pl.String, "count": pl.Int64,
-    "taker_buy_volume": pl.String, "taker_buy_quote_volume": pl.String, "ignore": pl.String,
-}  # fmt: skip
+    "open_time": pl.Int64,
+    "open": pl.String,
+    "high": pl.String,
+    "low": pl.String,
+    "close": pl.String,
+    "volume": pl.String,
+    "close_time": pl.Int64,
+    "quote_volume": pl.String,
+    "count": pl.Int64,
+    "taker_buy_volume": pl.String,
+    "taker_buy_quote_volume": pl.String,
+    "ignore": pl.String,
+}
 NUMBERS = [name for name, dtype in COLUMNS.items() if dtype is pl.String and name != "ignore"]
 
 

@@ -1,5 +1,4 @@
-"""What the archive lane is measured against: one file after the other downloaded, unzipped, read
-and written.
+"""What the archive lane is measured against: files downloaded, unzipped and written in turn.
 
 Nothing is checked, retried, merged or remembered.
 
@@ -17,10 +16,19 @@ import polars as pl
 import requests
 
 COLUMNS = {
-    "open_time": pl.Int64, "open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64,
-    "volume": pl.Float64, "close_time": pl.Int64, "quote_volume": pl.Float64, "count": pl.Int64,
-    "taker_buy_volume": pl.Float64, "taker_buy_quote_volume": pl.Float64, "ignore": pl.String,
-}  # fmt: skip
+    "open_time": pl.Int64,
+    "open": pl.Float64,
+    "high": pl.Float64,
+    "low": pl.Float64,
+    "close": pl.Float64,
+    "volume": pl.Float64,
+    "close_time": pl.Int64,
+    "quote_volume": pl.Float64,
+    "count": pl.Int64,
+    "taker_buy_volume": pl.Float64,
+    "taker_buy_quote_volume": pl.Float64,
+    "ignore": pl.String,
+}
 
 
 def main() -> None:

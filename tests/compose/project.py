@@ -1,4 +1,4 @@
-"""A fleet in containers: a copy of the checkout in which `make` is called as a user would call it."""
+"""A fleet in containers, from a copy of the checkout in which `make` is called."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def missing() -> str | None:
 
 
 class Project:
-    """The fleet. Its S3 server is the given one (AWS_ENDPOINT_URL_FOR_TESTS), else the tests'
-    stand-in.
-    """
+    """The fleet. Its S3 server is AWS_ENDPOINT_URL_FOR_TESTS, or else the tests' stand-in."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -85,7 +83,11 @@ class Project:
     def containers(self, service: str | None = None) -> list[Container]:
         """Return the containers of a service, or all, that run."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        found = [Container.from_inspect(one) for one in json.loads(docker("inspect", *ids))] if ids else []
+        found = (
+            [Container.from_inspect(one) for one in json.loads(docker("inspect", *ids))]
+            if ids
+            else []
+        )
         return [one for one in found if service in (None, one.service) and one.state == "running"]
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
@@ -166,9 +168,7 @@ def docker(*arguments: str) -> str:
 
 
 def _copy_checkout(folder: Path) -> None:
-    """Copy what git would take, so that `make up` makes its .env elsewhere than in the developer's
-    checkout.
-    """
+    """Copy the files of the checkout, so that `make up` writes its .env elsewhere."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(
         listed, cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,6 +1,4 @@
-"""The fleet of compose.yaml: healthy, confined, complete, and none the worse for what is done to
-its containers.
-"""
+"""The fleet of compose.yaml: healthy, confined, complete, and robust against restarts."""
 
 from __future__ import annotations
 

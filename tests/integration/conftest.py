@@ -1,6 +1,4 @@
-"""A stand-in exchange for all tests of the REST client, the budgets that it learns of, and clients
-of it.
-"""
+"""A stand-in exchange for tests of the REST client, with its budgets and clients."""
 
 from __future__ import annotations
 
@@ -45,11 +43,10 @@ def budget_of(redis: Redis, market: Market) -> RedisBudget:
 
 @pytest.fixture
 def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
-    """Make a pool's budget, away from a minute's edge: there an answer may count for the minute
-    before.
+    """Make a pool's budget, away from a minute's edge.
 
-    Only real time leads away from it: the minute is the exchange's, which tells it by the clock of
-    the machine.
+    There an answer may count for the minute before. The minute is that of the exchange's clock,
+    which is the machine's, so that only waiting helps.
     """
     await_young_minute(left_s=15)
     return partial(budget_of, redis)
@@ -57,8 +54,9 @@ def budgets(redis: Redis) -> Callable[[Market], RedisBudget]:
 
 @pytest.fixture
 def client(redis: Redis) -> Iterator[Maker]:
-    """Make a client that waits a minute at most for weight; tests that look at what it costs take
-    `budgets` too.
+    """Make a client that waits a minute at most for weight.
+
+    Tests that assert its cost take `budgets` too.
     """
     with pooled_session(4) as session:
 

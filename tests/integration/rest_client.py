@@ -31,9 +31,7 @@ def ask(client: RestClient, market: Market = Market.USD_M, page: Page = PAGE) ->
 
 
 class Stopwatch:
-    """Measures how long a test took until now: what it saw of another clock may be so much older
-    than it looks.
-    """
+    """Measures how long a test has run: readings of other clocks may be so much older."""
 
     def __init__(self) -> None:
         self._began_ms = time.monotonic() * 1000
@@ -43,9 +41,7 @@ class Stopwatch:
         return time.monotonic() * 1000 - self._began_ms
 
     def assert_closed(self, closed_ms: int, told_ms: int) -> None:
-        """A pool has been closed for `told_ms` since the watch began; the exchange's clock is known
-        to a second.
-        """
+        """Assert that a pool has been closed for `told_ms` since the watch began, to a second."""
         assert told_ms - self.ms <= closed_ms <= told_ms + CLOCK_MS + self.ms
 
 

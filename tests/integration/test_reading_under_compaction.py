@@ -1,6 +1,4 @@
-"""A reader goes on while another process replaces the partitions under it: no row twice, no half of
-a file.
-"""
+"""Reading while another process replaces partitions: no row twice, no half of a file."""
 
 from __future__ import annotations
 

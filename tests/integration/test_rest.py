@@ -190,9 +190,15 @@ def test_the_first_candle_ever_is_told(
     ],
 )
 def test_the_first_candle_of_every_kind_is_told_to_the_day_and_never_too_late(
-    exchange: Exchange, client: Maker, market: Market, kind: Kind, interval: Interval, symbol: str, route: str,
+    exchange: Exchange,
+    client: Maker,
+    market: Market,
+    kind: Kind,
+    interval: Interval,
+    symbol: str,
+    route: str,
     first_ms: int,
-) -> None:  # fmt: skip
+) -> None:
     told = client(exchange.url, market).first_open_ms(Series(market, kind, interval, symbol))
     assert told is not None
     assert 0 <= first_ms - told < DAY_MS

@@ -1,6 +1,4 @@
-"""The REST client where the exchange fails: one error per way to fail, and what the budget learns
-of each.
-"""
+"""The REST client when the exchange fails: one error for each fault, and the budget's update."""
 
 from __future__ import annotations
 
@@ -265,7 +263,7 @@ def test_a_ban_that_tells_only_how_long_closes_the_pool_for_so_long(
 
 
 def test_an_answer_that_drips_is_given_up_after_the_timeout(client: Maker) -> None:
-    """A call that lasts longer than a minute may be counted in more minutes than it is charged to."""
+    """A call of more than a minute may be counted in more minutes than it is charged to."""
     with answering((200, dated(), GOOD), drip_s=0.4) as (url, _), pytest.raises(Transient):
         ask(client(url, timeout_s=0.5))
 

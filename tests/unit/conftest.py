@@ -15,8 +15,9 @@ from tests.unit.helpers.planning import BEGAN, Maker
 
 @pytest.fixture
 def crews(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    """Make crews of one Redis and one folder, whose exchange has these symbols since these times,
-    ms.
+    """Make in-process fleets on one Redis and one folder.
+
+    `began` are the exchange's symbols, each with the time since when it trades, ms.
     """
 
     def make(

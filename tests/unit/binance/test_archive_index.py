@@ -262,8 +262,9 @@ def listing_dates_of(
     knows: bool = True,
     catalog: Catalog | None = None,
 ) -> ListingDates:
-    """Lives of a series that began in 2020 and has this status, None for one that REST has
-    forgotten.
+    """Listing dates of a series that began in 2020 and has this status.
+
+    None: REST has forgotten it.
     """
     listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
     told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)

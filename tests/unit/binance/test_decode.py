@@ -50,7 +50,8 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,25}", fullmatch=True)
     ]
 )
 def test_prices_are_exactly_the_floats_that_python_reads(texts: list[str]) -> None:
-    page = f"[{','.join(row(JANUARY_MS + n * MINUTE_MS, price=text) for n, text in enumerate(texts))}]".encode()
+    rows = (row(JANUARY_MS + n * MINUTE_MS, price=text) for n, text in enumerate(texts))
+    page = f"[{','.join(rows)}]".encode()
     assert decode_pages(KLINES, [page])["open"].to_list() == [float(text) for text in texts]
 
 

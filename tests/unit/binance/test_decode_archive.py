@@ -33,7 +33,10 @@ needs_recordings = pytest.mark.skipif(
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    "taker_buy_volume,taker_buy_quote_volume,ignore"
+)
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 PRICES = [MARK_PRICE_KLINES, INDEX_PRICE_KLINES, PREMIUM_INDEX_KLINES]
 
@@ -290,9 +293,7 @@ def parsed(body: bytes) -> list[tuple[object, ...]]:
 
 
 def recordings() -> list[Path]:
-    """All recorded zips, some months of futures, and days of spot: outages, odd candles, the change
-    of unit.
-    """
+    """All recorded zips of futures, and days of spot with outages and odd candles."""
     days = sorted((RECORDED / "spot" / "klines_1m" / "BTCUSDT_daily_csv_gz").glob("*.csv.gz"))
     told = ("2018-01-04", "2017-12-", "2024-12-31", "2025-01-0")
     return [

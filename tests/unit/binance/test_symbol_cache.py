@@ -1,6 +1,4 @@
-"""Which symbols there are: asked once an hour, and known until something newer is; and since when
-they trade.
-"""
+"""The cached list of symbols: loaded once an hour, and kept until a newer one comes."""
 
 from __future__ import annotations
 
@@ -138,9 +136,7 @@ def test_a_listing_tells_its_age_and_is_asked_for_anew_after_an_hour(
 def test_a_listing_that_goes_just_as_it_is_asked_about_hides_no_symbol(
     redis: Redis, exchange: Exchange
 ) -> None:
-    """It is there at one moment and not at the next: whether it is loaded and what it says are one
-    question.
-    """
+    """The list may expire between two commands: one command reads age and entry."""
 
     class Going(Redis):
         """Redis loses the listing before some questions."""

@@ -1,6 +1,4 @@
-"""What a reader asks a fleet for: few requests, waited for, cancelled with the command, and told
-where they fail.
-"""
+"""What a reader requests of a fleet: few runs, awaited, and cancelled with the command."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A verification by the fleet: every piece is checked once, whoever is killed, and Redis holds few
-at a time.
-"""
+"""Verification by the fleet: every piece is checked once, with few in Redis at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The picture of coverage: every reason has its colour, on the page as in the PNG, and the legend
-is never cut off.
-"""
+"""The coverage chart: every reason has its colour, and the legend is never cut off."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What runs have noted, by all the names they note it under, from Redis and from the reports that
-outlive it.
-"""
+"""Failures that runs have noted, from Redis and from the reports that outlive it."""
 
 from __future__ import annotations
 

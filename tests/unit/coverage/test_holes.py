@@ -139,9 +139,7 @@ def test_an_outage_from_which_symbols_return_one_by_one_is_one_outage() -> None:
 
 
 def test_a_life_is_as_long_as_its_rows_and_no_longer_than_the_exchange_has_any() -> None:
-    """The catalog tells whole days: the rest of the last one was asked for in vain; and rows prove
-    an earlier begin.
-    """
+    """Catalog dates are whole days: rows widen the span, confirmed gaps narrow it."""
     known = minutes(10, 60)
     assert lived(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), known) == minutes(10, 40)
     assert lived(HeldSpans([minutes(10, 60)], [minutes(10, 15)]), known) == minutes(15, 60)

@@ -1,6 +1,4 @@
-"""The report over a lake in a folder: which series, which range, which holes, without a Redis and
-with none to ask.
-"""
+"""The coverage report of a lake in a folder: series, ranges and holes, without Redis."""
 
 from __future__ import annotations
 
@@ -118,9 +116,7 @@ def test_without_a_catalog_nothing_is_said_of_listings(services: Services) -> No
 
 
 def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -> None:
-    """The outage of all is recognised though only one is asked for; what that one lacks alone is
-    its own.
-    """
+    """An outage of all symbols is recognised though only one was requested."""
     outage = minutes(100, 110)
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT"):
         own = [minutes(200, 201)] if symbol == "BTCUSDT" else []

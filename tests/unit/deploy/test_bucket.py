@@ -1,6 +1,4 @@
-"""The proof that a server honours conditional PUTs, against servers that do and servers that do
-not.
-"""
+"""The check for conditional PUTs, against servers that honour them and servers that do not."""
 
 from __future__ import annotations
 

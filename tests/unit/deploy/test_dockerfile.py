@@ -1,6 +1,4 @@
-"""deploy/Dockerfile as it is written, for machines that have no Docker engine: what it names is
-there.
-"""
+"""deploy/Dockerfile without a Docker engine: all files that it names exist."""
 
 from __future__ import annotations
 

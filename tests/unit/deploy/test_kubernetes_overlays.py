@@ -1,6 +1,4 @@
-"""The overlays as kustomize renders them; without kubectl or kustomize there is nothing to render
-with.
-"""
+"""The overlays as kustomize renders them; skipped without kubectl or kustomize."""
 
 from __future__ import annotations
 

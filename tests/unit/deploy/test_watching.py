@@ -1,6 +1,4 @@
-"""What watches the fleet names metrics that exist: the dashboard, the alert rules, Prometheus's and
-Grafana's files.
-"""
+"""Dashboard, alert rules, Prometheus and Grafana files name metrics that exist."""
 
 from __future__ import annotations
 

@@ -131,9 +131,7 @@ def test_a_coin_m_page_on_open_times_never_asks_for_more_than_200_days(
 
 
 def test_a_coin_m_page_of_a_span_between_open_times_never_asks_for_more_than_200_days() -> None:
-    """A year's block begins on 1 January; the first Monday of 2025 is the 6th, and 28 weeks later
-    it is 21 July.
-    """
+    """The first Monday of 2025 is 6 January, and 28 weeks later it is 21 July."""
     weeks = Series(Market.COIN_M, KLINES, Interval.W1, "BTCUSD_PERP")
     calls = list(pages(weeks, Span(utc_ms(2025), utc_ms(2025, 7, 21))))
     assert max(map(sent_ms, calls)) <= LONGEST_COIN_M_MS
@@ -185,9 +183,7 @@ def test_windows_partition_what_is_missing_and_are_balanced(
 
 
 def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> None:
-    """The window is cut into pages again where it is fetched; that must not take more calls than
-    were planned.
-    """
+    """The window is cut into pages again by the task that fetches it."""
     minutes = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
     block = minutes.block(utc_ms(2024, 1))
     planned = list(pages(minutes, block.span))

@@ -1,6 +1,4 @@
-"""What Redis knows of the fleet, as a scrape tells it: what is not known is left out, and Redis may
-be away.
-"""
+"""Metrics read from Redis by a scrape: unknown ones are left out, and Redis may be away."""
 
 from __future__ import annotations
 

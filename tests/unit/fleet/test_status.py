@@ -1,6 +1,4 @@
-"""What `klines workers` tells: what is served, what each address has left, and what is wrong with
-them.
-"""
+"""The output of `klines workers`: queues served, weight left, and problems."""
 
 from __future__ import annotations
 

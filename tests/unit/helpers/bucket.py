@@ -1,6 +1,4 @@
-"""A bucket of the archive over HTTP on loopback: objects, listings as S3 makes them, and faults
-when told.
-"""
+"""A bucket of the archive over HTTP on loopback, with S3's listings and faults on request."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ MODIFIED_MS = 1704443592000
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent instead of what is asked for; `cut` bytes of the body are held back, None is no
-    answer at all.
+    """An answer sent in place of the real one.
+
+    The last `cut` bytes of the body are held back; a body of None is no answer at all.
     """
 
     status: int = 200
@@ -30,8 +29,9 @@ class Answer:
 
 
 class Bucket:
-    """Objects by key, and answers by path that come first; a list of answers is given out one by
-    one.
+    """Objects by key, and prepared answers by path, which come first.
+
+    A list of answers is given out one by one.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Bucket:
     def _listing(
         self, prefix: str = "", marker: str = "", delimiter: str = "", max_keys: str = "1000"
     ) -> str:
-        """A page of ListObjects: NextMarker only with a delimiter, and a folder counts as one key."""
+        """A page of ListObjects: NextMarker only with a delimiter, a folder counts as one key."""
         entries = dict[str, str]()
         most, is_truncated = min(1000, int(max_keys)), False
         for key in sorted(self.objects):
@@ -108,11 +108,12 @@ class Bucket:
 
 def listing(inside: str, *, is_truncated: bool = False) -> str:
     """A ListBucketResult with this inside."""
-    told = f"<Name>data.binance.vision</Name><IsTruncated>{str(is_truncated).lower()}</IsTruncated>{inside}"
+    truncated = f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>"
+    content = f"<Name>data.binance.vision</Name>{truncated}{inside}"
     namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '
-        f"{namespace}>{told}</ListBucketResult>"
+        f"{namespace}>{content}</ListBucketResult>"
     )
 
 
@@ -125,9 +126,11 @@ def _folder(path: str) -> str:
 
 
 def _contents(key: str, body: bytes) -> str:
-    told = f"<LastModified>2024-01-05T08:33:12.000Z</LastModified><ETag>&quot;e1&quot;</ETag><Size>{len(body)}</Size>"
+    modified = "<LastModified>2024-01-05T08:33:12.000Z</LastModified>"
+    etag, size = "<ETag>&quot;e1&quot;</ETag>", f"<Size>{len(body)}</Size>"
     return (
-        f"<Contents><Key>{escape(key)}</Key>{told}<StorageClass>STANDARD</StorageClass></Contents>"
+        f"<Contents><Key>{escape(key)}</Key>{modified}{etag}{size}"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
     )
 
 

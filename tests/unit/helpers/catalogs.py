@@ -64,8 +64,9 @@ def listing(symbol: str, status: str = "TRADING", **told: object) -> Listing:
 
 
 class Exchange:
-    """Tells these listings and first candles; an answer that is an error is raised, `faults` come
-    before any.
+    """An exchange with these listings and first candles.
+
+    An answer that is an error is raised; `faults` come before any answer.
     """
 
     def __init__(

@@ -1,6 +1,4 @@
-"""A fleet in one process for tests: a real Redis, a folder, messages in a list, and an exchange
-that is a function.
-"""
+"""A fleet in one process: a real Redis, a folder, messages in a list, a fake exchange."""
 
 from __future__ import annotations
 
@@ -229,7 +227,7 @@ class Crew:
         self.planners.append(run)
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:
-        """Have the tasks send their messages here; a planner that waits lets the crew work instead."""
+        """Have the tasks send their messages here."""
         monkeypatch.setattr(enqueue, "send_fetch", self.send_fetch)
         monkeypatch.setattr(enqueue, "send_compact", self.send_compact)
         monkeypatch.setattr(enqueue, "send_plan", self.send_plan)

@@ -1,6 +1,4 @@
-"""Many workers, one budget and an exchange with books of its own, in simulated time: nothing
-sleeps.
-"""
+"""Many workers, one budget and an exchange that counts, in simulated time. Nothing sleeps."""
 
 from __future__ import annotations
 

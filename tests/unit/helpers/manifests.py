@@ -58,8 +58,9 @@ def rendered(overlay: str, tmp_path: Path) -> list[Document]:
 
 
 def check(found: list[Document], version: str) -> None:
-    """Raise ValidationError where Kubernetes of this version would refuse an object; the
-    autoscaler's are left out.
+    """Raise ValidationError where Kubernetes of this version would refuse an object.
+
+    The autoscaler's objects are not checked.
     """
     for doc in found:
         if not doc["apiVersion"].startswith("keda.sh/"):

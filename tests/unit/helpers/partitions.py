@@ -30,8 +30,9 @@ def put(lake: Partitions, span: Span, *, price: str = "42000.10") -> int:
 
 
 class Versioned(Memory):
-    """Objects in memory with versions; `meddle` is called before each publish, as another process
-    would act.
+    """Objects in memory with versions.
+
+    `meddle` is called before each publish, as another process would act.
     """
 
     def __init__(self, meddle: Callable[[Versioned], None] = lambda _: None) -> None:

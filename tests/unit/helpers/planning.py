@@ -1,6 +1,4 @@
-"""What tests of the planner share; workers are a function that runs while it waits, so nothing
-sleeps.
-"""
+"""Helpers of the planner's tests: its waits run a function, so that nothing sleeps."""
 
 from __future__ import annotations
 

@@ -10,10 +10,17 @@ from klinefleet.workers.support.clock import HandClock
 
 
 class ManualRedisBudget(RedisBudget):
-    """The budget in Redis, told the time by a hand-wound clock."""
+    """The budget in Redis, with the time of a manual clock."""
 
-    def __init__(self, clock: HandClock, *, share: float = 1.0, redis: Redis | None = None) -> None:
-        super().__init__(redis or fakeredis.FakeRedis(), "futures", "test", share=share)
+    def __init__(
+        self,
+        clock: HandClock,
+        *,
+        share: float = 1.0,
+        redis: Redis | None = None,
+        egress: str = "test",
+    ) -> None:
+        super().__init__(redis or fakeredis.FakeRedis(), "futures", egress, share=share)
         self._clock = clock
 
     def _run(self, verb: str, *args: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What tests of a run's moves share: a request, windows of January, and a block's way to its end."""
+"""A request, windows of January, and the steps of a block to its end."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def file_of(market: str, kind: str, symbol: str, interval: str, period: str) -> 
     return File(Folder(Market(market), cycle, Kind(kind), symbol, interval), period)
 
 
-def told_by_truth(file: File) -> list[str]:
-    """The truth of a file's time as lines of that file: in milliseconds, without a line of names."""
+def expected_lines(file: File) -> list[str]:
+    """Return the lines that a file must have: in milliseconds, without column names."""
     folder = file.folder
     text = truth(
         folder.market,

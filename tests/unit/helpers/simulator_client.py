@@ -1,6 +1,4 @@
-"""What the tests of the stand-in's archive ask for: raw answers, pages of its listing and the lines
-of its zips.
-"""
+"""Requests to the stand-in's archive: raw answers, listing pages, and lines of zips."""
 
 from __future__ import annotations
 

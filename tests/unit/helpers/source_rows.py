@@ -30,8 +30,9 @@ def version(
     lacks: range = range(0),
     odd: int | None = None,
 ) -> SourceRows:
-    """What a source says of a span: without the minutes it `lacks`, and minute `odd` at another
-    price.
+    """Return rows as one source has them.
+
+    Without the minutes it `lacks`, and with minute `odd` at another price.
     """
     times = [at for n, at in enumerate(opens(span)) if n not in lacks]
     rows = frame(times, price=price)

@@ -1,6 +1,4 @@
-"""What `.ci/run` makes of failures: an acceptance test is tried again, and nothing else is
-forgiven.
-"""
+"""How `.ci/run` treats failures: only acceptance tests are tried again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The process that runs the commands of all tests: one that died costs the tests that follow
-nothing.
-"""
+"""The process that runs the commands of all tests is started again after it died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compaction that is killed, meets damage or a failing store, or runs twice at once: nothing is lost."""
+"""Compaction that is killed, finds damage, or runs twice at once: nothing is lost."""
 
 from __future__ import annotations
 
@@ -205,9 +205,7 @@ def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) ->
 def test_two_compactions_at_once_lose_nothing(
     one: Crew, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second one runs through between the first one's reading and its publishing: the first stood
-    still so long.
-    """
+    """A second compaction runs between the first one's reading and its publishing."""
     for start in (0, 500):
         store(one, minutes(start, start + 500))
     real, inside = one.services.partitions.merge, [False]

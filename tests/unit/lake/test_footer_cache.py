@@ -1,4 +1,4 @@
-"""The cache of footers in one SQLite file: bounded, shared, and never in the way when it is spoiled."""
+"""The cache of footers in one SQLite file: bounded, shared, and harmless when damaged."""
 
 from __future__ import annotations
 
@@ -195,9 +195,7 @@ def test_threads_that_share_a_memory_do_not_disturb_each_other(path: Path) -> No
 
 
 def note(path: Path, first: int) -> dict[str, Footer]:
-    """Keep every second footer, one by one, as a process of its own; returns what it recalled on
-    the way.
-    """
+    """Keep every second footer in a process of its own, and return what it recalled."""
     one, recalled = memory(path), dict[str, Footer]()
     for n in range(first, 200, 2):
         one.keep([(entry(n), footer(n + 1))])

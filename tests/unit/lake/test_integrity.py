@@ -1,4 +1,4 @@
-"""Every fault of a partition is told by its own name and no other, and a sound partition has none."""
+"""Every fault of a partition is reported under its own name; a sound one has none."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ def with_footer(**told: str) -> bytes:
 
 
 def lost_row(rows: int) -> bytes:
-    """A row is gone, and the proof does not know; it tells so many `rows`, with the checksum that
-    fits.
-    """
+    """Return a partition that lost a row; its proof counts `rows`, with a fitting checksum."""
     left = ROWS.filter(pl.int_range(pl.len()) != 7)
     footer = proved_footer(left, [HOUR])
     assert footer.proof
@@ -294,8 +292,7 @@ def test_what_the_exchange_rounds_up_in_the_last_place_is_no_taker_volume_over_v
 
 
 def test_candles_off_their_minute_and_close_times_cut_short_are_the_exchanges_own() -> None:
-    """Spot, February 2018: an outage cut a candle short, and trading began again 14.789 s past the
-    minute.
+    """Spot, February 2018: trading began again 14.789 s past the minute after an outage.
 
     In September 2017 the last candle before an outage closed as it opened.
     """

@@ -1,6 +1,4 @@
-"""A partition's proof tells every changed value, every lost row and every gap that was the
-exchange's own.
-"""
+"""A partition's proof detects every changed value, lost row and confirmed gap."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ def test_no_bit_of_a_value_can_change_unseen(column: str, row: int, bit: int) ->
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 63))
 def test_the_same_bit_of_two_values_cannot_change_unseen(first: int, second: int, bit: int) -> None:
-    """A line of a memory that is stuck spoils the same bit again and again: two signs must not
-    cancel out.
-    """
+    """Faulty memory damages the same bit repeatedly: two changes must not cancel out."""
     values = ROWS["open"].to_list()
     for row in {first, second}:
         values[row] = flipped(values[row], bit)

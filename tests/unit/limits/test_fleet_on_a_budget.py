@@ -1,6 +1,4 @@
-"""Simulated fleets on one budget: never over the limit on the exchange's books, and little left
-unspent.
-"""
+"""Simulated fleets on one budget: never over the limit, and little weight left unspent."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ def model(maker: Maker, seed: int, **how: float) -> FleetModel:
 
 
 def full_minutes(fleet: FleetModel) -> list[int]:
-    """Weights of the minutes that began and ended while the fleet ran; the first, of learning, left
-    out.
-    """
+    """Weights of the minutes that began and ended while the fleet ran, without the first."""
     minutes = sorted(fleet.books.used)
     return [fleet.books.used[m] for m in minutes[2:-1]]
 

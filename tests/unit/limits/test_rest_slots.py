@@ -41,9 +41,7 @@ def wanted(**changed: float) -> int:
 def test_the_calls_in_flight_are_those_of_littles_law(
     changed: dict[str, float], calls: float
 ) -> None:
-    """Rate x round trip: 2400 weight a minute at weight 2 are 20 calls a second; over 280 ms, 5.6
-    are under way.
-    """
+    """2400 weight a minute at weight 2 are 20 calls a second, so 5.6 in 280 ms."""
     assert 0 <= wanted(**changed) - calls * HEADROOM <= 1 + 1e-9
 
 

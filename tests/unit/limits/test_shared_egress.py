@@ -1,6 +1,4 @@
-"""Two names of one public address are found by what the exchange counts, and two addresses are
-never taken for one.
-"""
+"""Two names of one public address are detected, and two addresses are never taken for one."""
 
 from __future__ import annotations
 

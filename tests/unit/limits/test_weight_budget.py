@@ -155,9 +155,7 @@ def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(
 
 
 def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
-    """A budget that knows the exchange's clock to a second and a half, shortly before the minute
-    ends.
-    """
+    """A budget shortly before the minute ends, with the exchange's clock known to 1.5 s."""
     budget = maker(clock)
     grant = granted(budget.take(1))
     clock.advance(500)

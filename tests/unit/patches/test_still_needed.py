@@ -1,6 +1,4 @@
-"""Each patch against the library as it is: a test here fails when the library needs the patch no
-more.
-"""
+"""Each patch against its library: a test fails when the patch is no longer needed."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from klinefleet.workers.domain.queues import FIRST
 
 
 def test_kombu_still_sends_no_message_to_the_head_of_a_queue() -> None:
-    """`redis_transport`: nothing in a message's headers decides at which end of the list it is put."""
+    """`redis_transport`: no header of a message decides at which end of the list it is put."""
     assert "headers" not in inspect.getsource(kombu_redis.Channel._put)
     assert FIRST not in inspect.getsource(kombu_redis)
 

@@ -1,6 +1,4 @@
-"""What a server of S3 sends is acknowledged at once, so that no small answer waits for a kernel's
-patience.
-"""
+"""Answers of an S3 server are acknowledged at once, without the kernel's delay."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A planner beside others: their blocks are waited for, one leads at a time, and a cancelled run
-ends.
-"""
+"""A planner beside others: blocks are awaited, one planner leads, a cancelled run ends."""
 
 from __future__ import annotations
 
@@ -64,9 +62,7 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The turn that put it aside ended before the cursor moved on; the next comes to it again and
-    finds it free.
-    """
+    """The turn that deferred it ended before the cursor moved on: the next one finds it free."""
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     [block] = series_of().blocks(request(months=1).span)
     assert one.runs.blocks.claim(first, block)
@@ -106,9 +102,7 @@ def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
 def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is held is read once a symbol; the second block comes into the lake while the first is
-    being fetched.
-    """
+    """Holdings are read once a symbol; the second block is compacted in the meantime."""
     one.limits = PlannerLimits(windows_in_flight=1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
@@ -140,7 +134,7 @@ def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPat
 def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_complete(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a run its blocks go, and a planner that sees none under way may think that all are done."""
+    """The blocks go with the run: a planner that sees none may think that all are done."""
     run, looks = one.begin(request(months=1)), Blocks.states
 
     def look(blocks: Blocks, of: str) -> dict[Block, BlockState]:

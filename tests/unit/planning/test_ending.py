@@ -1,4 +1,4 @@
-"""A run is complete where the lake holds what it should hold, and says what is missing where not."""
+"""A run is complete if the lake holds its range, and names what is missing if not."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
 def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a worker writes to another store: it says that rows are compacted, and the lake has
-    none.
-    """
+    """As with a worker on another store: rows are compacted, and the lake has none."""
     run = one.begin(request(months=1))
     assert not lead(one, run, monkeypatch, losing_raw(one, 1000))
     assert state(one, run) is State.INCOMPLETE
@@ -103,9 +101,7 @@ def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
 def test_answers_that_end_too_early_are_asked_for_once_more(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exchange's clock was behind for a moment: candles seemed to be forming that were closed
-    long ago.
-    """
+    """The exchange's clock was behind for a moment: closed candles seemed to be forming."""
     run, early = one.begin(request(months=1)), list[Window]()
 
     def work() -> None:

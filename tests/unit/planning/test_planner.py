@@ -183,7 +183,7 @@ def test_every_interval_comes_to_its_end_with_all_covered(
 def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One candle: it opens on Monday 2024-12-30 and belongs to 2024; nothing of 2025 was asked for."""
+    """One candle: it opens on Monday 2024-12-30 and belongs to 2024."""
     week = Request(
         Market.USD_M,
         KLINES,

@@ -81,9 +81,7 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
 def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
     one: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The windows are on the latch and no message tells of them: they are sent once they are missed
-    twice.
-    """
+    """Windows are recorded without a message: they are sent once they are missed twice."""
     run = one.begin(request(months=1))
 
     def dies(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Partitions that are damaged, or replaced while they are read: no row of the wrong version is given."""
+"""Partitions that are damaged or replaced while they are read: no wrong row is returned."""
 
 from __future__ import annotations
 
@@ -117,9 +117,7 @@ def test_what_is_replaced_at_every_look_is_read_in_one_piece(
 def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a repair: its footer was read while another version stood there, under the version
-    that was listed.
-    """
+    """After a repair: the footer was read of another version than the listed one."""
     path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
     os.link(path, aside)
     lake = reader(store)

@@ -98,9 +98,7 @@ def test_columns_are_those_asked_for_in_their_order(store: Path, held: pl.DataFr
 
 
 def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store: Path) -> None:
-    """A month with gaps, one with a candle off its hour (read, then), and one of which only a part
-    is wanted.
-    """
+    """A month with gaps, one with a candle off its hour, and one that is wanted in part."""
     gone, late = JANUARY + 7 * HOUR_MS, FEBRUARY + 3 * HOUR_MS
     times = [at + (at == late) * 20 for at in range(JANUARY, NOW_MS, HOUR_MS) if at != gone]
     rows = rows_at(times, step_ms=HOUR_MS)

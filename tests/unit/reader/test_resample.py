@@ -1,4 +1,4 @@
-"""Coarser candles are those that a person would make by hand, and made-up rows are marked as such."""
+"""Coarser candles are those that a person would make by hand; filled rows are marked."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ JANUARY = utc_ms(2024, 1)
 
 
 def opened(text: str, at_ms: int) -> int:
-    """The open time of the candle that a moment falls in, by the calendar and not by arithmetic on
-    columns.
-    """
+    """Return the open time of the candle of a moment, by the calendar alone."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     if text == "1M":
@@ -75,9 +73,7 @@ def by_hand(rows: pl.DataFrame, text: str) -> dict[int, dict[str, Any]]:
 def test_coarser_candles_are_those_made_by_hand(
     text: str, start: int, minutes: set[int], late_ms: int
 ) -> None:
-    """Gaps, times off the minute (as in 2018), and every anchor: epoch, Monday, the first of a
-    month.
-    """
+    """Gaps, times off the minute, and every anchor: epoch, Monday, the first of a month."""
     rows = rows_at(JANUARY + (start + n) * MINUTE_MS + late_ms for n in sorted(minutes))
     made, wanted = resample(KLINES, rows, CandleGrid.parse(text)), by_hand(rows, text)
     assert made.columns == rows.columns
@@ -129,12 +125,25 @@ def test_the_exchanges_intervals_open_where_the_exchange_opens_them(interval: In
 @pytest.mark.parametrize(
     ("held", "wanted", "is_made"),
     [
-        ("1m", "1m", True), ("1m", "7m", True), ("1m", "1M", True), ("1h", "1w", True), ("1d", "3d", True),
-        ("1d", "1w", True), ("1d", "1M", True), ("5m", "7m", False), ("1h", "30m", False), ("3d", "1w", False),
-        ("1w", "1M", False), ("1w", "14d", False), ("1M", "1M", True), ("1M", "1w", False), ("8h", "12h", False),
-        ("45m", "1w", True), ("7m", "1d", False),
+        ("1m", "1m", True),
+        ("1m", "7m", True),
+        ("1m", "1M", True),
+        ("1h", "1w", True),
+        ("1d", "3d", True),
+        ("1d", "1w", True),
+        ("1d", "1M", True),
+        ("5m", "7m", False),
+        ("1h", "30m", False),
+        ("3d", "1w", False),
+        ("1w", "1M", False),
+        ("1w", "14d", False),
+        ("1M", "1M", True),
+        ("1M", "1w", False),
+        ("8h", "12h", False),
+        ("45m", "1w", True),
+        ("7m", "1d", False),
     ],
-)  # fmt: skip
+)
 def test_only_whole_candles_make_one(held: str, wanted: str, is_made: bool) -> None:
     assert CandleGrid.parse(wanted).is_made_of(CandleGrid.parse(held)) is is_made
 

@@ -1,6 +1,4 @@
-"""Beside test_choose.py, which has the files and lists of names: what --all means, and how a name
-comes to be known.
-"""
+"""What --all selects, and how a symbol is found to exist."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Lost work is told from work that waits, in queues that are never empty, on a real Redis and by
-the real messages.
-"""
+"""Lost work is told from waiting work, in queues that are never empty, on a real Redis."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ def windows(number: int) -> list[Window]:
 
 
 def waiting(redis: Redis) -> list[tuple[str, int]]:
-    """Return what waits, in the order in which it is taken: the start of each window and when it
-    was sent.
-    """
+    """Return the waiting messages in their order: each window's start and when it was sent."""
     told = [json.loads(message)["headers"] for message in reversed(redis.lrange(QUEUE, 0, -1))]
     return [(headers["argsrepr"].split(" 1m ")[1][:16], headers["sent_us"]) for headers in told]
 

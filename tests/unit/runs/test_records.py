@@ -1,6 +1,4 @@
-"""What runs have to say: kept by what it is about, named for people, and read back as it was from a
-report.
-"""
+"""Records of a run: kept by subject, named for people, and read back from a report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A run's state in a real Redis: latches fire once, counters count once, claims are one run's
-alone.
-"""
+"""A run's state in Redis: blocks end once, counters count once, claims are exclusive."""
 
 from __future__ import annotations
 
@@ -127,9 +125,7 @@ def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run:
 def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(
     runs: Runs, run: str
 ) -> None:
-    """Cancelled while a worker was fetching; the same request comes again and waits for the same
-    windows.
-    """
+    """Cancelled while a worker was fetching; the next run waits for the same windows."""
     several = windows(2)
     begin(runs, run, several)
     runs.end(run, State.CANCELLED)

@@ -1,8 +1,8 @@
-"""Everything that may happen to two runs, in any order, against a model; and that every run comes
-to its end after it.
+"""Everything that may happen to two runs, in any order, against a model.
 
-Planners and compactions are succeeded while they go on, messages come twice, runs are cancelled,
-and keys of Redis lapse. A kill between two commands is the second one not following.
+Every run must come to its end afterwards. Planners and compactions are succeeded while they go on,
+messages come twice, runs are cancelled, and keys of Redis lapse. A kill between two commands is the
+second one not following.
 """
 
 from __future__ import annotations
@@ -231,8 +231,9 @@ class RunsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.may_lapse)
     @rule(data=st.data())
     def a_key_lapses(self, data: st.DataObject) -> None:
-        """What follows is no longer told by the model; that every run comes to its end all the same
-        is seen last.
+        """Delete a key of Redis.
+
+        The model no longer applies then; that every run still ends is checked last.
         """
         keys = sorted(self.redis.scan_iter("klines:*"))
         if keys:
@@ -271,9 +272,7 @@ class RunsMachine(RuleBasedStateMachine):
         assert all(self.redis.pttl(key) > 0 for key in left), left
 
     def teardown(self) -> None:
-        """A planner that knows what the lake lacks brings every run to its end, whatever has
-        happened before.
-        """
+        """Have a planner that knows what the lake lacks bring every run to its end."""
         while active := self.runs.active():
             self._bring_to_its_end(active[0])
         assert self.has_lapsed or self.redis.hgetall("klines:claims") == {}
@@ -331,8 +330,9 @@ class RunsMachine(RuleBasedStateMachine):
         return self.compactions[-1 - which % min(3, len(self.compactions))]
 
     def _as_led(self, run: str, fence: int, write: object) -> bool | None:
-        """Return what a planner's write comes to; None where it was refused, as it must be after a
-        successor.
+        """Return the result of a planner's write, or None where it was refused.
+
+        A write must be refused after a successor has begun.
         """
         assert callable(write)
         try:

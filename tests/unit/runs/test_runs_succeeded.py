@@ -1,6 +1,4 @@
-"""Planners and compactions that were succeeded, blocks that are opened once, and what a lost key
-leaves of a run.
-"""
+"""Planners and compactions with successors, blocks opened once, and lost keys of a run."""
 
 from __future__ import annotations
 
@@ -191,9 +189,7 @@ def test_the_symbols_of_which_blocks_were_claimed_are_known_or_told_to_be_lost(
 def test_what_the_version_before_left_of_a_run_does_not_stop_this_one(
     redis: Redis, runs: Runs, run: str
 ) -> None:
-    """A rolling upgrade under way: its blocks are told in words, its windows by block, its claims
-    as now.
-    """
+    """A rolling upgrade: the older version wrote blocks and windows in its own format."""
     redis.hset(f"klines:run:{run}:failed", "um BTCUSDT", "x")
     redis.sadd(f"klines:latch:{JANUARY}", "0-1-rest")
     redis.hset("klines:claims", str(JANUARY), run)

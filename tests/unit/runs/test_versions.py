@@ -1,6 +1,4 @@
-"""What workers of two versions tell each other: a field more or an optional one less kills no run
-under way.
-"""
+"""Messages between workers of two versions: added or missing optional fields are accepted."""
 
 from __future__ import annotations
 
@@ -73,10 +71,20 @@ def test_a_request_without_what_it_needs_is_an_error_that_names_it(key: str) -> 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("market", 1), ("kind", None), ("interval", "7m"), ("symbols", "BTCUSDT"), ("symbols", [1]), ("start_ms", "0"),
-        ("start_ms", True), ("end_ms", 1.5), ("end_ms", None), ("source", "moon"), ("revise", 1), ("revise", None),
+        ("market", 1),
+        ("kind", None),
+        ("interval", "7m"),
+        ("symbols", "BTCUSDT"),
+        ("symbols", [1]),
+        ("start_ms", "0"),
+        ("start_ms", True),
+        ("end_ms", 1.5),
+        ("end_ms", None),
+        ("source", "moon"),
+        ("revise", 1),
+        ("revise", None),
     ],
-)  # fmt: skip
+)
 def test_a_request_with_a_wrong_value_is_an_error_that_names_it(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"'{key}' was"):
         Request.from_json(told(**{key: value}))

@@ -12,7 +12,7 @@ from deploy.simulator.archive.shelf import FUNDING_HEADER, KLINES_HEADER
 from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import DAY_MS, MINUTE_MS, utc_ms
-from tests.unit.helpers.simulated_archive import SHELF, SPOT_DAY, USD_M_DAY, file_of, told_by_truth
+from tests.unit.helpers.simulated_archive import SHELF, SPOT_DAY, USD_M_DAY, expected_lines, file_of
 from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, all_listed, lines_of, listed, raw, rows_of
 
@@ -219,7 +219,7 @@ def test_a_file_holds_the_truth_and_nothing_else(
     async def scenario(client: Client) -> None:
         file = file_of(market, kind, symbol, interval, period)
         rows = rows_of((await raw(client, file.path)).body)
-        assert rows == told_by_truth(file) != []
+        assert rows == expected_lines(file) != []
 
     with_exchange(scenario)
 
@@ -227,7 +227,7 @@ def test_a_file_holds_the_truth_and_nothing_else(
 @pytest.mark.parametrize("period", ["2025-01", "2025-06-30", "2026-10"])
 def test_a_spot_file_in_microseconds_holds_the_truth_too(period: str) -> None:
     file = file_of("spot", "klines", "BTCUSDT", "30m", period)
-    assert [in_milliseconds(line) for line in SHELF.csv(file)] == told_by_truth(file) != []
+    assert [in_milliseconds(line) for line in SHELF.csv(file)] == expected_lines(file) != []
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_series_is_put_together_from_its_files_without_a_seam() -> None:
         folder = Folder(Market.USD_M, Cycle.MONTHLY, kind, "ETHUSDT", interval)
         files = [File(folder, period) for period in SHELF.periods(folder, NOW_MS)]
         rows = [row for file in files for row in data_of(SHELF.csv(file))]
-        assert rows == [row for file in files for row in told_by_truth(file)]
+        assert rows == [row for file in files for row in expected_lines(file)]
         opens = [int(row.split(",")[0]) for row in rows]
         assert opens == sorted(set(opens))
         assert opens[-1] >= utc_ms("2026-11-01") - DAY_MS // 2 - MINUTE_MS

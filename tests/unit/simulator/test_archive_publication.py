@@ -13,7 +13,7 @@ from deploy.simulator.archive.names import Cycle, Folder
 from deploy.simulator.kinds import Kind
 from deploy.simulator.markets import Market
 from deploy.simulator.moments import DAY_MS, SECOND_MS, utc_ms
-from tests.unit.helpers.simulated_archive import SHELF, SPOT_DAY, USD_M_DAY, file_of, told_by_truth
+from tests.unit.helpers.simulated_archive import SHELF, SPOT_DAY, USD_M_DAY, expected_lines, file_of
 from tests.unit.helpers.simulated_exchange import NOW_MS, Client, with_exchange
 from tests.unit.helpers.simulator_client import CHECKSUM, listed, raw, rows_of
 
@@ -177,7 +177,7 @@ def test_what_rest_has_forgotten_the_archive_still_serves(
         file = file_of(market, "klines", symbol, "1h", period)
         assert file.path in (await listed(client, file.folder.path)).paths
         rows = rows_of((await raw(client, file.path)).body)
-        assert rows == told_by_truth(file) != []
+        assert rows == expected_lines(file) != []
         folders = (
             await listed(client, f"{file.folder.path.rpartition(symbol)[0]}{symbol}", delimiter="/")
         ).folders
@@ -192,7 +192,7 @@ def test_kinds_of_a_forgotten_contract_are_in_the_archive_and_not_on_rest() -> N
             answer = await client.get(f"/fapi/v1/{kind}?symbol=SRMUSDT&interval=1h&limit=1")
             assert (answer.status, answer.body["code"]) == (400, -1121)
             file = file_of("um", kind, "SRMUSDT", "" if kind is Kind.FUNDING else "1h", "2022-11")
-            assert rows_of((await raw(client, file.path)).body) == told_by_truth(file) != []
+            assert rows_of((await raw(client, file.path)).body) == expected_lines(file) != []
 
     with_exchange(scenario)
 

@@ -34,7 +34,7 @@ def opens(symbol: str, interval: str, start: str, end: str, market: str = "spot"
 def served(
     market: Market, symbol: str, interval: str, start_ms: int, end_ms: int
 ) -> list[list[str]]:
-    """Return the window page by page, the way a client would read it, as the columns of the truth."""
+    """Return the window page by page, as a client would read it."""
     collected: list[list[str]] = []
     while start_ms < end_ms:
         page = SOURCE.page(

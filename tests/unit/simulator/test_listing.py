@@ -25,9 +25,7 @@ def pages_of(archive: Archive, prefix: str, most: int, *, rolled_up: bool) -> li
 
 
 def rolled(paths: list[str], prefix: str, marker: str, most: int) -> tuple[list[str], bool]:
-    """What S3 tells of these keys with the delimiter: keys and folders in one order, and whether
-    more follow.
-    """
+    """Return what S3 lists of these keys with the delimiter, and whether more follow."""
     found: list[str] = []
     for path in paths:
         head, slash, _ = path.removeprefix(prefix).partition("/")

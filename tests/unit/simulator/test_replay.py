@@ -18,7 +18,10 @@ from deploy.simulator.windows import Window, read_question, window
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 NOW_MS = utc_ms("2026-11-21 01:00:30")
-HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    "taker_buy_volume,taker_buy_quote_volume,ignore"
+)
 
 needs_recordings = pytest.mark.skipif(
     not RECORDED.is_dir(), reason="the recorded files are not here"

@@ -1,6 +1,4 @@
-"""Which files of the stand-in's archive are struck by a fault, what refuses them, and what the log
-tells of it.
-"""
+"""Faulty files of the stand-in's archive: which, what refuses them, and what is logged."""
 
 from __future__ import annotations
 

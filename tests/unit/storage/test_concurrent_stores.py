@@ -1,4 +1,4 @@
-"""Several threads and processes use one folder: nothing is lost, and no reader sees half an object."""
+"""Threads and processes on one folder: nothing is lost, no reader sees half an object."""
 
 from __future__ import annotations
 
@@ -104,9 +104,7 @@ def test_one_reader_never_sees_half_an_object(folder: Path) -> None:
 
 
 def test_writers_and_deleters_of_one_folder_do_not_disturb_one_another(folder: Path) -> None:
-    """A folder goes with its last object while another writer is about to put one in: after a pause
-    all is well.
-    """
+    """A folder goes with its last object while another writer puts one in."""
     failed: list[BaseException] = []
 
     def churn(name: int) -> None:
@@ -149,9 +147,7 @@ def test_a_folder_that_goes_while_it_is_being_made_is_made_again(
 def test_a_store_whose_empty_folder_goes_just_as_it_is_tried_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes the last raw object away takes its folder as well, between its making and its
-    use.
-    """
+    """Another process removes the folder between its creation and its use."""
     files, real = open_store(str(tmp_path / "store")), Path.replace
     gone: list[Path] = []
 

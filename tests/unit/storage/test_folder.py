@@ -118,9 +118,7 @@ def test_publishing_over_any_other_version_fails_and_writes_nothing(
 
 
 def test_versions_published_one_upon_the_other_all_have_their_own_tag(files: ObjectStore) -> None:
-    """Same length, same bytes, and as fast as can be: a file system may give a freed inode away
-    again.
-    """
+    """Same bytes in quick succession: a file system may reuse a freed inode."""
     assert len({publish(files, b"same") for _ in range(60)}) == 60
 
 

@@ -18,9 +18,7 @@ from klinefleet.workers.support.retry import STORE
 
 
 class Failing:
-    """A file system whose calls fail so many times, each with the same error, before they reach the
-    real one.
-    """
+    """A file system whose first calls fail with the same error."""
 
     def __init__(
         self, error: BaseException, times: int, calls: tuple[str, ...] | None = None
@@ -45,7 +43,7 @@ class Failing:
 
 
 class ThroughItsFileSystem(FolderStore):
-    """A folder that is listed through its file system too, so that a listing can be made to fail."""
+    """A folder that is listed through its file system, so that listing can fail."""
 
     _find = ObjectStore._find
 

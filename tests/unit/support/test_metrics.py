@@ -1,4 +1,4 @@
-"""What is counted is what happened: once, by few labels, from threads and from several processes."""
+"""Metrics count what happened: once, with few labels, from threads and processes."""
 
 from __future__ import annotations
 

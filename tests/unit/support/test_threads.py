@@ -1,6 +1,4 @@
-"""Work that is done side by side for one task: nothing of it goes on behind the back of who is told
-that it failed.
-"""
+"""Work done side by side for one task: nothing of it goes on after the task failed."""
 
 from __future__ import annotations
 
