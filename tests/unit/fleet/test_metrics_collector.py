@@ -20,6 +20,7 @@ from klinefleet.workers.domain.queues import QUEUES
 from klinefleet.workers.domain.redis_keys import SHARED_EGRESS, WORKERS
 from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.shared_egress import MINUTES_IN_A_ROW
@@ -121,8 +122,8 @@ def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> Non
 def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_them(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One moment for all budgets: what is used is told of the running minute.
-    at_ms = now_ms(redis)
+    # One moment for all budgets, amid a minute: the weight used is that of the running minute.
+    at_ms = now_ms(redis) // MINUTE_MS * MINUTE_MS + MINUTE_MS // 2
     monkeypatch.setattr(
         "klinefleet.tasks.fleet.metrics_collector.RedisBudget", partial(RedisBudget, now_ms=at_ms)
     )

@@ -123,7 +123,7 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
 def test_seconds_waited_for_weight_are_counted_while_it_is_waited_for(counted: Counted) -> None:
     stop = Hurried(3)
     with pytest.raises(OverWeight):
-        WeightWaiter(stop, now=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
+        WeightWaiter(stop, clock=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
     waited_s = counted("klines_weight_wait_seconds_total", pool="memory", egress="memory")
     assert waited_s
     assert 3.0 <= waited_s <= 3.6
