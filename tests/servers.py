@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from klinefleet.workers.coordination.private_redis import answers, server_binary
+from klinefleet.workers.coordination.private_redis import is_reachable, server_binary
 from tests.processes import Process, ask, until
 
 
@@ -152,7 +152,7 @@ class RedisServer(Process):
             "noeviction",
         ]
         self.spawn([server_binary(), *arguments], dict(os.environ), self.folder / "redis.log")
-        until("Redis answers", lambda: answers(self.url))
+        until("Redis answers", lambda: is_reachable(self.url))
 
     def client(self) -> Redis:
         return Redis.from_url(self.url)

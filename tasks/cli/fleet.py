@@ -11,7 +11,7 @@ import click
 
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import fleet_services
-from klinefleet.workers.coordination.private_redis import answers, shared_redis
+from klinefleet.workers.coordination.private_redis import is_reachable, shared_redis
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.support.log import log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
@@ -40,7 +40,7 @@ def worker(queues: str | None, loglevel: str) -> None:
     with ExitStack() as stack:
         if settings.redis_url is None:
             settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
-        elif not answers(settings.redis_url):
+        elif not is_reachable(settings.redis_url):
             raise RequestError(
                 f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started"
             )

@@ -10,7 +10,7 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.workers.coordination.heartbeat import any_worker_seen_recently, live_workers
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS
-from klinefleet.workers.coordination.private_redis import answers
+from klinefleet.workers.coordination.private_redis import is_reachable
 from klinefleet.workers.domain.errors import FleetError, RequestError, StoreFault
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
@@ -27,7 +27,7 @@ RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
 
 def check_redis(services: Services) -> None:
     """Raise RequestError where no Redis answers."""
-    if not answers(services.settings.redis_url or ""):
+    if not is_reachable(services.settings.redis_url or ""):
         raise RequestError(
             f"no Redis answers at {mask_secrets(services.settings.redis_url or '')}; nothing was "
             "queued"

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from klinefleet.workers.coordination.private_redis import answers, private_redis, shared_url
+from klinefleet.workers.coordination.private_redis import is_reachable, private_redis, shared_url
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError, RequestError
 from klinefleet.workers.domain.markets import RULES, Market
@@ -43,7 +43,7 @@ def fleet_services(*, local: bool = False) -> Iterator[Services]:
         if local:
             settings = replace(settings, redis_url=stack.enter_context(private_redis()))
         elif settings.redis_url is None:
-            if not answers(shared_url()):
+            if not is_reachable(shared_url()):
                 raise RequestError(
                     "no Redis: start `klines worker` (it brings one), use --local, or set "
                     "KLINES_REDIS_URL; "
@@ -69,7 +69,7 @@ def lake_services() -> Iterator[Services]:
     """
     settings = command_settings()
     url = settings.redis_url or shared_url()
-    if not answers(url):
+    if not is_reachable(url):
         if settings.redis_url:
             logger.warning(
                 "no Redis answers at %s: what runs are doing is not known", mask_secrets(url)

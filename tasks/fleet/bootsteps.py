@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import bootsteps
 
-from klinefleet.workers.coordination.liveness import BEAT_S, Alive
+from klinefleet.workers.coordination.liveness import TOUCH_INTERVAL_S, HealthFile
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 
 
-def beat_in_loop(app: Any, alive: Alive) -> None:
+def beat_in_loop(app: Any, health_file: HealthFile) -> None:
     """Have a Celery worker beat from its own loop, from now on and again after each reconnect."""
     from celery.worker import state
 
@@ -29,7 +29,7 @@ def beat_in_loop(app: Any, alive: Alive) -> None:
             requests = list(state.active_requests)
         except RuntimeError:
             return
-        alive.beat(request.time_start for request in requests)
+        health_file.touch(request.time_start for request in requests)
 
     class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
         # The first beat is at the moment when it can take tasks, not before.
@@ -38,7 +38,7 @@ def beat_in_loop(app: Any, alive: Alive) -> None:
 
         def start(self, consumer: Any) -> None:
             beat()
-            self._timer = consumer.timer.call_repeatedly(BEAT_S, beat)
+            self._timer = consumer.timer.call_repeatedly(TOUCH_INTERVAL_S, beat)
 
         def stop(self, consumer: Any) -> None:
             if self._timer:

@@ -24,7 +24,7 @@ from klinefleet.tasks.runs.log_context import connect_task_logging
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import connect
 from klinefleet.workers.coordination.heartbeat import live_workers
-from klinefleet.workers.coordination.liveness import Alive
+from klinefleet.workers.coordination.liveness import HealthFile
 from klinefleet.workers.coordination.node_names import node_name
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.queues import PLAN, rest_queue
@@ -43,8 +43,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     app = connect(settings, services)
     app.set_current()
     connect_task_logging()
-    alive = Alive(lane.queue)
-    beat_in_loop(app, alive)
+    health_file = HealthFile(lane.queue)
+    beat_in_loop(app, health_file)
     chores: list[Callable[[], None]] = []
     has_ended = threading.Event()
     if lane.queue == PLAN:
@@ -92,7 +92,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     worker.start()
     has_ended.set()
     services.heartbeat.stop()
-    alive.end()
+    health_file.remove()
     return int(worker.exitcode or 0)
 
 

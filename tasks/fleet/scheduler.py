@@ -10,7 +10,7 @@ from celery.beat import Scheduler, Service
 from celery.schedules import crontab
 
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.liveness import Alive
+from klinefleet.workers.coordination.liveness import HealthFile
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
 
@@ -44,19 +44,19 @@ class ScheduleClock(Scheduler):  # type: ignore[misc]
     It keeps nothing: the times are the clock's, not the last run's.
     """
 
-    def __init__(self, *args: Any, alive: Alive | None = None, **options: Any) -> None:
-        self._alive = alive or Alive("beat")
+    def __init__(self, *args: Any, health_file: HealthFile | None = None, **options: Any) -> None:
+        self._health_file = health_file or HealthFile("beat")
         super().__init__(*args, **options)
 
     def tick(self, *args: Any, **options: Any) -> float:
         """Send what is due and return the seconds to sleep."""
-        self._alive.beat()
+        self._health_file.touch()
         return float(super().tick(*args, **options))
 
     def close(self) -> None:
         """Take leave."""
         super().close()
-        self._alive.end()
+        self._health_file.remove()
 
 
 def run_scheduler() -> None:

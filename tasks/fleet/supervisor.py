@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from klinefleet.tasks.fleet.lane_worker import serve
 from klinefleet.tasks.fleet.lanes import Lane
-from klinefleet.workers.coordination.liveness import Alive
+from klinefleet.workers.coordination.liveness import HealthFile
 from klinefleet.workers.coordination.private_redis import die_with_parent
 from klinefleet.workers.support.settings import Settings
 
@@ -46,7 +46,7 @@ class Supervisor:
         self._lanes: dict[int, tuple[str, Callable[[], int]]] = {}
         self._exposition = _exposition(settings) if settings.metrics_port else None
         for lane in lanes:
-            Alive(lane.queue).expect()
+            HealthFile(lane.queue).expect()
             self._start(lane.queue, partial(self._serve, lane))
         if self._exposition:
             self._start(METRICS, self._exposition.serve)

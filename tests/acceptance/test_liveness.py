@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from klinefleet.tasks.fleet.lanes import LANES
-from klinefleet.workers.coordination.liveness import SILENT_S, alive_folder
+from klinefleet.workers.coordination.liveness import MAX_SILENCE_S, health_folder
 from tests.harness import Fleet
 from tests.processes import ROOT, until
 
-LONG_AGO_S = SILENT_S + 60
+LONG_AGO_S = MAX_SILENCE_S + 60
 
 
 @pytest.fixture
@@ -29,19 +29,19 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 
 def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fleet: Fleet) -> None:
-    assert sorted(file.name for file in alive_folder().glob("*")) == sorted(
+    assert sorted(file.name for file in health_folder().glob("*")) == sorted(
         lane.queue for lane in LANES
     )
     until("every lane has beaten", lambda: _health().returncode == 0)
     lane = fleet.lanes_of(fleet.workers[0])["rest.spot"]
     os.kill(lane, signal.SIGSTOP)
     # So much time passes for every lane; the others make up for it at their next beat.
-    for file in alive_folder().glob("*"):
+    for file in health_folder().glob("*"):
         _age(file)
     until("only the lane that stands still is silent", lambda: _silent() == {"rest.spot"})
     ill = _health()
     assert ill.returncode == 1
-    assert ill.stderr.startswith("no sign of life of rest.spot for ")
+    assert ill.stderr.startswith("no heartbeat from rest.spot for ")
     os.kill(lane, signal.SIGCONT)
     until("the lane beats again", lambda: _health().returncode == 0)
 
@@ -51,14 +51,14 @@ def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
     until("every lane has noticed", lambda: _without_redis(fleet) == {lane.queue for lane in LANES})
     fleet.redis.start()
     until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
-    for file in alive_folder().glob("*"):
+    for file in health_folder().glob("*"):
         _age(file)
     until("every lane beats", lambda: _health().returncode == 0)
 
 
 def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
     fleet.workers[0].stop()
-    assert list(alive_folder().glob("*")) == []
+    assert list(health_folder().glob("*")) == []
     assert _health().returncode == 1
 
 
@@ -80,7 +80,9 @@ def _age(file: Path) -> None:
 def _silent() -> set[str]:
     now_s = time.time()
     return {
-        file.name for file in alive_folder().glob("*") if now_s - file.stat().st_mtime > SILENT_S
+        file.name
+        for file in health_folder().glob("*")
+        if now_s - file.stat().st_mtime > MAX_SILENCE_S
     }
 
 

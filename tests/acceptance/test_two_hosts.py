@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from klinefleet.workers.coordination.private_redis import answers, server_binary
+from klinefleet.workers.coordination.private_redis import is_reachable, server_binary
 from tests.expected import Wanted
 from tests.harness import Fleet
 from tests.processes import Process, until
@@ -128,7 +128,7 @@ class HubRedis(OnHub, RedisServer):
             "",
         ]
         self.spawn([server_binary(), *arguments], dict(os.environ), folder / "redis.log")
-        until("Redis answers", lambda: answers(self.url))
+        until("Redis answers", lambda: is_reachable(self.url))
 
 
 @pytest.fixture

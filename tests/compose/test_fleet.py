@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from klinefleet.workers.coordination.liveness import SILENT_S
+from klinefleet.workers.coordination.liveness import MAX_SILENCE_S
 from tests.compose.project import Project, docker, missing
 from tests.expected import Wanted
 from tests.processes import ask, until
@@ -184,7 +184,7 @@ def test_a_fleet_that_is_stopped_under_way_ends_in_order_and_goes_on_where_it_wa
 def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: Project) -> None:
     compactor = project.containers("compactor")[0].id
     lane = _lane(project, "compact")
-    long_ago = f"{int(SILENT_S) + 60} seconds ago"
+    long_ago = f"{int(MAX_SILENCE_S) + 60} seconds ago"
     docker(
         "exec",
         compactor,

@@ -15,7 +15,7 @@ from klinefleet.workers.coordination import private_redis as product
 from klinefleet.workers.coordination.heartbeat import live_workers
 from klinefleet.workers.coordination.leases import Leases, are_leased
 from klinefleet.workers.coordination.private_redis import (
-    answers,
+    is_reachable,
     private_redis,
     shared_redis,
     shared_url,
@@ -41,17 +41,17 @@ def test_a_private_server_is_real_and_gone_with_its_folder() -> None:
             assert redis.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
             assert redis.config_get("port")["port"] == "0"
         folder = folder_of(url)
-        assert answers(url)
+        assert is_reachable(url)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder / "redis.sock").stat().st_mode) == 0o700
-    assert not answers(url)
+    assert not is_reachable(url)
     assert not folder.exists()
 
 
 def test_a_private_server_is_gone_though_the_command_fails() -> None:
     with pytest.raises(RuntimeError), private_redis() as url:
         raise RuntimeError
-    assert not answers(url)
+    assert not is_reachable(url)
     assert not folder_of(url).exists()
 
 
@@ -95,9 +95,9 @@ def test_a_private_server_is_gone_with_a_command_that_is_killed(tmp_path: Path) 
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
-        assert answers(url)
+        assert is_reachable(url)
         process.kill()
-    until("the server is gone", lambda: not answers(url))
+    until("the server is gone", lambda: not is_reachable(url))
 
 
 def test_a_shared_server_that_runs_is_used_and_left_running() -> None:
@@ -109,7 +109,7 @@ def test_a_shared_server_that_runs_is_used_and_left_running() -> None:
                 assert same == url
                 assert second.get("key") == b"mine"
             assert redis.ping()
-    assert not answers(url)
+    assert not is_reachable(url)
 
 
 def test_a_shared_server_belongs_to_its_user_alone(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_socket_a_killed_server_left_behind_is_no_hindrance() -> None:
     socket = Path(url.removeprefix("unix://"))
     socket.write_text("left over")
     with shared_redis() as again:
-        assert answers(again)
+        assert is_reachable(again)
 
 
 def test_a_machine_without_a_server_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ NO_URLS = ["no url at all", ""]
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "unix:///nowhere/redis.sock", *NO_URLS])
 def test_what_does_not_answer_is_told_as_such(url: str) -> None:
-    assert not answers(url)
+    assert not is_reachable(url)
 
 
 def test_the_leases_of_a_killed_process_are_free_once_they_have_lapsed(

@@ -1,5 +1,4 @@
-"""How processes know of each other through Redis: heartbeats, leases, Redis's clock, the private
-Redis.
+"""Coordination of processes: heartbeats, leases, Redis's clock, health files, the private Redis.
 
 May import: `domain`, `support`, `patches`.
 Begin with `leases.py`.

@@ -1,6 +1,4 @@
-"""A process's sign of life in Redis: that it lives, which queue it serves, and that its leases
-still hold.
-"""
+"""A process's heartbeat in Redis: it keeps its leases, and shows which queue it serves."""
 
 from __future__ import annotations
 
@@ -24,10 +22,10 @@ HEARTBEAT_INTERVAL_S = 2.0
 
 
 class Heartbeat:
-    """Renews the leases and the sign of life of this process, from a thread that does nothing else.
+    """Renews this process's leases and its entry among the live workers, from a thread of its own.
 
-    What it holds lapses within `LEASE_TTL_MS` after it stops. `serves` names the queue the process
-    works for, for a rest queue with @ and the egress; empty for one that serves none.
+    Both lapse within `LEASE_TTL_MS` after the last beat. serves: the queue the process serves, for
+    a rest queue followed by @ and the egress; empty for a process that serves none.
     """
 
     def __init__(
@@ -46,56 +44,57 @@ class Heartbeat:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the thread."""
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop beating and withdraw the sign of life."""
+        """Stop the thread and remove the process from the live workers."""
         self._stopped.set()
         with suppress(RedisError):
             self._redis.zrem(WORKERS, self._name)
 
     def beat(self) -> None:
-        """Renew the leases and the sign of life once."""
+        """Renew the leases and the entry once."""
         self._leases.renew()
         if self._serves:
             self._redis.zadd(WORKERS, {self._name: now_ms(self._redis) + LEASE_TTL_MS})
 
-    def report_width(self, width: int, most: int) -> None:
-        """Publish how many calls in flight this process lets through now, and at most."""
-        self._redis.hset(WIDTHS, self._name, f"{width}/{most}/{now_ms(self._redis)}")
+    def report_width(self, width: int, max_width: int) -> None:
+        """Publish how many calls this process may have in flight now, and at most."""
+        self._redis.hset(WIDTHS, self._name, f"{width}/{max_width}/{now_ms(self._redis)}")
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
                 self.beat()
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next beat comes
-                logger.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001 - no error may stop the heartbeat
+                logger.warning(
+                    "heartbeat failed, trying again: %s: %s", type(error).__name__, error
+                )
             self._stopped.wait(self._interval_s)
 
 
 def total_width(redis: Redis, pool: str) -> tuple[int, int]:
-    """Return what the living processes of a pool let through together: calls in flight now, and at
-    most.
-    """
-    reported = cast("dict[bytes, bytes]", redis.hgetall(WIDTHS))
-    fresh_ms, width, most = now_ms(redis) - 2 * LEASE_TTL_MS, 0, 0
-    for name, values in reported.items():
-        now, limit, at_ms, *_ = map(int, values.split(b"/"))
-        if at_ms < fresh_ms:
-            redis.hdel(WIDTHS, name)
-        elif name.startswith(f"rest.{pool}@".encode()):
-            width, most = width + now, most + limit
-    return width, most
+    """Return the calls that a pool's live processes may have in flight: now, and at most."""
+    reports = cast("dict[bytes, bytes]", redis.hgetall(WIDTHS))
+    expired_ms = now_ms(redis) - 2 * LEASE_TTL_MS
+    total, max_total = 0, 0
+    for process, report in reports.items():
+        width, max_width, at_ms, *_ = map(int, report.split(b"/"))
+        if at_ms < expired_ms:
+            redis.hdel(WIDTHS, process)
+        elif process.startswith(f"rest.{pool}@".encode()):
+            total, max_total = total + width, max_total + max_width
+    return total, max_total
 
 
 def any_worker_seen_recently(redis: Redis) -> bool:
-    """Return whether a worker lives, or vanished less than 80 s ago."""
+    """Return True if a worker is alive or was within the last 80 s."""
     return bool(redis.exists(WORKERS))
 
 
 def live_workers(redis: Redis) -> list[str]:
-    """Return the queue that each living process serves, for a rest queue with @ and the egress."""
+    """Return the queue of each live worker; that of a rest queue ends with @ and the egress."""
     now = now_ms(redis)
     redis.zremrangebyscore(WORKERS, 0, now - 10 * LEASE_TTL_MS)
     names = cast("list[bytes]", redis.zrangebyscore(WORKERS, now, "+inf"))
@@ -103,6 +102,8 @@ def live_workers(redis: Redis) -> list[str]:
 
 
 def live_egresses(redis: Redis, queue: str) -> list[str]:
-    """Return the names of the public addresses by which living workers serve a rest queue."""
-    served = [name.partition("@") for name in live_workers(redis)]
-    return sorted({egress for name, _, egress in served if name == queue and egress})
+    """Return the egress names of the live workers of a rest queue, sorted."""
+    served = [worker.partition("@") for worker in live_workers(redis)]
+    return sorted(
+        {egress for served_queue, _, egress in served if served_queue == queue and egress}
+    )

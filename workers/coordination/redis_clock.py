@@ -1,4 +1,4 @@
-"""Redis's clock, which all processes share."""
+"""Redis's clock, the one that all processes share."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ Workers (`klinefleet.workers.coordination`):
     klines:leases              sorted set  lease -> Redis ms at which it lapses
     klines:leases:owners       hash    lease -> owner
     klines:leases:fence        string  the last fencing number
-    klines:workers             sorted set  process -> Redis ms at which its sign of life lapses
-    klines:widths              hash    process -> calls it lets through now / at most / Redis ms
+    klines:workers             sorted set  process -> Redis ms at which its heartbeat lapses
+    klines:widths              hash    process -> calls it may have in flight now / at most / Redis ms
 
 Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
     klines:listed:<market>     hash    symbol -> status and dates, JSON; and the Redis ms when they were asked for
