@@ -1,6 +1,4 @@
-"""klines.verify: partitions read again → what is wrong with them; a run of one series' months at a
-time.
-"""
+"""klines.verify: reads some partitions of a series again and records what is wrong with them."""
 
 from __future__ import annotations
 
@@ -23,19 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 @app.task(name="klines.verify", bind=True)  # type: ignore[untyped-decorator]
-def verify(self: Any, run: str, *piece: Any) -> None:
-    """Check some months of a series and tell the command that waits; does nothing once nobody does."""
+def verify(self: Any, verification: str, *arguments: Any) -> None:
+    """Check one piece and record its findings; do nothing if no command waits for it."""
     services: Services = self.app.services
-    parsed = Piece.of(*piece)
-    bind_log_context(run)
+    piece = Piece.from_arguments(*arguments)
+    name = str(piece)
+    bind_log_context(verification)
     try:
-        checks = Verifications(services.redis)
-        with services.leases.hold(check_lease(run, str(parsed))) as is_mine:
-            if is_mine and checks.wants(run, str(parsed)):
-                checks.done(run, str(parsed), verify_piece(services, parsed).to_json(str(parsed)))
+        verifications = Verifications(services.redis)
+        with services.leases.hold(check_lease(verification, name)) as is_mine:
+            if is_mine and verifications.is_open(verification, name):
+                findings = verify_piece(services, piece)
+                verifications.record_findings(verification, name, findings.to_json(name))
     except (RedisError, OverWeight) as error:
-        logger.warning("verify %s: handed back: %s", parsed, error)
+        logger.warning("verify %s: requeued: %s", name, error)
         services.stop.wait(1.0)
-        with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Verifications(services.redis).sent(run, str(parsed))
+        # Unrecorded, the piece may be sent a second time. That changes nothing.
+        with suppress(RedisError):
+            Verifications(services.redis).mark_requeued(verification, name)
         raise Reject(error, requeue=True) from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from klinefleet.tasks.client.repair import Repair
     from klinefleet.tasks.client.verify_run import Check
     from klinefleet.tasks.verification.compare import Sample
-    from klinefleet.tasks.verification.pieces import Found, Piece
+    from klinefleet.tasks.verification.pieces import Findings, Piece
     from klinefleet.tasks.verification.scope import Scope
     from klinefleet.workers.lake.faults import Fault
 
@@ -110,22 +110,22 @@ def _revise(options: dict[str, Any]) -> None:
 def _verify(options: dict[str, Any]) -> None:
     """Check what is meant, show it, and mend it where that is asked for."""
     from klinefleet.tasks.client.verify_run import check_by_fleet, check_here
-    from klinefleet.tasks.verification.scope import partitions_of, pieces_of
+    from klinefleet.tasks.verification.scope import list_partitions, split_into_pieces
 
     local, mend = options["local"], options["mend"]
     scope, sample = _scope(options), _sample(options)
     with ExitStack() as stack:
         services = (
             offline_services()
-            if local and not mend and sample.against != "rest"
+            if local and not mend and sample.reference != "rest"
             else stack.enter_context(fleet_services(local=local))
         )
-        partitions = partitions_of(services, scope)
+        partitions = list_partitions(services, scope)
         _check_held(scope, {series.symbol for series, _ in partitions})
-        pieces = pieces_of(partitions, sample)
+        pieces = split_into_pieces(partitions, sample)
         queues = _prepare(services, pieces, sample, is_local=local, mend=mend)
-        if sample.against != "nothing":
-            _say(f"comparing {sample.share:.2%} with {sample.against}, --seed {sample.seed}")
+        if sample.reference != "nothing":
+            _say(f"comparing {sample.share:.2%} with {sample.reference}, --seed {sample.seed}")
         # Its lanes are forks: none may be made once threads of Polars run here.
         supervisor = (
             stack.enter_context(private_fleet(services, queues)) if local and queues else None
@@ -150,7 +150,7 @@ def _prepare(
     services: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool
 ) -> list[str]:
     """Refuse what cannot be done before anything is, and return the queues that a repair needs."""
-    from klinefleet.tasks.verification.pieces import queue_of
+    from klinefleet.tasks.verification.pieces import piece_queue
 
     groups = {(piece.series.market, piece.series.kind) for piece in pieces}
     to_mend = (
@@ -163,15 +163,15 @@ def _prepare(
     if not is_local:
         preflight.check_redis(services)
         preflight.check_workers(
-            services, sorted({*map(queue_of, pieces)} | to_mend), "do it here with --local"
+            services, sorted({*map(piece_queue, pieces)} | to_mend), "do it here with --local"
         )
-    if sample.against == "rest":
+    if sample.reference == "rest":
         for market in sorted({market for market, _ in groups}):
             preflight.load_exchange_info(services, market)
     return sorted(to_mend)
 
 
-def _checked(check: Check, services: Services, pieces: list[Piece]) -> Found:
+def _checked(check: Check, services: Services, pieces: list[Piece]) -> Findings:
     from klinefleet.tasks.client.progress_bar import progress_display
 
     with progress_display("verifying") as shows:
@@ -179,8 +179,8 @@ def _checked(check: Check, services: Services, pieces: list[Piece]) -> Found:
 
 
 def _mended(
-    check: Check, services: Services, found: Found, sample: Sample, tend: Any
-) -> tuple[Repair, Found]:
+    check: Check, services: Services, found: Findings, sample: Sample, tend: Any
+) -> tuple[Repair, Findings]:
     """Repair what was found, and check the partitions again."""
     from klinefleet.tasks.client.repair import repair
     from klinefleet.tasks.verification.pieces import Piece
@@ -250,9 +250,9 @@ def _interval(text: str | None) -> Interval | None:
 
 
 def _sample(options: dict[str, Any]) -> Sample:
-    from klinefleet.tasks.verification.compare import NO_SAMPLE, Against, Sample
+    from klinefleet.tasks.verification.compare import NO_SAMPLE, Reference, Sample
 
-    against, known = options["against"], [Against.ARCHIVE, Against.REST]
+    against, known = options["against"], [Reference.ARCHIVE, Reference.REST]
     if against is None:
         return NO_SAMPLE
     if against.lower() not in known:
@@ -261,7 +261,7 @@ def _sample(options: dict[str, Any]) -> Sample:
             "checked"
         )
     seed = secrets.randbelow(1 << 31) if options["seed"] is None else options["seed"]
-    return Sample(Against(against.lower()), options["sample"], seed)
+    return Sample(Reference(against.lower()), options["sample"], seed)
 
 
 def _check_held(scope: Scope, held: set[str]) -> None:
@@ -274,16 +274,18 @@ def _check_held(scope: Scope, held: set[str]) -> None:
         )
 
 
-def _facts(found: Found, sample: Sample, done: Repair | None, left: Found | None) -> dict[str, Any]:
+def _facts(
+    found: Findings, sample: Sample, done: Repair | None, left: Findings | None
+) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "partitions": found.partitions,
         "rows": found.rows,
         "unproved": found.unproved,
-        "against": str(sample.against),
+        "against": str(sample.reference),
         "seed": sample.seed,
         "compared": found.compared,
         "faults": [fault.facts() for fault in found.faults],
-        "told": found.told,
+        "told": found.not_compared,
         "failed": found.failed,
     }
     if done is not None and left is not None:
@@ -297,9 +299,9 @@ def _facts(found: Found, sample: Sample, done: Repair | None, left: Found | None
     return facts
 
 
-def _text(found: Found, done: Repair | None, left: Found | None) -> str:
+def _text(found: Findings, done: Repair | None, left: Findings | None) -> str:
     lines = [str(fault) for fault in found.faults]
-    lines += _named("not compared, ", found.told) + _named("FAILED ", found.failed)
+    lines += _named("not compared, ", found.not_compared) + _named("FAILED ", found.failed)
     compared = f", {found.compared:,} of them compared" if found.compared else ""
     wrong = len({fault.key for fault in found.faults})
     told = (
@@ -316,14 +318,14 @@ def _text(found: Found, done: Repair | None, left: Found | None) -> str:
     return "\n".join(lines)
 
 
-def _is_well(found: Found, done: Repair | None, left: Found | None) -> bool:
+def _is_well(found: Findings, done: Repair | None, left: Findings | None) -> bool:
     """Return whether all was checked, and nothing is wrong (any more)."""
     if found.failed or done is None or left is None:
         return not (found.failed or found.faults)
     return not (done.failed or left.failed or left.faults)
 
 
-def _mended_of(found: Found, done: Repair, left: Found) -> list[Fault]:
+def _mended_of(found: Findings, done: Repair, left: Findings) -> list[Fault]:
     """Return the faults that are no more."""
     from klinefleet.workers.lake import keys
 

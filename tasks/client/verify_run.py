@@ -16,7 +16,7 @@ from klinefleet.tasks.client.follow import REDIS_AWAY_S
 from klinefleet.tasks.client.progress_bar import ProgressDisplay
 from klinefleet.tasks.runs.lost_work import LOOK_S, LostWork, Sent
 from klinefleet.tasks.verification.enqueue import SendPieces, send_pieces
-from klinefleet.tasks.verification.pieces import Found, Piece, queue_of, verify_piece
+from klinefleet.tasks.verification.pieces import Findings, Piece, piece_queue, verify_piece
 from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.app import connect
 from klinefleet.workers.domain.errors import RunLost
@@ -34,12 +34,12 @@ AT_ONCE = 4
 TRIES = 5
 
 #: How pieces are checked: by this process, or by the fleet.
-Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Found]
+Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Findings]
 
 
-def check_here(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Found:
+def check_here(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Findings:
     """Return what came of the pieces, checked by this process."""
-    found, total = Found(), sum(len(piece.months) for piece in pieces)
+    found, total = Findings(), sum(len(piece.months) for piece in pieces)
     with Threads(AT_ONCE, thread_name_prefix="check") as threads:
         checked = [threads.submit(verify_piece, services, piece) for piece in pieces]
         try:
@@ -59,7 +59,7 @@ def check_by_fleet(
     *,
     send: SendPieces = send_pieces,
     lost_work_interval_s: float = LOOK_S,
-) -> Found:
+) -> Findings:
     """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
 
     RunLost where Redis stays away.
@@ -98,7 +98,7 @@ class _FleetVerification:
         send: SendPieces,
         lost_work_interval_s: float,
     ) -> None:
-        self.found = Found()
+        self.found = Findings()
         self.total = sum(len(piece.months) for piece in pieces)
         self._services = services
         self._checks = Verifications(services.redis)
@@ -115,8 +115,8 @@ class _FleetVerification:
 
     def turn(self) -> None:
         """Take in what is done, send what there is room for, and send again what was lost."""
-        still, told = self._checks.look(self._check)
-        for name, found in map(Found.of_json, told):
+        still, told = self._checks.poll(self._check)
+        for name, found in map(Findings.from_json, told):
             if self._sent.pop(name, None):
                 self.found.add(found)
         lost = self._lost_of(still)
@@ -143,7 +143,7 @@ class _FleetVerification:
             return
         self._sent |= {str(piece): piece for piece in ready}
         self._tries.update(map(str, ready))
-        sent_us = self._checks.issue(self._check, map(str, ready))
+        sent_us = self._checks.mark_sent(self._check, map(str, ready))
         is_again = since_us is not None
         self._send_pieces(
             self._check, ready, since_us if since_us is not None else sent_us, first=is_again
@@ -155,17 +155,17 @@ class _FleetVerification:
             return set()
         names = still.keys() & self._sent.keys()
         sent = {
-            Sent(check_lease(self._check, name), queue_of(self._sent[name]), still[name]): name
+            Sent(check_lease(self._check, name), piece_queue(self._sent[name]), still[name]): name
             for name in names
         }
         return {sent[one] for one in self._lost.among(sent)}
 
 
-def _show(shows: ProgressDisplay, found: Found, total: int) -> None:
+def _show(shows: ProgressDisplay, found: Findings, total: int) -> None:
     shows.show(found.partitions, total, "verify: ", lambda: progress_line(found, total))
 
 
-def progress_line(found: Found, total: int) -> str:
+def progress_line(found: Findings, total: int) -> str:
     """Return where a verification stands, in one line."""
     compared = f", {found.compared:,} compared" if found.compared else ""
     return (

@@ -1,5 +1,4 @@
-"""Checks partitions of the lake against their footers, and samples of them against the source,
-piece by piece.
+"""Checks partitions against their footers, and samples of them against the source, in pieces.
 
 May import: `runs`, `requests`.
 Begin with `pieces.py`.

@@ -1,5 +1,6 @@
-"""Held rows against their source, value by value: a random sample of days, or of months where a day
-is too little.
+"""Compares a random sample of held rows with their source, value by value.
+
+The sample is drawn in days, or in months where the archive has no daily files or a candle is long.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.support.retry import VERIFICATION
 
 T = TypeVar("T")
-_THEIRS = " of the source"
+_SOURCE_SUFFIX = " of the source"
 
 
-class Against(StrEnum):
+class Reference(StrEnum):
     """What held rows are compared with."""
 
-    NOTHING = "nothing"
+    NONE = "nothing"
     ARCHIVE = "archive"
     REST = "rest"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which part of what is held is compared, and with what; the same seed draws the same days."""
+    """Which share of the held time is compared, and with what. The seed decides which days."""
 
-    against: Against = Against.NOTHING
+    reference: Reference = Reference.NONE
     share: float = 0.0
     seed: int = 0
 
@@ -64,108 +65,118 @@ NO_SAMPLE = Sample()
 
 
 @dataclass(slots=True)
-class Compared:
-    """What came of one partition's sample."""
+class Comparison:
+    """What the comparison of one partition's sample found."""
 
     faults: list[Fault] = field(default_factory=list)
-    told: dict[str, str] = field(default_factory=dict)
-    """What could not be compared because the source does not have it."""
+    not_compared: dict[str, str] = field(default_factory=dict)
+    """What could not be compared because the source does not have it: name → reason."""
     failed: dict[str, str] = field(default_factory=dict)
-    """What could not be compared because the source did not answer."""
+    """What could not be compared because the source failed: name → reason."""
     rows: int = 0
-    """Rows that were compared, those that differ among them."""
+    """Rows that were compared, those that differ included."""
 
 
 def compare(
-    services: Services, series: Series, month: str, checked: Checked, sample: Sample, *, sure: bool
-) -> Compared:
-    """Compare a sample of a readable partition's covered time; at least one day of it where `sure`."""
-    done = Compared()
+    services: Services,
+    series: Series,
+    month: str,
+    checked: Checked,
+    sample: Sample,
+    *,
+    at_least_one: bool,
+) -> Comparison:
+    """Compare a sample of a readable partition's covered time with the source.
+
+    With `at_least_one` a day (or month) is compared however small the sample's share is.
+    """
+    comparison = Comparison()
     if checked.rows is None or checked.footer is None:
-        return done
+        return comparison
     covered = spans.clip(checked.footer.covered, month_span(month))
-    for unit in drawn(series, month, covered, sample, sure=sure):
+    for unit in draw_units(series, month, covered, sample, at_least_one=at_least_one):
         parts, name = spans.clip(covered, unit), f"{series} {unit}"
         try:
-            theirs = _rows_of(services, series, unit, parts, sample.against)
+            source_rows = _fetch_rows(services, series, unit, parts, sample.reference)
         except OverWeight:
             raise
         except (ArchiveFileUnusable, Refused) as error:
-            done.told[name] = error.reason
+            comparison.not_compared[name] = error.reason
             continue
         except FleetError as error:
-            done.failed[name] = error.reason
+            comparison.failed[name] = error.reason
             continue
-        ours = _within(series.kind, checked.rows, parts)
-        done.rows += max(ours.height, theirs.height)
-        unknown = ours.join(theirs, on="_moment", how="anti")
-        if unknown.height and (sample.against is Against.ARCHIVE or not theirs.height):
-            done.told[name] = (
-                f"{unknown.height:,} rows are held that {sample.against} does not have"
+        held = _within(series.kind, checked.rows, parts)
+        comparison.rows += max(held.height, source_rows.height)
+        extra = held.join(source_rows, on="_moment", how="anti")
+        # An archive file may lack rows, and REST may have forgotten the symbol: these rows are not
+        # compared. But where REST has rows of this time, extra held rows are faults.
+        if extra.height and (sample.reference is Reference.ARCHIVE or not source_rows.height):
+            comparison.not_compared[name] = (
+                f"{extra.height:,} held rows are missing from {sample.reference}"
             )
-            ours = ours.join(unknown, on="_moment", how="anti")
-        done.faults += _differences(series, month, ours, theirs, sample.against)
-    return done
+            held = held.join(extra, on="_moment", how="anti")
+        comparison.faults += _differences(series, month, held, source_rows, sample.reference)
+    return comparison
 
 
-def drawn(
-    series: Series, month: str, covered: list[Span], sample: Sample, *, sure: bool
+def draw_units(
+    series: Series, month: str, covered: list[Span], sample: Sample, *, at_least_one: bool
 ) -> list[Span]:
-    """Return the days (months, where a candle is long) that the sample takes of a partition, oldest
-    first.
+    """Return the sample's units of a partition, oldest first: days, or the whole month.
+
+    The share of the covered units is rounded at random, so that small shares add up over many
+    partitions. The draw depends on the seed and the partition alone.
     """
     bounds = month_span(month)
-    whole = [bounds] if _is_long(series) else days_of(bounds)
+    whole = [bounds] if _is_drawn_in_months(series) else days_of(bounds)
     units = [unit for unit in whole if spans.clip(covered, unit)]
-    random, wanted = (
-        Random(f"{sample.seed}|{keys.partition(series, month)}"),
-        sample.share * len(units),
-    )
+    random = Random(f"{sample.seed}|{keys.partition(series, month)}")
+    wanted = sample.share * len(units)
     count = int(wanted) + (random.random() < wanted % 1)
-    return sorted(random.sample(units, min(len(units), max(count, int(sure)))))
+    return sorted(random.sample(units, min(len(units), max(count, int(at_least_one)))))
 
 
-def _is_long(series: Series) -> bool:
+def _is_drawn_in_months(series: Series) -> bool:
     return series.interval.is_coarse or not has_daily(series)
 
 
-def _rows_of(
-    services: Services, series: Series, unit: Span, parts: list[Span], against: Against
+def _fetch_rows(
+    services: Services, series: Series, unit: Span, parts: list[Span], reference: Reference
 ) -> pl.DataFrame:
-    """Return what the source has of `parts` of a unit."""
-    if against is Against.REST:
-        asked = [page for part in parts for page in pages(series, part)]
-        rows = decode_pages(
-            series.kind,
-            [_tried(services, partial(_page, services, series, page)) for page in asked],
-        )
+    """Return the source's rows in `parts` of a unit."""
+    if reference is Reference.REST:
+        calls = [page for part in parts for page in pages(series, part)]
+        bodies = [
+            _with_retries(services, partial(_fetch_page, services, series, page)) for page in calls
+        ]
+        rows = decode_pages(series.kind, bodies)
     else:
-        file = ArchiveFile.of(
-            series, Source.MONTHLY if _is_long(series) else Source.DAILY, unit.start_ms
-        )
-        body = _tried(services, partial(services.archive.download, file)).body
+        source = Source.MONTHLY if _is_drawn_in_months(series) else Source.DAILY
+        file = ArchiveFile.of(series, source, unit.start_ms)
+        body = _with_retries(services, partial(services.archive.download, file)).body
         rows = decode_archive(series.kind, member(body, file.stem))
     return _within(series.kind, rows, parts)
 
 
-def _page(services: Services, series: Series, page: Page) -> bytes:
+def _fetch_page(services: Services, series: Series, page: Page) -> bytes:
     answer = services.client(series.market).rows(series, page)
     inspect(answer.body, page, series, answer.server_ms)
     return answer.body
 
 
-def _tried(services: Services, ask: Callable[[], T]) -> T:
+def _with_retries(services: Services, fetch: Callable[[], T]) -> T:
     def pause(seconds: float) -> None:
         services.stop.wait(seconds)
 
     def may_recover(error: BaseException) -> bool:
         return isinstance(error, Transient | ChecksumMismatch) and not isinstance(error, OverWeight)
 
-    return VERIFICATION.retrying(may_recover, sleep=pause)(ask)
+    return VERIFICATION.retrying(may_recover, sleep=pause)(fetch)
 
 
 def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:
-    """Return the rows of `parts`, each once, with what tells them apart as `_moment`."""
+    """Return the rows that open in `parts`, each once, identified by the column `_moment`."""
     times = pl.col(kind.time_column).dt.timestamp("ms")
     within = [times.is_between(part.start_ms, part.end_ms, closed="left") for part in parts]
     tagged = rows.with_columns(_moment=moments_of(kind, rows)).filter(pl.any_horizontal(within))
@@ -173,24 +184,35 @@ def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:
 
 
 def _differences(
-    series: Series, month: str, ours: pl.DataFrame, theirs: pl.DataFrame, against: Against
+    series: Series, month: str, held: pl.DataFrame, source_rows: pl.DataFrame, reference: Reference
 ) -> Iterator[Fault]:
-    """Yield the rows that only one of both has, and those that differ, with both values."""
-    time, kind = series.kind.time_column, series.kind
-    compared = kind.disputed
-    both = ours.join(theirs, on="_moment", suffix=_THEIRS, maintain_order="left")
-    differ = both.filter(
-        ~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name + _THEIRS)) for name in compared)
-    )
-    values: dict[int, str] = {}
-    for row in differ.with_columns(pl.col(time).dt.timestamp("ms")).iter_rows(named=True):
-        pairs = [(name, row[name], row[name + _THEIRS]) for name in compared]
-        values[row[time]] = ", ".join(
-            f"{name} {a}, {against} {b}" for name, a, b in pairs if a != b
-        )
-    for rows, told in (
-        (theirs.join(ours, on="_moment", how="anti"), f"not held, {against} has it"),
-        (ours.join(theirs, on="_moment", how="anti"), f"held, {against} does not have it"),
+    """Yield a fault for the rows that only one side has, and for those whose values differ."""
+    time_column = series.kind.time_column
+    details = _differing_values(series.kind, held, source_rows, reference)
+    only_in_source = source_rows.join(held, on="_moment", how="anti")
+    only_held = held.join(source_rows, on="_moment", how="anti")
+    for rows, detail in (
+        (only_in_source, f"not held, {reference} has it"),
+        (only_held, f"held, {reference} does not have it"),
     ):
-        values |= dict.fromkeys(rows[time].dt.timestamp("ms"), told)
-    yield from faults_of_rows(series, month, What.DIFFERS, sorted(values), values)
+        details |= dict.fromkeys(rows[time_column].dt.timestamp("ms"), detail)
+    yield from faults_of_rows(series, month, What.DIFFERS, sorted(details), details)
+
+
+def _differing_values(
+    kind: Kind, held: pl.DataFrame, source_rows: pl.DataFrame, reference: Reference
+) -> dict[int, str]:
+    """Return both sides' values of the rows that differ, by open time in ms."""
+    time_column, columns = kind.time_column, kind.disputed
+    both = held.join(source_rows, on="_moment", suffix=_SOURCE_SUFFIX, maintain_order="left")
+    is_equal = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.col(name + _SOURCE_SUFFIX)) for name in columns
+    )
+    differing = both.filter(~is_equal).with_columns(pl.col(time_column).dt.timestamp("ms"))
+    details: dict[int, str] = {}
+    for row in differing.iter_rows(named=True):
+        pairs = [(name, row[name], row[name + _SOURCE_SUFFIX]) for name in columns]
+        details[row[time_column]] = ", ".join(
+            f"{name} {ours}, {reference} {theirs}" for name, ours, theirs in pairs if ours != theirs
+        )
+    return details

@@ -1,12 +1,12 @@
-"""A piece of a verification, some months of a series, and what was found in it."""
+"""Pieces of a verification (some months of a series each), and what is found in them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from klinefleet.tasks.verification.compare import NO_SAMPLE, Against, Sample, compare
+from klinefleet.tasks.verification.compare import NO_SAMPLE, Reference, Sample, compare
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, rest_queue
 from klinefleet.workers.domain.series import Series
@@ -16,136 +16,154 @@ from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.lake.integrity import Checked, check
 from klinefleet.workers.services import Services
 
+#: Counts of findings, which are added up.
+_COUNTS = ("partitions", "rows", "unproved", "compared")
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one task checks: some months of a series."""
+    """Some months of a series, checked by one task."""
 
     series: Series
     months: tuple[str, ...]
     sample: Sample = NO_SAMPLE
-    sure: str = ""
-    """The month of which at least one day is compared with the source, whatever the sample's share.
-    """
+    compared_month: str = ""
+    """The month of which at least one day is compared, however small the sample's share."""
 
     def __str__(self) -> str:
         return f"{self.series}/{self.months[0]}..{self.months[-1]}"
 
-    def arguments(self) -> list[Any]:
-        """Return it as a message carries it."""
-        sample = self.sample
+    def to_arguments(self) -> list[Any]:
+        """Return the piece as the arguments of its task, plain values."""
         return [
             str(self.series),
             list(self.months),
-            str(sample.against),
-            sample.share,
-            sample.seed,
-            self.sure,
+            str(self.sample.reference),
+            self.sample.share,
+            self.sample.seed,
+            self.compared_month,
         ]
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         series: str,
         months: list[str],
-        against: str = Against.NOTHING,
+        reference: str = Reference.NONE,
         share: float = 0.0,
         seed: int = 0,
-        sure: str = "",
-        *_later: Any,
+        compared_month: str = "",
+        *_: Any,
     ) -> Piece:
-        """Return the piece that `arguments` told; what a later version adds at their end is
-        ignored.
-        """
-        return cls(Series.parse(series), tuple(months), Sample(Against(against), share, seed), sure)
+        """Return the piece of a task's arguments; what a later version appends is ignored."""
+        sample = Sample(Reference(reference), share, seed)
+        return cls(Series.parse(series), tuple(months), sample, compared_month)
 
 
 @dataclass(slots=True)
-class Found:
-    """What came of partitions that were checked."""
+class Findings:
+    """What was found in partitions that were checked."""
 
     partitions: int = 0
     rows: int = 0
     unproved: int = 0
-    """Partitions of an earlier version, without a proof: a lost row cannot be told from the
-    exchange's own gap.
+    """Partitions that an earlier version wrote without a proof.
+
+    In these a lost row cannot be told from a gap of the exchange.
     """
     compared: int = 0
     """Rows that were compared with the source."""
     faults: list[Fault] = field(default_factory=list)
-    told: dict[str, str] = field(default_factory=dict)
-    """What could not be compared because the source does not have it."""
+    not_compared: dict[str, str] = field(default_factory=dict)
+    """What could not be compared because the source does not have it: name → reason."""
     failed: dict[str, str] = field(default_factory=dict)
-    """What could not be checked: the store or the source did not answer."""
+    """What could not be checked because the store or the source failed: name → reason."""
 
-    def add(self, other: Found) -> None:
-        """Add what came of others."""
-        for name in ("partitions", "rows", "unproved", "compared"):
+    def add(self, other: Findings) -> None:
+        """Add the findings in other partitions."""
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.faults = sorted([*self.faults, *other.faults], key=lambda fault: fault.key)
-        self.told |= other.told
+        self.not_compared |= other.not_compared
         self.failed |= other.failed
 
     def to_json(self, piece: str) -> str:
-        """Return it as Redis keeps it, with the name of the piece it came of."""
+        """Return the findings as Redis keeps them, with the name of their piece."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        fields["faults"] = [fault.facts() for fault in self.faults]
         return json.dumps(
-            asdict(self) | {"piece": piece, "faults": [fault.facts() for fault in self.faults]}
+            fields | {"told": self.not_compared, "failed": self.failed, "piece": piece}
         )
 
     @classmethod
-    def of_json(cls, text: str) -> tuple[str, Found]:
-        """Return the piece and what came of it, as `to_json` of this version or another told them."""
-        told = json.loads(text)
-        faults = [
-            Fault(
-                f["key"],
-                What(f["what"]),
-                Span(*f["span"]) if f.get("span") else None,
-                f.get("rows", 0),
-                f["told"],
-            )
-            for f in told.get("faults", [])
-        ]
-        known = {name: told[name] for name in (f.name for f in fields(cls)) if name in told}
-        return told["piece"], cls(**{**known, "faults": faults})
+    def from_json(cls, text: str) -> tuple[str, Findings]:
+        """Return the name of a piece, and its findings.
+
+        Other versions may have written more fields or fewer.
+        """
+        fields = json.loads(text)
+        findings = cls(
+            **{name: fields[name] for name in _COUNTS if name in fields},
+            faults=[_parse_fault(fault) for fault in fields.get("faults", [])],
+            not_compared=fields.get("told", {}),
+            failed=fields.get("failed", {}),
+        )
+        return fields["piece"], findings
 
 
-def queue_of(piece: Piece) -> str:
-    """Return the queue that checks a piece: what waits for a source's answers must not hold up
-    compactions.
-    """
-    if piece.sample.against is Against.REST:
-        return rest_queue(piece.series.kind.pool(piece.series.market))
-    return ARCHIVE if piece.sample.against is Against.ARCHIVE else COMPACT
+def _parse_fault(fields: dict[str, Any]) -> Fault:
+    span = Span(*fields["span"]) if fields.get("span") else None
+    return Fault(fields["key"], What(fields["what"]), span, fields.get("rows", 0), fields["told"])
 
 
-def verify_piece(services: Services, piece: Piece) -> Found:
-    """Return what is wrong with a piece's partitions; a month that has none (any more) is no fault."""
-    found, series = Found(), piece.series
+def piece_queue(piece: Piece) -> str:
+    """Return the queue of a piece: waits for a source's answers must not hold up compactions."""
+    match piece.sample.reference:
+        case Reference.REST:
+            return rest_queue(piece.series.kind.pool(piece.series.market))
+        case Reference.ARCHIVE:
+            return ARCHIVE
+        case _:
+            return COMPACT
+
+
+def verify_piece(services: Services, piece: Piece) -> Findings:
+    """Return what is found in a piece's partitions. A month without a partition is no fault."""
+    findings = Findings()
     for month in piece.months:
-        key = keys.partition(series, month)
         try:
-            body = services.partitions.body(series, month)
+            body = services.partitions.body(piece.series, month)
         except FleetError as error:
-            found.failed[key] = error.reason
+            findings.failed[keys.partition(piece.series, month)] = error.reason
             continue
-        if body is not None:
-            _count(found, checked := check(series, month, body))
-            if piece.sample.against is not Against.NOTHING:
-                _compare(services, found, piece, month, checked)
-    return found
+        if body is None:
+            continue
+        checked = check(piece.series, month, body)
+        _add_checked(findings, checked)
+        if piece.sample.reference is not Reference.NONE:
+            _add_comparison(services, findings, piece, month, checked)
+    return findings
 
 
-def _count(found: Found, checked: Checked) -> None:
-    found.partitions += 1
-    found.rows += 0 if checked.rows is None else checked.rows.height
-    found.unproved += checked.footer is not None and checked.footer.proof is None
-    found.faults += checked.faults
+def _add_checked(findings: Findings, checked: Checked) -> None:
+    findings.partitions += 1
+    findings.rows += 0 if checked.rows is None else checked.rows.height
+    findings.unproved += checked.footer is not None and checked.footer.proof is None
+    findings.faults += checked.faults
 
 
-def _compare(services: Services, found: Found, piece: Piece, month: str, checked: Checked) -> None:
-    done = compare(services, piece.series, month, checked, piece.sample, sure=month == piece.sure)
-    found.compared += done.rows
-    found.faults += done.faults
-    found.told |= done.told
-    found.failed |= done.failed
+def _add_comparison(
+    services: Services, findings: Findings, piece: Piece, month: str, checked: Checked
+) -> None:
+    comparison = compare(
+        services,
+        piece.series,
+        month,
+        checked,
+        piece.sample,
+        at_least_one=month == piece.compared_month,
+    )
+    findings.compared += comparison.rows
+    findings.faults += comparison.faults
+    findings.not_compared |= comparison.not_compared
+    findings.failed |= comparison.failed

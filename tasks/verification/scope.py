@@ -1,13 +1,13 @@
-"""Which partitions a verification is about, and how they are parted into pieces."""
+"""Selects the partitions that a verification checks, and splits them into pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from random import Random
 
-from klinefleet.tasks.verification.compare import Against, Sample
+from klinefleet.tasks.verification.compare import Reference, Sample
 from klinefleet.tasks.verification.pieces import Piece
 from klinefleet.workers.domain.intervals import Interval, month_span
 from klinefleet.workers.domain.kinds.declaration import Kind
@@ -16,13 +16,13 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.lake import keys
 from klinefleet.workers.services import Services
 
-#: Partitions of one piece: a second's work, so that a fleet shares even one symbol's years.
-PARTITIONS_OF_PIECE = 12
+#: A second's work: a fleet then shares even the years of a single symbol.
+PARTITIONS_PER_PIECE = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which partitions are meant; None and no symbols mean all."""
+    """Which partitions to check. None, and no symbols, select all."""
 
     market: Market | None = None
     kind: Kind | None = None
@@ -31,8 +31,8 @@ class Scope:
     start_ms: int | None = None
     end_ms: int | None = None
 
-    def has(self, series: Series, month: str) -> bool:
-        """Return whether it is about this partition."""
+    def includes(self, series: Series, month: str) -> bool:
+        """Return True if the partition is to be checked; one that is touched in time is."""
         bounds = month_span(month)
         return (
             self.market in (None, series.market)
@@ -44,26 +44,32 @@ class Scope:
         )
 
 
-def partitions_of(services: Services, scope: Scope) -> list[tuple[Series, str]]:
-    """Return the series and month of each partition in the lake that is meant, sorted."""
-    listed = services.store.list(
-        keys.market_folder("lake", scope.market) if scope.market else "lake"
-    )
-    parsed = (keys.partition_of(entry.key) for entry in listed)
-    return sorted(found for found in parsed if found and scope.has(*found))
+def list_partitions(services: Services, scope: Scope) -> list[tuple[Series, str]]:
+    """Return the series and month of each partition of the lake in scope, sorted."""
+    folder = keys.market_folder("lake", scope.market) if scope.market else "lake"
+    named = (keys.partition_of(entry.key) for entry in services.store.list(folder))
+    return sorted(partition for partition in named if partition and scope.includes(*partition))
 
 
-def pieces_of(partitions: Iterable[tuple[Series, str]], sample: Sample) -> list[Piece]:
-    """Return partitions (sorted) in pieces; of one that the sample's seed draws at least a day is
-    compared.
+def split_into_pieces(partitions: Sequence[tuple[Series, str]], sample: Sample) -> list[Piece]:
+    """Return sorted partitions as pieces, each of one series.
+
+    Where a sample is compared, its seed draws one partition of which at least a day is compared.
     """
-    partitions, pieces = list(partitions), list[Piece]()
-    is_compared = sample.against is not Against.NOTHING and partitions
-    sure_series, sure_month = Random(sample.seed).choice(partitions) if is_compared else (None, "")
-    for series, of_series in groupby(partitions, key=lambda found: found[0]):
-        months = [month for _, month in of_series]
-        for first in range(0, len(months), PARTITIONS_OF_PIECE):
-            some = tuple(months[first : first + PARTITIONS_OF_PIECE])
-            is_sure = series == sure_series and sure_month in some
-            pieces.append(Piece(series, some, sample, sure_month if is_sure else ""))
+    pieces = list[Piece]()
+    drawn_series, drawn_month = _draw_partition(partitions, sample)
+    for series, partitions_of_series in groupby(partitions, key=lambda partition: partition[0]):
+        months = [month for _, month in partitions_of_series]
+        for first in range(0, len(months), PARTITIONS_PER_PIECE):
+            some = tuple(months[first : first + PARTITIONS_PER_PIECE])
+            is_drawn = series == drawn_series and drawn_month in some
+            pieces.append(Piece(series, some, sample, drawn_month if is_drawn else ""))
     return pieces
+
+
+def _draw_partition(
+    partitions: Sequence[tuple[Series, str]], sample: Sample
+) -> tuple[Series | None, str]:
+    if sample.reference is Reference.NONE or not partitions:
+        return None, ""
+    return Random(sample.seed).choice(partitions)

@@ -1,6 +1,7 @@
-"""What the fleet has under way of a verification, in Redis; the command that waits for it leads it.
+"""The open pieces of each verification and their findings, in Redis.
 
-Both end with the command, or lapse soon after it was killed: what is still queued then is not done.
+The command that started a verification polls them and ends it. Both keys expire soon after a
+command that was killed; pieces that are still queued by then are not checked.
 """
 
 from __future__ import annotations
@@ -15,69 +16,77 @@ from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
 from klinefleet.workers.coordination.redis_clock import now_ms, now_us
 from klinefleet.workers.domain.redis_keys import check_key
 
-#: A verification whose command has not looked for so long is forgotten.
-KEEP_MS = 600_000
+#: A verification expires after this long without a poll by its command.
+TTL_MS = 600_000
 
-_CHECKED, _SENT = (
-    Path(__file__).with_name(f"{verb}.lua").read_text() for verb in ("checked", "sent_again")
+_RECORD_FINDINGS, _MARK_REQUEUED = (
+    Path(__file__).with_name(f"{script}.lua").read_text()
+    for script in ("record_findings", "mark_requeued")
 )
 
 
 class Verifications:
-    """The state of all verifications; every method is safe to call twice."""
+    """The state of all verifications. Every method is safe to call twice."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._checked, self._sent = redis.register_script(_CHECKED), redis.register_script(_SENT)
+        self._record_findings = redis.register_script(_RECORD_FINDINGS)
+        self._mark_requeued = redis.register_script(_MARK_REQUEUED)
 
     def begin(self) -> str:
         """Return the id of a new verification."""
         return f"{now_ms(self._redis):x}-{secrets.token_hex(2)}"
 
-    def issue(self, check: str, pieces: Iterable[str]) -> int:
-        """Note pieces as sent, each a microsecond after the one before; returns when the first was,
-        Redis µs.
+    def mark_sent(self, verification: str, pieces: Iterable[str]) -> int:
+        """Record pieces as open and sent; return when the first was, Redis µs.
+
+        Each counts as sent a microsecond after the one before.
         """
         sent_us = now_us(self._redis)
         with self._redis.pipeline() as pipe:
             pipe.hset(
-                check_key(check, "open"),
+                _open_key(verification),
                 mapping={piece: sent_us + number for number, piece in enumerate(pieces)},
             )
-            pipe.pexpire(check_key(check, "open"), KEEP_MS)
+            pipe.pexpire(_open_key(verification), TTL_MS)
             pipe.execute()
         return sent_us
 
-    def sent(self, check: str, piece: str) -> None:
-        """Note that the message of a piece is handed back, to the end of its queue."""
-        self._sent([check_key(check, "open")], [piece, HANDED_BACK_US])
+    def mark_requeued(self, verification: str, piece: str) -> None:
+        """Record that a piece's message went back to the end of its queue."""
+        self._mark_requeued([_open_key(verification)], [piece, HANDED_BACK_US])
 
-    def wants(self, check: str, piece: str) -> bool:
-        """Return whether somebody waits for the piece."""
-        return bool(self._redis.hexists(check_key(check, "open"), piece))
+    def is_open(self, verification: str, piece: str) -> bool:
+        """Return True if the verification still waits for the piece."""
+        return bool(self._redis.hexists(_open_key(verification), piece))
 
-    def done(self, check: str, piece: str, found: str) -> bool:
-        """Tell what came of a piece, unless that was told before; returns whether it was news."""
-        return bool(
-            self._checked(
-                [check_key(check, "open"), check_key(check, "found")], [piece, found, KEEP_MS]
-            )
-        )
+    def record_findings(self, verification: str, piece: str, findings: str) -> bool:
+        """Record an open piece's findings and close it; return False if it is not open."""
+        keys = [_open_key(verification), _findings_key(verification)]
+        return bool(self._record_findings(keys, [piece, findings, TTL_MS]))
 
-    def look(self, check: str) -> tuple[dict[str, int], list[str]]:
-        """Return the pieces that are sent and not done, each with its Redis µs, and what came of
-        others since.
+    def poll(self, verification: str) -> tuple[dict[str, int], list[str]]:
+        """Return the open pieces with when each was sent, Redis µs, and the findings since then.
+
+        Findings are returned once. Polling keeps the verification from expiring.
         """
         with self._redis.pipeline() as pipe:
-            pipe.hgetall(check_key(check, "open"))
-            pipe.lrange(check_key(check, "found"), 0, -1)
-            pipe.delete(check_key(check, "found"))
-            pipe.pexpire(check_key(check, "open"), KEEP_MS)
-            still, found, *_ = pipe.execute()
-        return {piece.decode(): int(sent_us) for piece, sent_us in still.items()}, [
-            told.decode() for told in found
-        ]
+            pipe.hgetall(_open_key(verification))
+            pipe.lrange(_findings_key(verification), 0, -1)
+            pipe.delete(_findings_key(verification))
+            pipe.pexpire(_open_key(verification), TTL_MS)
+            sent, findings, *_ = pipe.execute()
+        open_pieces = {piece.decode(): int(sent_us) for piece, sent_us in sent.items()}
+        return open_pieces, [text.decode() for text in findings]
 
-    def end(self, check: str) -> None:
-        """Forget a verification."""
-        self._redis.delete(check_key(check, "open"), check_key(check, "found"))
+    def end(self, verification: str) -> None:
+        """Delete a verification."""
+        self._redis.delete(_open_key(verification), _findings_key(verification))
+
+
+def _open_key(verification: str) -> str:
+    return check_key(verification, "open")
+
+
+def _findings_key(verification: str) -> str:
+    return check_key(verification, "found")

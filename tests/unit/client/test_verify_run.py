@@ -10,9 +10,14 @@ import pytest
 from redis import Redis
 
 from klinefleet.tasks.client.verify_run import PIECES_IN_FLIGHT, TRIES, check_by_fleet, check_here
-from klinefleet.tasks.verification.compare import Against, Sample, drawn
-from klinefleet.tasks.verification.pieces import Found, Piece, verify_piece
-from klinefleet.tasks.verification.scope import PARTITIONS_OF_PIECE, Scope, partitions_of, pieces_of
+from klinefleet.tasks.verification.compare import Reference, Sample, draw_units
+from klinefleet.tasks.verification.pieces import Findings, Piece, verify_piece
+from klinefleet.tasks.verification.scope import (
+    PARTITIONS_PER_PIECE,
+    Scope,
+    list_partitions,
+    split_into_pieces,
+)
 from klinefleet.tasks.verification.state import Verifications
 from klinefleet.workers.domain.intervals import Interval, month_span, months_of
 from klinefleet.workers.domain.kinds.klines import KLINES
@@ -29,7 +34,7 @@ from tests.unit.helpers.klines import MINUTES, minutes, opens
 from tests.unit.helpers.sound import partition, rows_at
 
 HOUR = minutes(0, 60)
-FOUND = Found(
+FOUND = Findings(
     1,
     60,
     1,
@@ -84,47 +89,47 @@ def pieces(count: int) -> list[Piece]:
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
     checks = Verifications(redis)
     one, other = checks.begin(), checks.begin()
-    sent_us = checks.issue(one, ["a", "b"])
-    assert checks.wants(one, "a")
-    assert not checks.wants(other, "a")
-    assert checks.done(one, "a", "first")
-    assert not checks.done(one, "a", "second")
-    assert not checks.done(other, "a", "elsewhere")
-    assert checks.look(one) == ({"b": sent_us + 1}, ["first"])
-    assert checks.look(one) == ({"b": sent_us + 1}, [])
+    sent_us = checks.mark_sent(one, ["a", "b"])
+    assert checks.is_open(one, "a")
+    assert not checks.is_open(other, "a")
+    assert checks.record_findings(one, "a", "first")
+    assert not checks.record_findings(one, "a", "second")
+    assert not checks.record_findings(other, "a", "elsewhere")
+    assert checks.poll(one) == ({"b": sent_us + 1}, ["first"])
+    assert checks.poll(one) == ({"b": sent_us + 1}, [])
     redis.hset(f"klines:check:{one}:open", "b", 1)
-    checks.sent(one, "b")
-    assert checks.look(one)[0]["b"] > sent_us
+    checks.mark_requeued(one, "b")
+    assert checks.poll(one)[0]["b"] > sent_us
     checks.end(one)
-    checks.sent(one, "b")
-    assert not checks.done(one, "b", "too late")
+    checks.mark_requeued(one, "b")
+    assert not checks.record_findings(one, "b", "too late")
     assert list(redis.scan_iter("klines:check:*")) == []
 
 
 def test_what_came_of_a_piece_survives_the_way_through_redis() -> None:
-    assert Found.of_json(FOUND.to_json("piece")) == ("piece", FOUND)
+    assert Findings.from_json(FOUND.to_json("piece")) == ("piece", FOUND)
 
 
 def test_a_piece_survives_the_way_through_a_message() -> None:
     for piece in (
         *pieces(1),
-        Piece(MINUTES, ("2024-01", "2024-03"), Sample(Against.REST, 0.5, 7), "2024-03"),
+        Piece(MINUTES, ("2024-01", "2024-03"), Sample(Reference.REST, 0.5, 7), "2024-03"),
     ):
-        assert Piece.of(*json.loads(json.dumps(piece.arguments()))) == piece
+        assert Piece.from_arguments(*json.loads(json.dumps(piece.to_arguments()))) == piece
 
 
 def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(services: Services) -> None:
     months = [month for month, _ in months_of(Span(utc_ms(2022), utc_ms(2024)))][:15]
     hold(services, ["AUSDT", "BUSDT"], months)
-    cut = pieces_of(partitions_of(services, Scope()), Sample(Against.REST, 0.0, 7))
+    cut = split_into_pieces(list_partitions(services, Scope()), Sample(Reference.REST, 0.0, 7))
     assert [(piece.series.symbol, len(piece.months)) for piece in cut] == [
-        ("AUSDT", PARTITIONS_OF_PIECE),
+        ("AUSDT", PARTITIONS_PER_PIECE),
         ("AUSDT", 3),
-        ("BUSDT", PARTITIONS_OF_PIECE),
+        ("BUSDT", PARTITIONS_PER_PIECE),
         ("BUSDT", 3),
     ]
     assert sorted(month for piece in cut for month in piece.months) == sorted(months * 2)
-    assert [piece.sure in piece.months for piece in cut if piece.sure] == [True]
+    assert [piece.compared_month in piece.months for piece in cut if piece.compared_month] == [True]
 
 
 @pytest.mark.parametrize(
@@ -144,13 +149,13 @@ def test_only_what_is_named_is_checked_in_the_months_that_are_touched(
     services: Services, scope: Scope, expected: int
 ) -> None:
     hold(services, ["AUSDT", "BUSDT"], ["2024-01", "2024-02", "2024-03"])
-    assert len(partitions_of(services, scope)) == expected
+    assert len(list_partitions(services, scope)) == expected
 
 
 def test_a_process_of_its_own_finds_the_same_as_a_piece_after_the_other(services: Services) -> None:
     hold(services, [f"S{n}" for n in range(9)], ["2024-01", "2024-02"])
-    cut = pieces_of(partitions_of(services, Scope()), Sample())
-    expected = Found()
+    cut = split_into_pieces(list_partitions(services, Scope()), Sample())
+    expected = Findings()
     for piece in cut:
         expected.add(verify_piece(services, piece))
     assert check_here(services, cut, Silent()) == expected
@@ -173,7 +178,9 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
             if number % 3 == 0 and is_first:
                 continue
             for _ in range(1 + number % 2):
-                checks.done(check, name, Found(partitions=1, rows=number).to_json(name))
+                checks.record_findings(
+                    check, name, Findings(partitions=1, rows=number).to_json(name)
+                )
         most = max(most, len(batch))
 
     wanted = PIECES_IN_FLIGHT + 50
@@ -193,7 +200,9 @@ def test_a_redis_that_forgot_everything_is_told_again(services: Services) -> Non
             services.redis.flushall()
         else:
             for piece in batch:
-                checks.done(check, str(piece), Found(partitions=1).to_json(str(piece)))
+                checks.record_findings(
+                    check, str(piece), Findings(partitions=1).to_json(str(piece))
+                )
 
     assert check_by_fleet(services, pieces(3), Silent(), send=send).partitions == 3
 
@@ -212,11 +221,13 @@ def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(services: Servic
 def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
     covered = [Span(utc_ms(2024, 1, 5), utc_ms(2024, 1, 15))]
     ten = [
-        drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, seed), sure=False)
+        draw_units(
+            MINUTES, "2024-01", covered, Sample(Reference.REST, 0.3, seed), at_least_one=False
+        )
         for seed in range(10)
     ]
     assert ten == [
-        drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.3, n), sure=False)
+        draw_units(MINUTES, "2024-01", covered, Sample(Reference.REST, 0.3, n), at_least_one=False)
         for n in range(10)
     ]
     assert {len(days) for days in ten} == {3}
@@ -226,10 +237,22 @@ def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
         for days in ten
         for day in days
     )
-    assert drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=False) == []
-    assert len(drawn(MINUTES, "2024-01", covered, Sample(Against.REST, 0.0, 1), sure=True)) == 1
-    assert drawn(MINUTES, "2024-01", [], Sample(Against.REST, 1.0, 1), sure=True) == []
+    assert (
+        draw_units(MINUTES, "2024-01", covered, Sample(Reference.REST, 0.0, 1), at_least_one=False)
+        == []
+    )
+    assert (
+        len(
+            draw_units(
+                MINUTES, "2024-01", covered, Sample(Reference.REST, 0.0, 1), at_least_one=True
+            )
+        )
+        == 1
+    )
+    assert (
+        draw_units(MINUTES, "2024-01", [], Sample(Reference.REST, 1.0, 1), at_least_one=True) == []
+    )
     weekly = Series(Market.SPOT, KLINES, Interval.W1, "BTCUSDT")
-    assert drawn(weekly, "2024-01", covered, Sample(Against.REST, 1.0, 1), sure=False) == [
-        month_span("2024-01")
-    ]
+    assert draw_units(
+        weekly, "2024-01", covered, Sample(Reference.REST, 1.0, 1), at_least_one=False
+    ) == [month_span("2024-01")]

@@ -12,8 +12,8 @@ import pytest
 from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.verification.compare import Against, Sample
-from klinefleet.tasks.verification.pieces import Found, Piece
+from klinefleet.tasks.verification.compare import Reference, Sample
+from klinefleet.tasks.verification.pieces import Findings, Piece
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
@@ -39,7 +39,7 @@ REQUEST = Request(
     True,
 )
 REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")
-PIECE = Piece(series_of(), ("2024-01",), Sample(Against.REST, 0.5, 7), "2024-01")
+PIECE = Piece(series_of(), ("2024-01",), Sample(Reference.REST, 0.5, 7), "2024-01")
 FAULT = Fault("lake/x.parquet", What.GAP, Span(0, 1), 2, "said")
 PROOF = Proof(3, "abc", (Span(1, 2),), True)
 FOOTER = Footer((Span(0, 9),), (Origin(Span(0, 9), Source.DAILY, "etag", "content"),), PROOF)
@@ -97,26 +97,26 @@ def test_what_is_no_request_is_never_taken_for_one(text: str) -> None:
 
 
 def test_a_piece_of_a_verification_is_read_with_an_argument_more_or_less() -> None:
-    assert Piece.of(*PIECE.arguments()) == PIECE
-    assert Piece.of(*PIECE.arguments(), {"more": 1}) == PIECE
-    assert Piece.of(*PIECE.arguments()[:2]) == Piece(PIECE.series, PIECE.months)
+    assert Piece.from_arguments(*PIECE.to_arguments()) == PIECE
+    assert Piece.from_arguments(*PIECE.to_arguments(), {"more": 1}) == PIECE
+    assert Piece.from_arguments(*PIECE.to_arguments()[:2]) == Piece(PIECE.series, PIECE.months)
 
 
 def test_what_was_found_is_read_with_a_field_more_or_less() -> None:
-    found = Found(1, 2, 3, 4, [FAULT, replace(FAULT, span=None)], {"a": "b"}, {"c": "d"})
+    found = Findings(1, 2, 3, 4, [FAULT, replace(FAULT, span=None)], {"a": "b"}, {"c": "d"})
     plain = json.loads(found.to_json("piece"))
-    assert Found.of_json(json.dumps(plain)) == ("piece", found)
+    assert Findings.from_json(json.dumps(plain)) == ("piece", found)
     more = plain | {
         "colour": "red",
         "faults": [fault | {"colour": "red"} for fault in plain["faults"]],
     }
-    assert Found.of_json(json.dumps(more)) == ("piece", found)
+    assert Findings.from_json(json.dumps(more)) == ("piece", found)
     less = {"piece": "piece", "faults": [{"key": FAULT.key, "what": FAULT.what, "told": "said"}]}
-    assert Found.of_json(json.dumps(less)) == (
+    assert Findings.from_json(json.dumps(less)) == (
         "piece",
-        Found(faults=[replace(FAULT, span=None, rows=0)]),
+        Findings(faults=[replace(FAULT, span=None, rows=0)]),
     )
-    assert Found.of_json(json.dumps({"piece": "piece"})) == ("piece", Found())
+    assert Findings.from_json(json.dumps({"piece": "piece"})) == ("piece", Findings())
 
 
 def test_a_footer_is_read_with_a_field_more_or_less() -> None:
