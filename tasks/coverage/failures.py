@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 #: Runs of which failures are looked up, the newest, in Redis and as many in the store.
 NEWEST_RUNS = 50
 
+#: How runs of version 0.1 said it; their reports are in the store for good.
+_NO_FILE_BEFORE = "the archive has no file of it (yet); REST was not to be asked"
+
 NEXT_DOWNLOAD = "with the next download that asks for it"
 
 
@@ -46,7 +49,7 @@ class Failure:
     @property
     def is_no_file(self) -> bool:
         """Whether only a file of the archive was missing."""
-        return self.reason == NO_FILE or self.reason.startswith("NotPublished:")
+        return self.reason in (NO_FILE, _NO_FILE_BEFORE) or self.reason.startswith("NotPublished:")
 
 
 @dataclass

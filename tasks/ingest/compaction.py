@@ -184,7 +184,7 @@ class _Compaction:
         series, versions = self._block.series, loaded.versions
         resolution = resolve_conflicts(series.kind, versions, held)
         trusted = trusted_spans(series, versions, policy)
-        self._report_conflicts(resolution.disputed)
+        self._report_conflicts(resolution.conflicts)
         self._report_gaps(loaded, trusted, policy)
         published = list[tuple[StoredObject, Footer]]()
         for month, bounds in months_of(self._block.span):
@@ -211,17 +211,17 @@ class _Compaction:
             self._report(text, month_span(month), "lake")
         return [merged.published] if merged.published else []
 
-    def _report_conflicts(self, disputed: pl.DataFrame) -> None:
+    def _report_conflicts(self, conflicts: pl.DataFrame) -> None:
         """Store every version of the rows on which sources differ, and report which one won."""
-        if not disputed.height:
+        if not conflicts.height:
             return
-        body, block, series = disputed.write_csv().encode(), self._block, self._block.series
+        body, block, series = conflicts.write_csv().encode(), self._block, self._block.series
         name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{block.period}"
         key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
         self._services.store.put(key, body)
-        winners = " and ".join(sorted(set(disputed.filter("stands")["source"])))
-        rows = disputed[series.kind.time_column].n_unique()
-        sources = ", ".join(sorted(set(disputed["source"])))
+        winners = " and ".join(sorted(set(conflicts.filter("stands")["source"])))
+        rows = conflicts[series.kind.time_column].n_unique()
+        sources = ", ".join(sorted(set(conflicts["source"])))
         text = f"{rows:,} rows differ between {sources}: {winners} stand; all versions in {key}"
         self._report(text, block.span, "sources")
 
@@ -237,7 +237,7 @@ class _Compaction:
             if policy.may_rest:
                 self._report(f"{lacking}, and REST failed: they stay missing", span, "archive")
             else:
-                text = f"{lacking}; REST was not to be asked, so they stay missing"
+                text = f"{lacking}; REST is disabled (--source archive): they stay missing"
                 self._records.append(Record(Level.FAILED, text, series, span))
 
     def _report_believed_gaps(self, loaded: Loaded) -> None:

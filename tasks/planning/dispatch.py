@@ -55,9 +55,9 @@ class Dispatch:
         found = self._cut(self._policy(held), block, missing(block.series, held.spans, wanted))
         told = [
             Record(Level.REPORT, text, block.series, source=file)
-            for file, text in found.told.items()
+            for file, text in found.missing_files.items()
         ]
-        told += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.absent]
+        told += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.unavailable]
         led.runs.record(led.run, *told)
         return found.windows
 

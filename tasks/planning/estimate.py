@@ -164,14 +164,16 @@ def _of_series(
                 )
             except FleetError as error:
                 fault = error
-        missed |= found.told
+        missed |= found.missing_files
         counts += _cost(services, series, found)
     return counts, missed, fault
 
 
 def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]:
     opens = series.interval.opens
-    counts = Counter(absent_klines=sum(opens(span.start_ms, span.end_ms) for span in found.absent))
+    counts = Counter(
+        absent_klines=sum(opens(span.start_ms, span.end_ms) for span in found.unavailable)
+    )
     for window in found.windows:
         klines = opens(window.span.start_ms, window.span.end_ms)
         counts += Counter(windows=1, klines=klines)

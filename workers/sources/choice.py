@@ -1,7 +1,6 @@
-"""Which source answers for which missing time: pure arithmetic over what is published and what REST
-would cost.
+"""Assigns a source to each missing time: arithmetic over what is published and what REST costs.
 
-Files cost no weight, so they are taken wherever their lane is done sooner than REST would be; REST
+Archive files cost no weight, so they are taken wherever they are done sooner than REST. REST
 answers for the last days, for what the archive lacks, and for requests so small that one round trip
 settles them.
 """
@@ -21,112 +20,107 @@ from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.sources.windows import windows
 
-#: REST answers so few calls in a round trip or two, sooner than any file could be listed, asked for
+#: REST answers so few calls in a round trip or two: sooner than a file can be listed, downloaded
 #: and unpacked.
 SMALL_CALLS = 100
-#: Daily files of one task: like the pages of a window, they hide what a task itself costs.
-FILES_OF_WINDOW = 9
-#: Of a month of which no more days are wanted, daily files bring fewer bytes for as many round
-#: trips.
-EDGE_DAYS = FILES_OF_WINDOW
-#: A monthly file that is not there so long after its month is no longer late: the latest seen came
-#: mid-month.
+#: Daily files of one window. Like the pages of a window, they hide what a task itself costs.
+FILES_PER_WINDOW = 9
+#: If so few days of a month are missing, daily files are fewer bytes for as many round trips.
+EDGE_DAYS = FILES_PER_WINDOW
+#: A monthly file that is not published so long after its month is absent, not late: the latest ever
+#: seen came in mid-month.
 LATE_MS = 45 * DAY_MS
 
-#: Why time that no allowed source has is noted as failed.
-NO_FILE = "the archive has no file of it (yet); REST was not to be asked"
+#: The failure of time that no allowed source has.
+NO_FILE = "no archive file published; REST is disabled (--source archive)"
 
 
 class PublishedFiles(Protocol):
     """What the archive has published of one series."""
 
     def monthly(self) -> Collection[str]:
-        """Return the months (YYYY-MM) there is a file of."""
+        """Return the months (YYYY-MM) that have a file."""
         ...
 
     def daily(self, month: str) -> Collection[str]:
-        """Return the days (YYYY-MM-DD) of a month there is a file of."""
+        """Return the days (YYYY-MM-DD) of a month that have a file."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What is to be done about a block's missing time."""
+    """The sources of a block's missing time."""
 
     windows: list[Window]
-    absent: list[Span] = field(default_factory=list)
+    unavailable: list[Span] = field(default_factory=list)
     """Time that no allowed source has."""
-    told: dict[str, str] = field(default_factory=dict)
-    """Files that should be there and are not: why, and what answers instead; none from before the
-    first there is.
+    missing_files: dict[str, str] = field(default_factory=dict)
+    """Expected files that are missing: key → reason and replacement.
+
+    Months before the first file of the series are not expected.
     """
 
 
 def assign_sources(
-    block: Block, parts: list[Span], shelf: PublishedFiles, policy: Policy, *, now_ms: int
+    block: Block, parts: list[Span], published: PublishedFiles, policy: Policy, *, now_ms: int
 ) -> Assignment:
-    """Return the windows that fetch the missing `parts` of a block; asks the shelf only where files
-    may pay.
+    """Return the windows that fetch the missing `parts` of a block.
+
+    `published` is asked only where files may pay: a listing is a round trip.
     """
-    series = block.series
     if policy.is_rest_only or not parts:
-        return Assignment(list(windows(block, parts))) if policy.may_rest else Assignment([], parts)
-    published = shelf.monthly()
-    by_month = {
+        if policy.may_rest:
+            return Assignment(list(windows(block, parts)))
+        return Assignment([], parts)
+    pieces_by_month = {
         month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)
     }
-    in_files = {
-        m: pieces
-        for m, pieces in by_month.items()
-        if m in published and not _is_edge(series, pieces, shelf)
-    }
-    if not policy.prefers_files(
-        len(in_files), series, spans.union(p for pieces in in_files.values() for p in pieces)
-    ):
-        in_files = {}
-    made = [Window(block, _hull(pieces), Source.MONTHLY) for pieces in in_files.values()]
-    rest, told = list[Span](), dict[str, str]()
-    for month, pieces in by_month.items():
-        if month not in in_files:
-            daily = _daily(block, month, pieces, shelf, policy)
-            made += daily
-            left = [gap for piece in pieces for gap in spans.gaps((w.span for w in daily), piece)]
-            rest += left
-            has_begun = bool(daily) or month >= min(published, default="")
-            if (
-                month not in published
-                and has_begun
-                and (late := _lateness(series, policy, pieces, now_ms))
-            ):
-                told |= {late[0]: f"{late[1]}: {_instead(len(daily), bool(left), policy)}"}
-    rest = [span for span in spans.union(rest) if series.interval.opens(span.start_ms, span.end_ms)]
+    months = published.monthly()
+    candidates = {month: pieces for month, pieces in pieces_by_month.items() if month in months}
+    from_monthly = _monthly_pieces(block.series, candidates, published, policy)
+    assigned = [Window(block, _hull(pieces), Source.MONTHLY) for pieces in from_monthly.values()]
+    first_month = min(months, default="")
+    from_rest, missing_files = list[Span](), dict[str, str]()
+    for month, pieces in pieces_by_month.items():
+        if month in from_monthly:
+            continue
+        daily = _daily_windows(block, month, pieces, published, policy)
+        assigned += daily
+        left = [gap for piece in pieces for gap in spans.gaps((one.span for one in daily), piece)]
+        from_rest += left
+        is_expected = month not in months and (bool(daily) or month >= first_month)
+        missing = _missing_file(block.series, policy, pieces, now_ms) if is_expected else None
+        if missing:
+            key, reason = missing
+            missing_files[key] = f"{reason}: {_replacement(len(daily), bool(left), policy)}"
+    opens = block.series.interval.opens
+    from_rest = [span for span in spans.union(from_rest) if opens(span.start_ms, span.end_ms)]
     if not policy.may_rest:
-        return Assignment(sorted(made), rest, told)
-    return Assignment(sorted([*made, *windows(block, rest)]), [], told)
+        return Assignment(sorted(assigned), from_rest, missing_files)
+    return Assignment(sorted([*assigned, *windows(block, from_rest)]), [], missing_files)
 
 
 def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> list[Window]:
-    """Return what answers for an archive window whose file cannot be used: daily files for a month,
-    then REST.
+    """Return the windows that replace an archive window whose file is unusable.
 
-    Where the archive refuses this address, its daily files would be refused as well.
+    Daily files replace a month, REST the rest. `is_refused`: the archive refuses this address, so
+    it would refuse daily files too.
     """
     series = window.block.series
-    may_days = not (is_refused and policy.may_rest)
-    if window.source is Source.MONTHLY and has_daily(series) and may_days:
+    may_use_days = not (is_refused and policy.may_rest)
+    if window.source is Source.MONTHLY and has_daily(series) and may_use_days:
         days = list(days_of(window.span))
         if policy.prefers_files(len(days), series, [window.span]):
-            return list(_runs_of_days(window.block, days))
+            return list(_windows_of_days(window.block, days))
     return list(windows(window.block, [window.span])) if policy.may_rest else []
 
 
 def files_of(window: Window) -> list[tuple[ArchiveFile, Span]]:
-    """Return the files of an archive window, each with the time that is wanted of it."""
-    spanned = [window.span] if window.source is Source.MONTHLY else list(days_of(window.span))
-    return [
-        (ArchiveFile.of(window.block.series, window.source, span.start_ms), span)
-        for span in spanned
-    ]
+    """Return the files of an archive window, each with the part of the window that it covers."""
+    is_monthly = window.source is Source.MONTHLY
+    parts = [window.span] if is_monthly else list(days_of(window.span))
+    series = window.block.series
+    return [(ArchiveFile.of(series, window.source, part.start_ms), part) for part in parts]
 
 
 def days_of(span: Span) -> Iterator[Span]:
@@ -138,51 +132,62 @@ def days_of(span: Span) -> Iterator[Span]:
         start_ms = end_ms
 
 
-def _is_edge(series: Series, pieces: list[Span], shelf: PublishedFiles) -> bool:
-    """Return whether so little of a month is wanted that its days' files bring less; all of them
-    have to be there.
-    """
+def _monthly_pieces(
+    series: Series, candidates: dict[str, list[Span]], published: PublishedFiles, policy: Policy
+) -> dict[str, list[Span]]:
+    """Return those months, with their missing pieces, that are fetched as monthly files."""
+    found = {
+        month: pieces
+        for month, pieces in candidates.items()
+        if not _is_edge(series, pieces, published)
+    }
+    missing = spans.union(piece for pieces in found.values() for piece in pieces)
+    return found if policy.prefers_files(len(found), series, missing) else {}
+
+
+def _is_edge(series: Series, pieces: list[Span], published: PublishedFiles) -> bool:
+    """Return True if the daily files of the pieces are fewer bytes than the month, and published."""
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or len(days) > EDGE_DAYS:
         return False
     periods = [ArchiveFile.of(series, Source.DAILY, day.start_ms).period for day in days]
-    return set(periods) <= set(shelf.daily(periods[0][: len("2024-01")]))
+    return set(periods) <= set(published.daily(periods[0][: len("2024-01")]))
 
 
-def _daily(
-    block: Block, month: str, pieces: list[Span], shelf: PublishedFiles, policy: Policy
+def _daily_windows(
+    block: Block, month: str, pieces: list[Span], published: PublishedFiles, policy: Policy
 ) -> list[Window]:
+    """Return the windows of a month that are fetched as daily files."""
     series = block.series
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or not policy.prefers_files(len(days), series, pieces):
         return []
-    published = shelf.daily(month)
+    periods = published.daily(month)
     by_file: dict[str, list[Span]] = {}
     for day in days:
         period = ArchiveFile.of(series, Source.DAILY, day.start_ms).period
-        if period in published:
+        if period in periods:
             by_file.setdefault(period, []).append(day)
-    return list(_runs_of_days(block, [_hull(of_day) for of_day in by_file.values()]))
+    return list(_windows_of_days(block, [_hull(parts) for parts in by_file.values()]))
 
 
-def _runs_of_days(block: Block, days: list[Span]) -> Iterator[Window]:
-    """Yield windows of neighbouring days, at most `FILES_OF_WINDOW` each."""
-    run: list[Span] = []
+def _windows_of_days(block: Block, days: list[Span]) -> Iterator[Window]:
+    """Yield windows of neighbouring days, at most `FILES_PER_WINDOW` each."""
+    neighbours: list[Span] = []
     for day in days:
-        if run and (run[-1].end_ms != day.start_ms or len(run) == FILES_OF_WINDOW):
-            yield Window(block, _hull(run), Source.DAILY)
-            run = []
-        run.append(day)
-    if run:
-        yield Window(block, _hull(run), Source.DAILY)
+        is_apart = neighbours and neighbours[-1].end_ms != day.start_ms
+        if is_apart or len(neighbours) == FILES_PER_WINDOW:
+            yield Window(block, _hull(neighbours), Source.DAILY)
+            neighbours = []
+        neighbours.append(day)
+    if neighbours:
+        yield Window(block, _hull(neighbours), Source.DAILY)
 
 
-def _lateness(
+def _missing_file(
     series: Series, policy: Policy, pieces: list[Span], now_ms: int
 ) -> tuple[str, str] | None:
-    """Return the monthly file that is missed and what it is, None where nobody would expect or want
-    it.
-    """
+    """Return the key of a month's missing file and the reason; None if none is expected."""
     ends_ms = next(bounds.end_ms for _, bounds in months_of(pieces[0]))
     if ends_ms > now_ms or not policy.prefers_files(1, series, pieces):
         return None
@@ -190,11 +195,12 @@ def _lateness(
     return file.key, "not published yet" if now_ms - ends_ms < LATE_MS else "absent"
 
 
-def _instead(daily: int, is_rest: bool, policy: Policy) -> str:
-    rest = ("REST" if policy.may_rest else "nothing") if is_rest else ""
-    return (
-        " and ".join(part for part in ("daily files" if daily else "", rest) if part) + " instead"
-    )
+def _replacement(daily_windows: int, has_rest: bool, policy: Policy) -> str:
+    """Return what is used in place of a missing file, in words."""
+    sources = ["daily files"] if daily_windows else []
+    if has_rest:
+        sources.append("REST" if policy.may_rest else "nothing")
+    return f"{' and '.join(sources)} instead"
 
 
 def _hull(pieces: list[Span]) -> Span:

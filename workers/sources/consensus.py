@@ -1,6 +1,4 @@
-"""What several sources say of the same rows: whom to ask before it is believed, and what stands
-where they disagree.
-"""
+"""Reconciles rows from several sources: what to recheck, and which row wins."""
 
 from __future__ import annotations
 
@@ -23,14 +21,16 @@ from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.sources.windows import windows
 
-#: Where votes are equal: REST is what the exchange says today; of known conflicts the daily files
-#: agreed with it.
+#: Which source wins where votes are equal. REST is what the exchange says today; in the conflicts
+#: that were seen, the daily files agreed with it.
 _RANK = {Source.MONTHLY: 1, Source.DAILY: 2, Source.REST: 3}
+#: More than any rank: one vote more outweighs it.
+_VOTE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRows:
-    """What one source says of a span."""
+    """The rows that one source has of a span."""
 
     source: Source
     span: Span
@@ -39,18 +39,18 @@ class SourceRows:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The rows that stand, and where sources disagreed all that was said."""
+    """The rows that won, and every version of the rows on which sources differ."""
 
     rows: pl.DataFrame
-    disputed: pl.DataFrame
-    """Every version of the disputed rows, with its `source` and whether it `stands`."""
+    conflicts: pl.DataFrame
+    """The lake's columns, before them `source` and whether the version `stands`."""
 
 
 def missing_in(series: Series, version: SourceRows) -> list[Span]:
-    """Return the parts of a version's span in which the calendar has rows and it has none, oldest
-    first.
+    """Return the parts of a version's span that lack a row, oldest first.
 
-    A row that opened off its minute stands for that minute.
+    A row that opened off its minute stands for that minute. Events have no calendar: they lack
+    nothing.
     """
     return gaps_in(series, version.rows, version.span)
 
@@ -58,114 +58,134 @@ def missing_in(series: Series, version: SourceRows) -> list[Span]:
 def windows_to_recheck(
     block: Block, versions: Sequence[SourceRows], held: pl.DataFrame, policy: Policy
 ) -> list[Window]:
-    """Return what has to be asked before the versions are believed: nothing where REST may not be,
-    or has been.
+    """Return the windows to fetch before the versions are trusted, if REST may be asked.
 
-    Gaps of archive files are asked of REST; rows that differ too; and where REST and a monthly file
-    differ, the daily files are asked for their vote.
+    REST is asked for gaps of archive files and for rows that differ, once. If it then differs from
+    a monthly file, the daily files are fetched for their vote.
     """
     if not policy.may_rest or not any(version.source.is_archive for version in versions):
         return []
     series = block.series
-    answered = [version.span for version in versions if version.source is Source.REST]
-    unsure = [
+    by_rest = [version.span for version in versions if version.source is Source.REST]
+    doubtful = [
         gap
         for version in versions
         if version.source.is_archive
-        for missed in missing_in(series, version)
-        for gap in spans.gaps(answered, missed)
+        for gap in missing_in(series, version)
     ]
-    disputed = _disputed_spans(series, versions, held)
-    unsure += [gap for span in disputed for gap in spans.gaps(answered, span)]
-    asked = list(windows(block, _joined(series, spans.union(unsure))))
-    if asked or not has_daily(series):
-        return asked
-    voted = [version.span for version in versions if version.source is Source.DAILY]
-    against_monthly = _disputed_spans(series, versions, no_rows(series.kind))
-    days = {
-        day.start_ms - day.start_ms % DAY_MS for span in against_monthly for day in days_of(span)
-    }
-    whole = [Span(day, day + DAY_MS).clip(block.span) for day in sorted(days)]
-    return [Window(block, day, Source.DAILY) for day in whole if spans.gaps(voted, day)]
+    doubtful += _conflict_spans(series, versions, held)
+    unanswered = [gap for span in doubtful for gap in spans.gaps(by_rest, span)]
+    recheck = list(windows(block, _joined(series, spans.union(unanswered))))
+    if recheck or not has_daily(series):
+        return recheck
+    by_daily = [version.span for version in versions if version.source is Source.DAILY]
+    conflicts = _conflict_spans(series, versions, no_rows(series.kind))
+    starts = {day.start_ms - day.start_ms % DAY_MS for span in conflicts for day in days_of(span)}
+    days = [Span(start, start + DAY_MS).clip(block.span) for start in sorted(starts)]
+    return [Window(block, day, Source.DAILY) for day in days if spans.gaps(by_daily, day)]
 
 
 def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataFrame) -> Resolution:
-    """Return what stands: the row that most sources tell; REST, then daily, where votes are equal;
-    `held` has none.
+    """Return the rows that win: of each row the version that most sources have.
+
+    Where votes are equal, REST wins, then the daily files. `held` are the lake's rows: they have no
+    vote, so any source beats them.
     """
     ranked = sorted(versions, key=lambda version: _RANK[version.source])
-    said = [version.rows for version in ranked] or [no_rows(kind)]
-    rows = pl.concat(said)
-    everything = pl.concat([held, *said]) if held.height else rows
-    times = moments_of(kind, everything)
-    if times.n_unique() == everything.height:
-        return Resolution(merge(kind, no_rows(kind), rows), _no_dispute(kind))
-    tagged = pl.concat(
-        [
-            _tagged(kind, held, "lake", 0, -1),
-            *(_tagged(kind, v.rows, v.source, _RANK[v.source], at) for at, v in enumerate(ranked)),
-        ]
-    ).filter(pl.col("_moment").is_duplicated())
-    told = list(kind.disputed)
-    counted = tagged.with_columns(
-        _votes=pl.col("source").filter(pl.col("_rank") > 0).n_unique().over("_moment", *told),
-        _best=pl.col("_rank").max().over("_moment", *told),
-        _differ=pl.struct(told).n_unique().over("_moment") > 1,
-    ).filter("_differ")
-    if not counted.height:
-        return Resolution(merge(kind, no_rows(kind), rows), _no_dispute(kind))
-    # What only the lake holds has no vote and the lowest rank: it stands against nobody.
-    weight = pl.col("_votes") * 10 + pl.col("_best")
-    heaviest = counted.with_columns(_stands=weight == weight.max().over("_moment"))
-    # Where one source says two things, the later of its versions stands, and all that say the same.
-    later = pl.col("_at").filter("_stands").max().over("_moment")
-    same = pl.struct(told) == pl.struct(told).filter(pl.col("_at") == later).first().over("_moment")
-    disputed = heaviest.with_columns(stands=pl.col("_stands") & same).sort(
-        "_moment", "_rank", "_at"
-    )
-    winners = disputed.filter("stands").select(kind.names)
-    disputed = disputed.select("source", "stands", *kind.names)
-    return Resolution(merge(kind, merge(kind, no_rows(kind), rows), winners), disputed)
+    rows = pl.concat([version.rows for version in ranked] or [no_rows(kind)])
+    merged = merge(kind, no_rows(kind), rows)
+    everything = pl.concat([held, rows]) if held.height else rows
+    if moments_of(kind, everything).n_unique() == everything.height:
+        return Resolution(merged, _no_conflicts(kind))
+    differing = _differing(kind, ranked, held)
+    if not differing.height:
+        return Resolution(merged, _no_conflicts(kind))
+    judged = _judged(kind, differing)
+    winners = judged.filter("stands").select(kind.names)
+    conflicts = judged.select("source", "stands", *kind.names)
+    return Resolution(merge(kind, merged, winners), conflicts)
 
 
 def trusted_spans(series: Series, versions: Sequence[SourceRows], policy: Policy) -> list[Span]:
-    """Return the time that is known for good: what REST answered, and of archive files all but
-    unchecked gaps.
+    """Return the spans to mark covered: REST's, and archive files' without unconfirmed gaps.
 
-    Of a symbol that REST has forgotten nobody else tells: its files are believed as they are.
+    If REST has forgotten the symbol, no other source can confirm a gap: the files are trusted.
     """
-    known = [version.span for version in versions if version.source is Source.REST]
+    trusted = [version.span for version in versions if version.source is Source.REST]
     for version in versions:
         if version.source.is_archive:
             gaps = missing_in(series, version) if policy.is_listed else []
-            known += spans.gaps(gaps, version.span)
-    return spans.union(known)
+            trusted += spans.gaps(gaps, version.span)
+    return spans.union(trusted)
 
 
-def _tagged(kind: Kind, rows: pl.DataFrame, source: str, rank: int, at: int) -> pl.DataFrame:
-    marks = {"source": pl.lit(str(source)), "_rank": pl.lit(rank), "_at": pl.lit(at)}
-    return rows.with_columns(**marks, _moment=moments_of(kind, rows))
+def _differing(kind: Kind, ranked: Sequence[SourceRows], held: pl.DataFrame) -> pl.DataFrame:
+    """Return every version of the rows whose values differ from source to source.
+
+    Beside the rows: `source`, `_rank`, `_version` (later ones are higher) and `_moment`, which all
+    versions of one row share. The lake has the lowest rank.
+    """
+    versions = [_tagged(kind, held, source="lake", rank=0, version=-1)]
+    versions += [
+        _tagged(kind, one.rows, source=one.source, rank=_RANK[one.source], version=number)
+        for number, one in enumerate(ranked)
+    ]
+    repeated = pl.concat(versions).filter(pl.col("_moment").is_duplicated())
+    is_conflict = pl.struct(kind.disputed).n_unique().over("_moment") > 1
+    return repeated.filter(is_conflict)
 
 
-def _no_dispute(kind: Kind) -> pl.DataFrame:
+def _judged(kind: Kind, differing: pl.DataFrame) -> pl.DataFrame:
+    """Return the versions of differing rows with `stands`, sorted by time and rank.
+
+    The value with most votes wins: a vote for each source that has it, the best rank where votes
+    are equal. Where one source has two winning values, its later version wins; other versions with
+    the same values stand with it.
+    """
+    values = pl.struct(kind.disputed)
+    same_value = ("_moment", *kind.disputed)
+    votes = pl.col("source").filter(pl.col("_rank") > 0).n_unique().over(*same_value)
+    best_rank = pl.col("_rank").max().over(*same_value)
+    weighed = differing.with_columns(_weight=votes * _VOTE + best_rank)
+    is_heaviest = pl.col("_weight") == pl.col("_weight").max().over("_moment")
+    heaviest = weighed.with_columns(_heaviest=is_heaviest)
+    last_version = pl.col("_version").filter("_heaviest").max().over("_moment")
+    last_values = values.filter(pl.col("_version") == last_version).first().over("_moment")
+    judged = heaviest.with_columns(stands=pl.col("_heaviest") & (values == last_values))
+    return judged.sort("_moment", "_rank", "_version")
+
+
+def _tagged(
+    kind: Kind, rows: pl.DataFrame, *, source: str, rank: int, version: int
+) -> pl.DataFrame:
+    return rows.with_columns(
+        source=pl.lit(str(source)),
+        _rank=pl.lit(rank),
+        _version=pl.lit(version),
+        _moment=moments_of(kind, rows),
+    )
+
+
+def _no_conflicts(kind: Kind) -> pl.DataFrame:
     return pl.DataFrame(schema={"source": pl.String, "stands": pl.Boolean, **schema_of(kind)})
 
 
-def _disputed_spans(
+def _conflict_spans(
     series: Series, versions: Sequence[SourceRows], held: pl.DataFrame
 ) -> list[Span]:
-    disputed = resolve_conflicts(series.kind, versions, held).disputed
+    """Return the time of the rows on which the versions differ, oldest first."""
+    conflicts = resolve_conflicts(series.kind, versions, held).conflicts
     step_ms = series.kind.jitter_ms or series.interval.step_ms
-    times = disputed[series.kind.time_column].dt.timestamp("ms").unique()
+    times = conflicts[series.kind.time_column].dt.timestamp("ms").unique()
     return spans.union(Span(at, at + step_ms) for at in times)
 
 
-def _joined(series: Series, several: Iterable[Span]) -> list[Span]:
-    """Return spans that cover `several`, joined where one call brings two of them."""
+def _joined(series: Series, parts: Iterable[Span]) -> list[Span]:
+    """Return the spans of `parts`, two of them as one where one call has room for both."""
     joined: list[Span] = []
-    for span in several:
-        if joined and page_count(series, Span(joined[-1].start_ms, span.end_ms)) == 1:
-            joined[-1] = Span(joined[-1].start_ms, span.end_ms)
+    for part in parts:
+        if joined and page_count(series, Span(joined[-1].start_ms, part.end_ms)) == 1:
+            joined[-1] = Span(joined[-1].start_ms, part.end_ms)
         else:
-            joined.append(span)
+            joined.append(part)
     return joined

@@ -1,6 +1,4 @@
-"""When a series could have rows: what the catalog, exchangeInfo and the first candle say, or the
-archive's files.
-"""
+"""When a series trades: by the catalog, exchangeInfo, the first candle or the archive's files."""
 
 from __future__ import annotations
 
@@ -24,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 class ListingDates:
-    """Lives of series. Before its beginning and after its end nothing is asked of anybody.
+    """The trading span of each series. Nothing is requested outside of it.
 
-    `catalog` returns a market's catalog that is at most a day old, None where there is none.
+    `catalog` returns a market's catalog of the last day, None where there is none.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class ListingDates:
         self._catalog = catalog
 
     def known_without_request(self, series: Series) -> bool:
-        """Return whether `trading_span` needs no weight to tell."""
+        """Return True if `trading_span` costs no weight."""
         entry = self._entry(series)
         is_in_catalog = entry is not None and entry.first_ms is not None
         return (
@@ -50,35 +48,35 @@ class ListingDates:
         )
 
     def trading_span(self, series: Series) -> Span:
-        """Return the time in which the series can have rows.
+        """Return the time in which the series can have rows, ms UTC.
 
-        Of a symbol that REST has forgotten, the time of its files. Of one that no longer trades
-        without a date of its end (spot's BREAK), the time until its last file; where the archive
-        does not tell, no end.
+        If REST has forgotten the symbol, it is the time of its files. If it no longer trades and
+        has no date of its end (spot's BREAK), it ends with its last file, or has no end if the
+        archive does not answer.
         """
         listing, entry = self._symbol_cache.listing(series), self._entry(series)
         if listing is None:
-            return (
-                entry.life
-                if entry and entry.last_ms
-                else self._archive_indexes.get(series).published_span() or Span(0, 0)
-            )
+            if entry and entry.last_ms:
+                return entry.life
+            return self._archive_indexes.get(series).published_span() or Span(0, 0)
         if entry and entry.first_ms is not None and listing.onboard_ms is None:
-            life = Span(series.interval.floor(entry.first_ms), entry.life.end_ms)
+            trading = Span(series.interval.floor(entry.first_ms), entry.life.end_ms)
         else:
-            life = self._symbol_cache.trading_span(series)
-        if listing.status in ALIVE or listing.delivery_ms or (entry and entry.last_ms):
-            return life
+            trading = self._symbol_cache.trading_span(series)
+        is_end_known = listing.status in ALIVE or listing.delivery_ms or (entry and entry.last_ms)
+        return trading if is_end_known else self._until_last_file(series, trading)
+
+    def _until_last_file(self, series: Series, trading: Span) -> Span:
         try:
-            of_files = self._archive_indexes.get(series).published_span()
+            published = self._archive_indexes.get(series).published_span()
         except FleetError as error:
-            logger.warning("%s: the archive does not tell when it ended: %s", series, error)
-            return life
-        return Span(life.start_ms, max(life.start_ms, of_files.end_ms)) if of_files else life
+            logger.warning("%s: the end of its trading is unknown: %s", series, error)
+            return trading
+        if published is None:
+            return trading
+        return Span(trading.start_ms, max(trading.start_ms, published.end_ms))
 
     def _entry(self, series: Series) -> CatalogEntry | None:
-        """Return what the catalog says; it speaks of klines, and other kinds may begin and end at
-        other times.
-        """
+        """Return the symbol's entry in the catalog, whose dates are those of klines."""
         catalog = self._catalog(series.market) if series.kind.is_dated_by_catalog else None
         return catalog.get(series.symbol) if catalog else None

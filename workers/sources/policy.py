@@ -1,4 +1,4 @@
-"""What a request may ask of which source, and how fast REST is."""
+"""Which sources a request may use, and how fast REST is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from klinefleet.workers.domain.paging import pages
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 
-#: What a file costs its lane: itself and its CHECKSUM, at the archive's usual 0.2 s each, fifty at
-#: a time; seconds.
+#: Seconds that a file costs its lane: two requests (file, CHECKSUM) of 0.2 s each, fifty at once.
 FILE_S = 0.01
 
 
@@ -25,14 +24,14 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may be asked, and what REST can do in a second."""
+    """Which sources one series of a request may use, and the weight REST can spend in a second."""
 
     mode: Mode
     weight_per_s: float
     is_small: bool = False
-    """Whether so little is wanted, in all or of this series, that REST answers it at once."""
+    """Whether so little is missing, in all or of this series, that REST answers it at once."""
     is_listed: bool = True
-    """Whether REST knows the symbol; of one that it has forgotten only the archive tells."""
+    """Whether REST lists the symbol; a delisted one may be in the archive alone."""
 
     @property
     def may_rest(self) -> bool:
@@ -45,11 +44,10 @@ class Policy:
         )
 
     def prefers_files(self, files: int, series: Series, parts: Iterable[Span]) -> bool:
-        """Return whether so many files are done with sooner than REST with `parts`."""
+        """Return True if so many files are fetched sooner than `parts` by REST."""
         return not self.may_rest or files * FILE_S <= self.rest_s(series, parts)
 
     def rest_s(self, series: Series, parts: Iterable[Span]) -> float:
-        """Return the seconds of the weight budget that REST takes for `parts`."""
-        return (
-            sum(page.weight for part in parts for page in pages(series, part)) / self.weight_per_s
-        )
+        """Return the seconds of the weight budget that `parts` take by REST."""
+        weight = sum(page.weight for part in parts for page in pages(series, part))
+        return weight / self.weight_per_s

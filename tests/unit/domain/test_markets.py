@@ -14,7 +14,7 @@ from klinefleet.workers.domain.paging import Page, page_count, pages
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
-from klinefleet.workers.sources.windows import PAGES_OF_WINDOW, windows
+from klinefleet.workers.sources.windows import PAGES_PER_WINDOW, windows
 
 #: What the exchange charges for a futures page of so many rows, at most, under both published
 #: tables.
@@ -174,7 +174,7 @@ def test_windows_partition_what_is_missing_and_are_balanced(
             assert (of_gap[0].start_ms, of_gap[-1].end_ms) == (gap.start_ms, gap.end_ms)
             assert all(a.end_ms == b.start_ms for a, b in itertools.pairwise(of_gap))
             counts = [page_count(asked, one) for one in of_gap]
-            assert max(counts) <= PAGES_OF_WINDOW
+            assert max(counts) <= PAGES_PER_WINDOW
             assert max(counts) - min(counts) <= 1
     assert sum(len(list(pages(asked, w.span))) for w in cut) == sum(
         page_count(asked, gap) for gap in missing

@@ -15,7 +15,7 @@ from klinefleet.workers.domain.series import Block, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.choice import (
-    FILES_OF_WINDOW,
+    FILES_PER_WINDOW,
     LATE_MS,
     Assignment,
     assign_sources,
@@ -133,7 +133,7 @@ def test_days_of_a_month_not_yet_published_come_from_files_and_the_last_from_res
         ("daily", "2024-03-19..2024-03-21"),
         ("rest", "2024-03-21..2024-04-01"),
     ]
-    assert (found.absent, found.told) == ([], {})
+    assert (found.unavailable, found.missing_files) == ([], {})
 
 
 def test_a_day_without_a_file_is_never_taken_for_one_beside_it() -> None:
@@ -153,19 +153,19 @@ def test_two_holes_in_one_day_are_one_file_and_held_days_none() -> None:
 def test_where_rest_may_not_be_asked_the_time_without_files_is_absent_and_not_forgotten() -> None:
     told, found = done(FILES, FakeShelf([], ALL_DAYS[:20]), march(18, 24))
     assert told == [("daily", "2024-03-18..2024-03-21")]
-    assert found.absent == [march(21, 24)]
+    assert found.unavailable == [march(21, 24)]
 
 
 def test_what_is_absent_is_never_a_time_without_candles() -> None:
     weekly = Block(series_of(interval=Interval.W1), "2024")
     sunday = Span(utc_ms(2024, 3, 2), utc_ms(2024, 3, 4))
-    assert assign_sources(weekly, [sunday], FakeShelf(), FILES, now_ms=NOW_MS).absent == []
+    assert assign_sources(weekly, [sunday], FakeShelf(), FILES, now_ms=NOW_MS).unavailable == []
 
 
 def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
     told, found = done(FORGOTTEN, FakeShelf([], ALL_DAYS[:2]), march(1, 4))
     assert told == [("daily", "2024-03-01..2024-03-03")]
-    assert found.absent == [march(3, 4)]
+    assert found.unavailable == [march(3, 4)]
 
 
 @pytest.mark.parametrize("interval", [Interval.D3, Interval.W1, Interval.MO1])
@@ -175,7 +175,7 @@ def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Inter
         Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS
     )
     assert found.windows == []
-    assert len(found.absent) == 1
+    assert len(found.unavailable) == 1
     assert shelf.asked == ["monthly"]
 
 
@@ -214,7 +214,7 @@ KEY = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03.zip"
 def test_a_month_that_should_be_published_is_told_with_what_answers_instead(
     policy: Policy, days: list[str], instead: str
 ) -> None:
-    assert done(policy, FakeShelf([], days))[1].told == {KEY: f"absent: {instead}"}
+    assert done(policy, FakeShelf([], days))[1].missing_files == {KEY: f"absent: {instead}"}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_month_that_should_be_published_is_told_with_what_answers_instead(
 def test_a_month_is_late_only_once_it_is_over_and_absent_only_weeks_after(
     ago_ms: int, why: str
 ) -> None:
-    told = done(BOTH, FakeShelf([], ALL_DAYS), now_ms=MARCH.span.end_ms + ago_ms)[1].told
+    told = done(BOTH, FakeShelf([], ALL_DAYS), now_ms=MARCH.span.end_ms + ago_ms)[1].missing_files
     assert told == ({KEY: f"{why}: daily files instead"} if why else {})
 
 
@@ -240,15 +240,15 @@ def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes
         ("rest", "2024-01-01..2024-03-01"),
         ("rest", "2024-04-01..2024-05-01"),
     ]
-    assert found.told == {KEY.replace("2024-03", "2024-04"): "absent: REST instead"}
+    assert found.missing_files == {KEY.replace("2024-03", "2024-04"): "absent: REST instead"}
 
 
 def test_a_month_that_has_daily_files_is_missed_though_no_month_before_it_was_published() -> None:
-    assert list(done(BOTH, FakeShelf(["2024-04"], ALL_DAYS))[1].told) == [KEY]
+    assert list(done(BOTH, FakeShelf(["2024-04"], ALL_DAYS))[1].missing_files) == [KEY]
 
 
 def test_a_file_that_nobody_would_take_is_not_missed() -> None:
-    assert done(Policy(Mode.AUTO, 2400.0), FakeShelf(), march(5, 5.25))[1].told == {}
+    assert done(Policy(Mode.AUTO, 2400.0), FakeShelf(), march(5, 5.25))[1].missing_files == {}
 
 
 @pytest.mark.parametrize("policy", [BOTH, FILES])
@@ -258,7 +258,7 @@ def test_a_monthly_file_that_cannot_be_used_is_answered_for_by_every_day_of_it(
     instead = fallback(Window(MARCH, march(1.5, 22), Source.MONTHLY), policy)
     assert {w.source for w in instead} == {Source.DAILY}
     assert spans.union(w.span for w in instead) == [march(1.5, 22)]
-    assert max(len(files_of(w)) for w in instead) <= FILES_OF_WINDOW
+    assert max(len(files_of(w)) for w in instead) <= FILES_PER_WINDOW
 
 
 def test_a_daily_file_that_cannot_be_used_is_answered_for_by_rest_or_by_nobody() -> None:
@@ -335,7 +335,7 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     parts = spans.union(Span(begins + a * HOUR_MS, begins + b * HOUR_MS) for a, b in several)
     shelf = FakeShelf(["2024-03"] if is_published else [], days)
     found = assign_sources(block, parts, shelf, policy, now_ms=NOW_MS)
-    answered = [w.span for w in found.windows] + found.absent
+    answered = [w.span for w in found.windows] + found.unavailable
     assert all(not spans.gaps(answered, part) for part in parts)
     assert all(
         a.end_ms <= b.start_ms for a, b in zip(sorted(answered), sorted(answered)[1:], strict=False)
@@ -344,7 +344,7 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     files = [file for w in found.windows if w.source.is_archive for file, _ in files_of(w)]
     assert all(file.period in {*shelf.months, *days} for file in files)
     assert len(set(files)) == len(files)
-    assert not found.absent or not policy.may_rest
+    assert not found.unavailable or not policy.may_rest
     assert policy.may_rest or all(w.source.is_archive for w in found.windows)
 
 

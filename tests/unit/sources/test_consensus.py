@@ -56,15 +56,15 @@ def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_c
     for several in (versions, versions[::-1]):
         verdict = resolve_conflicts(KLINES, several, NONE)
         assert opens_of(verdict.rows) == [stands] * 10
-        assert verdict.disputed.height == 10 * len(prices)
-        assert set(verdict.disputed.filter("stands")["open"]) == {stands}
+        assert verdict.conflicts.height == 10 * len(prices)
+        assert set(verdict.conflicts.filter("stands")["open"]) == {stands}
 
 
 @pytest.mark.parametrize("source", [Source.MONTHLY, Source.DAILY, Source.REST])
 def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Source) -> None:
     verdict = resolve_conflicts(KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7"))
     assert opens_of(verdict.rows) == [1.0] * 10
-    assert verdict.disputed.select("source", "stands", "open").rows() == [
+    assert verdict.conflicts.select("source", "stands", "open").rows() == [
         ("lake", False, 7.0),
         (str(source), True, 1.0),
     ]
@@ -82,7 +82,7 @@ def test_the_lake_has_no_vote_for_a_source_that_says_the_same() -> None:
 def test_held_rows_that_no_source_speaks_of_are_not_rows_of_the_verdict() -> None:
     verdict = resolve_conflicts(KLINES, [version(Source.REST)], frame(opens(minutes(20, 30))))
     assert times_of(verdict.rows) == list(opens(TEN))
-    assert verdict.disputed.height == 0
+    assert verdict.conflicts.height == 0
 
 
 def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None:
@@ -90,8 +90,8 @@ def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None
         KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE
     )
     assert opens_of(verdict.rows) == [1.0] * 10
-    assert times_of(verdict.disputed) == [JANUARY_MS + 4 * MINUTE_MS] * 2
-    assert verdict.disputed.columns == ["source", "stands", *schema_of(KLINES).names()]
+    assert times_of(verdict.conflicts) == [JANUARY_MS + 4 * MINUTE_MS] * 2
+    assert verdict.conflicts.columns == ["source", "stands", *schema_of(KLINES).names()]
 
 
 def test_a_row_that_only_one_source_has_is_kept() -> None:
@@ -105,14 +105,14 @@ def test_a_row_that_only_one_source_has_is_kept() -> None:
         *opens(minutes(4, 5)),
         *opens(minutes(6, 10)),
     ]
-    assert verdict.disputed.height == 0
+    assert verdict.conflicts.height == 0
 
 
 def test_nothing_said_is_nothing_settled() -> None:
     for kind in KINDS.values():
         verdict = resolve_conflicts(kind, [], no_rows(kind))
         assert verdict.rows.schema == schema_of(kind)
-        assert (verdict.rows.height, verdict.disputed.height) == (0, 0)
+        assert (verdict.rows.height, verdict.conflicts.height) == (0, 0)
 
 
 def test_of_a_funding_event_each_source_tells_its_part_and_jitter_is_no_dispute() -> None:
@@ -124,7 +124,7 @@ def test_of_a_funding_event_each_source_tells_its_part_and_jitter_is_no_dispute(
     assert verdict.rows.select(
         "funding_interval_hours", "last_funding_rate", "mark_price"
     ).rows() == [(8, 0.1, 42.0)]
-    assert verdict.disputed.height == 0
+    assert verdict.conflicts.height == 0
 
 
 def test_a_funding_rate_that_differs_is_settled_without_losing_the_other_parts() -> None:
@@ -136,7 +136,7 @@ def test_a_funding_rate_that_differs_is_settled_without_losing_the_other_parts()
     assert verdict.rows.select(
         "funding_interval_hours", "last_funding_rate", "mark_price"
     ).rows() == [(8, 0.2, 42.0)]
-    assert verdict.disputed.select("source", "stands").rows() == [
+    assert verdict.conflicts.select("source", "stands").rows() == [
         ("monthly", False),
         ("rest", True),
     ]
@@ -218,5 +218,5 @@ def test_of_two_things_that_one_source_says_only_the_later_stands(cheap_first: b
     said = [cheap, dear] if cheap_first else [dear, cheap]
     verdict = resolve_conflicts(KLINES, said, NONE)
     assert verdict.rows.equals(said[-1].rows)
-    assert verdict.disputed["stands"].sum() == len(opens(TEN))
-    assert verdict.disputed.filter("stands").select(NONE.columns).equals(said[-1].rows)
+    assert verdict.conflicts["stands"].sum() == len(opens(TEN))
+    assert verdict.conflicts.filter("stands").select(NONE.columns).equals(said[-1].rows)
