@@ -79,7 +79,7 @@ def _children(services: Services, prefix: str) -> list[str]:
 
 
 def _first_file(services: Services, series: Series, source: Source) -> int | None:
-    keys = retried(lambda: list(services.archive.keys(folder(series, source), most=4)))
+    keys = retried(lambda: list(services.archive.keys(folder(series, source), limit=4)))
     files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
     return files[0].span.start_ms if files else None
 

@@ -1,4 +1,4 @@
-"""What the archive has published of a series, asked for once and believed for some minutes."""
+"""The archive's files of each series, listed once and reused for some minutes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     from klinefleet.workers.binance.archive_listing import Published
 
 
-#: How long a listing is believed, seconds; files appear once a day.
+#: Seconds for which a listing is reused; files appear once a day.
 FRESH_S = 600.0
-#: Months that may have daily files before they have a monthly one: published weeks after their end,
-#: late for weeks.
+#: Months that may have daily files and no monthly one yet: it comes weeks after the month's end.
 _MONTHS_AHEAD = 4
-#: Series whose listings are kept at once.
-MOST_KEPT = 2000
+#: Series whose listings one process keeps.
+MAX_KEPT = 2000
 
 
 class ArchiveIndex:
-    """The files of one series. Raises what the archive answered where it does not tell them."""
+    """The files of one series. FleetError where the archive does not list them."""
 
     def __init__(
         self, archive: Archive, series: Series, sleep: Callable[[float], None] = time.sleep
@@ -45,27 +44,25 @@ class ArchiveIndex:
         return self._list(Source.MONTHLY, "")
 
     def daily(self, month: str) -> dict[str, Published]:
-        """Return the daily files of a month by day, YYYY-MM-DD; none of a series that has only
-        monthly ones.
-        """
+        """Return the daily files of a month by day, YYYY-MM-DD; {} where the kind has none."""
         return self._list(Source.DAILY, month) if has_daily(self._series) else {}
 
     def published_span(self) -> Span | None:
-        """Return the time from the first file to the end of the last, to the month or better; None
-        without files.
+        """Return the time from the first file to the end of the last; None without files.
+
+        It begins with a month where there are monthly files, and ends with a day if one is listed.
         """
-        months = self.monthly()
-        if not months:
-            days = self._list(Source.DAILY, "") if has_daily(self._series) else {}
-            spanned = [published.file.span for published in days.values()]
-        else:
-            of_months = [published.file.span for published in months.values()]
-            return Span(of_months[0].start_ms, self._end_ms(of_months[-1]))
-        return Span(spanned[0].start_ms, spanned[-1].end_ms) if spanned else None
+        months = [published.file.span for published in self.monthly().values()]
+        if months:
+            return Span(months[0].start_ms, self._end_ms(months[-1]))
+        listed = self._list(Source.DAILY, "") if has_daily(self._series) else {}
+        days = [published.file.span for published in listed.values()]
+        return Span(days[0].start_ms, days[-1].end_ms) if days else None
 
     def _end_ms(self, last: Span) -> int:
-        """Return the end of the last file: a symbol may end within its last month, or before there
-        is a file of it.
+        """Return the end of the last file, ms UTC.
+
+        A symbol may end within its last month, or in a month that has daily files only.
         """
         ends_ms, month = last.end_ms, last
         for _ in range(_MONTHS_AHEAD):
@@ -77,11 +74,9 @@ class ArchiveIndex:
         return within[-1].end_ms if within else ends_ms
 
     def _days(self, ms: int) -> list[Span]:
-        """Return the days of a month that there are files of."""
-        return [
-            published.file.span
-            for published in self.daily(iso(month_start(ms))[: len("2024-01")]).values()
-        ]
+        """Return the days that have a file, of the month that holds `ms`."""
+        month = iso(month_start(ms))[: len("2024-01")]
+        return [published.file.span for published in self.daily(month).values()]
 
     def _list(self, source: Source, month: str) -> dict[str, Published]:
         key = (source, month)
@@ -94,7 +89,7 @@ class ArchiveIndex:
 
 
 class ArchiveIndexCache:
-    """The shelves of one process, each for as long as its listings are fresh."""
+    """The archive indexes of one process, each for as long as its listings are fresh."""
 
     def __init__(
         self,
@@ -102,23 +97,23 @@ class ArchiveIndexCache:
         clock: Callable[[], float] = time.monotonic,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        most_kept: int = MOST_KEPT,
+        max_kept: int = MAX_KEPT,
     ) -> None:
         self._archive = archive
         self._clock = clock
         self._sleep = sleep
-        self._most_kept = most_kept
+        self._max_kept = max_kept
         self._lock = threading.Lock()
         self._kept: dict[Series, tuple[float, ArchiveIndex]] = {}
 
     def get(self, series: Series, *, fresh: bool = False) -> ArchiveIndex:
-        """Return the shelf of a series, `fresh` one that knows nothing yet; nothing is asked."""
+        """Return the index of a series, a new one if `fresh`. It lists when it is first used."""
         now = self._clock()
         with self._lock:
-            made, shelf = self._kept.pop(series, (float("-inf"), None))
-            if fresh or shelf is None or now - made > FRESH_S:
-                made, shelf = now, ArchiveIndex(self._archive(), series, self._sleep)
-            self._kept[series] = made, shelf
-            while len(self._kept) > self._most_kept:
+            made, index = self._kept.pop(series, (float("-inf"), None))
+            if fresh or index is None or now - made > FRESH_S:
+                made, index = now, ArchiveIndex(self._archive(), series, self._sleep)
+            self._kept[series] = made, index
+            while len(self._kept) > self._max_kept:
                 del self._kept[next(iter(self._kept))]
-        return shelf
+        return index

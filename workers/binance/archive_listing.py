@@ -1,4 +1,4 @@
-"""The archive's listing: pages of keys as the bucket's XML has them."""
+"""The archive's listing: pages of keys, as the bucket's XML has them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.domain.errors import BadAnswer
 
-#: Keys of one page of a listing, as the bucket has it.
+#: Keys of one page: the bucket returns no more.
 PAGE_KEYS = 1000
-#: Pages of one listing at most: a market's daily files of one symbol are a dozen.
-MOST_PAGES = 10_000
+#: Pages of one listing; the daily files of one symbol have a dozen.
+MAX_PAGES = 10_000
 NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
 LISTING = f"{{{NAMESPACE['s3']}}}ListBucketResult"
 
@@ -29,7 +29,7 @@ class ListedKey:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A file as the listing tells it."""
+    """An archive file, as it is listed."""
 
     file: ArchiveFile
     etag: str
@@ -38,18 +38,19 @@ class Published:
 
 
 def parse_listed_key(entry: ElementTree.Element) -> ListedKey:
-    told = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
-    modified = told.get("LastModified")
+    """Return one object of a page; BadAnswer where it has no key or no valid time."""
+    fields = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
+    modified = fields.get("LastModified")
     try:
         return ListedKey(
-            told["Key"],
-            told.get("ETag", "").strip('"'),
+            fields["Key"],
+            fields.get("ETag", "").strip('"'),
             int(datetime.fromisoformat(modified).timestamp() * 1000) if modified else 0,
-            int(told.get("Size") or 0),
+            int(fields.get("Size") or 0),
         )
     except (KeyError, ValueError) as error:
         raise BadAnswer(
-            f"the archive's list tells of an object {told}: {error!r}; it was not believed"
+            f"the archive's list has an object {fields}: {error!r}; the list was not used"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The archive's files: what they are called, what time they hold, and the one CSV inside.
+"""The archive's files: their names and the time that each covers.
 
 Layout of data.binance.vision (binance-public-data README): `data/spot|futures/um|futures/cm /
 monthly|daily / kind / symbol [/ interval] / symbol-interval-period.zip`, beside each a `.CHECKSUM`.
@@ -37,7 +37,7 @@ class ArchiveFile:
 
     @property
     def stem(self) -> str:
-        """Its name without the ending; the CSV inside has the same."""
+        """Its name without the ending, as of the CSV inside."""
         return f"{self.series.symbol}-{_spelled(self.series)}-{self.period}"
 
     @property
@@ -54,9 +54,7 @@ class ArchiveFile:
 
     @property
     def _is_possible(self) -> bool:
-        """Whether the archive could have such a file: funding alone has no interval, long candles
-        have no days.
-        """
+        """Whether the archive could have such a file: not every kind has intervals and days."""
         is_grid = self.series.interval.is_grid is self.series.kind.has_interval
         has_source = self.source is Source.MONTHLY or has_daily(self.series)
         return (
@@ -67,14 +65,14 @@ class ArchiveFile:
 
     @classmethod
     def of(cls, series: Series, source: Source, ms: int) -> ArchiveFile:
-        """Return the file that holds the moment `ms`."""
+        """Return the file that covers the moment `ms`, UTC."""
         if source is Source.DAILY:
             return cls(series, source, iso(ms - ms % DAY_MS))
         return cls(series, source, iso(month_start(ms))[: len("2024-01")])
 
     @classmethod
     def parse(cls, key: str) -> ArchiveFile | None:
-        """Return the file of this key, None for CHECKSUMs, odd names and what is no series of ours."""
+        """Return the file of this key; None for CHECKSUMs, other names and unknown kinds."""
         found = _KEY.fullmatch(key)
         if not found:
             return None
@@ -97,12 +95,12 @@ def folder(series: Series, source: Source) -> str:
 
 
 def symbols_folder(market: Market, kind: Kind, source: Source) -> str:
-    """Return the folder in which every symbol has its own, with its closing slash."""
+    """Return the folder with a folder for each symbol, with its closing slash."""
     return f"data/{_MARKETS[market]}/{source}/{kind}/"
 
 
 def has_daily(series: Series) -> bool:
-    """Return whether the archive has daily files of such series."""
+    """Return True if the archive has daily files of such series."""
     return series.kind.has_daily_files and series.interval not in _MONTHLY_ONLY
 
 

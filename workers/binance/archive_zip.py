@@ -1,4 +1,4 @@
-"""The one CSV in a zip of the archive, unpacked no further than Polars needs."""
+"""Takes the one CSV out of an archive file's zip, without inflating it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import zlib
 
 from klinefleet.workers.domain.errors import ArchiveDamaged
 
-#: In a zip's local header, where the lengths of the name and of the extra field stand (APPNOTE
-#: 4.3.7).
+#: The lengths of the name and of the extra field in a zip's local header (APPNOTE 4.3.7).
 _LENGTHS, _LENGTHS_AT = struct.Struct("<HH"), 26
-#: A gzip stream's first ten bytes, without a name or a date, and its last eight: CRC-32 and size
-#: (RFC 1952).
-_GZIP_HEAD, _GZIP_END = b"\x1f\x8b\x08" + bytes(6) + b"\xff", struct.Struct("<II")
+#: A gzip stream's first ten bytes, without a name or a date (RFC 1952).
+_GZIP_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+#: Its last eight bytes: CRC-32 and size.
+_GZIP_END = struct.Struct("<II")
 
-#: The largest CSV that is unpacked; a month of 1s candles has about 400 MB.
-MOST_CSV_BYTES = 2 << 30
+#: The largest CSV that is taken; a month of 1s candles has about 400 MB.
+MAX_CSV_BYTES = 2 << 30
 
 
-def member(body: bytes, stem: str, *, most_bytes: int = MOST_CSV_BYTES) -> bytes:
-    """Return the one CSV of a zip as a gzip stream: the same deflated bytes, which Polars inflates
-    as it reads.
+def member(body: bytes, stem: str, *, max_bytes: int = MAX_CSV_BYTES) -> bytes:
+    """Return the one CSV of a zip as a gzip stream, which Polars inflates as it reads.
 
-    The stream ends in the zip's own CRC-32 and size, so what is spoilt does not unpack.
-    ArchiveDamaged where the zip is none, or holds something else than its name says.
+    It has the zip's deflated bytes, and ends in the zip's own CRC-32 and size, so damaged bytes
+    fail when they are inflated. ArchiveDamaged where `body` is no zip, or holds anything but
+    `stem`.csv.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -37,12 +37,11 @@ def member(body: bytes, stem: str, *, most_bytes: int = MOST_CSV_BYTES) -> bytes
                 raise ArchiveDamaged(
                     f"{stem}.zip holds {names[:3]}, not {stem}.csv; nothing was merged"
                 )
-            if found[0].file_size > most_bytes:
+            if found[0].file_size > max_bytes:
                 raise ArchiveDamaged(
                     f"{stem}.zip unpacks to {found[0].file_size:,} bytes; nothing was merged"
                 )
-            # Holds the file's own header against the directory's, and refuses what is locked or
-            # packed otherwise.
+            # Opening compares the file's header with the directory's, and refuses encryption.
             with archive.open(found[0]):
                 pass
         return _as_gzip(body, found[0])
@@ -59,9 +58,7 @@ def member(body: bytes, stem: str, *, most_bytes: int = MOST_CSV_BYTES) -> bytes
 
 
 def _as_gzip(body: bytes, info: zipfile.ZipInfo) -> bytes:
-    """Return a member's deflated bytes between a gzip stream's head and its end, where the checksum
-    stands.
-    """
+    """Return a member's deflated bytes as a gzip stream."""
     if info.compress_type == zipfile.ZIP_STORED:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             return gzip.compress(archive.read(info), compresslevel=0)

@@ -1,6 +1,4 @@
-"""Bytes to frames, in bulk: pages of REST, whose JSON is read as CSV, and the CSV files of the
-archive.
-"""
+"""Decodes REST pages (whose JSON is read as CSV) and the archive's CSV files into frames."""
 
 from __future__ import annotations
 

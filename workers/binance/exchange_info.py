@@ -1,4 +1,4 @@
-"""What exchangeInfo says of a market: its weight limit and its symbols."""
+"""exchangeInfo, parsed: a market's weight limit and its symbols."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: The status of what trades, whether or not it is halted for the moment.
+#: The statuses of a symbol that trades, also while it is halted.
 ALIVE = ("TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One symbol as exchangeInfo tells it; times in ms UTC, None where the exchange says nothing."""
+    """One symbol of exchangeInfo; times in ms UTC, None where it has none."""
 
     symbol: str
     status: str
@@ -26,15 +26,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeInfo:
-    """A market's symbols and the weight it allows in a minute."""
+    """A market's symbols, and the weight that it allows in a minute."""
 
     limit: int
     listings: tuple[Listing, ...]
 
 
 def parse_listing(symbol: Mapping[str, Any]) -> Listing:
-    """Return one entry of exchangeInfo; COIN-M calls its status contractStatus, spot tells no
-    dates.
+    """Return one symbol of exchangeInfo.
+
+    COIN-M calls the status contractStatus; spot has no dates.
     """
     onboard, delivery = symbol.get("onboardDate"), symbol.get("deliveryDate")
     return Listing(

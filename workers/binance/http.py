@@ -1,6 +1,4 @@
-"""The HTTP session to the exchange and its archive, and what a REST answer's status, headers and
-body mean.
-"""
+"""The HTTP session to the exchange and its archive, and what their responses mean."""
 
 from __future__ import annotations
 
@@ -26,16 +24,14 @@ from klinefleet.workers.domain.errors import (
     TooManyRequests,
 )
 
-#: Names both the ban's form on spot and on futures: "banned until 1659146400000".
+#: The end of a ban, alike on spot and futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
-    """Return a session that keeps up to `connections` connections alive per host, for as many
-    threads.
-    """
+    """Return a session that keeps `connections` connections to each host, for as many threads."""
     session = requests.Session()
-    # The environment is read once here, not at every call.
+    # Reads the environment once, not at every call.
     session.proxies.update(get_environ_proxies("https://api.binance.com"))
     session.trust_env = False
     adapter = _BoundAdapter(source_address, pool_maxsize=connections)
@@ -58,39 +54,41 @@ class _BoundAdapter(HTTPAdapter):
 
 
 def error_of_answer(
-    what: str, status: int, headers: Mapping[str, str], body: bytes
+    subject: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> FleetError | None:
-    """Return the error that an answer stands for, None for a good one."""
+    """Return the error that a REST response stands for; None for a good one."""
     shown = body[:200].decode("utf-8", "replace")
     retry_after = headers.get("Retry-After", "")
     after_ms = int(retry_after) * 1000 if retry_after.isdecimal() else None
     if status == HTTPStatus.OK:
-        # A truncated body is found here where its length is announced, and by its shape otherwise.
-        announced = headers.get("Content-Length", "")
-        if (
-            announced.isdecimal()
-            and "Content-Encoding" not in headers
-            and int(announced) != len(body)
-        ):
-            return BadAnswer(f"{what}: {len(body)} bytes of {announced} came; nothing was kept")
-        return (
-            None
-            if body[:1] in (b"[", b"{")
-            else BadAnswer(f"{what}: no JSON but {shown!r}; nothing was kept")
-        )
+        # A body that is cut without an announced length does not parse.
+        if fault := truncated(subject, headers, body):
+            return fault
+        if body[:1] not in (b"[", b"{"):
+            return BadAnswer(f"{subject}: no JSON but {shown!r}; nothing was kept")
+        return None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return TooManyRequests(f"{what}: 429 {shown}", after_ms=after_ms)
+        return TooManyRequests(f"{subject}: 429 {shown}", after_ms=after_ms)
     if until := _BANNED_UNTIL.search(body):
-        return Banned(f"{what}: {status} {shown}", until_ms=int(until[1]), after_ms=after_ms)
+        return Banned(f"{subject}: {status} {shown}", until_ms=int(until[1]), after_ms=after_ms)
     if status == HTTPStatus.IM_A_TEAPOT:
-        return Banned(f"{what}: 418 {shown}", after_ms=after_ms)
+        return Banned(f"{subject}: 418 {shown}", after_ms=after_ms)
     if status == HTTPStatus.FORBIDDEN:
-        return Firewalled(f"{what}: 403, the firewall's page {shown!r}")
+        return Firewalled(f"{subject}: 403, the firewall's page {shown!r}")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-        return Restricted(f"{what}: 451, the exchange does not serve this address")
+        return Restricted(f"{subject}: 451, the exchange does not serve this address")
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ServerFault(f"{what}: {status} {shown}")
-    return Refused(f"{what}: {status} {shown}", code=_error_code(body))
+        return ServerFault(f"{subject}: {status} {shown}")
+    return Refused(f"{subject}: {status} {shown}", code=_error_code(body))
+
+
+def truncated(subject: str, headers: Mapping[str, str], body: bytes) -> BadAnswer | None:
+    """Return an error if fewer bytes came than the response announced."""
+    announced = headers.get("Content-Length", "")
+    is_known = announced.isdecimal() and "Content-Encoding" not in headers
+    if not is_known or int(announced) == len(body):
+        return None
+    return BadAnswer(f"{subject}: {len(body):,} bytes of {int(announced):,} came; nothing was kept")
 
 
 def _error_code(body: bytes) -> int:
@@ -101,16 +99,18 @@ def _error_code(body: bytes) -> int:
 
 
 def parse_json(body: bytes, shape: type) -> Any:
+    """Return the parsed body; BadAnswer unless it is JSON of this shape."""
     try:
-        told = json.loads(body)
+        parsed = json.loads(body)
     except ValueError as error:
         raise BadAnswer(f"not JSON: {body[:200]!r}; nothing was kept") from error
-    if not isinstance(told, shape):
-        raise BadAnswer(f"a {shape.__name__} was asked for, {body[:200]!r} came; nothing was kept")
-    return told
+    if not isinstance(parsed, shape):
+        raise BadAnswer(f"not a {shape.__name__}: {body[:200]!r}; nothing was kept")
+    return parsed
 
 
 def date_ms(headers: Mapping[str, str]) -> int | None:
+    """Return the server's clock, ms UTC, to the second; None without a valid Date."""
     try:
         return int(parsedate_to_datetime(headers["Date"]).timestamp()) * 1000
     except (KeyError, ValueError):

@@ -24,26 +24,21 @@ _EVENT_DELAY_MS = MINUTE_MS
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """What a good page says of itself."""
+    """What a checked page holds."""
 
     rows: int
-    """Candles in it, the open one not counted."""
+    """Rows in it, without a candle that is still open."""
     end_ms: int
-    """Candles that open before this are final: the page's end, or earlier where the present cuts
-    it.
-    """
+    """Rows that open before this are final, ms UTC: the page's end, or earlier near the present."""
     is_full: bool = False
-    """Whether there may be more rows than were answered; only of events, whose number nobody knows
-    beforehand.
-    """
+    """Whether there may be more rows than came; only of events: no calendar counts them."""
 
 
 def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> PageFacts:
-    """Return what the page holds; BadAnswer where it is no page of such rows, or reaches outside
-    what was asked.
+    """Return what the page holds; BadAnswer unless it has such rows, all within the page's span.
 
-    The exchange marks no candle as open: one is open while its close time is not before the
-    exchange's clock.
+    The exchange does not mark the open candle: a candle is open until its close time is before the
+    exchange's clock (`server_ms`, ms UTC).
     """
     interval = series.interval
     if series.kind.rest_rows is RestRows.OBJECTS:

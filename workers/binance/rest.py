@@ -1,4 +1,4 @@
-"""The REST client: one function per question, one error per status, and no call without weight."""
+"""The REST client: one method a question, one error a status, and no call without weight."""
 
 from __future__ import annotations
 
@@ -35,18 +35,17 @@ from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
-#: A closed pool is told of once in so many seconds: dozens of calls are on their way as it closes.
-TOLD_S = 10.0
+#: Seconds between two log lines of a closed pool: dozens of calls are in flight as it closes.
+CLOSED_LOG_S = 10.0
 #: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
 _PIECE_BYTES = 1 << 18
 
-#: What every market asks for its clock.
+#: What every market charges for its clock.
 _TIME_WEIGHT = 1
 #: Nothing of the exchange is older: it opened in July 2017.
 _OLDEST_MS = utc_ms(2017)
-#: Days that a call for the first candle asks for: COIN-M refuses more than 200, and they fit in one
-#: answer anywhere.
-_DAYS_ASKED = 199
+#: Days of one call that looks for the first candle: COIN-M refuses more than 200.
+_DAYS_PER_CALL = 199
 
 
 _USED_WEIGHT = "x-mbx-used-weight-1m"
@@ -54,18 +53,18 @@ _USED_WEIGHT = "x-mbx-used-weight-1m"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One call's body as received, and what stood around it."""
+    """One call's body as received, with its time and its grant."""
 
     body: bytes
     server_ms: int | None
-    """The exchange's clock when it answered, to the second; None where it sent no Date."""
+    """The exchange's clock when it answered, ms UTC to the second; None without a Date."""
     rtt_ms: int
     waited_s: float
     grant: Grant
 
 
 class RestClient:
-    """Asks one market. Every call draws its weight first and tells the budget how it went."""
+    """Calls one market. Each call draws its weight first, and reports its outcome to the budget."""
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class RestClient:
         self._budget = budget
         self._weight_waiter = weight_waiter
         self._timeout_s = timeout_s
-        self._told_s = -TOLD_S
+        self._closed_logged_s = -CLOSED_LOG_S
 
     def rows(self, series: Series, page: Page) -> Answer:
         """Return the rows that open in the page's span, as the exchange's JSON.
@@ -126,45 +125,44 @@ class RestClient:
         return self._get(kind.rest_path, params | dict(limits), weight, kind.pool(series.market))
 
     def _first_day_ms(self, series: Series) -> int | None:
-        """Return the start of the first day with a candle, asked in spans that hold whichever end
-        is answered first.
+        """Return the start of the first day with a candle, ms UTC.
+
+        Each call asks for as many days as one answer holds, so it does not matter from which end
+        the exchange fills its answer.
         """
         days, start_ms = replace(series, interval=Interval.D1), _OLDEST_MS
         while True:
-            span = Span(start_ms, start_ms + _DAYS_ASKED * DAY_MS)
-            answer = self.rows(days, Page(span, _DAYS_ASKED, self._rules.weight(_DAYS_ASKED)))
+            span = Span(start_ms, start_ms + _DAYS_PER_CALL * DAY_MS)
+            answer = self.rows(days, Page(span, _DAYS_PER_CALL, self._rules.weight(_DAYS_PER_CALL)))
             first_ms = _first_open_ms(series, answer)
-            now_ms = (
-                answer.server_ms if answer.server_ms is not None else time.time_ns() // 1_000_000
-            )
+            now_ms = time.time_ns() // 1_000_000 if answer.server_ms is None else answer.server_ms
             if first_ms is not None or span.end_ms > now_ms:
                 return first_ms
             start_ms = span.end_ms
 
     def time_ms(self) -> int:
-        """Return the exchange's clock, ms UTC; the budget learns it too."""
-        told = parse_json(self._get("/time", {}, _TIME_WEIGHT, self._rules.pool).body, dict)
+        """Return the exchange's clock, ms UTC."""
+        answer = parse_json(self._get("/time", {}, _TIME_WEIGHT, self._rules.pool).body, dict)
         try:
-            return int(told["serverTime"])
+            return int(answer["serverTime"])
         except (KeyError, TypeError, ValueError) as error:
-            raise BadAnswer(f"{self._market} time was {told}; it was not believed") from error
+            raise BadAnswer(f"{self._market} time was {answer}; it was not used") from error
 
     def exchange_info(self) -> ExchangeInfo:
-        """Return the market's symbols and its weight limit; it is also noted in the budget."""
+        """Return the market's symbols and its weight limit a minute."""
         answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight, self._rules.pool)
-        told = parse_json(answer.body, dict)
+        info = parse_json(answer.body, dict)
+        a_minute = ("REQUEST_WEIGHT", "MINUTE", 1)
         try:
             limit = next(
-                int(r["limit"])
-                for r in told["rateLimits"]
-                if r["rateLimitType"] == "REQUEST_WEIGHT"
-                and r["interval"] == "MINUTE"
-                and r["intervalNum"] == 1
+                int(rule["limit"])
+                for rule in info["rateLimits"]
+                if (rule["rateLimitType"], rule["interval"], rule["intervalNum"]) == a_minute
             )
-            return ExchangeInfo(limit, tuple(parse_listing(symbol) for symbol in told["symbols"]))
+            return ExchangeInfo(limit, tuple(parse_listing(symbol) for symbol in info["symbols"]))
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(
-                f"{self._market} exchangeInfo lacks {error!r}; nothing was taken from it"
+                f"{self._market} exchangeInfo lacks {error!r}; it was not used"
             ) from error
 
     def _get(self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool) -> Answer:
@@ -190,7 +188,7 @@ class RestClient:
     def _send(
         self, path: str, params: Mapping[str, str | int]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        ends = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + self._timeout_s
         try:
             with self._session.get(
                 self._base_url + path,
@@ -202,7 +200,7 @@ class RestClient:
                 pieces = []
                 while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
                     pieces.append(piece)
-                    if time.monotonic() > ends:
+                    if time.monotonic() > deadline:
                         raise TimeoutError(f"not complete after {self._timeout_s} s")
                 return response.status_code, response.headers, b"".join(pieces)
         except (requests.RequestException, HTTPError, OSError) as error:
@@ -229,20 +227,20 @@ class RestClient:
         )
         if isinstance(error, Banned):
             budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
-            self._tell(logging.ERROR, error)
+            self._log_closed(logging.ERROR, error)
         elif isinstance(error, TooManyRequests):
             budget.close_until(after_ms=error.after_ms)
-            self._tell(logging.WARNING, error)
+            self._log_closed(logging.WARNING, error)
 
-    def _tell(self, level: int, error: FleetError) -> None:
-        """Log that the pool is closed: once for all the calls that were on their way as it began."""
-        if time.monotonic() - self._told_s > TOLD_S:
-            self._told_s = time.monotonic()
-            logger.log(level, "nobody asks until the exchange allows it again: %s", error.reason)
+    def _log_closed(self, level: int, error: FleetError) -> None:
+        """Log that the pool is closed, once for all calls that were in flight as it closed."""
+        if time.monotonic() - self._closed_logged_s > CLOSED_LOG_S:
+            self._closed_logged_s = time.monotonic()
+            logger.log(level, "pool closed by the exchange: %s", error.reason)
 
 
 def _first_open_ms(series: Series, answer: Answer) -> int | None:
-    """Return the open time of the first row of an answer, None where it has none."""
+    """Return the open time of an answer's first row, ms UTC; None where it has no row."""
     rows = parse_json(answer.body, list)
     try:
         return int(rows[0][0]) if rows else None

@@ -1,8 +1,7 @@
-"""Which symbols a market has, when they began and ended: asked once an hour, kept in Redis for
-every worker.
+"""The markets' symbols with their listing dates, loaded once an hour, in Redis for all workers.
 
-What was told last stands until something newer is in, however old it is: a symbol that is not
-listed and a listing that nobody has loaded are two answers.
+The last load stays until a newer one replaces it, however old it is. So "not listed" and "not
+loaded" are different answers.
 """
 
 from __future__ import annotations
@@ -27,14 +26,12 @@ if TYPE_CHECKING:
     from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.binance.exchange_info import Listing
 
-#: How long an exchangeInfo is fresh, seconds.
+#: Seconds for which an exchangeInfo is fresh.
 FRESH_S = 3600
 
 
 class SymbolCache:
-    """Symbols and their lives. `client` and `budget` are asked for only when the exchange must be
-    asked.
-    """
+    """Symbols and their trading spans. `client` and `budget` are used to ask the exchange only."""
 
     def __init__(
         self,
@@ -47,10 +44,9 @@ class SymbolCache:
         self._budget = budget
 
     def refresh(self, market: Market) -> None:
-        """Make sure that the market's symbols and weight limit are known and not older than an
-        hour.
+        """Load the market's symbols and weight limit unless they are younger than an hour.
 
-        FleetError where the exchange does not tell them; what it told before stays.
+        FleetError where the exchange does not return them; the last load stays.
         """
         age_ms = self.symbols_age_ms(market)
         if age_ms is None or age_ms >= FRESH_S * 1000:
@@ -59,57 +55,51 @@ class SymbolCache:
             self.apply_weight_limit(pool)
 
     def symbols_age_ms(self, market: Market) -> int | None:
-        """Return how long ago the exchange told the market's symbols; None where they are not
-        loaded.
-        """
+        """Return the age of the market's symbols in ms; None if they were never loaded."""
         with self._redis.pipeline() as pipe:
-            pipe.hget(symbols_key(market), _TOLD_MS)
+            pipe.hget(symbols_key(market), _LOADED_MS)
             pipe.time()
-            told_ms, (seconds, micros) = pipe.execute()
-        return None if told_ms is None else max(0, seconds * 1000 + micros // 1000 - int(told_ms))
+            loaded_ms, (seconds, micros) = pipe.execute()
+        age_ms = seconds * 1000 + micros // 1000 - int(loaded_ms or 0)
+        return None if loaded_ms is None else max(0, age_ms)
 
     def are_loaded(self, market: Market) -> bool:
-        """Return whether the market's symbols are known, of whatever age."""
+        """Return True if the market's symbols were ever loaded."""
         return self.symbols_age_ms(market) is not None
 
     def _load(self, market: Market) -> None:
-        asked_ms = now_ms(self._redis)
+        loaded_ms = now_ms(self._redis)
         info = self._client(market).exchange_info()
-        told = {listing.symbol: _packed(listing) for listing in info.listings}
+        symbols = {listing.symbol: _packed(listing) for listing in info.listings}
         pairs = _pairs(info.listings)
         with self._redis.pipeline() as pipe:
             pipe.delete(symbols_key(market), pairs_key(market))
-            pipe.hset(symbols_key(market), mapping={_TOLD_MS: str(asked_ms), **told})  # type: ignore[dict-item]
+            pipe.hset(symbols_key(market), mapping={_LOADED_MS: str(loaded_ms), **symbols})  # type: ignore[dict-item]
             if pairs:
                 pipe.hset(pairs_key(market), mapping=pairs)  # type: ignore[arg-type]
             pipe.hset(LIMITS, str(market), info.limit)
             pipe.execute()
 
     def apply_weight_limit(self, pool: Pool) -> None:
-        """Note in the budget of this process's address what any address may spend, as far as the
-        exchange has told.
-        """
+        """Set the exchange's limit in this address's budget, if it is known."""
         if limit := self.weight_limit(pool):
             self._budget(pool).set_limit(limit)
 
     def weight_limit(self, pool: Pool) -> int | None:
-        """Return the weight that one address may spend of a pool in a minute, None before the
-        exchange has told it.
-        """
+        """Return the weight a minute that one address may spend of a pool; None if not loaded."""
         if pool is Pool.FUNDING:
             return FUNDING_CALLS_A_MINUTE
-        # Markets that share a pool are held to the smaller of what they say.
+        # The smaller limit holds for markets that share a pool.
         sharing = [str(market) for market in Market if RULES[market].pool is pool]
         return min(
             (int(limit) for limit in self._redis.hmget(LIMITS, sharing) if limit), default=None
         )
 
     def listing(self, series: Series) -> Listing | None:
-        """Return what is told of the series' symbol, or for index candles of its pair; None where
-        REST has no such.
+        """Return the listing of the series' symbol or pair; None where REST has none.
 
-        Where the market's symbols are not loaded they are asked for: FleetError where the exchange
-        does not tell them.
+        Loads the market's symbols if they never were: FleetError where the exchange does not
+        return them.
         """
         is_loaded, packed = self._read_listing(series)
         if not is_loaded:
@@ -122,40 +112,36 @@ class SymbolCache:
         return _unpacked(series.symbol, packed) if packed else None
 
     def _read_listing(self, series: Series) -> tuple[bool, bytes | None]:
-        """Return whether the market's symbols are loaded, and what is told of one, of the same
-        moment.
-        """
+        """Return whether the market's symbols are loaded, and the series' listing, read at once."""
         key = pairs_key if series.kind.is_of_pair else symbols_key
         with self._redis.pipeline() as pipe:
-            pipe.hexists(symbols_key(series.market), _TOLD_MS)
+            pipe.hexists(symbols_key(series.market), _LOADED_MS)
             pipe.hget(key(series.market), series.symbol)
             is_loaded, packed = pipe.execute()
         return bool(is_loaded), packed
 
     def symbols(self, market: Market) -> list[str]:
-        """Return the names of all symbols that are loaded, sorted."""
+        """Return the names of the market's loaded symbols, sorted."""
         names = cast("list[bytes]", self._redis.hkeys(symbols_key(market)))
-        return sorted(name.decode() for name in names if name != _TOLD_MS.encode())
+        return sorted(name.decode() for name in names if name != _LOADED_MS.encode())
 
     def pairs(self, market: Market) -> list[str]:
-        """Return the names of all pairs that are loaded, sorted."""
-        return sorted(
-            name.decode() for name in cast("list[bytes]", self._redis.hkeys(pairs_key(market)))
-        )
+        """Return the names of the market's loaded pairs, sorted."""
+        names = cast("list[bytes]", self._redis.hkeys(pairs_key(market)))
+        return sorted(name.decode() for name in names)
 
     def is_trading_span_cached(self, series: Series) -> bool:
-        """Return whether `trading_span` can be told without asking the exchange."""
+        """Return True if `trading_span` costs no weight."""
         listing = self.listing(series)
-        return bool(listing and listing.onboard_ms) or bool(
-            self._redis.hexists(first_candle_key(series), series.symbol)
-        )
+        if listing and listing.onboard_ms:
+            return True
+        return bool(self._redis.hexists(first_candle_key(series), series.symbol))
 
     def trading_span(self, series: Series) -> Span:
-        """Return the time in which the series can have candles, as far as the exchange tells; [0,
-        2100) unclipped.
+        """Return the time in which the series can have rows, by exchangeInfo, ms UTC.
 
-        Futures say when they began and end; of what does not, like spot, the first candle is asked
-        for, once.
+        Without an end it ends at NEVER_MS. Where exchangeInfo has no beginning, as on spot, the
+        first candle is requested, once.
         """
         listing = self.listing(series)
         begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
@@ -175,18 +161,18 @@ class SymbolCache:
         return int(known)
 
 
-#: Among a market's symbols, Redis ms when they were asked for; no symbol is spelled so.
-_TOLD_MS = "told@ms"
+#: The field, among a market's symbols, of the Redis ms at which they were loaded. No symbol is
+#: spelled so.
+_LOADED_MS = "told@ms"
 
 
 def _pairs(listings: Iterable[Listing]) -> dict[str, str]:
-    """Return the pairs as if they were symbols: each from its first contract on, without an end."""
+    """Return a listing for each pair: it begins with its first contract, and has no end."""
     began: dict[str, list[int]] = {}
     for listing in listings:
         if listing.pair:
-            began.setdefault(listing.pair, []).extend(
-                [listing.onboard_ms] if listing.onboard_ms else []
-            )
+            dates = [listing.onboard_ms] if listing.onboard_ms else []
+            began.setdefault(listing.pair, []).extend(dates)
     return {
         pair: _packed(Listing(pair, "TRADING", min(onboard, default=None), None))
         for pair, onboard in began.items()

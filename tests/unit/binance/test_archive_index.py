@@ -228,7 +228,7 @@ def test_every_series_has_its_own_shelf_and_taking_it_asks_nothing() -> None:
 
 
 def test_of_too_many_shelves_the_longest_unused_goes() -> None:
-    indexes = indexes_of(FakeArchive(), most_kept=2)
+    indexes = indexes_of(FakeArchive(), max_kept=2)
     minutes, days = indexes.get(MINUTES), indexes.get(DAYS)
     assert indexes.get(MINUTES) is minutes
     indexes.get(FUNDING)
@@ -315,7 +315,7 @@ def test_what_stopped_has_no_end_where_the_archive_has_nothing_or_does_not_tell(
     assert not caplog.messages
     archive = holding(MINUTES, "2022-03", faults=[Restricted("451")])
     assert listing_dates_of(archive, "BREAK").trading_span(MINUTES) == Span(utc_ms(2020), NEVER_MS)
-    assert "the archive does not tell when it ended: 451" in caplog.text
+    assert "the end of its trading is unknown: 451" in caplog.text
 
 
 def test_what_rest_has_forgotten_lived_as_long_as_its_files() -> None:

@@ -266,8 +266,8 @@ def test_an_encrypted_or_oddly_packed_zip_is_damaged() -> None:
 
 def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked() -> None:
     with pytest.raises(ArchiveDamaged, match="unpacks to 880 bytes"):
-        unpacked(zipped(DAY, CSV), DAY.stem, most_bytes=len(CSV) - 1)
-    assert unpacked(zipped(DAY, CSV), DAY.stem, most_bytes=len(CSV)) == CSV
+        unpacked(zipped(DAY, CSV), DAY.stem, max_bytes=len(CSV) - 1)
+    assert unpacked(zipped(DAY, CSV), DAY.stem, max_bytes=len(CSV)) == CSV
 
 
 @needs_recordings

@@ -109,12 +109,12 @@ class FakeArchive:
         ]
         return sorted({rest.partition("/")[0] for rest in below if "/" in rest})
 
-    def keys(self, prefix: str, *, marker: str = "", most: int | None = None) -> list[ListedKey]:
+    def keys(self, prefix: str, *, marker: str = "", limit: int | None = None) -> list[ListedKey]:
         self._note(f"keys {prefix}")
         found = sorted(
             file.key for file in self.files if file.key.startswith(prefix) and file.key > marker
         )
-        return [ListedKey(key, "1", 0, 1) for key in found[:most]]
+        return [ListedKey(key, "1", 0, 1) for key in found[:limit]]
 
     def download(self, file: ArchiveFile) -> Downloaded:
         self._note(f"get {file.stem}")
