@@ -44,7 +44,7 @@ class FleetCollector(Collector):
         families: dict[str, GaugeMetricFamily] = {}
         for gauge, labels, value in readings:
             family = families.setdefault(
-                gauge.name, GaugeMetricFamily(gauge.name, gauge.told, labels=gauge.labels)
+                gauge.name, GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
             )
             family.add_metric(labels, value)
         yield from families.values()

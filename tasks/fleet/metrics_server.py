@@ -53,7 +53,7 @@ class MetricsServer:
     def record(self, lane: str) -> None:
         """Have this process, which is a lane's, count; the address stays with those it belongs to."""
         self._listener.close()
-        metrics.record(self.folder, lane)
+        metrics.count_in_folder(self.folder, lane)
 
     def serve(self) -> int:
         """Answer scrapes in this process until it is told to stop, then clear up; returns its exit

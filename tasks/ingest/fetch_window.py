@@ -112,7 +112,7 @@ class _WindowFetch:
     def _keep_files(self) -> list[Window]:
         """Store the window's archive files; return the windows that replace unusable ones."""
         files = files_of(self._window)
-        faults = self._services.page_threads.each(lambda file: self._keep_file(*file), files)
+        faults = self._services.page_threads.map_all(lambda file: self._keep_file(*file), files)
         unusable = [
             (file, span, fault) for (file, span), fault in zip(files, faults, strict=True) if fault
         ]
@@ -160,7 +160,7 @@ class _WindowFetch:
         series, calls = window.block.series, list(pages(window.block.series, window.span))
         fetch = partial(fetch_page, services, series, self._counts)
         with services.rest_slots.queued(sum(page.weight for page in calls)):
-            fetched = services.page_threads.each(fetch, calls)
+            fetched = services.page_threads.map_all(fetch, calls)
         covered = Span(window.span.start_ms, final_until_ms(fetched))
         if not covered.is_empty:
             bodies = [one.body for one in fetched if one.page.span.start_ms < covered.end_ms]

@@ -155,7 +155,7 @@ class Archive:
         The CHECKSUM is downloaded first. If the file is being replaced, a new checksum then meets
         new bytes or fails; a file without a CHECKSUM is not downloaded at all.
         """
-        with metrics.outcome(metrics.ARCHIVE_FILES, source=file.source):
+        with metrics.count_outcome(metrics.ARCHIVE_FILES, source=file.source):
             expected = self._checksum(file)
             body, headers, rtt_ms = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
             sha256 = hashlib.sha256(body).hexdigest()

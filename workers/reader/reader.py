@@ -35,7 +35,7 @@ from klinefleet.workers.reader.resample import MADE_UP
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import Clock, WallClock
 from klinefleet.workers.support.settings import Settings
-from klinefleet.workers.support.threads import in_turn
+from klinefleet.workers.support.threads import run_in_order
 
 #: Batches of partitions that are read at once or wait to be taken.
 _AT_ONCE = 4
@@ -286,7 +286,7 @@ class Reader:
                 for batch in part.months.batches()
             )
             # Where only the first rows are wanted, nothing is read in advance.
-            for frame in in_turn(jobs, _AT_ONCE if most is None else 1):
+            for frame in run_in_order(jobs, _AT_ONCE if most is None else 1):
                 yield frame if most is None else frame.head(most)
                 most = None if most is None else most - frame.height
                 if most is not None and most <= 0:
@@ -303,7 +303,7 @@ class Reader:
         )
         batches = [(part, batch) for part in parts for batch in part.months.batches()]
         jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
-        read = zip(batches, in_turn(jobs, _AT_ONCE), strict=True)
+        read = zip(batches, run_in_order(jobs, _AT_ONCE), strict=True)
         frames = []
         for symbol, several in itertools.groupby(read, lambda found: found[0][0].series.symbol):
             found = list(several)

@@ -1,4 +1,4 @@
-"""What any program needs: settings, clock, log, metrics, threads, masking of secrets.
+"""General tools: settings, clock, log, metrics, retries, threads, masking of secrets.
 
 May import: `domain`, `patches`.
 Begin with `settings.py`.

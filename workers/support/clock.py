@@ -1,4 +1,4 @@
-"""Now, and the clock that tests wind by hand."""
+"""Clocks: the machine's, and one that tests set."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells the time and lets it pass."""
+    """A source of time, and a way to sleep."""
 
     def now_ms(self) -> int:
         """Return milliseconds since the epoch, UTC."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Return after `seconds` have passed, or earlier when the process is told to stop."""
+        """Return after `seconds`."""
         ...
 
 
 class WallClock:
-    """The machine's own time."""
+    """The machine's clock."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000

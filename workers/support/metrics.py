@@ -1,11 +1,10 @@
-"""Every metric of the product: its name, its labels and what it tells, and the counting itself.
+"""All metrics: their names, labels and help texts, and the counting itself.
 
-Counters are counted where the fact is known, by `add` and `observe`; gauges are what Redis knows of
-the whole fleet, read when somebody looks. A process counts only once it was told where (`record`).
-Commands, and workers whose metrics are off, pay for one look at an empty table, import nothing and
-leave nothing behind.
+Counters are counted where the event happens, with `add` and `observe`. Gauges describe the whole
+fleet and are read from Redis at each scrape. A process counts only after `count_in_folder`. In
+commands, and in workers without metrics, `add` looks up an empty table and imports nothing.
 
-No label holds a symbol, a window or a run: the number of series does not grow with the work.
+No label holds a symbol, a window or a run, so the number of series does not grow with the work.
 """
 
 from __future__ import annotations
@@ -25,137 +24,142 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-#: Between a quick answer (0.1 to 0.3 s is usual) and a call's whole timeout; few, since each is a
-#: series per market.
+#: Bucket limits from a quick answer (0.1 to 0.3 s is usual) to a call's timeout. There are few,
+#: since each bucket is a series per market.
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0)
 
 _MARKETS = tuple(map(str, Market))
 _DONE_OR_FAILED = ("done", "failed")
 _STATUSES = ("200", "400", "403", "404", "418", "429", "451", "500", "503", "unreachable")
-_FAULTS = (
-    errors.Unreachable, errors.ServerFault, errors.BadAnswer, errors.Firewalled, errors.TooManyRequests, errors.Banned,
-    errors.Refused, errors.Restricted, errors.ChecksumMissing, errors.ChecksumMismatch,
-)  # fmt: skip
-_REASONS = tuple(fault.__name__ for fault in _FAULTS)
+_ERRORS = (
+    errors.Unreachable,
+    errors.ServerFault,
+    errors.BadAnswer,
+    errors.Firewalled,
+    errors.TooManyRequests,
+    errors.Banned,
+    errors.Refused,
+    errors.Restricted,
+    errors.ChecksumMissing,
+    errors.ChecksumMismatch,
+)
+_REASONS = tuple(error.__name__ for error in _ERRORS)
 
-#: The library's own counters, by name; empty in a process that does not count.
+#: prometheus_client's own metrics by name; empty in a process that does not count.
 _meters: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric as it is exposed: the name says its unit."""
+    """A metric as it is exposed; its name ends with its unit."""
 
     name: str
-    told: str
+    help: str
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Counter(Metric):
-    """Counts what happens.
+    """Counts events.
 
-    `shown` are the labels' values of which 0 is told before anything has happened: the rate of a
-    series that begins with the first thing that happens would miss it.
+    preset: label values exported as 0 at start, so that rate() counts the first event.
     """
 
-    shown: tuple[Sequence[str], ...] = ()
+    preset: tuple[Sequence[str], ...] = ()
 
     def add(self, amount: float = 1, **labels: str) -> None:
-        """Count so much more."""
+        """Add `amount`."""
         if _meters:
             _meter(self, labels).inc(amount)
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram(Counter):
-    """Counts durations by how long they were."""
+    """Counts durations by their length."""
 
     def observe(self, seconds: float, **labels: str) -> None:
-        """Count one that took so long."""
+        """Count a duration."""
         if _meters:
             _meter(self, labels).observe(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge(Metric):
-    """Is read from Redis at a scrape, and told alike by every worker."""
+    """Is read from Redis at a scrape; every worker exports the same value."""
 
 
 REQUESTS = Counter(
     "klines_requests_total",
-    "Calls to the exchange's REST API by what came: the HTTP status, or unreachable.",
+    "Calls to the exchange's REST API by result: the HTTP status, or unreachable.",
     ("market", "status"),
     (_MARKETS, _STATUSES),
 )
 REQUEST_SECONDS = Histogram(
     "klines_request_seconds",
-    "Seconds from sending a call to the last byte of its answer, whatever it was.",
+    "Seconds from sending a call to the last byte of its answer, errors included.",
     ("market",),
     (_MARKETS,),
 )
 WEIGHT_WAIT_SECONDS = Counter(
     "klines_weight_wait_seconds_total",
-    "Seconds that calls spent waiting for weight; its rate is how many wait at once.",
+    "Seconds that calls waited for weight; the rate is the number of waiting calls.",
     ("pool", "egress"),
 )
 ROWS_FETCHED = Counter(
     "klines_rows_fetched_total",
-    "Rows that came: of REST when they were fetched, of files when they were unpacked.",
+    "Rows received: from REST when fetched, from archive files when unpacked.",
     ("market", "source"),
     (_MARKETS, ("rest", "monthly", "daily")),
 )
 ROWS_COMPACTED = Counter(
     "klines_rows_compacted_total",
-    "Rows that the lake has gained and proved.",
+    "Rows added to the lake and verified.",
     ("market",),
     (_MARKETS,),
 )
 ARCHIVE_REQUESTS = Counter(
     "klines_archive_requests_total",
-    "Calls to the archive for files, checksums and lists by what came: the HTTP status, or "
+    "Calls to the archive for files, checksums and listings by result: the HTTP status, or "
     "unreachable.",
     ("status",),
     (_STATUSES,),
 )
 ARCHIVE_FILES = Counter(
     "klines_archive_files_total",
-    "Tries to download a file of the archive by outcome: good, or the name of the error.",
+    "Downloads of archive files by outcome: good, or the name of the error.",
     ("source", "outcome"),
     (("monthly", "daily"), ("good", "NotPublished", *_REASONS)),
 )
-STORE_READ_BYTES = Counter(
-    "klines_store_read_bytes_total", "Bytes of objects that were read from the store."
-)
+STORE_READ_BYTES = Counter("klines_store_read_bytes_total", "Bytes of objects read from the store.")
 STORE_WRITTEN_BYTES = Counter(
-    "klines_store_written_bytes_total", "Bytes of objects that were written to the store."
+    "klines_store_written_bytes_total", "Bytes of objects written to the store."
 )
 RETRIES = Counter(
     "klines_retries_total",
-    "Tries that failed, by who was asked and the name of the error; most are tried again.",
+    "Failed tries by source and name of the error; most are tried again.",
     ("source", "reason"),
     (("rest", "archive"), _REASONS),
 )
 WINDOWS = Counter(
     "klines_windows_total",
-    "Windows that were fetched (done), or given up for good (failed).",
+    "Windows fetched (done), or given up for good (failed).",
     ("queue", "outcome"),
     (FETCH_QUEUES, _DONE_OR_FAILED),
 )
 BLOCKS = Counter(
     "klines_blocks_total",
-    "Blocks that were compacted (done), or could not be (failed).",
+    "Blocks compacted (done), or given up for good (failed).",
     ("outcome",),
     (_DONE_OR_FAILED,),
 )
 
 REDIS_UP = Gauge(
     "klines_redis_up",
-    "1 while Redis answers this worker; at 0 all that is read from Redis is left out.",
+    "1 while Redis answers this worker; at 0 all gauges read from Redis are absent.",
 )
 WEIGHT_USED = Gauge(
     "klines_weight_used",
-    "Weight counted in the exchange's running minute, by us and by others.",
+    "Weight used in the exchange's running minute, by this fleet and others.",
     ("pool", "egress"),
 )
 WEIGHT_LIMIT = Gauge(
@@ -168,7 +172,7 @@ POOL_CLOSED_SECONDS = Gauge(
 )
 CLOCK_OFFSET_SECONDS = Gauge(
     "klines_exchange_clock_offset_seconds",
-    "Seconds that the exchange's clock is ahead of Redis's.",
+    "Seconds by which the exchange's clock is ahead of Redis's.",
     ("pool", "egress"),
 )
 SHARED_EGRESS_PAIRS = Gauge(
@@ -177,9 +181,11 @@ SHARED_EGRESS_PAIRS = Gauge(
     ("pool",),
 )
 QUEUE_LENGTH = Gauge(
-    "klines_queue_length", "Tasks that wait in a queue, those of no worker's hands.", ("queue",)
+    "klines_queue_length",
+    "Tasks waiting in the queue, without those prefetched by workers.",
+    ("queue",),
 )
-WORKERS = Gauge("klines_workers", "Living processes that serve a queue.", ("queue",))
+WORKERS = Gauge("klines_workers", "Live processes that serve a queue.", ("queue",))
 RUNS_ACTIVE = Gauge("klines_runs_active", "Runs that have not ended.")
 WINDOWS_IN_FLIGHT = Gauge(
     "klines_windows_in_flight", "Windows of active runs that are queued or being fetched."
@@ -189,53 +195,56 @@ FAILURES = Gauge(
 )
 BLOCKS_WAITING = Gauge(
     "klines_blocks_waiting",
-    "Blocks of active runs that are being fetched, or wait to be compacted.",
+    "Blocks of active runs that are being fetched or wait for compaction.",
     ("status",),
 )
 OLDEST_WINDOW_SECONDS = Gauge(
     "klines_oldest_window_seconds",
-    "Seconds since the oldest block whose windows are not all in was put under way.",
+    "Seconds since the oldest block with windows still to fetch was started.",
 )
 OLDEST_COMPACTION_SECONDS = Gauge(
     "klines_oldest_compaction_seconds",
-    "Seconds since the oldest block that waits to be compacted was ready for it.",
+    "Seconds since the oldest block that waits for compaction was fetched.",
 )
 
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, Metric))
 
 
-def record(folder: Path, lane: str) -> None:
-    """Have this process count from now on, in files of its lane below `folder`.
+def count_in_folder(folder: Path, lane: str) -> None:
+    """Start counting in this process, in files of its lane below `folder`.
 
-    A lane that is started again goes on in the same files: they never become more, and no count
-    goes back.
+    A restarted lane continues in the same files: their number does not grow, and no counter is
+    reset.
     """
     from klinefleet.workers.patches.prometheus_lane import keep_values_by_lane
 
     keep_values_by_lane(folder, lane)
     from prometheus_client import CollectorRegistry
 
-    count_in(CollectorRegistry())
+    count_in_registry(CollectorRegistry())
 
 
-def count_in(registry: CollectorRegistry) -> None:
-    """Have this process count in a registry."""
-    import prometheus_client as library
+def count_in_registry(registry: CollectorRegistry) -> None:
+    """Start counting in this process, in a registry."""
+    import prometheus_client
 
     for metric in ALL:
-        if isinstance(metric, Counter):
-            options: dict[str, Any] = {"buckets": SECONDS} if isinstance(metric, Histogram) else {}
-            made = library.Histogram if options else library.Counter
-            _meters[metric.name] = made(
-                metric.name, metric.told, metric.labels, registry=registry, **options
-            )
-            for values in itertools.product(*metric.shown) if metric.shown else ():
-                _meters[metric.name].labels(*values)
+        if not isinstance(metric, Counter):
+            continue
+        options: dict[str, Any] = {"registry": registry}
+        kind: Any = prometheus_client.Counter
+        if isinstance(metric, Histogram):
+            kind = prometheus_client.Histogram
+            options["buckets"] = SECONDS
+        meter = kind(metric.name, metric.help, metric.labels, **options)
+        for label_values in itertools.product(*metric.preset) if metric.preset else ():
+            meter.labels(*label_values)
+        _meters[metric.name] = meter
 
 
 @contextmanager
-def outcome(counter: Counter, **labels: str) -> Iterator[None]:
-    """Count how the block ends: `good`, or with the name of the error that leaves it."""
+def count_outcome(counter: Counter, **labels: str) -> Iterator[None]:
+    """Count how the block ends: as `good`, or under the name of the FleetError it raises."""
     try:
         yield
     except errors.FleetError as error:

@@ -1,6 +1,4 @@
-"""What is made on first use, once for each instance, however many threads ask for it at the same
-time.
-"""
+"""A property that is computed once per instance, also when several threads use it first."""
 
 from __future__ import annotations
 
@@ -10,22 +8,22 @@ from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
 
-#: Where an instance keeps its lock, beside what was made.
+#: The instance attribute that holds the lock.
 _LOCK = "_once_lock"
 
 
 class once(Generic[T]):
     """A property that is computed on first use and kept in the instance's `__dict__`.
 
-    Threads that ask meanwhile wait for it. Properties of one instance may use one another: they
-    share one reentrant lock. `functools.cached_property` has no lock from Python 3.12 on, and
-    before that one for all instances.
+    Other threads wait meanwhile. Properties of one instance may use one another, since they share
+    one reentrant lock. `functools.cached_property` has no lock from Python 3.12 on, and one lock
+    for all instances before.
     """
 
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
-        self._name = make.__name__
-        self.__doc__ = make.__doc__
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._name = name
@@ -39,10 +37,10 @@ class once(Generic[T]):
     def __get__(self, instance: object | None, owner: type[Any]) -> once[T] | T:
         if instance is None:
             return self
-        kept = instance.__dict__
-        # Of several threads that bring a lock, `setdefault` keeps one.
-        with kept.setdefault(_LOCK, threading.RLock()):
-            if self._name not in kept:
-                kept[self._name] = self._make(instance)
-            made: T = kept[self._name]
-            return made
+        attributes = instance.__dict__
+        # `setdefault` is atomic: of the locks that several threads offer, it keeps one.
+        with attributes.setdefault(_LOCK, threading.RLock()):
+            if self._name not in attributes:
+                attributes[self._name] = self._compute(instance)
+            value: T = attributes[self._name]
+            return value

@@ -1,6 +1,4 @@
-"""What comes only with the extra `read`: imported where it is used, since workers neither need nor
-have it.
-"""
+"""Import of packages that only the extra `read` installs; workers run without them."""
 
 from __future__ import annotations
 
@@ -10,11 +8,9 @@ from types import ModuleType
 from klinefleet.workers.domain.errors import RequestError
 
 
-def require_extra(module: str, what: str) -> ModuleType:
-    """Return the module that `what` needs; RequestError that says how to get it where it is not
-    installed.
-    """
+def require_extra(module: str, feature: str) -> ModuleType:
+    """Return the module that `feature` needs; RequestError if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise RequestError(f"{what} needs `pip install 'klinefleet[read]'` ({error})") from error
+        raise RequestError(f"{feature} needs `pip install 'klinefleet[read]'` ({error})") from error

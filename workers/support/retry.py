@@ -1,7 +1,7 @@
-"""Every retry policy: how often a call is tried, and how long is waited between two tries.
+"""All retry policies: how often a call is tried, and how long to wait between two tries.
 
-Which errors may recover is the caller's to say. Waits grow at random up to the longest, so that
-many callers of one server do not come back together.
+The caller decides which errors are worth another try. Waits are random up to a growing limit, so
+that many callers of one server do not return at the same moment.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from tenacity import (
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `tries` tries; between two of them a random wait that grows up to `longest_pause_s`."""
+    """At most `tries` tries, with random waits between them."""
 
     tries: int
-    longest_pause_s: float
+    max_pause_s: float
+    """Upper limit of the last waits."""
     first_pause_s: float = 0.25
-    """The first wait is at most this long, seconds."""
+    """Upper limit of the first wait; it doubles with each try."""
 
     def retrying(
         self,
@@ -36,14 +37,15 @@ class RetryPolicy:
         sleep: Callable[[float], None] = time.sleep,
         before_sleep: Callable[[RetryCallState], None] | None = None,
     ) -> Retrying:
-        """Return what calls a function by this policy; it raises the last error once all tries have
-        failed.
+        """Return a caller of functions that retries them, and raises the last error in the end.
+
+        may_recover: whether an error is worth another try.
         """
         options: dict[str, Any] = {"before_sleep": before_sleep} if before_sleep else {}
         return Retrying(
             retry=retry_if_exception(may_recover),
             stop=stop_after_attempt(self.tries),
-            wait=wait_random_exponential(multiplier=self.first_pause_s, max=self.longest_pause_s),
+            wait=wait_random_exponential(multiplier=self.first_pause_s, max=self.max_pause_s),
             sleep=sleep,
             reraise=True,
             **options,
@@ -54,12 +56,11 @@ class RetryPolicy:
 STORE = RetryPolicy(6, 5.0, first_pause_s=0.1)
 #: One listing of the archive.
 ARCHIVE_LISTING = RetryPolicy(4, 5.0)
-#: One file of the archive: another source answers for its time, so it is given up sooner than a
-#: page.
+#: One file of the archive: fewer tries than a page, since another source can replace it.
 ARCHIVE_FILE = RetryPolicy(3, 10.0)
-#: One REST page; what a 429 or 418 makes wait costs no try.
+#: One REST page; waiting after a 429 or 418 is no try.
 REST_PAGE = RetryPolicy(6, 10.0)
-#: One question about a symbol while a catalog is made.
+#: One request about a symbol while a catalog is built.
 CATALOG = RetryPolicy(4, 5.0)
 #: One file or page that a verification compares the lake with.
 VERIFICATION = RetryPolicy(4, 5.0)

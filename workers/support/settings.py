@@ -1,6 +1,4 @@
-"""The environment (prefix `KLINES_`, also from a `.env` file), read once into one frozen object and
-checked.
-"""
+"""The settings of a process: read from the environment and `.env` (`KLINES_…`), and checked."""
 
 from __future__ import annotations
 
@@ -41,11 +39,11 @@ def _store(name: str, text: str) -> str:
     return text.rstrip("/") or "/"
 
 
-def _whole(least: int, most: int) -> Callable[[str, str], int]:
+def _whole(minimum: int, maximum: int) -> Callable[[str, str], int]:
     def read(name: str, text: str) -> int:
-        if not re.fullmatch(r"-?\d{1,9}", text) or not least <= int(text) <= most:
+        if not re.fullmatch(r"-?\d{1,9}", text) or not minimum <= int(text) <= maximum:
             raise SettingsError(
-                f"{name} was {text!r}; it must be a whole number from {least} to {most}"
+                f"{name} was {text!r}; it must be a whole number from {minimum} to {maximum}"
             )
         return int(text)
 
@@ -85,11 +83,11 @@ def _flag(name: str, text: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
-def _one_of(*known: str) -> Callable[[str, str], str]:
+def _one_of(*choices: str) -> Callable[[str, str], str]:
     def read(name: str, text: str) -> str:
-        if text.lower() not in known:
+        if text.lower() not in choices:
             raise SettingsError(
-                f"{name} was {text!r}; it must be {', '.join(known[:-1])} or {known[-1]}"
+                f"{name} was {text!r}; it must be {', '.join(choices[:-1])} or {choices[-1]}"
             )
         return text.lower()
 
@@ -102,10 +100,7 @@ def _setting(default: Any, read: Callable[[str, str], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, checked.
-
-    Each field is the variable `KLINES_` + its name in capitals.
-    """
+    """The checked settings. Each field is read from `KLINES_` + its name in capitals."""
 
     redis_url: str | None = _setting(None, _redis)
     """Broker, weight budget and run state; unset means a private server on this machine."""
@@ -163,11 +158,10 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
-        """Return the settings of this process; the environment wins over `.env`. SettingsError
-        names what is wrong.
+        """Return the settings of this process; the environment wins over `.env`.
 
-        Variables of `.env` that are not ours (AWS_…) are put into the environment, where their
-        libraries look.
+        Other variables in `.env` (AWS_…) are put into the environment, where libraries read them.
+        SettingsError names the variable and the value that is wrong.
         """
         values = {k: v for k, v in dotenv_values(dotenv or Path(".env")).items() if v}
         if environ is None:
@@ -185,7 +179,7 @@ class Settings:
         )
 
     def base_url(self, market: Market) -> str:
-        """Return the REST base of the market."""
+        """Return the base URL of a market's REST API."""
         return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
             market
         ]

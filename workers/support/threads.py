@@ -1,4 +1,4 @@
-"""Threads that work for a task and say so in their log lines."""
+"""Thread pools whose log lines name the task that they work for."""
 
 from __future__ import annotations
 
@@ -15,47 +15,46 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """A pool whose work runs in the context of whoever handed it in: run, task and window stand in
-    its log lines.
+    """A thread pool that runs work in the submitter's context.
+
+    Log lines of the work then have the submitter's run, task and window.
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return super().submit(copy_context().run, fn, *args, **kwargs)
 
-    def each(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
-        """Return what `work` returns for each item, in their order.
+    def map_all(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+        """Return the results of `work` for all items, in their order.
 
-        Where one raises, those not begun are left out, and the error comes when all that were begun
-        have ended: `map` would let them go on behind the back of whoever is told that it failed.
+        If one fails, items not begun are skipped, and the error is raised once all begun ones have
+        ended. `map` would raise it while they still run.
         """
-        given = [self.submit(work, item) for item in items]
+        futures = [self.submit(work, item) for item in items]
         try:
-            wait(given, return_when=FIRST_EXCEPTION)
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
-            begun = [one for one in given if not one.cancel()]
+            begun = [future for future in futures if not future.cancel()]
             wait(begun)
-        return [one.result() for one in begun]
+        return [future.result() for future in begun]
 
 
-def in_turn(jobs: Iterable[Callable[[], T]], most: int) -> Iterator[T]:
-    """Yield what the jobs return, in their order, while at most `most` of them run or wait to be
-    taken.
-    """
+def run_in_order(jobs: Iterable[Callable[[], T]], max_running: int) -> Iterator[T]:
+    """Yield the results of jobs in their order; at most `max_running` run or wait to be yielded."""
     jobs = iter(jobs)
-    begun = list(islice(jobs, 2))
-    if len(begun) < 2 or most == 1:
-        # Nobody to share the time with.
-        yield from (job() for job in chain(begun, jobs))
+    first_two = list(islice(jobs, 2))
+    if len(first_two) < 2 or max_running == 1:
+        # A single job at a time needs no thread.
+        yield from (job() for job in chain(first_two, jobs))
         return
-    with Threads(most, thread_name_prefix="job") as threads:
+    with Threads(max_running, thread_name_prefix="job") as threads:
         running: deque[Future[T]] = deque()
         try:
-            for job in chain(begun, jobs):
+            for job in chain(first_two, jobs):
                 running.append(threads.submit(job))
-                if len(running) == most:
+                if len(running) == max_running:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
         finally:
-            for left in running:
-                left.cancel()
+            for future in running:
+                future.cancel()

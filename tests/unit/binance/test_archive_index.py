@@ -118,7 +118,7 @@ def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError)
     assert list(shelf_of(archive, MINUTES, pauses).monthly()) == ["2024-01"]
     assert len(archive.asked) == ARCHIVE_LISTING.tries
     assert len(pauses) == ARCHIVE_LISTING.tries - 1
-    assert all(0 <= pause <= ARCHIVE_LISTING.longest_pause_s for pause in pauses)
+    assert all(0 <= pause <= ARCHIVE_LISTING.max_pause_s for pause in pauses)
 
 
 def test_a_listing_that_keeps_failing_is_given_up_and_not_remembered() -> None:

@@ -79,7 +79,7 @@ def test_a_store_that_fails_for_a_while_is_tried_again(folder: Path, verb: str) 
     assert VERBS[verb](files) == wanted
     assert fs.left == 0
     assert len(slept) == STORE.tries - 1
-    assert all(0 <= pause <= STORE.longest_pause_s for pause in slept)
+    assert all(0 <= pause <= STORE.max_pause_s for pause in slept)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -14,7 +14,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.workers.domain.series import Block, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from klinefleet.workers.support.log import Lines
+from klinefleet.workers.support.log import LineFormatter
 from klinefleet.workers.support.threads import Threads
 
 BLOCK = Block.parse("um/klines/1m/BTCUSDT/2024-01")
@@ -36,7 +36,7 @@ def line(
     info = sys.exc_info() if error else None
     record = logging.LogRecord("klinefleet.tasks.fetch", level, __file__, 1, event, args, info)
     record.created = 1704164645.25
-    return Lines(as_json=as_json, secrets=SECRETS).format(record)
+    return LineFormatter(as_json=as_json, secrets=SECRETS).format(record)
 
 
 def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klinefleet.workers.support.masking import mask_secrets, secrets_of
+from klinefleet.workers.support.masking import mask_secrets, secrets_in
 
 
 def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
@@ -13,7 +13,7 @@ def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI",
         "FLOWER_BASIC_AUTH": "ann:annes-word,bob:bobs-word",
     }
-    found = secrets_of(environ)
+    found = secrets_in(environ)
     assert set(found) == {
         "open%20sesame",
         "open sesame",
@@ -26,7 +26,7 @@ def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
 
 def test_a_short_password_does_not_riddle_ordinary_words() -> None:
     assert (
-        secrets_of({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
+        secrets_in({"KLINES_REDIS_URL": "redis://:run@host", "AWS_SECRET_ACCESS_KEY": "test"}) == ()
     )
     assert (
         mask_secrets("redis://:run@host: the run is over") == "redis://:***@host: the run is over"
@@ -34,7 +34,7 @@ def test_a_short_password_does_not_riddle_ordinary_words() -> None:
 
 
 def test_an_address_that_is_none_is_no_error_here() -> None:
-    assert secrets_of({"KLINES_REDIS_URL": "redis://[::1"}) == ()
+    assert secrets_in({"KLINES_REDIS_URL": "redis://[::1"}) == ()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """Have this process count, and tell what it has counted."""
     monkeypatch.setattr(metrics, "_meters", {})
     registry = CollectorRegistry()
-    metrics.count_in(registry)
+    metrics.count_in_registry(registry)
     return lambda name, **labels: registry.get_sample_value(name, labels)
 
 
@@ -206,15 +206,15 @@ def test_no_label_holds_what_there_are_many_of() -> None:
     assert {label for metric in metrics.ALL for label in metric.labels} <= FEW
 
 
-def test_every_metric_is_named_for_the_product_and_its_unit_and_told_in_a_sentence() -> None:
+def test_every_metric_is_named_for_the_product_and_its_unit_and_explained_in_a_sentence() -> None:
     for metric in metrics.ALL:
         assert metric.name.startswith("klines_"), metric.name
-        assert metric.told.endswith("."), metric.name
-        assert "  " not in metric.told
+        assert metric.help.endswith("."), metric.name
+        assert "  " not in metric.help
         counts = isinstance(metric, Counter) and not isinstance(metric, metrics.Histogram)
         assert metric.name.endswith("_total") is counts, metric.name
-        if isinstance(metric, Counter) and metric.shown:
-            assert len(metric.shown) == len(metric.labels), metric.name
+        if isinstance(metric, Counter) and metric.preset:
+            assert len(metric.preset) == len(metric.labels), metric.name
 
 
 def test_names_are_told_apart() -> None:
@@ -243,7 +243,7 @@ def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_
         "import sys, threading\n"
         "from pathlib import Path\n"
         "from klinefleet.workers.support import metrics\n"
-        "metrics.record(Path.cwd(), sys.argv[1])\n"
+        "metrics.count_in_folder(Path.cwd(), sys.argv[1])\n"
         "def work():\n"
         "    for _ in range(500): metrics.WINDOWS.add(queue='archive', outcome='done')\n"
         "threads = [threading.Thread(target=work) for _ in range(8)]\n"

@@ -53,7 +53,7 @@ def at_once(ask: Callable[[], Any]) -> list[Any]:
         return ask()
 
     with Threads(THREADS) as threads:
-        return threads.each(one, range(THREADS))
+        return threads.map_all(one, range(THREADS))
 
 
 class Box:
@@ -90,7 +90,7 @@ def test_two_instances_never_wait_for_each_other() -> None:
 
     boxes = [Slow(), Slow()]
     with Threads(2) as threads:
-        assert sorted(threads.each(lambda box: box.thing, boxes)) == [0, 1]
+        assert sorted(threads.map_all(lambda box: box.thing, boxes)) == [0, 1]
 
 
 def test_what_was_put_in_its_place_stands_and_a_failure_is_not_kept() -> None:

@@ -22,7 +22,7 @@ def test_results_come_in_the_order_of_the_items_whichever_ends_first() -> None:
         return item * 10
 
     with Threads(2) as threads:
-        assert threads.each(work, [1, 2]) == [10, 20]
+        assert threads.map_all(work, [1, 2]) == [10, 20]
 
 
 def test_a_failure_is_told_only_when_all_that_was_begun_has_ended() -> None:
@@ -38,7 +38,7 @@ def test_a_failure_is_told_only_when_all_that_was_begun_has_ended() -> None:
 
     with Threads(3) as threads:
         with pytest.raises(ValueError, match="this one fails"):
-            threads.each(work, ["fails", "slow", "slower"])
+            threads.map_all(work, ["fails", "slow", "slower"])
         assert sorted(ended) == ["slow", "slower"]
 
 
@@ -52,7 +52,7 @@ def test_after_a_failure_nothing_more_is_begun() -> None:
             raise ERROR
 
     with Threads(2) as threads, pytest.raises(ValueError, match="this one fails"):
-        threads.each(work, list(range(40)))
+        threads.map_all(work, list(range(40)))
     assert len(begun) < 10
 
 
@@ -64,6 +64,6 @@ def test_a_pool_goes_on_with_other_tasks_after_one_has_failed() -> None:
 
     with Threads(2) as threads:
         with pytest.raises(ValueError, match="this one fails"):
-            threads.each(work, [0, 1, 2])
-        assert threads.each(work, [3, 4]) == [3, 4]
-        assert threads.each(work, []) == []
+            threads.map_all(work, [0, 1, 2])
+        assert threads.map_all(work, [3, 4]) == [3, 4]
+        assert threads.map_all(work, []) == []
