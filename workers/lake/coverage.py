@@ -176,7 +176,7 @@ class Coverage:
         return _note_damage(
             damaged,
             entry,
-            lambda: footer_of(lambda size: self._files.tail(entry.key, size), entry.key),
+            lambda: footer_of(lambda size: self._files.read_tail(entry.key, size), entry.key),
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a library does not do what we need: one file each, with its version and why.
+"""Changes to libraries: one file each, with the library's version and the reason.
 
 May import: `domain`.
 Begin with `redis_transport.py`.

@@ -1,16 +1,14 @@
-"""Flower's pages: all of them behind its password, and its task table readable.
+"""Flower with a password on every page, and with a style sheet for its task pages.
 
-Flower 2.2 serves `/metrics` and `/healthcheck` to everybody, also with FLOWER_BASIC_AUTH set
-(mher/flower issue 1342), and has no setting for a style sheet of one's own.
+Flower 2.2 serves `/metrics` and `/healthcheck` without a password even if FLOWER_BASIC_AUTH is set
+(mher/flower issue 1342), and it has no setting for a style sheet.
 """
 
 from __future__ import annotations
 
 
 def patch_flower(style: bytes) -> None:
-    """Have this process's Flower ask for its password on every page, and add `style` to the head of
-    its task pages.
-    """
+    """Require the password on every page, and add `style` to the head of the task pages."""
     from flower.views.monitor import Healthcheck, Metrics
     from flower.views.tasks import TasksView
     from tornado.web import authenticated

@@ -1,9 +1,8 @@
-"""Metrics files named after the lane instead of the process: a lane that starts again goes on in
-the same files.
+"""Metrics files named after the lane instead of the process.
 
-prometheus_client 0.23 names files by process id: each restart would leave a set of files behind,
-and their number would grow without end (prometheus/client_python issue 509; its answer,
-`values.ValueClass`, is no public name).
+prometheus_client 0.23 names them by process id, so every restart leaves a set of files behind
+(prometheus/client_python issue 509; the way proposed there, `values.ValueClass`, is no public
+name). A restarted lane now continues in its files.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 
 
 def keep_values_by_lane(folder: Path, lane: str) -> None:
-    """Have this process keep the values of its metrics in files of `lane` below `folder`."""
+    """Keep this process's metrics in files of `lane` below `folder`."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     from prometheus_client import values
 

@@ -1,9 +1,8 @@
-"""kombu's Redis transport (5.7), with lost work at the head of its queue and an error that a worker
-survives.
+"""kombu's Redis transport (5.7) with two changes.
 
-kombu has no way to send a message to the head of a queue, and none to change one that is handed
-back. A channel that is used after its connection raises AttributeError (celery/kombu issue 582 and
-its kind), which ends the worker.
+Messages with the header FIRST go to the head of their queue, and messages that are handed back get
+a new SENT_US; kombu supports neither. A channel used after its connection was closed raises
+ConnectionError instead of AttributeError, which would end the worker (celery/kombu issue 582).
 """
 
 from __future__ import annotations
@@ -18,20 +17,17 @@ from klinefleet.workers.domain.queues import FIRST, SENT_US
 
 
 class Channel(library.Channel):
-    """A channel on which lost work goes before all that waits, and work that is handed back counts
-    as sent anew.
+    """A channel that queues lost work first, and survives a second closing.
 
-    It raises a connection's error, not AttributeError, where it is used after its connection: a
-    worker that loses Redis while it holds messages closes their channel twice, and the error of the
-    second time is passed over only if it is a connection's, and else ends the worker (kombu 5.7,
-    celery 5.7).
+    A worker that loses Redis while it holds messages closes their channel twice. Celery 5.7 ignores
+    the second error only if it is a connection error.
     """
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         if not message.get("headers", {}).get(FIRST):
             super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
             return
-        # Messages are taken from a list's right end.
+        # The head of the queue is the right end of the list.
         with self.conn_or_acquire() as client:
             client.rpush(queue, dumps(message))  # type: ignore[no-untyped-call]
 
@@ -57,6 +53,6 @@ class Channel(library.Channel):
 
 
 class Transport(library.Transport):
-    """Redis, by such channels."""
+    """kombu's Redis transport with our channel."""
 
     Channel = Channel

@@ -1,4 +1,4 @@
-"""Objects in a folder or an S3 bucket: read, list, put, replace if unchanged.
+"""Object stores, a folder or an S3 bucket: read, list, put, replace if unchanged.
 
 May import: `domain`, `support`, `patches`, `coordination`.
 Begin with `objects.py`.

@@ -1,8 +1,7 @@
-"""Objects in a folder or in S3, one code path through fsspec: read, list, put, publish, delete.
+"""The object store: read, list, put, publish and delete, through fsspec.
 
-Publishing is conditional: it replaces exactly the version that the caller has read, or fails with
-`VersionConflict`. S3 does that itself; in a folder it is done under a lock, by writing beside and
-renaming.
+`publish` replaces exactly the version that the caller has read, or raises `VersionConflict`. S3
+checks that itself; a folder is locked meanwhile, and a temporary file renamed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of a listing."""
+    """One object of a listing. The etag names its version."""
 
     key: str
     etag: str
@@ -36,12 +35,12 @@ class StoredObject:
 
 
 class ObjectStore:
-    """The objects below one root. Keys are relative to it.
+    """The objects below one root; keys are relative to it.
 
-    StoreFault when the store fails after several tries.
+    Every method tries several times, then raises StoreFault.
     """
 
-    #: Whether reading it costs a round trip, so that a copy on this machine pays.
+    #: True if reading costs a network round trip, so that a copy on this machine is worth it.
     is_remote = False
 
     def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -50,70 +49,65 @@ class ObjectStore:
         self._sleep = sleep
 
     def read(self, key: str) -> bytes | None:
-        """Return the object's bytes, None where there is none."""
+        """Return the object's bytes, None if it does not exist."""
         return count_read(
             self._try("read", key, lambda: none_if_missing(self._fs.cat_file, self._path(key)))
         )
 
-    def tail(self, key: str, size: int) -> bytes | None:
-        """Return the object's last `size` bytes, or all where it has fewer; None where there is
-        none.
-        """
+    def read_tail(self, key: str, size: int) -> bytes | None:
+        """Return the object's last `size` bytes, or all if it is shorter; None if it is missing."""
         return count_read(
-            self._try("read", key, lambda: none_if_missing(self._tail, self._path(key), size))
+            self._try("read", key, lambda: none_if_missing(self._read_tail, self._path(key), size))
         )
 
     def etag(self, key: str) -> str | None:
-        """Return what tells this version of the object from any other, None where there is none."""
-        return self._try(
-            "look at",
-            key,
-            lambda: none_if_missing(lambda p: self._etag(self._fs.info(p)), self._path(key)),
-        )
+        """Return the version of the object, None if it does not exist."""
+        return self._try("stat", key, lambda: none_if_missing(self._version, self._path(key)))
 
     def list(self, folder: str) -> list[StoredObject]:
-        """Return every object below a folder, sorted by key."""
+        """Return all objects below a folder, sorted by key; temporary files are left out."""
         found = self._try("list", folder, lambda: self._find(self._path(folder)))
-        start = len(self._root) + 1
+        key_start = len(self._root) + 1
         return [
-            StoredObject(path[start:], self._etag(info), int(info["size"]))
+            StoredObject(path[key_start:], self._etag(info), int(info["size"]))
             for path, info in sorted(found.items())
             if not path.rpartition("/")[2].startswith(".")
         ]
 
     def put(self, key: str, body: bytes) -> None:
-        """Store an object whose name tells its content: a second copy is the same object."""
+        """Store an object, whatever its version; for keys that always get the same content."""
         self._try("write", key, lambda: self._put(self._path(key), body))
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
-        """Replace the version `replaces` (None: there was none) of an object; VersionConflict if it
-        is another.
+        """Replace one version of an object; VersionConflict if it is at another version.
+
+        replaces: the etag of the version to replace; None for an object that must not exist yet.
         """
         self._try("publish", key, lambda: self._publish(self._path(key), body, replaces))
         metrics.STORE_WRITTEN_BYTES.add(len(body))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is gone already is no error."""
+        """Delete objects; a missing one is no error."""
         for key in keys:
             self._try("delete", key, partial(none_if_missing, self._remove, self._path(key)))
 
     def address(self, key: str) -> str:
-        """Return where other programs find the object: a path, or s3://bucket/key."""
+        """Return the object's address for other programs: a path, or s3://bucket/key."""
         return self._path(key)
 
     def polars_options(self) -> dict[str, str] | None:
-        """Return the storage options by which Polars reads an `address`; None: it needs none."""
+        """Return the storage options for Polars to read an `address`, None if it needs none."""
         return None
 
     def duckdb_filesystem(self) -> Any:
-        """Return the fsspec filesystem by which DuckDB reads an `address`; None: its own does."""
+        """Return the fsspec filesystem for DuckDB to read an `address`, None for its own."""
         return None
 
     def check_writable(self) -> None:
-        """Raise StoreFault or OSError where nothing can be written."""
+        """Raise StoreFault or OSError if the store is not writable."""
         key = f"raw/.writable-{uuid.uuid4().hex}"
-        # Another process may take the folder away just now, as it has become empty.
+        # FileNotFoundError: another process has just removed the empty folder.
         retrying = RetryPolicy(STORE.tries, 0.0).retrying(
             lambda error: isinstance(error, FileNotFoundError)
         )
@@ -127,7 +121,7 @@ class ObjectStore:
         found: dict[str, dict[str, Any]] = self._fs.find(path, detail=True)
         return found
 
-    def _tail(self, path: str, size: int) -> bytes:
+    def _read_tail(self, path: str, size: int) -> bytes:
         return bytes(self._fs.cat_file(path, start=-size))
 
     def _version(self, path: str) -> str:
@@ -146,25 +140,25 @@ class ObjectStore:
         raise NotImplementedError
 
     def _try(self, verb: str, key: str, call: Callable[[], T]) -> T:
-        failed: list[Exception] = []
+        first_error: list[Exception] = []
         try:
-            # Nearly all calls: to look after tries costs as much as to read a local file's end.
+            # The first try is made without tenacity, which costs as much as reading a local footer.
             return call()
         except FleetError:
             raise
         except Exception as error:  # noqa: BLE001
-            failed.append(error)
+            first_error.append(error)
 
-        def again() -> T:
-            if failed:
-                raise failed.pop()
+        def try_again() -> T:
+            if first_error:
+                raise first_error.pop()
             return call()
 
         retrying = STORE.retrying(
-            may_pass, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state)
+            may_recover, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state)
         )
         try:
-            return retrying(again)
+            return retrying(try_again)
         except FleetError:
             raise
         except Exception as error:
@@ -174,23 +168,24 @@ class ObjectStore:
 
 
 def count_read(body: bytes | None) -> bytes | None:
+    """Return `body`, and count its bytes as read."""
     metrics.STORE_READ_BYTES.add(len(body or b""))
     return body
 
 
 def none_if_missing(call: Callable[..., T], *args: Any) -> T | None:
+    """Return what `call` returns, None if it raises FileNotFoundError."""
     try:
         return call(*args)
     except FileNotFoundError:
         return None
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later: not where access is denied, and not where a
-    condition failed.
+def may_recover(error: BaseException) -> bool:
+    """Return True if the same call may succeed later.
 
-    FileNotFoundError may: a writer's folder was empty and has just been removed with what was in
-    it.
+    It cannot where access is denied or a condition failed. It may after FileNotFoundError, since
+    another process removes a folder while it is empty.
     """
     return isinstance(error, Exception) and not isinstance(
         error, FleetError | PermissionError | NotADirectoryError | IsADirectoryError
@@ -198,6 +193,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def log_retry(verb: str, key: str, state: RetryCallState) -> None:
+    """Log and count a failed try."""
     error = state.outcome.exception() if state.outcome else None
     metrics.RETRIES.add(source="store", reason=type(error).__name__)
-    logger.warning("store: could not %s %s, trying again: %s", verb, key, error)
+    logger.warning("could not %s %s in the store, trying again: %s", verb, key, error)

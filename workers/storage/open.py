@@ -1,4 +1,4 @@
-"""Opens a store by its URL."""
+"""Opening an object store by its URL."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from klinefleet.workers.storage.s3 import S3Store, s3_filesystem
 
 
 def open_store(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -> ObjectStore:
-    """Return the objects of a folder or of s3://bucket/prefix; nothing is asked of the store yet."""
+    """Return the store at a folder or s3://bucket/prefix, without connecting to it."""
     if not store_url.startswith("s3://"):
         return FolderStore(
             fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep
         )
-    # One GET and one PUT an object: partitions are small, and a conditional write must be one
-    # request.
+    # One GET or PUT per object: partitions are small, and a conditional write must be one request.
     fs = s3_filesystem(max_concurrency=1, use_listings_cache=False)
     fs.retries = 1
     return S3Store(fs, store_url.removeprefix("s3://"), sleep=sleep)

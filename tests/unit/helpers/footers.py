@@ -33,10 +33,10 @@ class WatchedFiles(FolderStore):
         self.reads: list[str] = []
         self.before_read: Callable[[str], None] = lambda key: None
 
-    def tail(self, key: str, size: int) -> bytes | None:
+    def read_tail(self, key: str, size: int) -> bytes | None:
         self.before_read(key)
         self.reads.append(key)
-        return super().tail(key, size)
+        return super().read_tail(key, size)
 
 
 def memory(path: Path | None, store: str = "s3://bucket") -> FooterCache:

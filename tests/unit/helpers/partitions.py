@@ -44,7 +44,7 @@ class Versioned(Memory):
     def etag(self, key: str) -> str | None:
         return str(self.versions[key]) if key in self.held else None
 
-    def tail(self, key: str, size: int) -> bytes | None:
+    def read_tail(self, key: str, size: int) -> bytes | None:
         return self.held[key][-size:] if key in self.held else None
 
     def list(self, folder: str) -> list[StoredObject]:

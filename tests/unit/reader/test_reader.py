@@ -241,9 +241,11 @@ def test_only_the_partitions_of_the_range_are_opened(
         pl, "scan_parquet", lambda files, **o: (opened.extend(files), scan(files, **o))[1]
     )
     tails: list[str] = []
-    tail = type(lake._lookup._files).tail  # what the footers are read by
+    tail = type(lake._lookup._files).read_tail  # what the footers are read by
     monkeypatch.setattr(
-        type(lake._lookup._files), "tail", lambda s, key, n: (tails.append(key), tail(s, key, n))[1]
+        type(lake._lookup._files),
+        "read_tail",
+        lambda s, key, n: (tails.append(key), tail(s, key, n))[1],
     )
     lake.read("um", symbols, "1h", "2024-02-10", "2024-02-11")
     assert sorted(Path(path).name for path in opened) == ["2024-02.parquet"] * 5

@@ -36,7 +36,7 @@ def test_what_was_put_is_read_listed_and_told_apart(files: ObjectStore) -> None:
 
 def test_what_is_not_there_is_none_and_no_error(files: ObjectStore) -> None:
     assert files.read(KEY) is None
-    assert files.tail(KEY, 8) is None
+    assert files.read_tail(KEY, 8) is None
     assert files.etag(KEY) is None
     assert files.list("lake") == []
 
@@ -61,7 +61,7 @@ def test_a_tail_is_the_last_bytes_or_all_there_are(
     files: ObjectStore, size: int, tail: bytes
 ) -> None:
     files.put(KEY, b"123456789")
-    assert files.tail(KEY, size) == tail
+    assert files.read_tail(KEY, size) == tail
 
 
 def test_putting_twice_is_putting_once(files: ObjectStore, folder: Path) -> None:

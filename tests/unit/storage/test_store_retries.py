@@ -54,7 +54,7 @@ Verb = Callable[[ObjectStore], Any]
 VERBS: dict[str, Verb] = {
     "read": lambda f: f.read("a/1"),
     "list": lambda f: f.list("a"),
-    "look at": lambda f: f.etag("a/1"),
+    "stat": lambda f: f.etag("a/1"),
     "write": lambda f: f.put("a/1", b"one"),
     "publish": lambda f: f.publish("a/1", b"two", replaces=open_store(f._root).etag("a/1")),
     "delete": lambda f: f.delete(["a/1"]),
@@ -75,7 +75,7 @@ def failing(
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_store_that_fails_for_a_while_is_tried_again(folder: Path, verb: str) -> None:
     files, fs, slept = failing(folder, BROKEN, STORE.tries - 1)
-    wanted = VERBS[verb](open_store(str(folder))) if verb in ("read", "list", "look at") else None
+    wanted = VERBS[verb](open_store(str(folder))) if verb in ("read", "list", "stat") else None
     assert VERBS[verb](files) == wanted
     assert fs.left == 0
     assert len(slept) == STORE.tries - 1

@@ -81,7 +81,7 @@ class Session:
 class Full(MemoryBudget):
     """A budget without room."""
 
-    def take(self, weight: int, place: int | None = None) -> Wait:
+    def take(self, weight: int, reservation: int | None = None) -> Wait:
         return Wait(1_000, None)
 
 
@@ -135,7 +135,7 @@ def test_bytes_to_and_from_the_store_are_counted(counted: Counted, tmp_path: Pat
     files.publish("lake/b", b"123", replaces=None)
     assert counted("klines_store_written_bytes_total") == 8
     files.read("raw/a")
-    files.tail("raw/a", 2)
+    files.read_tail("raw/a", 2)
     files.read("raw/nothing")
     assert counted("klines_store_read_bytes_total") == 7
 
