@@ -1,6 +1,8 @@
 """A small S3 server in memory.
 
-`python -m tests.object_store [HOST [PORT]]` prints its address, one line. Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET
+`python -m tests.object_store [HOST [PORT]]` prints its address, one line.
+
+Path-style buckets that exist as soon as they are named: PUT (If-Match, If-None-Match: *), GET
 (Range), HEAD, DELETE, ListObjectsV2. No signature is checked. It can be made to fail writes before
 or after it has stored them.
 
