@@ -1,4 +1,4 @@
-"""Crews for the tests of the planner and its tasks: fleets in one process."""
+"""Fleets in one process, for tests of the planner and its tasks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from redis import Redis
 
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.markets import Market
-from tests.unit.helpers.crew import Crew, crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 from tests.unit.helpers.planning import BEGAN, Maker
 
 
 @pytest.fixture
-def crews(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
+def make_fleet(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """Make in-process fleets on one Redis and one folder.
 
     `began` are the exchange's symbols, each with the time since when it trades, ms.
@@ -22,13 +22,15 @@ def crews(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make
 
     def make(
         began: dict[str, int | FleetError | None] | None = None, market: Market = Market.USD_M
-    ) -> Crew:
-        return crew(redis, tmp_path, began or {"BTCUSDT": BEGAN}, market=market).patch(monkeypatch)
+    ) -> InProcessFleet:
+        return in_process_fleet(redis, tmp_path, began or {"BTCUSDT": BEGAN}, market=market).patch(
+            monkeypatch
+        )
 
     return make
 
 
 @pytest.fixture
-def one(crews: Maker) -> Crew:
-    """A crew whose exchange has BTCUSDT."""
-    return crews()
+def one(make_fleet: Maker) -> InProcessFleet:
+    """A fleet whose exchange has BTCUSDT."""
+    return make_fleet()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.support.threads import Threads
 from tests.processes import until
-from tests.unit.helpers.crew import Crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet
 
 
 def test_who_waits_for_the_next_minute_is_woken_when_the_exchange_has_closed_the_pool_for_long(
-    one: Crew,
+    one: InProcessFleet,
 ) -> None:
     services, budget = one.services, one.services.budget(Pool.FUTURES)
     with Threads(1) as threads:

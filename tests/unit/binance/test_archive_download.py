@@ -26,7 +26,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
 from tests.unit.helpers.archive_bucket import DAY, MINUTES, ZIP, archive_of, checksum, gets, publish
 from tests.unit.helpers.bucket import MODIFIED_MS, Answer, Bucket
-from tests.unit.helpers.crew import zipped
+from tests.unit.helpers.in_process_fleet import zipped
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])

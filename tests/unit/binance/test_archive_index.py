@@ -29,7 +29,7 @@ from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 from klinefleet.workers.sources.listing_dates import ListingDates
 from klinefleet.workers.support.retry import ARCHIVE_LISTING
-from tests.unit.helpers.crew import FakeArchive
+from tests.unit.helpers.in_process_fleet import FakeArchive
 
 MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
 DAYS = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
@@ -64,7 +64,7 @@ def holding(series: Series, *periods: str, faults: Iterable[FleetError] = ()) ->
     return archive
 
 
-def shelf_of(
+def index_of(
     archive: FakeArchive, series: Series, pauses: list[float] | None = None
 ) -> ArchiveIndex:
     return ArchiveIndex(
@@ -74,12 +74,12 @@ def shelf_of(
 
 def test_each_listing_is_asked_for_once() -> None:
     archive = holding(MINUTES, "2024-01", "2024-02", "2024-02-28", "2024-03-01", "2024-03-02")
-    shelf = shelf_of(archive, MINUTES)
+    index = index_of(archive, MINUTES)
     for _ in range(3):
-        assert list(shelf.monthly()) == ["2024-01", "2024-02"]
-        assert list(shelf.daily("2024-03")) == ["2024-03-01", "2024-03-02"]
-        assert list(shelf.daily("2024-02")) == ["2024-02-28"]
-        assert shelf.daily("2024-04") == {}
+        assert list(index.monthly()) == ["2024-01", "2024-02"]
+        assert list(index.daily("2024-03")) == ["2024-03-01", "2024-03-02"]
+        assert list(index.daily("2024-02")) == ["2024-02-28"]
+        assert index.daily("2024-04") == {}
     assert archive.asked == [
         f"list {MINUTES} monthly ",
         f"list {MINUTES} daily 2024-03",
@@ -91,7 +91,7 @@ def test_each_listing_is_asked_for_once() -> None:
 def test_what_is_on_the_shelf_are_the_files_of_its_series_alone() -> None:
     archive = holding(MINUTES, "2024-01")
     archive.publish(DAYS, "2024-02")
-    (published,) = shelf_of(archive, MINUTES).monthly().values()
+    (published,) = index_of(archive, MINUTES).monthly().values()
     assert (published.file.series, published.file.source, published.etag) == (
         MINUTES,
         Source.MONTHLY,
@@ -102,10 +102,10 @@ def test_what_is_on_the_shelf_are_the_files_of_its_series_alone() -> None:
 @pytest.mark.parametrize("series", MONTHLY_ONLY, ids=str)
 def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> None:
     archive = holding(series, "2024-01")
-    shelf = shelf_of(archive, series)
-    assert shelf.daily("2024-01") == {}
-    assert shelf.published_span() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
-    assert shelf_of(holding(series), series).published_span() is None
+    index = index_of(archive, series)
+    assert index.daily("2024-01") == {}
+    assert index.published_span() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
+    assert index_of(holding(series), series).published_span() is None
     assert archive.asked == [f"list {series} monthly "]
 
 
@@ -115,7 +115,7 @@ def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> No
 def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError) -> None:
     archive = holding(MINUTES, "2024-01", faults=[fault] * (ARCHIVE_LISTING.tries - 1))
     pauses = list[float]()
-    assert list(shelf_of(archive, MINUTES, pauses).monthly()) == ["2024-01"]
+    assert list(index_of(archive, MINUTES, pauses).monthly()) == ["2024-01"]
     assert len(archive.asked) == ARCHIVE_LISTING.tries
     assert len(pauses) == ARCHIVE_LISTING.tries - 1
     assert all(0 <= pause <= ARCHIVE_LISTING.max_pause_s for pause in pauses)
@@ -123,18 +123,18 @@ def test_a_listing_that_fails_for_a_moment_is_asked_for_again(fault: FleetError)
 
 def test_a_listing_that_keeps_failing_is_given_up_and_not_remembered() -> None:
     archive = holding(MINUTES, "2024-01", faults=[ServerFault("503")] * ARCHIVE_LISTING.tries)
-    shelf = shelf_of(archive, MINUTES)
+    index = index_of(archive, MINUTES)
     with pytest.raises(ServerFault, match="503"):
-        shelf.monthly()
+        index.monthly()
     assert len(archive.asked) == ARCHIVE_LISTING.tries
-    assert list(shelf.monthly()) == ["2024-01"]
+    assert list(index.monthly()) == ["2024-01"]
 
 
 @pytest.mark.parametrize("fault", [Restricted("451"), NotPublished("404")])
 def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError) -> None:
     archive = holding(MINUTES, "2024-01", faults=[fault])
     with pytest.raises(type(fault)):
-        shelf_of(archive, MINUTES).monthly()
+        index_of(archive, MINUTES).monthly()
     assert len(archive.asked) == 1
 
 
@@ -154,12 +154,12 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError)
 def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(
     periods: list[str], life: Span | None
 ) -> None:
-    assert shelf_of(holding(MINUTES, *periods), MINUTES).published_span() == life
+    assert index_of(holding(MINUTES, *periods), MINUTES).published_span() == life
 
 
 def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_are_months() -> None:
     archive = holding(MINUTES, "2017-08", "2023-12", "2024-01-05")
-    shelf_of(archive, MINUTES).published_span()
+    index_of(archive, MINUTES).published_span()
     assert archive.asked == [
         f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")
     ]
@@ -167,18 +167,18 @@ def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_ar
 
 def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
     days = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
-    assert shelf_of(holding(days, "2023-12", "2024-01-05"), days).published_span() == Span(
+    assert index_of(holding(days, "2023-12", "2024-01-05"), days).published_span() == Span(
         utc_ms(2023, 12), utc_ms(2024, 1, 6)
     )
 
 
 def test_a_life_is_not_told_by_half_an_answer() -> None:
     archive = holding(MINUTES, "2023-12", "2024-01-05")
-    shelf = shelf_of(archive, MINUTES)
-    shelf.monthly()
+    index = index_of(archive, MINUTES)
+    index.monthly()
     archive.faults = [Restricted("451")]
     with pytest.raises(Restricted):
-        shelf.published_span()
+        index.published_span()
 
 
 class Clock:

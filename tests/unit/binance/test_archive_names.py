@@ -27,7 +27,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
-from tests.unit.helpers.crew import zipped
+from tests.unit.helpers.in_process_fleet import zipped
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(

@@ -22,7 +22,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from tests.unit.helpers.crew import series_of
+from tests.unit.helpers.in_process_fleet import series_of
 
 UM = Market.USD_M
 MINUTES = series_of()

@@ -33,7 +33,7 @@ from tests.unit.helpers.catalogs import (
     publish,
     updated,
 )
-from tests.unit.helpers.crew import Crew, crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def maker(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make
 
     def make(
         *listings: Listing, first: dict[str, int | FleetError | None] | None = None
-    ) -> tuple[Crew, Exchange]:
-        one, exchange = crew(redis, tmp_path, {}), Exchange(*listings, first=first)
+    ) -> tuple[InProcessFleet, Exchange]:
+        one, exchange = in_process_fleet(redis, tmp_path, {}), Exchange(*listings, first=first)
         one.services.__dict__["client"] = lambda _: exchange
         return one, exchange
 
@@ -303,11 +303,11 @@ def test_more_symbols_than_are_asked_at_once_keep_their_own_answers(maker: Maker
 class Task:
     """What Celery hands the task as `self`."""
 
-    def __init__(self, one: Crew) -> None:
+    def __init__(self, one: InProcessFleet) -> None:
         self.app = type("App", (), {"services": one.services})
 
 
-def run_task(one: Crew) -> None:
+def run_task(one: InProcessFleet) -> None:
     klinefleet.tasks.catalog.catalog.run.__func__(Task(one), "um")
 
 

@@ -18,13 +18,13 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.planning import BEGAN, MONTHS, Maker
 
 JANUARY, MARCH = Span(MONTHS[0], MONTHS[1]), Span(MONTHS[2], MONTHS[3])
 
 
-class Hands:
+class FakeWorkers:
     """Workers that were started for some queues."""
 
     def __init__(self, queues: list[str]) -> None:
@@ -36,20 +36,23 @@ class Hands:
 
 
 @pytest.fixture
-def hands() -> list[Hands]:
+def workers() -> list[FakeWorkers]:
     return []
 
 
-def fetcher_of(one: Crew, hands: list[Hands]) -> FleetFetcher:
+def fetcher_of(one: InProcessFleet, workers: list[FakeWorkers]) -> FleetFetcher:
     def start(queues: list[str]) -> Any:
-        hands.append(Hands(queues))
-        return hands[-1]
+        workers.append(FakeWorkers(queues))
+        return workers[-1]
 
     return FleetFetcher(one.services, start)
 
 
 def end_with(
-    monkeypatch: pytest.MonkeyPatch, one: Crew, state: State, failed: dict[str, str] | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    one: InProcessFleet,
+    state: State,
+    failed: dict[str, str] | None = None,
 ) -> None:
     """Have each run end so as soon as somebody looks."""
 
@@ -91,21 +94,21 @@ def test_a_request_holds_whole_candles() -> None:
 
 
 def test_workers_are_started_only_where_something_is_fetched(
-    crews: Maker, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, workers: list[FakeWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews({"BTCUSDT": BEGAN})
-    fleet = fetcher_of(one, hands)
+    one = make_fleet({"BTCUSDT": BEGAN})
+    fleet = fetcher_of(one, workers)
     fleet.life(series_of())
-    assert hands == []
+    assert workers == []
     end_with(monkeypatch, one, State.COMPLETE)
     fleet.fetch({series_of(): [JANUARY]})
-    (started,) = hands
+    (started,) = workers
     assert started.queues == ["plan", "rest.futures", "archive", "compact"]
     assert started.tended
 
 
 def test_a_run_that_ends_incomplete_names_what_failed(
-    one: Crew, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, workers: list[FakeWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_with(
         monkeypatch,
@@ -116,14 +119,14 @@ def test_a_run_that_ends_incomplete_names_what_failed(
     with pytest.raises(
         TaskFailed, match=r"is incomplete: window 0: the exchange is away; .* and 2 more\."
     ):
-        fetcher_of(one, hands).fetch({series_of(): [JANUARY]})
+        fetcher_of(one, workers).fetch({series_of(): [JANUARY]})
     end_with(monkeypatch, one, State.CANCELLED)
     with pytest.raises(TaskFailed, match="is cancelled"):
-        fetcher_of(one, hands).fetch({series_of(): [JANUARY]})
+        fetcher_of(one, workers).fetch({series_of(): [JANUARY]})
 
 
 def test_ctrl_c_cancels_every_run_that_it_waits_for(
-    one: Crew, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, workers: list[FakeWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def follow(*_: object) -> Progress:
         raise KeyboardInterrupt
@@ -131,28 +134,30 @@ def test_ctrl_c_cancels_every_run_that_it_waits_for(
     monkeypatch.setattr(fetcher, "follow", follow)
     hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     with pytest.raises(KeyboardInterrupt):
-        fetcher_of(one, hands).fetch({series_of(): [JANUARY], hours: [MARCH]})
+        fetcher_of(one, workers).fetch({series_of(): [JANUARY], hours: [MARCH]})
     runs = [run.decode() for run in one.services.redis.zrange("klines:runs", 0, -1)]
     assert [Runs(one.services.redis).state(run) for run in runs] == [State.CANCELLED] * 2
 
 
 def test_a_life_ends_with_the_last_closed_candle(
-    one: Crew, hands: list[Hands], monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, workers: list[FakeWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = utc_ms(2024, 5, 17) + 13 * HOUR_MS
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 9_999)
     hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
-    assert fetcher_of(one, hands).life(hours) == Span(BEGAN, now - HOUR_MS)
+    assert fetcher_of(one, workers).life(hours) == Span(BEGAN, now - HOUR_MS)
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 10_000)
-    assert fetcher_of(one, hands).life(hours) == Span(BEGAN, now)
+    assert fetcher_of(one, workers).life(hours) == Span(BEGAN, now)
 
 
-def test_a_symbol_that_nobody_knows_is_told_with_its_like(one: Crew, hands: list[Hands]) -> None:
+def test_a_symbol_that_nobody_knows_is_told_with_its_like(
+    one: InProcessFleet, workers: list[FakeWorkers]
+) -> None:
     with pytest.raises(UnknownSymbol, match=r"no symbol BTCUSDTT \(did you mean BTCUSDT\?\)"):
-        fetcher_of(one, hands).life(series_of("BTCUSDTT"))
+        fetcher_of(one, workers).life(series_of("BTCUSDTT"))
 
 
-def test_without_workers_nothing_is_queued(one: Crew) -> None:
+def test_without_workers_nothing_is_queued(one: InProcessFleet) -> None:
     with pytest.raises(RequestError, match="no worker serves plan"):
         FleetFetcher(one.services).fetch({series_of(): [JANUARY]})
     assert one.runs.active() == []

@@ -21,7 +21,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from tests.unit.helpers.crew import crew, series_of
+from tests.unit.helpers.in_process_fleet import in_process_fleet, series_of
 
 
 def chosen(services: Services, *names: str, **how: bool) -> ChosenSymbols:
@@ -32,7 +32,7 @@ def chosen(services: Services, *names: str, **how: bool) -> ChosenSymbols:
 @pytest.fixture
 def services(redis: Redis, tmp_path: Path) -> Services:
     """A market of three symbols, and an archive that has files of a fourth."""
-    one = crew(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0})
+    one = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0, "ETHUSDT": 0, "币安人生USDT": 0})
     one.archive.publish(series_of("SRMUSDT"), "2022-01")
     return one.services
 
@@ -78,13 +78,13 @@ def test_all_symbols_are_those_of_the_catalog_delisted_ones_included(services: S
 def test_a_listed_name_that_cannot_be_a_symbol_is_never_handed_to_a_run_and_told(
     redis: Redis, tmp_path: Path, name: str
 ) -> None:
-    told = chosen(crew(redis, tmp_path, {"ETHUSDT": 0, name: 0}).services)
+    told = chosen(in_process_fleet(redis, tmp_path, {"ETHUSDT": 0, name: 0}).services)
     assert told.symbols == ("ETHUSDT",)
     assert name in told.notes
 
 
 def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: Path) -> None:
-    services = crew(redis, tmp_path, {}).services
+    services = in_process_fleet(redis, tmp_path, {}).services
     queues = preflight.queues_of(Market.USD_M, KLINES, Mode.REST)
     waited: list[float] = []
     with pytest.raises(
@@ -104,7 +104,7 @@ def test_a_request_needs_a_worker_on_each_of_its_queues(redis: Redis, tmp_path: 
 def test_a_lane_that_is_starting_again_is_waited_for_and_not_reported_as_missing(
     redis: Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    services = crew(redis, tmp_path, {}).services
+    services = in_process_fleet(redis, tmp_path, {}).services
     Heartbeat(redis, Leases(redis), serves="compact").beat()
     waited: list[float] = []
 
@@ -126,4 +126,4 @@ def test_a_store_that_takes_no_object_is_refused_before_anything_is_queued(
 ) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"store .* cannot be written.*nothing was queued"):
-        preflight.check_store(crew(redis, tmp_path, {}).services)
+        preflight.check_store(in_process_fleet(redis, tmp_path, {}).services)

@@ -14,7 +14,7 @@ from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.redis_keys import WORKERS
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from tests.unit.helpers.crew import Crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet
 
 UM = Market.USD_M
 AHEAD_MS = 300_000
@@ -40,7 +40,7 @@ def serve(redis: Redis, *egresses: str) -> None:
 
 
 def test_what_workers_at_another_address_have_learned_is_believed_before_redis(
-    redis: Redis, one: Crew
+    redis: Redis, one: InProcessFleet
 ) -> None:
     serve(redis, "elsewhere")
     learn(redis, "elsewhere", AHEAD_MS)
@@ -50,7 +50,7 @@ def test_what_workers_at_another_address_have_learned_is_believed_before_redis(
 
 @pytest.mark.parametrize("fresh", ["default", "near", "far"])
 def test_of_several_addresses_the_one_that_heard_last_is_believed(
-    redis: Redis, one: Crew, fresh: str
+    redis: Redis, one: InProcessFleet, fresh: str
 ) -> None:
     serve(redis, "near", "far")
     for egress in ("default", "near", "far"):
@@ -64,20 +64,20 @@ def test_of_several_addresses_the_one_that_heard_last_is_believed(
 
 
 def test_a_clock_that_is_days_off_is_asked_again_before_it_is_believed(
-    redis: Redis, one: Crew
+    redis: Redis, one: InProcessFleet
 ) -> None:
     """An answer of a proxy that keeps old ones, for instance."""
     learn(redis, "default", -10 * 86_400_000)
     assert exchange_ms(one.services, UM) == one.client.told_ms
 
 
-def test_where_nobody_has_heard_the_exchange_is_asked(redis: Redis, one: Crew) -> None:
+def test_where_nobody_has_heard_the_exchange_is_asked(redis: Redis, one: InProcessFleet) -> None:
     assert exchange_ms(one.services, UM) == one.client.told_ms
     assert one.client.asked == ["time"]
 
 
 def test_only_where_it_does_not_answer_redis_is_believed_and_that_is_said(
-    redis: Redis, one: Crew, caplog: pytest.LogCaptureFixture
+    redis: Redis, one: InProcessFleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     one.client.told_ms = Unreachable("um /time: refused; nothing was kept")
     with caplog.at_level(logging.WARNING):

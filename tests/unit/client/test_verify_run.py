@@ -29,7 +29,7 @@ from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.services import Services
-from tests.unit.helpers.crew import crew
+from tests.unit.helpers.in_process_fleet import in_process_fleet
 from tests.unit.helpers.klines import MINUTES, minutes, opens
 from tests.unit.helpers.sound import partition, rows_at
 
@@ -63,7 +63,7 @@ class Silent:
 
 @pytest.fixture
 def services(redis: Redis, tmp_path: Path) -> Services:
-    return crew(redis, tmp_path, {}).services
+    return in_process_fleet(redis, tmp_path, {}).services
 
 
 def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> None:

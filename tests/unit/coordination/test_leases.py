@@ -197,7 +197,7 @@ def test_a_beat_that_fails_does_not_stop_the_heart(
 
 
 def test_a_lease_is_lost_by_the_clock_of_the_process_that_stood_still() -> None:
-    """It must not write before the heart has noticed: there may be a successor already."""
+    """It must not write before the heartbeat has noticed: there may be a successor already."""
     now_s = 0.0
     lease = Lease("plan|x", 1, 8.0, clock=lambda: now_s)
     now_s = 7.9

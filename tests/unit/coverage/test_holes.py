@@ -28,7 +28,7 @@ ALWAYS = Span(0, NEVER_MS)
 HOUR = minutes(0, 60)
 
 
-def told(
+def hole_reasons(
     asked: Span,
     covered: Iterable[Span],
     gaps: Iterable[Span] = (),
@@ -43,21 +43,21 @@ def told(
 
 
 def test_what_is_whole_has_no_hole() -> None:
-    assert told(HOUR, [minutes(0, 100)]) == []
+    assert hole_reasons(HOUR, [minutes(0, 100)]) == []
 
 
 def test_time_before_listing_and_after_the_end_is_never_called_missing() -> None:
     life = minutes(10, 50)
-    assert told(HOUR, [life], life=life) == [
+    assert hole_reasons(HOUR, [life], life=life) == [
         (minutes(0, 10), Reason.BEFORE_LISTING),
         (minutes(50, 60), Reason.AFTER_END),
     ]
-    assert told(HOUR, [], life=minutes(70, 80)) == [(HOUR, Reason.BEFORE_LISTING)]
-    assert told(HOUR, [], life=Span(0, HOUR.start_ms)) == [(HOUR, Reason.AFTER_END)]
+    assert hole_reasons(HOUR, [], life=minutes(70, 80)) == [(HOUR, Reason.BEFORE_LISTING)]
+    assert hole_reasons(HOUR, [], life=Span(0, HOUR.start_ms)) == [(HOUR, Reason.AFTER_END)]
 
 
 def test_a_minute_that_was_answered_without_a_candle_is_not_called_unfetched() -> None:
-    assert told(HOUR, [minutes(0, 30)], [minutes(5, 6)]) == [
+    assert hole_reasons(HOUR, [minutes(0, 30)], [minutes(5, 6)]) == [
         (minutes(5, 6), Reason.NO_CANDLE),
         (minutes(30, 60), Reason.NOT_FETCHED),
     ]
@@ -65,7 +65,7 @@ def test_a_minute_that_was_answered_without_a_candle_is_not_called_unfetched() -
 
 def test_a_gap_that_is_wider_than_the_outage_of_all_is_only_as_far_the_exchanges() -> None:
     shared = [Outage(minutes(10, 20), 4, 5)]
-    assert told(HOUR, [HOUR], [minutes(8, 22)], shared=shared) == [
+    assert hole_reasons(HOUR, [HOUR], [minutes(8, 22)], shared=shared) == [
         (minutes(8, 10), Reason.NO_CANDLE),
         (minutes(10, 20), Reason.OUTAGE),
         (minutes(20, 22), Reason.NO_CANDLE),
@@ -74,7 +74,7 @@ def test_a_gap_that_is_wider_than_the_outage_of_all_is_only_as_far_the_exchanges
 
 def test_what_was_never_asked_for_during_an_outage_is_not_fetched_rather_than_known() -> None:
     shared = [Outage(minutes(10, 20), 4, 5)]
-    assert told(HOUR, [minutes(0, 15)], [minutes(10, 15)], shared=shared) == [
+    assert hole_reasons(HOUR, [minutes(0, 15)], [minutes(10, 15)], shared=shared) == [
         (minutes(10, 15), Reason.OUTAGE),
         (minutes(15, 60), Reason.NOT_FETCHED),
     ]

@@ -25,7 +25,7 @@ SECRETS = {
 OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
 
-def told() -> dict[str, str]:
+def example_values() -> dict[str, str]:
     """Every name of the example, set or commented out, with its value."""
     return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
 
@@ -36,7 +36,7 @@ def of_ours(names: set[str]) -> set[str]:
 
 def test_every_setting_is_in_the_example_with_its_default() -> None:
     defaults = {PREFIX + field.name.upper(): field.default for field in fields(Settings)}
-    ours = of_ours(set(told())) - {"KLINES_IMAGE"}
+    ours = of_ours(set(example_values())) - {"KLINES_IMAGE"}
     assert set(defaults) == ours
     for name, default in defaults.items():
         shown = (
@@ -46,7 +46,7 @@ def test_every_setting_is_in_the_example_with_its_default() -> None:
             if isinstance(default, bool)
             else str(default)
         )
-        assert told()[name] == shown, name
+        assert example_values()[name] == shown, name
 
 
 def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothing() -> None:
@@ -54,11 +54,11 @@ def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothi
     taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | set(
         re.findall(r"^  (KLINES_[A-Z_]+):$", text, re.MULTILINE)
     )
-    assert taken <= set(told())
-    assert set(told()) - taken - of_ours(set(told())) == OF_COMPOSE
+    assert taken <= set(example_values())
+    assert set(example_values()) - taken - of_ours(set(example_values())) == OF_COMPOSE
     # What is not handed to containers they have another way.
     own = {"KLINES_REDIS_URL", "KLINES_STORE_URL", "KLINES_METRICS_PORT", "KLINES_METRICS_ADDRESS"}
-    assert of_ours(set(told())) - taken == own
+    assert of_ours(set(example_values())) - taken == own
 
 
 def test_what_is_set_is_explained_above_it() -> None:
@@ -69,7 +69,9 @@ def test_what_is_set_is_explained_above_it() -> None:
 
 def test_no_secret_has_a_default() -> None:
     assert {
-        name for name in told() if told()[name] == "" and f"\n{name}=" in EXAMPLE.read_text()
+        name
+        for name in example_values()
+        if example_values()[name] == "" and f"\n{name}=" in EXAMPLE.read_text()
     } == SECRETS
     assert not re.search(
         r"\$\{(REDIS_PASSWORD|AWS_[A-Z]+_KEY[A-Z_]*|FLOWER_BASIC_AUTH):?-", compose_text()

@@ -49,7 +49,7 @@ def run(runs: Runs) -> str:
     )
 
 
-def told(redis: Redis, name: str, **labels: str) -> float | None:
+def metric(redis: Redis, name: str, **labels: str) -> float | None:
     registry = CollectorRegistry()
     registry.register(FleetCollector(redis))
     return registry.get_sample_value(name, labels)
@@ -75,8 +75,8 @@ def test_every_queue_tells_who_serves_it_and_what_waits_and_none_is_a_number_too
 ) -> None:
     serve(redis, "plan", "rest.spot@home", "rest.spot@other", "compact")
     redis.rpush("rest.spot", "a", "b")
-    assert [told(redis, "klines_workers", queue=queue) for queue in QUEUES] == [1, 2, 0, 0, 0, 1]
-    assert [told(redis, "klines_queue_length", queue=queue) for queue in QUEUES] == [
+    assert [metric(redis, "klines_workers", queue=queue) for queue in QUEUES] == [1, 2, 0, 0, 0, 1]
+    assert [metric(redis, "klines_queue_length", queue=queue) for queue in QUEUES] == [
         0,
         2,
         0,
@@ -91,11 +91,11 @@ def test_a_pool_is_told_for_each_address_that_somebody_works_from(redis: Redis) 
     for egress, limit in (("home", 6000), ("other", 1200), ("gone", 1)):
         RedisBudget(redis, "spot", egress).set_limit(limit)
     RedisBudget(redis, "spot", "other").close_until(after_ms=300_000)
-    assert told(redis, "klines_weight_limit", pool="spot", egress="home") == 6000
-    assert told(redis, "klines_weight_limit", pool="spot", egress="other") == 1200
-    assert told(redis, "klines_weight_limit", pool="spot", egress="gone") is None
-    assert told(redis, "klines_pool_closed_seconds", pool="spot", egress="home") == 0
-    closed_s = told(redis, "klines_pool_closed_seconds", pool="spot", egress="other")
+    assert metric(redis, "klines_weight_limit", pool="spot", egress="home") == 6000
+    assert metric(redis, "klines_weight_limit", pool="spot", egress="other") == 1200
+    assert metric(redis, "klines_weight_limit", pool="spot", egress="gone") is None
+    assert metric(redis, "klines_pool_closed_seconds", pool="spot", egress="home") == 0
+    closed_s = metric(redis, "klines_pool_closed_seconds", pool="spot", egress="other")
     assert closed_s
     assert 200 < closed_s <= 300
 
@@ -108,14 +108,14 @@ def test_a_pool_that_nobody_has_asked_is_left_out_and_not_told_as_unused(redis: 
         "pool_closed_seconds",
         "exchange_clock_offset_seconds",
     ):
-        assert told(redis, f"klines_{name}", pool="futures", egress="home") is None
+        assert metric(redis, f"klines_{name}", pool="futures", egress="home") is None
 
 
 def test_names_that_seem_to_be_one_address_are_told_by_pool(redis: Redis) -> None:
     redis.hset(SHARED_EGRESS, "spot home other", f"7 {MINUTES_IN_A_ROW}")
     redis.hset(SHARED_EGRESS, "futures home other", "7 1")
     assert [
-        told(redis, "klines_shared_egress_pairs", pool=pool) for pool in ("spot", "futures")
+        metric(redis, "klines_shared_egress_pairs", pool=pool) for pool in ("spot", "futures")
     ] == [1, 0]
 
 
@@ -132,8 +132,8 @@ def test_weight_used_and_the_exchanges_clock_are_told_once_an_answer_has_told_th
     grant = budget.take(5)
     assert isinstance(grant, Grant)
     budget.learn(grant, used=17, date_ms=at_ms + 120_000, served=True, rtt_ms=10)
-    assert told(redis, "klines_weight_used", pool="spot", egress="home") == 17
-    assert told(
+    assert metric(redis, "klines_weight_used", pool="spot", egress="home") == 17
+    assert metric(
         redis, "klines_exchange_clock_offset_seconds", pool="spot", egress="home"
     ) == pytest.approx(120.5, abs=0.01)
 
@@ -149,14 +149,14 @@ def test_what_runs_have_under_way_is_told_until_they_end(
         {"windows_failed": 1},
         records=[Record(Level.FAILED, "Refused: no", MINUTES)],
     )
-    assert told(redis, "klines_runs_active") == 1
-    assert told(redis, "klines_windows_in_flight") == 2
-    assert told(redis, "klines_failures") == 1
-    assert told(redis, "klines_blocks_waiting", status="fetching") == 1
-    assert told(redis, "klines_blocks_waiting", status="compacting") == 1
+    assert metric(redis, "klines_runs_active") == 1
+    assert metric(redis, "klines_windows_in_flight") == 2
+    assert metric(redis, "klines_failures") == 1
+    assert metric(redis, "klines_blocks_waiting", status="fetching") == 1
+    assert metric(redis, "klines_blocks_waiting", status="compacting") == 1
     runs.end(run, runs.progress(run).state)  # type: ignore[union-attr]
-    assert told(redis, "klines_runs_active") == 0
-    assert told(redis, "klines_blocks_waiting", status="fetching") == 0
+    assert metric(redis, "klines_runs_active") == 0
+    assert metric(redis, "klines_blocks_waiting", status="fetching") == 0
 
 
 def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
@@ -166,22 +166,22 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     monkeypatch.setattr(
         "klinefleet.tasks.fleet.metrics_collector.now_ms", lambda redis: now_ms(redis) + 300_000
     )
-    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
-    assert told(redis, "klines_oldest_compaction_seconds") is None
+    assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
+    assert metric(redis, "klines_oldest_compaction_seconds") is None
     assert runs.blocks.finish(run, windows(1)[0], {"windows_done": 1}).is_last
-    assert told(redis, "klines_oldest_window_seconds") is None
-    assert told(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
+    assert metric(redis, "klines_oldest_window_seconds") is None
+    assert metric(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
     assert runs.blocks.compacting(run, JANUARY, 1)
     assert runs.blocks.close(run, JANUARY, 1, {})
-    assert told(redis, "klines_oldest_compaction_seconds") is None
+    assert metric(redis, "klines_oldest_compaction_seconds") is None
 
 
 def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, [])
     assert runs.blocks.compacting(run, JANUARY, 1)
     runs.blocks.reopen(run, JANUARY, 1, [Again(windows(1)[0], "again", 9)])
-    assert told(redis, "klines_oldest_compaction_seconds") is None
-    assert told(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
+    assert metric(redis, "klines_oldest_compaction_seconds") is None
+    assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 
 
 def test_without_redis_a_scrape_tells_that_and_nothing_false(tmp_path: Path) -> None:

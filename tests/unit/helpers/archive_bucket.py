@@ -15,7 +15,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
 from tests.unit.helpers.bucket import LIST, Bucket
-from tests.unit.helpers.crew import zipped
+from tests.unit.helpers.in_process_fleet import zipped
 
 MINUTES = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
 DAY = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05")

@@ -13,7 +13,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry, Catalogs
-from tests.unit.helpers.crew import Crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet
 
 MADE_MS = utc_ms(2024, 6, 15) + 1
 UM = Market.USD_M
@@ -92,17 +92,17 @@ class Exchange:
         return told
 
 
-Maker = Callable[..., tuple[Crew, Exchange]]
+Maker = Callable[..., tuple[InProcessFleet, Exchange]]
 
 
 def publish(
-    one: Crew, symbol: str, *periods: str, interval: Interval = M1, market: Market = UM
+    one: InProcessFleet, symbol: str, *periods: str, interval: Interval = M1, market: Market = UM
 ) -> None:
     for period in periods:
         one.archive.publish(Series(market, KLINES, interval, symbol), period)
 
 
-def updated(one: Crew, market: Market = UM) -> dict[str, CatalogEntry]:
+def updated(one: InProcessFleet, market: Market = UM) -> dict[str, CatalogEntry]:
     made = update_catalog(one.services, market, lambda _: None)
     held = one.services.catalogs.newest(market)
     assert held

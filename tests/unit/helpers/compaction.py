@@ -10,13 +10,13 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partition_codec import decode
 from klinefleet.workers.lake.raw_zone import RawEntry
-from tests.unit.helpers.crew import Crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, opens, times_of
 
 KEY = keys.partition(MINUTES, "2024-01")
 
 
-def ready(one: Crew, block: Block) -> str:
+def ready(one: InProcessFleet, block: Block) -> str:
     series, span = block.series, block.span
     run = one.begin(
         Request(
@@ -29,21 +29,21 @@ def ready(one: Crew, block: Block) -> str:
 
 
 def store(
-    one: Crew, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any
+    one: InProcessFleet, span: Span, rows: Span | None = None, block: Block = JANUARY, **how: Any
 ) -> RawEntry:
     return one.services.raw_zone.store(block, span, [body(opens(rows or span), **how)])
 
 
-def lake(one: Crew, key: str = KEY) -> list[int]:
+def lake(one: InProcessFleet, key: str = KEY) -> list[int]:
     got = one.services.store.read(key)
     return times_of(decode(got)) if got else []
 
 
-def pending(one: Crew, run: str) -> list[Window]:
+def pending(one: InProcessFleet, run: str) -> list[Window]:
     return list(one.runs.blocks.under_way(run).windows)
 
 
-def failed(one: Crew, run: str) -> dict[str, str]:
+def failed(one: InProcessFleet, run: str) -> dict[str, str]:
     progress = one.runs.progress(run)
     assert progress
     return progress.failed

@@ -21,7 +21,7 @@ from tests.unit.helpers.klines import MINUTES, frame, opens
 KEY = keys.partition(MINUTES, "2024-01")
 
 
-class WatchedFiles(FolderStore):
+class RecordingStore(FolderStore):
     """A folder that tells which ends of objects were read."""
 
     def __init__(self, root: Path) -> None:
@@ -39,7 +39,7 @@ class WatchedFiles(FolderStore):
         return super().read_tail(key, size)
 
 
-def memory(path: Path | None, store: str = "s3://bucket") -> FooterCache:
+def footer_cache_at(path: Path | None, store: str = "s3://bucket") -> FooterCache:
     return FooterCache(store, path)
 
 
@@ -48,5 +48,5 @@ def hold(files: FolderStore, span: Span, series: Series = MINUTES, month: str = 
     Partitions(files).merge(series, month, frame(opens(span)), [span], [origin])
 
 
-def told(path: Path, entries: Iterable[StoredObject]) -> dict[str, Footer]:
-    return memory(path).recall(list(entries))
+def recall_all(path: Path, entries: Iterable[StoredObject]) -> dict[str, Footer]:
+    return footer_cache_at(path).recall(list(entries))

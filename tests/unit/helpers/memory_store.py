@@ -5,7 +5,7 @@ from __future__ import annotations
 from klinefleet.workers.storage.objects import ObjectStore
 
 
-class Memory(ObjectStore):
+class MemoryStore(ObjectStore):
     """Objects in a dictionary: a test that changes a byte needs no disk."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from tests.unit.helpers.klines import MINUTES, frame, opens, times_of
-from tests.unit.helpers.memory_store import Memory
+from tests.unit.helpers.memory_store import MemoryStore
 
 MONTH = "2024-01"
 KEY = keys.partition(MINUTES, MONTH)
@@ -29,13 +29,13 @@ def put(lake: Partitions, span: Span, *, price: str = "42000.10") -> int:
     return lake.merge(MINUTES, MONTH, frame(opens(span), price=price), [span]).gained
 
 
-class Versioned(Memory):
+class VersionedStore(MemoryStore):
     """Objects in memory with versions.
 
     `meddle` is called before each publish, as another process would act.
     """
 
-    def __init__(self, meddle: Callable[[Versioned], None] = lambda _: None) -> None:
+    def __init__(self, meddle: Callable[[VersionedStore], None] = lambda _: None) -> None:
         super().__init__()
         self.versions: dict[str, int] = {}
         self.meddle = meddle

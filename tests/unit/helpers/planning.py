@@ -17,13 +17,13 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import frame
 
 BEGAN = utc_ms(2019)
 MONTHS = [utc_ms(2024, month) for month in range(1, 13)]
 LONG_S = 3600.0
-Maker = Callable[..., Crew]
+Maker = Callable[..., InProcessFleet]
 
 
 def request(
@@ -32,7 +32,9 @@ def request(
     return Request(market, KLINES, interval, symbols or ("BTCUSDT",), MONTHS[0], MONTHS[months])
 
 
-def lead(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> bool:
+def lead(
+    one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]
+) -> bool:
     """Lead a run to its end or until `work`, which is done whenever the planner waits, raises."""
     waits = itertools.count()
 
@@ -44,33 +46,33 @@ def lead(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch, work: Callable[[]
     return one.planner(run).lead(LONG_S)
 
 
-def whole(one: Crew, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def lead_to_end(one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not lead(one, run, monkeypatch, one.work)
 
 
-def state(one: Crew, run: str) -> State:
+def state(one: InProcessFleet, run: str) -> State:
     told = one.runs.state(run)
     assert told
     return told
 
 
-def counts(one: Crew, run: str) -> dict[str, int]:
+def counts(one: InProcessFleet, run: str) -> dict[str, int]:
     progress = one.runs.progress(run)
     assert progress
     return progress.counts
 
 
-def covered(one: Crew, symbol: str = "BTCUSDT") -> list[Span]:
+def covered(one: InProcessFleet, symbol: str = "BTCUSDT") -> list[Span]:
     return one.services.coverage.covered(series_of(symbol))
 
 
-def hold(one: Crew, span: Span, symbol: str = "BTCUSDT") -> None:
+def hold(one: InProcessFleet, span: Span, symbol: str = "BTCUSDT") -> None:
     """Have the lake hold a span that lies within one month, without candles."""
     series = series_of(symbol)
     one.services.partitions.merge(series, series.block(span.start_ms).period, frame([]), [span])
 
 
-def look_at_once(one: Crew) -> None:
+def always_check_lost_work(one: InProcessFleet) -> None:
     """Have lost work be looked for all the time."""
     one.limits = replace(one.limits, lost_work_interval_s=0.0)
 

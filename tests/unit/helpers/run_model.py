@@ -21,7 +21,7 @@ WINDOWS_OF = {
 
 
 @dataclass
-class Opened:
+class ModelBlock:
     """The model of a block that a run has."""
 
     phase: Phase = Phase.CLAIMED
@@ -30,10 +30,10 @@ class Opened:
 
 
 @dataclass
-class Model:
+class ModelRun:
     """The model of a run."""
 
     leader: int = 0
-    blocks: dict[Block, Opened] = field(default_factory=dict)
+    blocks: dict[Block, ModelBlock] = field(default_factory=dict)
     deferred: set[Block] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)

@@ -22,7 +22,7 @@ NONE = no_rows(KLINES)
 TEN = minutes(0, 10)
 
 
-def version(
+def source_rows(
     source: Source,
     span: Span = TEN,
     *,

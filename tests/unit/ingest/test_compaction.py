@@ -20,7 +20,7 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.compaction import KEY, lake, ready, store
-from tests.unit.helpers.crew import Crew, crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
 
 
@@ -65,7 +65,7 @@ def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[
         final(frame(times), entry(minutes(0, 10)))
 
 
-def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) -> None:
+def test_a_block_is_merged_proved_and_its_raw_objects_go(one: InProcessFleet, run: str) -> None:
     for start in (0, 500, 1000):
         store(one, minutes(start, start + 500))
     compact_block(one.services, run, JANUARY)
@@ -82,7 +82,7 @@ def test_a_block_is_merged_proved_and_its_raw_objects_go(one: Crew, run: str) ->
     assert one.runs.blocks.states(run) == {}
 
 
-def test_compacting_twice_is_compacting_once(one: Crew, run: str) -> None:
+def test_compacting_twice_is_compacting_once(one: InProcessFleet, run: str) -> None:
     store(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
     before = one.services.store.etag(KEY)
@@ -98,20 +98,22 @@ def test_compacting_twice_is_compacting_once(one: Crew, run: str) -> None:
 def test_kept_raw_objects_stay_after_their_rows_are_proved(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = crew(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
+    keeper = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
     kept = store(keeper, minutes(0, 500))
     compact_block(keeper.services, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
     assert keeper.services.raw_zone.entries(JANUARY) == [kept]
 
 
-def test_a_window_without_candles_is_covered_all_the_same(one: Crew, run: str) -> None:
+def test_a_window_without_candles_is_covered_all_the_same(one: InProcessFleet, run: str) -> None:
     one.services.raw_zone.store(JANUARY, minutes(0, 500), [b"[]"])
     compact_block(one.services, run, JANUARY)
     assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
 
 
-def test_nothing_to_compact_closes_the_block_and_publishes_nothing(one: Crew, run: str) -> None:
+def test_nothing_to_compact_closes_the_block_and_publishes_nothing(
+    one: InProcessFleet, run: str
+) -> None:
     compact_block(one.services, run, JANUARY)
     assert one.runs.blocks.states(run) == {}
     assert one.services.store.list("lake") == []
@@ -122,7 +124,7 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
 ) -> None:
     days = Series(Market.USD_M, KLINES, Interval.D1, "BTCUSDT")
     year, step_ms = Block(days, "2024"), days.interval.step_ms
-    yearly = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
+    yearly = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))
     times = range(span.start_ms, span.end_ms, step_ms)
     yearly.services.raw_zone.store(year, span, [body(times, step_ms)])
@@ -134,7 +136,7 @@ def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
 
 
 def test_nothing_but_the_store_is_needed_to_tell_what_is_held(
-    one: Crew, run: str, redis: Redis
+    one: InProcessFleet, run: str, redis: Redis
 ) -> None:
     store(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)

@@ -18,7 +18,7 @@ from klinefleet.workers.domain.series import Block, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.raw_zone import RawEntry
 from tests.unit.helpers.compaction import KEY, failed, lake, pending, store
-from tests.unit.helpers.crew import Crew
+from tests.unit.helpers.in_process_fleet import InProcessFleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens
 
 MONTH = JANUARY.span
@@ -28,21 +28,21 @@ MONTH = JANUARY.span
 WHOLE = f"um BTCUSDT 1m {MONTH}"
 
 
-def phases(one: Crew, run: str) -> dict[Block, Phase]:
+def phases(one: InProcessFleet, run: str) -> dict[Block, Phase]:
     return {block: told.phase for block, told in one.runs.blocks.states(run).items()}
 
 
-def damage(one: Crew, bad: RawEntry) -> None:
+def damage(one: InProcessFleet, bad: RawEntry) -> None:
     one.services.store.put(bad.key, b"not what its name says")
 
 
-def spoil(one: Crew, span: Span) -> RawEntry:
+def spoil(one: InProcessFleet, span: Span) -> RawEntry:
     """Keep an answer that passed the fetcher's look and does not parse."""
     return one.services.raw_zone.store(JANUARY, span, [body(opens(span), price="4.2.1")])
 
 
 def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
-    one: Crew, run: str
+    one: InProcessFleet, run: str
 ) -> None:
     store(one, minutes(0, 500))
     damage(one, store(one, minutes(500, 1000)))
@@ -56,7 +56,7 @@ def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
     assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
 
 
-def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) -> None:
+def test_windows_that_do_not_parse_are_fetched_again_too(one: InProcessFleet, run: str) -> None:
     spoil(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
     assert lake(one) == []
@@ -64,7 +64,9 @@ def test_windows_that_do_not_parse_are_fetched_again_too(one: Crew, run: str) ->
     assert lake(one) == list(opens(minutes(0, 500)))
 
 
-def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, run: str) -> None:
+def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(
+    one: InProcessFleet, run: str
+) -> None:
     tried = 0
     spoil(one, minutes(0, 500))
     compact_block(one.services, run, JANUARY)
@@ -82,7 +84,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(one: Crew, 
 
 
 def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(
-    one: Crew, run: str
+    one: InProcessFleet, run: str
 ) -> None:
     hopeless, once = minutes(0, 500), minutes(1000, 1500)
     for _ in range(FETCHED_AGAIN - 1):
@@ -112,7 +114,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, *, call: 
     monkeypatch.setattr(target, name, dies)
 
 
-STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
+STEPS: dict[str, Callable[[InProcessFleet], tuple[Any, str, int]]] = {
     "before the first publish": lambda one: (one.services.store, "publish", 1),
     "before raw objects go": lambda one: (one.services.raw_zone, "drop", 1),
     "while raw objects go": lambda one: (one.services.store, "_remove", 2),
@@ -122,7 +124,7 @@ STEPS: dict[str, Callable[[Crew], tuple[Any, str, int]]] = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
-    one: Crew, run: str, step: str, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, run: str, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for start in (0, 500, 1000):
         store(one, minutes(start, start + 500))
@@ -139,7 +141,7 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
 
 
 def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage(one, store(one, minutes(0, 500)))
     with monkeypatch.context() as patched:
@@ -152,7 +154,7 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
 
 
 def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = store(one, minutes(0, 500))
 
@@ -167,7 +169,7 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
 
 
 def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
-    one: Crew, run: str, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = store(one, minutes(0, 500))
 
@@ -184,7 +186,7 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
     assert one.services.raw_zone.entries(JANUARY) == [kept]
 
 
-def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -> None:
+def test_a_damaged_partition_ends_the_block_with_a_reason(one: InProcessFleet, run: str) -> None:
     store(one, minutes(0, 500))
     one.services.store.put(KEY, b"PAR1 this is no Parquet file PAR1")
     compact_block(one.services, run, JANUARY)
@@ -193,7 +195,7 @@ def test_a_damaged_partition_ends_the_block_with_a_reason(one: Crew, run: str) -
     assert len(one.services.raw_zone.entries(JANUARY)) == 1
 
 
-def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) -> None:
+def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: InProcessFleet) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
     one.services.raw_zone.drop([first])
     loaded = load(one.services, [first, second])
@@ -203,7 +205,7 @@ def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: Crew) ->
 
 
 def test_two_compactions_at_once_lose_nothing(
-    one: Crew, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, run: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second compaction runs between the first one's reading and its publishing."""
     for start in (0, 500):

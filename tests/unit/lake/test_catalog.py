@@ -77,7 +77,7 @@ def test_a_catalog_is_what_any_reader_of_parquet_expects(files: ObjectStore) -> 
 WHOLE = catalog(entry("BTCUSDT")).to_parquet()
 
 
-def foreign(**columns: list[object]) -> bytes:
+def other_parquet(**columns: list[object]) -> bytes:
     buffer = io.BytesIO()
     pl.DataFrame(columns).write_parquet(buffer)
     return buffer.getvalue()
@@ -91,8 +91,8 @@ def foreign(**columns: list[object]) -> bytes:
         b"PAR1PAR1",
         WHOLE[:-20],
         WHOLE[20:],
-        foreign(symbol=["BTCUSDT"]),
-        foreign(a=[1]),
+        other_parquet(symbol=["BTCUSDT"]),
+        other_parquet(a=[1]),
     ],
     ids=[
         "empty",

@@ -20,7 +20,7 @@ from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import MINUTES, covered, frame, minutes, opens
-from tests.unit.helpers.partitions import KEY, Versioned, held, put
+from tests.unit.helpers.partitions import KEY, VersionedStore, held, put
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def files(tmp_path: Path) -> ObjectStore:
 
 
 def test_what_another_publishes_between_reading_and_publishing_is_not_lost() -> None:
-    files = Versioned(lambda store: put(Partitions(store), minutes(10, 20)) and None)
+    files = VersionedStore(lambda store: put(Partitions(store), minutes(10, 20)) and None)
     assert put(Partitions(files), minutes(0, 10)) == 10
     assert held(files) == list(opens(minutes(0, 20)))
     assert covered(files, MINUTES) == [minutes(0, 20)]
 
 
 def test_what_another_publishes_on_top_before_it_is_read_back_is_not_lost() -> None:
-    class Overtaken(Versioned):
+    class Overtaken(VersionedStore):
         def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
             super().publish(key, body, replaces=replaces)
             if self.published == 1:
@@ -67,7 +67,7 @@ def test_threads_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_publish_whose_answer_was_lost_counts_as_published() -> None:
-    class Deaf(Versioned):
+    class Deaf(VersionedStore):
         def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
             super().publish(key, body, replaces=replaces)
             if self.published == 1:
@@ -83,7 +83,7 @@ def test_a_publish_whose_answer_was_lost_counts_as_published() -> None:
 
 
 def test_a_partition_that_vanishes_while_it_is_read_is_made_anew() -> None:
-    class Vanishing(Versioned):
+    class Vanishing(VersionedStore):
         reads = 0
 
         def read(self, key: str) -> bytes | None:
@@ -98,7 +98,7 @@ def test_a_partition_that_vanishes_while_it_is_read_is_made_anew() -> None:
     assert held(files) == list(opens(minutes(5, 10)))
 
 
-class Forgetful(Versioned):
+class Forgetful(VersionedStore):
     """Takes every publish, and gives back an older version ever after."""
 
     def read(self, key: str) -> bytes | None:
@@ -114,7 +114,7 @@ def test_a_store_that_gives_back_another_version_is_never_believed() -> None:
         put(Partitions(Forgetful()), minutes(0, 10))
 
 
-class Rotting(Versioned):
+class Rotting(VersionedStore):
     """Takes every publish, and gives half of it back."""
 
     def read(self, key: str) -> bytes | None:
@@ -130,7 +130,7 @@ def test_a_store_that_gives_back_damaged_bytes_is_never_believed() -> None:
 def test_a_store_that_takes_no_version_is_given_up_after_a_bounded_number_of_rounds() -> None:
     tried = []
 
-    class Refusing(Versioned):
+    class Refusing(VersionedStore):
         def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
             tried.append(replaces)
             raise VersionConflict(key)

@@ -19,15 +19,15 @@ from klinefleet.workers.lake.footer import Footer, Origin
 from klinefleet.workers.lake.footer_cache import FooterCache
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.storage.open import open_store
-from tests.unit.helpers.footers import KEY, WatchedFiles, hold, memory, told
+from tests.unit.helpers.footers import KEY, RecordingStore, footer_cache_at, hold, recall_all
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes
 
 ETHER = Series(Market.USD_M, KLINES, Interval.M1, "ETHUSDT")
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> WatchedFiles:
-    return WatchedFiles(tmp_path / "store")
+def files(tmp_path: Path) -> RecordingStore:
+    return RecordingStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     hold(files, minutes(0, 60))
     hold(files, minutes(0, 10), ETHER)
     for _ in range(3):
-        lake = Coverage(files, memory(path))
+        lake = Coverage(files, footer_cache_at(path))
         assert lake.covered(MINUTES) == [minutes(0, 60)]
         assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
             "BTCUSDT": [minutes(0, 60)],
@@ -53,8 +53,10 @@ def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
     assert sorted(files.reads) == [KEY, keys.partition(ETHER, "2024-01")]
 
 
-def test_a_changed_partition_is_never_answered_from_memory(files: WatchedFiles, path: Path) -> None:
-    lake = Coverage(files, memory(path))
+def test_a_changed_partition_is_never_answered_from_memory(
+    files: RecordingStore, path: Path
+) -> None:
+    lake = Coverage(files, footer_cache_at(path))
     for end in range(1, 6):
         hold(files, minutes(0, end))
         assert lake.covered(MINUTES) == [minutes(0, end)]
@@ -62,9 +64,9 @@ def test_a_changed_partition_is_never_answered_from_memory(files: WatchedFiles, 
 
 
 def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
-    lake = Coverage(files, memory(path))
+    lake = Coverage(files, footer_cache_at(path))
     hold(files, minutes(0, 60))
     assert lake.covered(MINUTES) == [minutes(0, 60)]
     files.put(KEY, encode(frame([]), Footer((minutes(0, 1),))))
@@ -72,9 +74,9 @@ def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(
 
 
 def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
-    lake = Coverage(files, memory(path))
+    lake = Coverage(files, footer_cache_at(path))
     hold(files, minutes(0, 60))
     lake.covered(MINUTES)
     files.delete([KEY])
@@ -83,36 +85,36 @@ def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(
 
 
 def test_a_partition_that_goes_between_listing_and_reading_covers_nothing(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     hold(files, minutes(0, 60))
     files.before_read = lambda key: files.delete([key])
-    assert Coverage(files, memory(path)).covered(MINUTES) == []
+    assert Coverage(files, footer_cache_at(path)).covered(MINUTES) == []
 
 
 def test_a_damaged_partition_is_said_every_time_and_never_remembered_as_empty(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     files.put(KEY, b"PAR1 but cut off")
     for _ in range(2):
         with pytest.raises(PartitionDamaged, match="left as it is"):
-            Coverage(files, memory(path)).covered(MINUTES)
+            Coverage(files, footer_cache_at(path)).covered(MINUTES)
     assert files.reads == [KEY, KEY]
 
 
 def test_what_is_no_partition_is_neither_read_nor_remembered(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     hold(files, minutes(0, 60))
     folder = keys.series_folder("lake", MINUTES)
     for name in ("_SUCCESS", "2024.parquet", "2024-01.parquet.bak", "notes.txt"):
         files.put(f"{folder}/{name}", b"not ours")
-    assert Coverage(files, memory(path)).covered(MINUTES) == [minutes(0, 60)]
+    assert Coverage(files, footer_cache_at(path)).covered(MINUTES) == [minutes(0, 60)]
     assert files.reads == [KEY]
 
 
 def test_months_are_joined_and_symbols_of_any_script_kept_apart(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     february = Span(JANUARY.span.end_ms, JANUARY.span.end_ms + 60 * MINUTE_MS)
     last_hour = Span(JANUARY.span.end_ms - 60 * MINUTE_MS, JANUARY.span.end_ms)
@@ -120,7 +122,10 @@ def test_months_are_joined_and_symbols_of_any_script_kept_apart(
     for one in (MINUTES, life):
         hold(files, last_hour, one)
         hold(files, february, one, "2024-02")
-    lake, joined = Coverage(files, memory(path)), [Span(last_hour.start_ms, february.end_ms)]
+    lake, joined = (
+        Coverage(files, footer_cache_at(path)),
+        [Span(last_hour.start_ms, february.end_ms)],
+    )
     for _ in range(2):
         assert lake.covered(life) == joined
         assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
@@ -130,35 +135,37 @@ def test_months_are_joined_and_symbols_of_any_script_kept_apart(
 
 
 def test_without_a_memory_every_footer_is_read_and_nothing_is_written(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     hold(files, minutes(0, 60))
-    lake = Coverage(files, memory(None))
+    lake = Coverage(files, footer_cache_at(None))
     assert lake.covered(MINUTES) == lake.covered(MINUTES) == [minutes(0, 60)]
     assert files.reads == [KEY, KEY]
     assert not path.parent.exists()
 
 
-def test_an_empty_lake_leaves_no_memory_behind(files: WatchedFiles, path: Path) -> None:
-    assert Coverage(files, memory(path)).covered(MINUTES) == []
+def test_an_empty_lake_leaves_no_memory_behind(files: RecordingStore, path: Path) -> None:
+    assert Coverage(files, footer_cache_at(path)).covered(MINUTES) == []
     assert not path.parent.exists()
 
 
 def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     spans = {f"COIN{n}USDT": minutes(n, n + 1) for n in range(40)}
     for symbol, span in spans.items():
         one = Series(Market.USD_M, KLINES, Interval.M1, symbol)
         files.put(keys.partition(one, "2024-01"), encode(frame([]), Footer((span,))))
     for _ in range(2):
-        held = Coverage(files, memory(path)).covered_group(Market.USD_M, KLINES, Interval.M1)
+        held = Coverage(files, footer_cache_at(path)).covered_group(
+            Market.USD_M, KLINES, Interval.M1
+        )
         assert held == {symbol: [span] for symbol, span in spans.items()}
     assert len(files.reads) == 40
 
 
 def test_a_real_store_opened_by_its_path_is_covered_the_same(
-    files: WatchedFiles, tmp_path: Path, path: Path
+    files: RecordingStore, tmp_path: Path, path: Path
 ) -> None:
     hold(files, Span(JANUARY_MS, JANUARY_MS + MINUTE_MS))
     store = str(tmp_path / "store")
@@ -166,11 +173,11 @@ def test_a_real_store_opened_by_its_path_is_covered_the_same(
 
 
 def test_a_partition_replaced_while_it_was_read_is_not_remembered_as_what_it_was(
-    files: WatchedFiles, path: Path
+    files: RecordingStore, path: Path
 ) -> None:
     hold(files, minutes(0, 10))
     (listed,) = files.list("lake")
     replaced = iter([lambda: hold(files, minutes(10, 60))])
     files.before_read = lambda _: next(replaced, lambda: None)()
-    assert Coverage(files, memory(path)).covered(MINUTES) == [minutes(0, 60)]
-    assert told(path, [listed]) == {}
+    assert Coverage(files, footer_cache_at(path)).covered(MINUTES) == [minutes(0, 60)]
+    assert recall_all(path, [listed]) == {}

@@ -16,7 +16,7 @@ from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import MINUTES, covered, frame, minutes, opens
-from tests.unit.helpers.partitions import KEY, MONTH, Versioned, held, put, spoilt
+from tests.unit.helpers.partitions import KEY, MONTH, VersionedStore, held, put, spoilt
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_file_that_does_not_decode_is_kept_aside_and_its_month_is_missing(
 
 
 def test_a_forgetting_whose_answer_was_lost_tells_just_what_was_covered() -> None:
-    class Deaf(Versioned):
+    class Deaf(VersionedStore):
         def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
             super().publish(key, body, replaces=replaces)
             if self.published == 2:
@@ -90,7 +90,7 @@ def test_a_forgetting_whose_answer_was_lost_tells_just_what_was_covered() -> Non
 
 
 def test_what_another_publishes_while_time_is_forgotten_is_not_lost() -> None:
-    files = Versioned()
+    files = VersionedStore()
     put(Partitions(files), minutes(0, 10))
     files.meddle = lambda store: put(Partitions(store), minutes(10, 20)) and None
     Partitions(files).forget(MINUTES, MONTH, [minutes(3, 5)])

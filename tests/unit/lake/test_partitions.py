@@ -27,7 +27,7 @@ from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import JANUARY_MS, MINUTES, covered, frame, minutes, opens, times_of
-from tests.unit.helpers.partitions import KEY, MONTH, Versioned, held, put, spoilt
+from tests.unit.helpers.partitions import KEY, MONTH, VersionedStore, held, put, spoilt
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_coverage_grows_and_never_shrinks(lake: Partitions, files: ObjectStore) 
 def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
     merges: list[tuple[int, int, str]],
 ) -> None:
-    files, wanted = Versioned(), dict[int, float]()
+    files, wanted = VersionedStore(), dict[int, float]()
     for start, length, price in merges:
         span = minutes(start, start + length)
         put(Partitions(files), span, price=price)
@@ -130,7 +130,7 @@ def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
 def test_rows_that_would_not_decode_to_themselves_are_never_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files = Versioned()
+    files = VersionedStore()
     monkeypatch.setattr("klinefleet.workers.lake.partitions.decode", lambda _: frame([JANUARY_MS]))
     with pytest.raises(ReadBackMismatch, match="nothing was published or deleted"):
         put(Partitions(files), minutes(0, 10))

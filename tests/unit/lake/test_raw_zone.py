@@ -14,7 +14,7 @@ from klinefleet.workers.lake.raw_zone import RawZone, _content
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens
-from tests.unit.helpers.memory_store import Memory
+from tests.unit.helpers.memory_store import MemoryStore
 
 PAGES = [body(opens(minutes(0, 5))), b"[]", body(opens(minutes(9, 10)))]
 
@@ -52,7 +52,7 @@ def test_another_answer_for_the_same_time_does_not_take_the_firsts_place(raw: Ra
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 10_000), flip=st.integers(1, 255))
 def test_a_single_changed_byte_is_never_taken_for_the_answer(at: int, flip: int) -> None:
-    files = Memory()
+    files = MemoryStore()
     entry = RawZone(files).store(JANUARY, minutes(0, 10), PAGES)
     held = files.held[entry.key]
     at %= len(held)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.limits.concurrency import AdaptiveLimit
-from tests.unit.helpers.crowd import Crowd
+from tests.unit.helpers.limited_threads import LimitedThreads
 
 
 class Clock:
@@ -154,22 +154,22 @@ def test_errors_never_widen_it_whatever_came_before(
 
 
 def test_it_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
-    crowd = Crowd(AdaptiveLimit(3), 20)
+    threads = LimitedThreads(AdaptiveLimit(3), 20)
     for gone in range(1, 21):
-        crowd.release()
-        crowd.until(served=gone)
-    for thread in crowd.threads:
+        threads.release()
+        threads.until(served=gone)
+    for thread in threads.threads:
         thread.join(60)
-    assert (crowd.served, crowd.inside) == (20, 0)
-    assert crowd.highest <= 3
+    assert (threads.served, threads.inside) == (20, 0)
+    assert threads.highest <= 3
 
 
 def test_each_good_answer_wakes_one_who_waits() -> None:
     limit = AdaptiveLimit(10, Clock())
-    crowd = Crowd(limit, 10)
-    crowd.until(inside=4)
+    threads = LimitedThreads(limit, 10)
+    threads.until(inside=4)
     for inside in range(5, 11):
         limit.record_success(rtt_ms=100)
-        crowd.until(inside=inside)
-    crowd.release(10)
-    crowd.until(inside=0, served=10)
+        threads.until(inside=inside)
+    threads.release(10)
+    threads.until(inside=0, served=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
-from tests.unit.helpers.crowd import Crowd
+from tests.unit.helpers.limited_threads import LimitedThreads
 
 
 @pytest.mark.parametrize(
@@ -14,17 +14,17 @@ from tests.unit.helpers.crowd import Crowd
 def test_narrowed_it_throws_nobody_out_and_lets_nobody_in_until_there_is_room(
     limit: RestSlots | AdaptiveLimit,
 ) -> None:
-    crowd = Crowd(limit, 6)
-    crowd.until(inside=4)
+    threads = LimitedThreads(limit, 6)
+    threads.until(inside=4)
     while limit.width > 2:
         limit.record_failure()
     assert limit.width == 2
     for gone, inside in ((1, 3), (2, 2), (3, 2), (4, 2)):
-        crowd.release()
-        crowd.until(served=gone, inside=inside)
-    crowd.release(2)
-    crowd.until(inside=0, served=6)
-    assert crowd.highest == 4
+        threads.release()
+        threads.until(served=gone, inside=inside)
+    threads.release(2)
+    threads.until(inside=0, served=6)
+    assert threads.highest == 4
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.limits.concurrency import HEADROOM, RestSlots, useful_concurrency
-from tests.unit.helpers.crowd import Crowd
+from tests.unit.helpers.limited_threads import LimitedThreads
 
 BUSY = 10**9
 
 
-def wanted(**changed: float) -> int:
+def useful_calls(**changed: float) -> int:
     """Return the useful calls in flight with 2,400 weight a minute and 280 ms a round trip."""
     known = {
         "rtt_ms": 280,
@@ -42,21 +42,21 @@ def test_the_calls_in_flight_are_those_of_littles_law(
     changed: dict[str, float], calls: float
 ) -> None:
     """2400 weight a minute at weight 2 are 20 calls a second, so 5.6 in 280 ms."""
-    assert 0 <= wanted(**changed) - calls * HEADROOM <= 1 + 1e-9
+    assert 0 <= useful_calls(**changed) - calls * HEADROOM <= 1 + 1e-9
 
 
 def test_all_that_fits_into_the_minute_goes_out_at_once() -> None:
-    assert wanted(backlog=2400, max_width=50) == 50
-    assert wanted(backlog=2401, max_width=50) < 50
+    assert useful_calls(backlog=2400, max_width=50) == 50
+    assert useful_calls(backlog=2401, max_width=50) < 50
 
 
 def test_a_spent_minute_still_lets_one_through_to_ask() -> None:
-    assert wanted(left=0) == 1
+    assert useful_calls(left=0) == 1
 
 
 def test_the_last_moments_of_a_minute_do_not_make_the_number_infinite() -> None:
-    assert wanted(minute_left_ms=0, left=100) == math.ceil(100 / 2 * HEADROOM)
-    assert wanted(minute_left_ms=0, rtt_ms=0, left=100, sharers=0) == 1
+    assert useful_calls(minute_left_ms=0, left=100) == math.ceil(100 / 2 * HEADROOM)
+    assert useful_calls(minute_left_ms=0, rtt_ms=0, left=100, sharers=0) == 1
 
 
 @settings(max_examples=200)
@@ -84,8 +84,8 @@ def test_no_measurement_asks_for_none_or_for_more_than_the_most(**known: float) 
 def test_slower_answers_and_more_weight_never_want_fewer_calls_and_sharers_never_more(
     name: str, a: float, b: float, one: int, more: int
 ) -> None:
-    assert wanted(**{name: min(a, b)}) <= wanted(**{name: max(a, b)})
-    assert wanted(sharers=max(one, more)) <= wanted(sharers=min(one, more))
+    assert useful_calls(**{name: min(a, b)}) <= useful_calls(**{name: max(a, b)})
+    assert useful_calls(sharers=max(one, more)) <= useful_calls(sharers=min(one, more))
 
 
 def answer(
@@ -107,7 +107,7 @@ def test_what_waits_here_counts_even_without_a_plan() -> None:
     slots = RestSlots(50)
     with slots.queued(1500), slots.queued(1500):
         answer(slots)
-        assert slots.width == wanted(max_width=50)
+        assert slots.width == useful_calls(max_width=50)
     answer(slots)
     assert slots.width == 50
 
@@ -116,7 +116,7 @@ def test_what_waits_elsewhere_and_how_many_share_it_narrows_the_gate() -> None:
     slots = RestSlots(50)
     slots.set_demand(BUSY, 4)
     answer(slots)
-    assert slots.width == wanted(sharers=4)
+    assert slots.width == useful_calls(sharers=4)
 
 
 def test_weight_stops_waiting_even_where_its_task_fails() -> None:
@@ -170,22 +170,22 @@ def narrow(slots: RestSlots, width: int) -> None:
 def test_the_gate_never_lets_more_than_its_width_through_and_loses_nobody() -> None:
     slots = RestSlots(8)
     narrow(slots, 3)
-    crowd = Crowd(slots, 20)
+    threads = LimitedThreads(slots, 20)
     for gone in range(1, 21):
-        crowd.release()
-        crowd.until(served=gone)
-    for thread in crowd.threads:
+        threads.release()
+        threads.until(served=gone)
+    for thread in threads.threads:
         thread.join(60)
-    assert (crowd.served, crowd.inside) == (20, 0)
-    assert crowd.highest <= 3
+    assert (threads.served, threads.inside) == (20, 0)
+    assert threads.highest <= 3
 
 
 def test_a_gate_that_widens_wakes_those_who_wait() -> None:
     slots = RestSlots(10)
     narrow(slots, 1)
-    crowd = Crowd(slots, 10)
-    crowd.until(inside=1)
+    threads = LimitedThreads(slots, 10)
+    threads.until(inside=1)
     answer(slots)
-    crowd.until(inside=10)
-    crowd.release(10)
-    crowd.until(inside=0, served=10)
+    threads.until(inside=10)
+    threads.release(10)
+    threads.until(inside=0, served=10)

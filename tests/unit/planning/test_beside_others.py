@@ -23,22 +23,22 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Block
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.planning import (
     LONG_S,
     MONTHS,
+    always_check_lost_work,
     counts,
     covered,
     lead,
-    look_at_once,
+    lead_to_end,
     request,
     state,
-    whole,
 )
 
 
 def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=2))
     planner = one.planner(first)
@@ -60,7 +60,7 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 
 
 def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn that deferred it ended before the cursor moved on: the next one finds it free."""
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
@@ -68,14 +68,14 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
     assert one.runs.blocks.claim(first, block)
     assert not one.runs.blocks.claim(second, block)
     one.runs.end(first, State.CANCELLED)
-    whole(one, second, monkeypatch)
+    lead_to_end(one, second, monkeypatch)
     issued = [w.span for w in one.issued]
     assert sorted(issued) == sorted(set(issued))
     assert counts(one, second)["calls_issued"] == 90
 
 
 def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
     planner = one.planner(first)
@@ -100,7 +100,7 @@ def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
 
 
 def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Holdings are read once a symbol; the second block is compacted in the meantime."""
     one.limits = PlannerLimits(windows_in_flight=1)
@@ -119,7 +119,9 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
     assert (counts(one, run)["blocks_held"], counts(one, others[0])["blocks_done"]) == (1, 1)
 
 
-def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_run_issues_no_more(
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one.limits = PlannerLimits(windows_in_flight=1)
     run = one.begin(request(months=11))
 
@@ -132,7 +134,7 @@ def test_a_cancelled_run_issues_no_more(one: Crew, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_complete(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The blocks go with the run: a planner that sees none may think that all are done."""
     run, looks = one.begin(request(months=1)), Blocks.states
@@ -148,7 +150,7 @@ def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_c
     assert state(one, run) is State.CANCELLED
 
 
-def test_a_run_ends_once(one: Crew) -> None:
+def test_a_run_ends_once(one: InProcessFleet) -> None:
     run = one.begin(request(months=1))
     assert one.runs.end(run, State.CANCELLED)
     ended_ms = one.runs.progress(run).ended_ms  # type: ignore[union-attr]
@@ -159,7 +161,7 @@ def test_a_run_ends_once(one: Crew) -> None:
 
 
 def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
     assert one.planner(run).lead(0)
@@ -168,14 +170,14 @@ def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
     assert one.planner(run).lead(LONG_S)
 
 
-def test_a_run_that_is_known_no_more_is_let_go(one: Crew) -> None:
+def test_a_run_that_is_known_no_more_is_let_go(one: InProcessFleet) -> None:
     assert not one.planner("long-gone").lead(LONG_S)
 
 
 def test_only_a_run_that_nobody_leads_is_sent_a_planner(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(one)
+    always_check_lost_work(one)
     led, lost = one.begin(request()), one.begin(request())
     with Leases(redis).hold(f"plan|{led}"):
         requeue_leaderless_runs(one.services)
@@ -186,7 +188,7 @@ def test_only_a_run_that_nobody_leads_is_sent_a_planner(
 
 
 def test_of_two_planners_only_one_leads(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
@@ -197,7 +199,7 @@ def test_of_two_planners_only_one_leads(
 
 
 def test_a_planner_whose_turn_is_over_sends_for_the_next(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
@@ -210,7 +212,7 @@ def test_a_planner_whose_turn_is_over_sends_for_the_next(
 
 
 def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rolling upgrade: an old worker takes the run that a new command has begun."""
     run = one.begin(request())
@@ -227,7 +229,7 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
 
 
 def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_run(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)

@@ -20,45 +20,45 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import body
 from tests.unit.helpers.planning import (
     BEGAN,
     LONG_S,
     MONTHS,
     Maker,
+    always_check_lost_work,
     counts,
     covered,
     lead,
-    look_at_once,
+    lead_to_end,
     request,
     state,
-    whole,
 )
 
 JANUARY = Span(MONTHS[0], MONTHS[1])
 
 
-def failed(one: Crew, run: str) -> dict[str, str]:
+def failed(one: InProcessFleet, run: str) -> dict[str, str]:
     progress = one.runs.progress(run)
     assert progress
     return progress.failed
 
 
-def reported(one: Crew, run: str) -> dict[str, str]:
+def reported(one: InProcessFleet, run: str) -> dict[str, str]:
     progress = one.runs.progress(run)
     assert progress
     return progress.reported
 
 
-def remembering(one: Crew, folder: Path) -> Coverage:
+def remembering(one: InProcessFleet, folder: Path) -> Coverage:
     """Return what tells the coverage and remembers footers, as workers of one machine do."""
     return Coverage(
         one.services.store, FooterCache(one.services.settings.store_url, folder / "memory.sqlite")
     )
 
 
-def losing_raw(one: Crew, times: int) -> Callable[[], None]:
+def losing_raw(one: InProcessFleet, times: int) -> Callable[[], None]:
     """Work, but lose the raw zone just before a compaction, so many times."""
     left = [times]
 
@@ -75,7 +75,7 @@ def losing_raw(one: Crew, times: int) -> Callable[[], None]:
 
 
 def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request(months=1))
     assert not lead(one, run, monkeypatch, losing_raw(one, 1))
@@ -85,7 +85,7 @@ def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
 
 
 def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a worker on another store: rows are compacted, and the lake has none."""
     run = one.begin(request(months=1))
@@ -99,7 +99,7 @@ def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
 
 
 def test_answers_that_end_too_early_are_asked_for_once_more(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exchange's clock was behind for a moment: closed candles seemed to be forming."""
     run, early = one.begin(request(months=1)), list[Window]()
@@ -123,7 +123,7 @@ def test_answers_that_end_too_early_are_asked_for_once_more(
 
 
 def test_what_failed_for_good_is_not_asked_for_once_more(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, gone = one.begin(request(months=1)), list[Window]()
 
@@ -141,7 +141,7 @@ def test_what_failed_for_good_is_not_asked_for_once_more(
 
 
 def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that failed just when the raw objects of a published partition were to go."""
     run = one.begin(request(months=1))
@@ -158,7 +158,7 @@ def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
 
 
 def test_the_end_waits_for_a_block_that_another_run_has_by_then(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, other = one.begin(request(months=1)), one.begin(request(months=1))
     [block] = series_of().blocks(JANUARY)
@@ -180,23 +180,23 @@ def test_the_end_waits_for_a_block_that_another_run_has_by_then(
 
 
 def test_of_what_was_held_when_it_was_planned_nothing_is_looked_at_again(
-    one: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.services.__dict__["coverage"] = remembering(one, tmp_path)
-    whole(one, one.begin(request()), monkeypatch)
+    lead_to_end(one, one.begin(request()), monkeypatch)
     listed, real = list[str](), one.services.store.list
     monkeypatch.setattr(
         one.services.store, "list", lambda folder: listed.append(folder) or real(folder)
     )
     run = one.begin(request())
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     folder = "market=um/kind=klines/interval=1m/symbol=BTCUSDT"
     assert listed == [f"lake/{folder}", f"raw/{folder}"]
 
 
 def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_footer(
-    one: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, listed, read = one.begin(request()), list[str](), list[str]()
     files = one.services.store
@@ -220,9 +220,9 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
 
 @pytest.mark.parametrize("lost", ["touched", "records", "tries", "deferred", "windows", "blocks"])
 def test_a_part_of_its_state_that_redis_lost_never_makes_a_run_complete_that_is_not(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch, lost: str
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    look_at_once(one)
+    always_check_lost_work(one)
     run, gone = one.begin(request(months=1)), list[int]()
 
     def work() -> None:
@@ -242,7 +242,7 @@ def test_a_part_of_its_state_that_redis_lost_never_makes_a_run_complete_that_is_
 
 
 def test_a_planner_that_another_has_succeeded_stops_and_changes_nothing(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request(months=3))
     first = one.planner(run)
@@ -253,16 +253,16 @@ def test_a_planner_that_another_has_succeeded_stops_and_changes_nothing(
     issued = len(one.issued)
     second.issue()
     assert len(one.issued) == issued, "a block was issued twice"
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert counts(one, run)["windows"] == counts(one, run)["windows_done"]
 
 
 def test_a_listing_that_lapsed_is_loaded_again_before_anybody_is_said_not_to_have_traded(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.delete("klines:listed:um", "klines:listed:um:pairs")
     run = one.begin(request(months=1))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     progress = one.runs.progress(run)
     assert progress
     assert (progress.state, progress.notes) == (State.COMPLETE, {})
@@ -270,9 +270,9 @@ def test_a_listing_that_lapsed_is_loaded_again_before_anybody_is_said_not_to_hav
 
 
 def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incomplete_at_last(
-    crews: Maker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews({"BTCUSDT": BEGAN})
+    one = make_fleet({"BTCUSDT": BEGAN})
     redis.delete("klines:listed:um", "klines:listed:um:pairs")
 
     def away() -> None:
@@ -291,7 +291,7 @@ def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incom
 
 
 def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.hincrby("klines:listed:um", "told@ms", -10 * 3_600_000)
 
@@ -300,7 +300,7 @@ def test_an_old_listing_stands_while_the_exchange_does_not_tell_a_newer_one(
 
     monkeypatch.setattr(one.client, "exchange_info", away)
     run = one.begin(request(months=1))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert (state(one, run), covered(one)) == (State.COMPLETE, [JANUARY])
     age_ms = one.services.symbol_cache.symbols_age_ms(series_of().market)
     assert age_ms

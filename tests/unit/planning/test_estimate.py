@@ -14,7 +14,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.unit.helpers.crew import Crew, crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet, series_of
 from tests.unit.helpers.klines import frame, opens
 
 BEGAN = utc_ms(2019)
@@ -32,11 +32,11 @@ def request(
 
 
 @pytest.fixture
-def few(redis: Redis, tmp_path: Path) -> Crew:
-    return crew(redis, tmp_path, {"BTCUSDT": BEGAN, "NEWUSDT": utc_ms(2024, 11, 5)})
+def few(redis: Redis, tmp_path: Path) -> InProcessFleet:
+    return in_process_fleet(redis, tmp_path, {"BTCUSDT": BEGAN, "NEWUSDT": utc_ms(2024, 11, 5)})
 
 
-def test_a_year_of_minutes_is_counted_month_by_month(few: Crew) -> None:
+def test_a_year_of_minutes_is_counted_month_by_month(few: InProcessFleet) -> None:
     told = estimate(few.services, request())
     days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
     calls = [math.ceil(d * 1440 / 499) for d in days]
@@ -47,7 +47,7 @@ def test_a_year_of_minutes_is_counted_month_by_month(few: Crew) -> None:
     assert told.minutes == pytest.approx(2 * sum(calls) / 2400)
 
 
-def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: Crew) -> None:
+def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: InProcessFleet) -> None:
     series = series_of()
     few.services.partitions.merge(series, "2024-01", frame([]), [JANUARY])
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
@@ -56,26 +56,26 @@ def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: Crew) -
     assert told.counts["klines"] == (366 - 31 - 29) * 1440
 
 
-def test_a_request_of_which_all_is_held_costs_nothing(few: Crew) -> None:
+def test_a_request_of_which_all_is_held_costs_nothing(few: InProcessFleet) -> None:
     few.services.partitions.merge(series_of(), "2024-01", frame([]), [JANUARY])
     told = estimate(few.services, request(span=JANUARY))
     assert (+told.counts, told.minutes) == ({}, 0)
     assert told.facts()["why"] == "nothing is missing"
 
 
-def test_time_before_a_symbol_was_listed_is_not_counted(few: Crew) -> None:
+def test_time_before_a_symbol_was_listed_is_not_counted(few: InProcessFleet) -> None:
     told = estimate(few.services, request("NEWUSDT"))
     assert told.counts["klines"] == (26 + 31) * 1440
 
 
 def test_an_estimate_asks_the_exchange_nothing(redis: Redis, tmp_path: Path) -> None:
-    spot = crew(redis, tmp_path, {"BTCUSDT": BEGAN}, market=Market.SPOT)
+    spot = in_process_fleet(redis, tmp_path, {"BTCUSDT": BEGAN}, market=Market.SPOT)
     told = estimate(spot.services, request(span=JANUARY, market=Market.SPOT))
     assert (told.counts["requests"], told.counts["weight"]) == (45, 90)
     assert spot.client.asked == []
 
 
-def test_small_pages_are_counted_with_their_small_weight(few: Crew) -> None:
+def test_small_pages_are_counted_with_their_small_weight(few: InProcessFleet) -> None:
     told = estimate(
         few.services, request(span=Span(JANUARY.start_ms, JANUARY.start_ms + 60 * 60_000))
     )
@@ -83,13 +83,13 @@ def test_small_pages_are_counted_with_their_small_weight(few: Crew) -> None:
 
 
 def test_a_share_of_the_budget_takes_as_much_longer(redis: Redis, tmp_path: Path) -> None:
-    half = crew(redis, tmp_path, {"BTCUSDT": BEGAN})
+    half = in_process_fleet(redis, tmp_path, {"BTCUSDT": BEGAN})
     object.__setattr__(half.services.settings, "weight_share", 0.5)
     assert estimate(half.services, request()).limit == 1200
 
 
 def test_an_estimate_makes_the_calls_that_are_then_made(
-    few: Crew, monkeypatch: pytest.MonkeyPatch
+    few: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few.patch(monkeypatch)
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
@@ -103,7 +103,7 @@ def test_an_estimate_makes_the_calls_that_are_then_made(
     assert sum(opened) == told.counts["klines"] == len(opens(span)) - 6 * 1440
 
 
-def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) -> None:
+def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: InProcessFleet) -> None:
     for month in range(1, 12):
         few.archive.publish(series_of(), f"2024-{month:02}")
     told = estimate(few.services, request())
@@ -118,7 +118,7 @@ def test_an_estimate_says_files_calls_weight_bytes_minutes_and_why(few: Crew) ->
     )
 
 
-def test_an_estimate_says_that_the_archive_does_not_answer(few: Crew) -> None:
+def test_an_estimate_says_that_the_archive_does_not_answer(few: InProcessFleet) -> None:
     few.archive.fault = Restricted("451")
     told = estimate(few.services, request())
     assert told.counts["files"] == 0
@@ -133,7 +133,7 @@ def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(
 ) -> None:
     """Many series of which REST has the rest in a moment: two lists for each would take longer."""
     symbols = [f"S{n:02}USDT" for n in range(40)]
-    one = crew(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
+    one = in_process_fleet(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
     for symbol in symbols:
         one.services.partitions.merge(series_of(symbol), "2024-01", frame([]), [JANUARY])
     told = estimate(one.services, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))

@@ -19,7 +19,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partition_codec import decode
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import opens, times_of
 from tests.unit.helpers.planning import (
     BEGAN,
@@ -29,17 +29,17 @@ from tests.unit.helpers.planning import (
     covered,
     hold,
     lead,
+    lead_to_end,
     request,
     state,
-    whole,
 )
 
 
 def test_a_run_fetches_and_compacts_all_that_was_asked_for(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = one.begin(request())
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request().span]
     rows = [
@@ -60,18 +60,18 @@ def test_a_run_fetches_and_compacts_all_that_was_asked_for(
 
 
 def test_the_same_request_again_issues_nothing_and_is_complete(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole(one, one.begin(request()), monkeypatch)
+    lead_to_end(one, one.begin(request()), monkeypatch)
     one.issued.clear()
     run = one.begin(request())
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
     assert counts(one, run)["blocks_held"] == 2
 
 
 def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.limits = PlannerLimits(windows_in_flight=12)
     run, highest = one.begin(request(months=4)), [0]
@@ -87,7 +87,7 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
 
 
 def test_a_compaction_that_falls_behind_is_waited_for(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
     one.limits = PlannerLimits(blocks_under_way=3)
@@ -103,7 +103,7 @@ def test_a_compaction_that_falls_behind_is_waited_for(
 
 
 def test_blocks_are_issued_oldest_first_and_only_as_others_finish(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.limits = PlannerLimits(windows_in_flight=1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
@@ -116,12 +116,12 @@ def test_blocks_are_issued_oldest_first_and_only_as_others_finish(
     assert begun[:3] == [["2024-01"], ["2024-02"], ["2024-03"]]
 
 
-def test_what_is_held_is_not_issued(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_held_is_not_issued(one: InProcessFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [Span(MONTHS[0], MONTHS[1]), Span(MONTHS[1] + 3 * DAY_MS, MONTHS[1] + 9 * DAY_MS)]
     for span in held:
         hold(one, span)
     run = one.begin(request())
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     issued = [window.span for window in one.issued]
     assert spans.union(issued) == spans.gaps(held, request().span)
     assert sum(s.end_ms - s.start_ms for s in issued) == sum(
@@ -132,36 +132,36 @@ def test_what_is_held_is_not_issued(one: Crew, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_raw_objects_left_over_go_straight_to_compaction(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     january = series_of().block(MONTHS[0])
     one.services.raw_zone.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
     assert covered(one) == [january.span]
     assert one.services.raw_zone.entries(january) == []
 
 
 def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     january = series_of().block(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
     one.services.raw_zone.store(january, left, [b"[]"])
-    whole(one, one.begin(request(months=1)), monkeypatch)
+    lead_to_end(one, one.begin(request(months=1)), monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
     assert covered(one) == [january.span]
 
 
 def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     january = series_of().block(MONTHS[0])
     hold(one, january.span)
     one.services.raw_zone.store(january, january.span, [b"[]"])
     run = one.begin(request(months=1))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert counts(one, run)["blocks_held"] == 1
     assert one.compactions == []
 
@@ -170,18 +170,18 @@ def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
     "interval", [Interval.M1, Interval.H1, Interval.H4, Interval.D1, Interval.D3, Interval.MO1]
 )
 def test_every_interval_comes_to_its_end_with_all_covered(
-    one: Crew, monkeypatch: pytest.MonkeyPatch, interval: Interval
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch, interval: Interval
 ) -> None:
     first, last = interval.ceil(MONTHS[0]), interval.floor(MONTHS[2])
     asked = Request(Market.USD_M, KLINES, interval, ("BTCUSDT",), first, last)
     run = one.begin(asked)
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert spans.gaps(one.services.coverage.covered(series_of(interval=interval)), asked.span) == []
 
 
 def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One candle: it opens on Monday 2024-12-30 and belongs to 2024."""
     week = Request(
@@ -192,14 +192,14 @@ def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
         utc_ms(2024, 12, 30),
         utc_ms(2025, 1, 6),
     )
-    whole(one, one.begin(week), monkeypatch)
+    lead_to_end(one, one.begin(week), monkeypatch)
     again = one.begin(week)
-    whole(one, again, monkeypatch)
+    lead_to_end(one, again, monkeypatch)
     assert counts(one, again)["blocks"] == 0
 
 
 def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, failed = one.begin(request(months=1)), []
 
@@ -215,18 +215,18 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
     assert state(one, run) is State.INCOMPLETE
     one.issued.clear()
     again = one.begin(request(months=1))
-    whole(one, again, monkeypatch)
+    lead_to_end(one, again, monkeypatch)
     assert spans.union(w.span for w in one.issued) == [failed[0].span]
     assert state(one, again) is State.COMPLETE
 
 
 def test_time_before_a_symbol_was_listed_is_never_asked_for(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = MONTHS[1] + 5 * DAY_MS + 12_345_678
-    one = crews({"BTCUSDT": began})
+    one = make_fleet({"BTCUSDT": began})
     run = one.begin(request(months=3))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(Interval.M1.floor(began), MONTHS[3])]
     assert state(one, run) is State.COMPLETE
     progress = one.runs.progress(run)
@@ -235,11 +235,11 @@ def test_time_before_a_symbol_was_listed_is_never_asked_for(
 
 
 def test_a_symbol_that_never_traded_then_is_complete_and_said_so(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews({"BTCUSDT": utc_ms(2025), "ETHUSDT": BEGAN})
+    one = make_fleet({"BTCUSDT": utc_ms(2025), "ETHUSDT": BEGAN})
     run = one.begin(request("BTCUSDT", "ETHUSDT", months=1))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert {w.block.series.symbol for w in one.issued} == {"ETHUSDT"}
     progress = one.runs.progress(run)
     assert progress
@@ -248,9 +248,9 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(
 
 @pytest.mark.parametrize("in_flight", [1, 1500])
 def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    one = crews({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
+    one = make_fleet({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
     one.limits = PlannerLimits(windows_in_flight=in_flight)
     asked = request(market=Market.SPOT, months=4)
     run, seen = one.begin(asked), []
@@ -260,25 +260,25 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
         "first_open_ms",
         lambda *a: seen.append({w.block.period for w in one.issued}) or real(*a),
     )
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert seen == [{"2024-04"}]
     assert one.client.asked == ["BTCUSDT"]
     issued = [w.span for w in one.issued]
     assert spans.union(issued) == [Span(MONTHS[1], MONTHS[4])]
     assert sum(s.end_ms - s.start_ms for s in issued) == MONTHS[4] - MONTHS[1]
     assert (counts(one, run)["blocks"], counts(one, run)["blocks_held"]) == (3, 0)
-    whole(one, one.begin(request(market=Market.SPOT, months=5)), monkeypatch)
+    lead_to_end(one, one.begin(request(market=Market.SPOT, months=5)), monkeypatch)
     assert one.client.asked == ["BTCUSDT"]
 
 
 def test_a_symbol_whose_first_candle_is_refused_fails_alone(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews(
+    one = make_fleet(
         {"BAD": Refused("400 Invalid symbol.", code=-1121), "GOOD": BEGAN}, market=Market.SPOT
     )
     run = one.begin(request("BAD", "GOOD", market=Market.SPOT, months=2))
-    whole(one, run, monkeypatch)
+    lead_to_end(one, run, monkeypatch)
     assert state(one, run) is State.INCOMPLETE
     progress = one.runs.progress(run)
     assert progress
@@ -289,9 +289,9 @@ def test_a_symbol_whose_first_candle_is_refused_fails_alone(
 
 
 def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_turns(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews({"BTCUSDT": Unreachable("refused")}, market=Market.SPOT)
+    one = make_fleet({"BTCUSDT": Unreachable("refused")}, market=Market.SPOT)
     run, turns = one.begin(request(market=Market.SPOT, months=2)), 0
     goes_on = True
     while goes_on:
@@ -306,9 +306,9 @@ def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_
 
 
 def test_a_partition_that_cannot_be_read_does_not_keep_the_run_from_its_end(
-    crews: Maker, monkeypatch: pytest.MonkeyPatch
+    make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = crews({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
+    one = make_fleet({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
     one.services.store.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
     run, goes_on, turns = one.begin(request("BTCUSDT", "ETHUSDT", months=1)), True, 0
     while goes_on and turns < 20:

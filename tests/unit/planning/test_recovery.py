@@ -16,19 +16,19 @@ from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.redis_keys import LEASES, fetch_lease
-from tests.unit.helpers.crew import Crew, crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet, series_of
 from tests.unit.helpers.planning import (
     BEGAN,
     LONG_S,
     MONTHS,
     CrashError,
+    always_check_lost_work,
     counts,
     covered,
     lead,
-    look_at_once,
+    lead_to_end,
     request,
     state,
-    whole,
 )
 
 
@@ -41,9 +41,9 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
 ) -> None:
     redis.flushdb()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        one = crew(redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}).patch(
-            monkeypatch
-        )
+        one = in_process_fleet(
+            redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}
+        ).patch(monkeypatch)
         one.limits = PlannerLimits(windows_in_flight=in_flight, lost_work_interval_s=LONG_S)
         asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
         run, left = one.begin(asked), list(crashes)
@@ -79,7 +79,7 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
 
 
 def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows are recorded without a message: they are sent once they are missed twice."""
     run = one.begin(request(months=1))
@@ -91,17 +91,17 @@ def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
         patched.setattr(enqueue, "send_fetch", dies)
         with pytest.raises(CrashError):
             one.planner(run).lead(LONG_S)
-    look_at_once(one)
-    whole(one, run, monkeypatch)
+    always_check_lost_work(one)
+    lead_to_end(one, run, monkeypatch)
     assert state(one, run) is State.COMPLETE
     assert covered(one) == [request(months=1).span]
     assert counts(one, run)["calls_done"] == 90
 
 
 def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(one)
+    always_check_lost_work(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()
@@ -117,9 +117,9 @@ def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
 
 @pytest.mark.parametrize("why", ["queued", "leased"])
 def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
-    one: Crew, redis: Redis, monkeypatch: pytest.MonkeyPatch, why: str
+    one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    look_at_once(one)
+    always_check_lost_work(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()
@@ -139,8 +139,10 @@ def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
     assert [window for _, window in one.fetches] == held
 
 
-def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    look_at_once(one)
+def test_a_lost_compaction_is_sent_again(
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always_check_lost_work(one)
     run, lost = one.begin(request(months=1)), []
 
     def work() -> None:
@@ -157,9 +159,9 @@ def test_a_lost_compaction_is_sent_again(one: Crew, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_block_whose_last_worker_died_before_telling_is_compacted(
-    one: Crew, monkeypatch: pytest.MonkeyPatch
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_at_once(one)
+    always_check_lost_work(one)
     run = one.begin(request(months=1))
     planner = one.planner(run)
     planner.issue()

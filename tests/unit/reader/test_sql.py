@@ -37,7 +37,7 @@ def fill(store_url: str) -> None:
             )
 
 
-def asked(store_url: str, query: str) -> pl.DataFrame:
+def query_rows(store_url: str, query: str) -> pl.DataFrame:
     return pl.concat(answer(store_url, query))
 
 
@@ -49,7 +49,7 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
             monkeypatch.setenv(name, value)
         fill("s3://bucket/pre")
         before = store.requests()
-        told = asked(
+        told = query_rows(
             "s3://bucket/pre",
             "SELECT count(*) AS n FROM klines WHERE symbol = 'ETHUSDT' AND interval = '1m'",
         )
@@ -68,7 +68,7 @@ def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_
     Partitions(open_store(str(tmp_path))).merge(
         series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)]
     )
-    rows = asked(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
+    rows = query_rows(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
     assert rows.columns[:4] == ["market", "symbol", "interval", "open_time"]
     assert rows["interval"].to_list() == ["1M"]
     assert rows.drop("market", "symbol", "interval").equals(frame([utc_ms(2024)]))
@@ -86,18 +86,18 @@ def test_an_answer_without_rows_has_its_columns(tmp_path: Path) -> None:
 def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_empty(
     tmp_path: Path,
 ) -> None:
-    assert asked(str(tmp_path / "none"), "SELECT 1 AS one")["one"].to_list() == [1]
+    assert query_rows(str(tmp_path / "none"), "SELECT 1 AS one")["one"].to_list() == [1]
     with pytest.raises(
         RequestError, match=r"klines does not exist!; the lake at .* has nothing yet"
     ):
-        asked(str(tmp_path / "none"), "SELECT * FROM klines")
+        query_rows(str(tmp_path / "none"), "SELECT * FROM klines")
 
 
 def test_a_damaged_partition_is_the_lakes_fault_not_the_querys(tmp_path: Path) -> None:
     fill(str(tmp_path))
     (tmp_path / keys.partition(MINUTES, "2024-02")).write_bytes(b"no parquet")
     with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet"):
-        asked(str(tmp_path), "SELECT sum(close) FROM klines")
+        query_rows(str(tmp_path), "SELECT sum(close) FROM klines")
 
 
 def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         StoreFault, match="could not list s3://bucket/lake: ConnectionError: nobody is there"
     ):
-        asked("s3://bucket", "SELECT 1")
+        query_rows("s3://bucket", "SELECT 1")
 
 
 def test_whoever_lacks_duckdb_is_told_how_to_get_it(
@@ -117,12 +117,12 @@ def test_whoever_lacks_duckdb_is_told_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(RequestError, match=r"pip install 'klinefleet\[read\]'"):
-        asked(str(tmp_path), "SELECT 1")
+        query_rows(str(tmp_path), "SELECT 1")
 
 
 def test_python_variables_are_no_tables(tmp_path: Path) -> None:
     """DuckDB would look for a name that it does not know among the caller's."""
     secret = pl.DataFrame({"mine": [1]})
     with pytest.raises(RequestError, match="secret does not exist"):
-        asked(str(tmp_path), "SELECT * FROM secret")
+        query_rows(str(tmp_path), "SELECT * FROM secret")
     assert secret.height == 1

@@ -25,7 +25,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 from klinefleet.workers.sources.policy import Mode
-from tests.unit.helpers.crew import Crew, crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet, series_of
 
 UM, M1 = Market.USD_M, Interval.M1
 
@@ -65,22 +65,28 @@ ENTRIES = [
 
 
 @pytest.fixture
-def one(redis: Redis, tmp_path: Path) -> Crew:
+def one(redis: Redis, tmp_path: Path) -> InProcessFleet:
     """A market with a fresh catalog, whose exchange lists some of its symbols."""
-    made = crew(redis, tmp_path, {"BTCUSDT": 0, "BTCUSDC": 0, "ETHUSDT": 0, "币安人生USDT": 0})
+    made = in_process_fleet(
+        redis, tmp_path, {"BTCUSDT": 0, "BTCUSDC": 0, "ETHUSDT": 0, "币安人生USDT": 0}
+    )
     made.services.catalogs.store(Catalog(UM, now_ms(redis), ENTRIES))
     return made
 
 
 def every(
-    one: Crew, *, kind: Kind = KLINES, quote: str | None = None, status: str = "all"
+    one: InProcessFleet, *, kind: Kind = KLINES, quote: str | None = None, status: str = "all"
 ) -> tuple[str, ...]:
     wish = parse_selection(None, None, None, True, quote=quote, status=status)
     return choose_symbols(one.services, UM, kind, M1, wish, Mode.AUTO, lambda _: None).symbols
 
 
 def named(
-    one: Crew, *names: str, skip: bool = False, mode: Mode = Mode.AUTO, kind: Kind = KLINES
+    one: InProcessFleet,
+    *names: str,
+    skip: bool = False,
+    mode: Mode = Mode.AUTO,
+    kind: Kind = KLINES,
 ) -> ChosenSymbols:
     wish = SymbolSelection(names, skip_unknown=skip)
     return choose_symbols(one.services, UM, kind, M1, wish, mode, lambda _: None)
@@ -108,19 +114,19 @@ def named(
     ],
 )
 def test_all_means_each_symbol_of_that_quote_and_status_once(
-    one: Crew, quote: str | None, status: str, wanted: list[str]
+    one: InProcessFleet, quote: str | None, status: str, wanted: list[str]
 ) -> None:
     assert list(every(one, quote=quote, status=status)) == wanted
 
 
-def test_all_asks_nobody_where_the_catalog_is_fresh(one: Crew) -> None:
+def test_all_asks_nobody_where_the_catalog_is_fresh(one: InProcessFleet) -> None:
     every(one)
     assert one.archive.asked == one.client.asked == []
 
 
 def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> None:
     said: list[str] = []
-    services = crew(redis, tmp_path, {"BTCUSDT": 0}).services
+    services = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}).services
     assert choose_symbols(
         services, UM, KLINES, M1, SymbolSelection(None), Mode.AUTO, said.append
     ).symbols == ("BTCUSDT",)
@@ -130,7 +136,7 @@ def test_all_is_told_while_the_catalog_is_made(redis: Redis, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", [FUNDING_RATE, PREMIUM_INDEX_KLINES])
 def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
-    one: Crew, kind: Kind
+    one: InProcessFleet, kind: Kind
 ) -> None:
     assert every(one, kind=kind) == (
         "BTCUSDC",
@@ -142,7 +148,7 @@ def test_contracts_with_a_delivery_date_are_not_asked_for_what_they_do_not_have(
     )
 
 
-def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> None:
+def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: InProcessFleet) -> None:
     pairs = ("BTCUSDC", "BTCUSDT", "ETHUSDT", "SRMUSDT", "币安人生USDT")
     assert choose_symbols(
         one.services, UM, INDEX_PRICE_KLINES, M1, SymbolSelection(None), Mode.AUTO, lambda _: None
@@ -157,7 +163,7 @@ def test_index_candles_are_asked_for_by_pair_and_each_pair_once(one: Crew) -> No
     ],
 )
 def test_all_of_nothing_is_refused_in_one_line_that_names_what_was_asked(
-    one: Crew, quote: str, status: str, asked: str
+    one: InProcessFleet, quote: str, status: str, asked: str
 ) -> None:
     with pytest.raises(RequestError) as refused:
         every(one, quote=quote, status=status)
@@ -166,7 +172,7 @@ def test_all_of_nothing_is_refused_in_one_line_that_names_what_was_asked(
 
 def test_all_of_names_that_cannot_be_symbols_is_refused(redis: Redis, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nothing was queued"):
-        every(crew(redis, tmp_path, {"../../etc": 0}))
+        every(in_process_fleet(redis, tmp_path, {"../../etc": 0}))
 
 
 @pytest.mark.parametrize(("quote", "status"), [("USDT", "all"), (None, "trading")])
@@ -219,13 +225,15 @@ def test_unknown_names_are_left_out_only_where_that_was_said() -> None:
         ("ZZZ", ""),
     ],
 )
-def test_the_refusal_of_a_name_tells_those_most_like_it(one: Crew, name: str, hint: str) -> None:
+def test_the_refusal_of_a_name_tells_those_most_like_it(
+    one: InProcessFleet, name: str, hint: str
+) -> None:
     with pytest.raises(RequestError) as refused:
         named(one, "BTCUSDT", name)
     assert str(refused.value) == f"market um has no symbol {name}{hint}; nothing was queued"
 
 
-def test_every_name_left_out_is_noted_with_those_most_like_it(one: Crew) -> None:
+def test_every_name_left_out_is_noted_with_those_most_like_it(one: InProcessFleet) -> None:
     told = named(one, "ZZZ", "BTCUSDT", "ETHUSD", skip=True)
     assert told.symbols == ("BTCUSDT",)
     assert list(told.notes) == ["ZZZ", "ETHUSD"]
@@ -234,13 +242,15 @@ def test_every_name_left_out_is_noted_with_those_most_like_it(one: Crew) -> None
 
 
 def test_names_that_are_all_unknown_are_refused_even_where_some_could_be_left_out(
-    one: Crew,
+    one: InProcessFleet,
 ) -> None:
     with pytest.raises(RequestError, match=r"no symbol ZZZ \(and 2 more\); nothing was queued"):
         named(one, "ZZZ", "YYY", "XXX", skip=True)
 
 
-def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(one: Crew) -> None:
+def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(
+    one: InProcessFleet,
+) -> None:
     one.archive.publish(series_of("SRMUSDT"), "2022-01")
     assert named(one, "SRMUSDT", mode=Mode.ARCHIVE).symbols == ("SRMUSDT",)
     one.archive.asked.clear()
@@ -250,7 +260,7 @@ def test_a_symbol_of_the_archive_alone_is_unknown_where_only_rest_may_be_asked(o
 
 
 def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
-    one: Crew,
+    one: InProcessFleet,
 ) -> None:
     one.archive.fault = Unreachable("no route")
     with pytest.raises(RequestError, match="does not tell whether it has files of it"):
@@ -258,12 +268,12 @@ def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
     assert named(one, "BTCUSDT").symbols == ("BTCUSDT",)
 
 
-def test_a_listed_symbol_is_known_without_asking_the_archive(one: Crew) -> None:
+def test_a_listed_symbol_is_known_without_asking_the_archive(one: InProcessFleet) -> None:
     assert named(one, "币安人生USDT", "BTCUSDT").symbols == ("币安人生USDT", "BTCUSDT")
     assert one.archive.asked == []
 
 
-def test_index_candles_are_known_by_their_pair(one: Crew) -> None:
+def test_index_candles_are_known_by_their_pair(one: InProcessFleet) -> None:
     assert named(one, "BTCUSDT", kind=INDEX_PRICE_KLINES).symbols == ("BTCUSDT",)
     with pytest.raises(RequestError, match="no symbol BTCUSDT_241227"):
         named(one, "BTCUSDT_241227", kind=INDEX_PRICE_KLINES)

@@ -33,7 +33,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.redis_keys import run_key, window_field
 from klinefleet.workers.domain.series import Block
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.unit.helpers.run_model import BLOCKS, WINDOWS_OF, Model, Opened
+from tests.unit.helpers.run_model import BLOCKS, WINDOWS_OF, ModelBlock, ModelRun
 
 MOST_RUNS = 2
 
@@ -50,7 +50,7 @@ class RunsMachine(RuleBasedStateMachine):
         super().__init__()
         self.redis.flushdb()
         self.runs = Runs(self.redis)
-        self.models: dict[str, Model] = {}
+        self.models: dict[str, ModelRun] = {}
         self.ended: list[str] = []
         self.claims: dict[Block, str] = {}
         self.planners: list[tuple[str, int, Runs]] = []
@@ -70,7 +70,7 @@ class RunsMachine(RuleBasedStateMachine):
         asked = Request(
             Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), utc_ms(2024), utc_ms(2024, 4)
         )
-        self.models[self.runs.create(asked)] = Model()
+        self.models[self.runs.create(asked)] = ModelRun()
 
     @precondition(lambda self: self.models)
     @rule(which=numbers)
@@ -96,7 +96,7 @@ class RunsMachine(RuleBasedStateMachine):
             return
         self.claims[block] = run
         model.deferred.discard(block)
-        assert got == (model.blocks.setdefault(block, Opened()).phase is Phase.CLAIMED)
+        assert got == (model.blocks.setdefault(block, ModelBlock()).phase is Phase.CLAIMED)
 
     @precondition(lambda self: self.planners)
     @rule(which=numbers, block=blocks, many=st.integers(0, 2))
@@ -210,7 +210,7 @@ class RunsMachine(RuleBasedStateMachine):
         if self.has_lapsed:
             return
         assert self._is_its_own(run, block, fence)
-        self.models[run].blocks[block] = Opened(Phase.FETCHING, set(windows))
+        self.models[run].blocks[block] = ModelBlock(Phase.FETCHING, set(windows))
         self.models[run].counts += Counter(windows=many)
 
     @precondition(lambda self: self.models)

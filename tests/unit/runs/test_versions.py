@@ -26,7 +26,7 @@ from klinefleet.workers.lake.footer import PROOF_KEY, SOURCES_KEY, Footer, Origi
 from klinefleet.workers.lake.proof import Proof
 from klinefleet.workers.sources.policy import Mode
 from tests.unit.helpers.catalogs import catalog, entry
-from tests.unit.helpers.crew import Crew, series_of
+from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 
 REQUEST = Request(
     Market.USD_M,
@@ -45,7 +45,7 @@ PROOF = Proof(3, "abc", (Span(1, 2),), True)
 FOOTER = Footer((Span(0, 9),), (Origin(Span(0, 9), Source.DAILY, "etag", "content"),), PROOF)
 
 
-def told(**changed: Any) -> str:
+def request_json(**changed: Any) -> str:
     return json.dumps(json.loads(REQUEST.to_json()) | changed)
 
 
@@ -57,7 +57,7 @@ def without(*keys: str) -> str:
 
 def test_a_request_of_a_later_or_an_earlier_version_is_read() -> None:
     assert Request.from_json(REQUEST.to_json()) == REQUEST
-    assert Request.from_json(told(colour="red")) == REQUEST
+    assert Request.from_json(request_json(colour="red")) == REQUEST
     plain = replace(REQUEST, kind=KLINES, source=Mode.AUTO, revise=False)
     assert Request.from_json(without("kind", "source", "revise")) == plain
 
@@ -87,7 +87,7 @@ def test_a_request_without_what_it_needs_is_an_error_that_names_it(key: str) -> 
 )
 def test_a_request_with_a_wrong_value_is_an_error_that_names_it(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"'{key}' was"):
-        Request.from_json(told(**{key: value}))
+        Request.from_json(request_json(**{key: value}))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{", ""])
@@ -144,7 +144,7 @@ def test_a_footer_is_read_with_a_field_more_or_less() -> None:
 
 
 def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(
-    redis: Redis, one: Crew
+    redis: Redis, one: InProcessFleet
 ) -> None:
     known = one.services.symbol_cache.listing(series_of())
     assert known

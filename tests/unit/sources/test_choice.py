@@ -24,7 +24,7 @@ from klinefleet.workers.sources.choice import (
     files_of,
 )
 from klinefleet.workers.sources.policy import Mode, Policy
-from tests.unit.helpers.crew import series_of
+from tests.unit.helpers.in_process_fleet import series_of
 
 MINUTES = series_of()
 MARCH = Block(MINUTES, "2024-03")
@@ -35,7 +35,7 @@ ALL_DAYS = [f"2024-03-{day:02}" for day in range(1, 32)]
 
 
 @dataclass
-class FakeShelf:
+class FakeArchiveIndex:
     """What is published, and what was asked."""
 
     months: Collection[str] = ()
@@ -58,10 +58,14 @@ def march(start_day: float, end_day: float) -> Span:
 
 
 def done(
-    policy: Policy, shelf: FakeShelf, *parts: Span, block: Block = MARCH, now_ms: int = NOW_MS
+    policy: Policy,
+    index: FakeArchiveIndex,
+    *parts: Span,
+    block: Block = MARCH,
+    now_ms: int = NOW_MS,
 ) -> tuple[list[tuple[str, str]], Assignment]:
     """The windows as (source, span), REST's joined, and all that was cut."""
-    found = assign_sources(block, list(parts or [block.span]), shelf, policy, now_ms=now_ms)
+    found = assign_sources(block, list(parts or [block.span]), index, policy, now_ms=now_ms)
     rest = spans.union(w.span for w in found.windows if w.source is Source.REST)
     told = [(str(w.source), str(w.span)) for w in found.windows if w.source.is_archive]
     return told + [("rest", str(span)) for span in rest], found
@@ -69,64 +73,68 @@ def done(
 
 @pytest.mark.parametrize("policy", [FILES, BOTH, FORGOTTEN])
 def test_a_whole_month_that_is_published_costs_no_weight(policy: Policy) -> None:
-    shelf = FakeShelf(["2024-03"])
-    assert done(policy, shelf)[0] == [("monthly", "2024-03-01..2024-04-01")]
-    assert shelf.asked == ["monthly"]
+    index = FakeArchiveIndex(["2024-03"])
+    assert done(policy, index)[0] == [("monthly", "2024-03-01..2024-04-01")]
+    assert index.asked == ["monthly"]
 
 
 @pytest.mark.parametrize(
     "policy", [REST, Policy(Mode.AUTO, 40.0, is_small=True)], ids=["rest", "small"]
 )
 def test_a_request_that_rest_answers_alone_never_waits_for_the_archive(policy: Policy) -> None:
-    shelf = FakeShelf(["2024-03"], ALL_DAYS)
-    assert done(policy, shelf)[0] == [("rest", "2024-03-01..2024-04-01")]
-    assert shelf.asked == []
+    index = FakeArchiveIndex(["2024-03"], ALL_DAYS)
+    assert done(policy, index)[0] == [("rest", "2024-03-01..2024-04-01")]
+    assert index.asked == []
 
 
 def test_a_small_request_that_may_ask_only_files_takes_files() -> None:
     only_files = Policy(Mode.ARCHIVE, 40.0, is_small=True)
-    assert done(only_files, FakeShelf(["2024-03"]))[0] == [("monthly", "2024-03-01..2024-04-01")]
+    assert done(only_files, FakeArchiveIndex(["2024-03"]))[0] == [
+        ("monthly", "2024-03-01..2024-04-01")
+    ]
 
 
 @pytest.mark.parametrize("policy", [FILES, BOTH, REST])
 def test_nothing_missing_asks_nobody(policy: Policy) -> None:
-    shelf = FakeShelf(["2024-03"])
-    assert assign_sources(MARCH, [], shelf, policy, now_ms=NOW_MS) == Assignment([])
-    assert shelf.asked == []
+    index = FakeArchiveIndex(["2024-03"])
+    assert assign_sources(MARCH, [], index, policy, now_ms=NOW_MS) == Assignment([])
+    assert index.asked == []
 
 
 def test_no_part_of_a_published_month_is_asked_of_anybody_else() -> None:
     parts = [march(2, 12), march(20.25, 20.5)]
-    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), *parts)[0] == [
+    assert done(BOTH, FakeArchiveIndex(["2024-03"], ALL_DAYS), *parts)[0] == [
         ("monthly", "2024-03-02..2024-03-20T12:00")
     ]
 
 
 def test_a_few_days_of_a_published_month_are_taken_as_days_where_all_of_them_are_there() -> None:
-    assert done(BOTH, FakeShelf(["2024-03"], ALL_DAYS), march(2, 5))[0] == [
+    assert done(BOTH, FakeArchiveIndex(["2024-03"], ALL_DAYS), march(2, 5))[0] == [
         ("daily", "2024-03-02..2024-03-05")
     ]
     lacking = [day for day in ALL_DAYS if day != "2024-03-03"]
-    assert done(BOTH, FakeShelf(["2024-03"], lacking), march(2, 5))[0] == [
+    assert done(BOTH, FakeArchiveIndex(["2024-03"], lacking), march(2, 5))[0] == [
         ("monthly", "2024-03-02..2024-03-05")
     ]
 
 
 def test_a_file_is_not_fetched_for_the_candle_that_one_cheap_call_brings() -> None:
     for months in (["2024-03"], []):
-        one_call, _ = done(Policy(Mode.AUTO, 2400.0), FakeShelf(months, ALL_DAYS), march(5, 5.25))
+        one_call, _ = done(
+            Policy(Mode.AUTO, 2400.0), FakeArchiveIndex(months, ALL_DAYS), march(5, 5.25)
+        )
         assert one_call == [("rest", "2024-03-05..2024-03-05T06:00")]
 
 
 def test_a_budget_that_is_nearly_nothing_is_left_to_what_only_rest_has() -> None:
     slow = Policy(Mode.AUTO, 1.0)
-    assert done(slow, FakeShelf(["2024-03"]), march(5, 5 + 1 / 1440))[0] == [
+    assert done(slow, FakeArchiveIndex(["2024-03"]), march(5, 5 + 1 / 1440))[0] == [
         ("monthly", "2024-03-05..2024-03-05T00:01")
     ]
 
 
 def test_days_of_a_month_not_yet_published_come_from_files_and_the_last_from_rest() -> None:
-    told, found = done(BOTH, FakeShelf([], ALL_DAYS[:20]), now_ms=utc_ms(2024, 3, 31))
+    told, found = done(BOTH, FakeArchiveIndex([], ALL_DAYS[:20]), now_ms=utc_ms(2024, 3, 31))
     assert told == [
         ("daily", "2024-03-01..2024-03-10"),
         ("daily", "2024-03-10..2024-03-19"),
@@ -137,7 +145,9 @@ def test_days_of_a_month_not_yet_published_come_from_files_and_the_last_from_res
 
 
 def test_a_day_without_a_file_is_never_taken_for_one_beside_it() -> None:
-    told, _ = done(BOTH, FakeShelf([], ["2024-03-01", "2024-03-03", "2024-03-04"]), march(1, 5))
+    told, _ = done(
+        BOTH, FakeArchiveIndex([], ["2024-03-01", "2024-03-03", "2024-03-04"]), march(1, 5)
+    )
     assert told == [
         ("daily", "2024-03-01..2024-03-02"),
         ("daily", "2024-03-03..2024-03-05"),
@@ -146,12 +156,14 @@ def test_a_day_without_a_file_is_never_taken_for_one_beside_it() -> None:
 
 
 def test_two_holes_in_one_day_are_one_file_and_held_days_none() -> None:
-    told, _ = done(BOTH, FakeShelf([], ALL_DAYS), march(3.25, 3.5), march(3.75, 4), march(9, 10))
+    told, _ = done(
+        BOTH, FakeArchiveIndex([], ALL_DAYS), march(3.25, 3.5), march(3.75, 4), march(9, 10)
+    )
     assert told == [("daily", "2024-03-03T06:00..2024-03-04"), ("daily", "2024-03-09..2024-03-10")]
 
 
 def test_where_rest_may_not_be_asked_the_time_without_files_is_absent_and_not_forgotten() -> None:
-    told, found = done(FILES, FakeShelf([], ALL_DAYS[:20]), march(18, 24))
+    told, found = done(FILES, FakeArchiveIndex([], ALL_DAYS[:20]), march(18, 24))
     assert told == [("daily", "2024-03-18..2024-03-21")]
     assert found.unavailable == [march(21, 24)]
 
@@ -159,31 +171,33 @@ def test_where_rest_may_not_be_asked_the_time_without_files_is_absent_and_not_fo
 def test_what_is_absent_is_never_a_time_without_candles() -> None:
     weekly = Block(series_of(interval=Interval.W1), "2024")
     sunday = Span(utc_ms(2024, 3, 2), utc_ms(2024, 3, 4))
-    assert assign_sources(weekly, [sunday], FakeShelf(), FILES, now_ms=NOW_MS).unavailable == []
+    assert (
+        assign_sources(weekly, [sunday], FakeArchiveIndex(), FILES, now_ms=NOW_MS).unavailable == []
+    )
 
 
 def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
-    told, found = done(FORGOTTEN, FakeShelf([], ALL_DAYS[:2]), march(1, 4))
+    told, found = done(FORGOTTEN, FakeArchiveIndex([], ALL_DAYS[:2]), march(1, 4))
     assert told == [("daily", "2024-03-01..2024-03-03")]
     assert found.unavailable == [march(3, 4)]
 
 
 @pytest.mark.parametrize("interval", [Interval.D3, Interval.W1, Interval.MO1])
 def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Interval) -> None:
-    shelf = FakeShelf([], ALL_DAYS)
+    index = FakeArchiveIndex([], ALL_DAYS)
     found = assign_sources(
-        Block(series_of(interval=interval), "2024"), [MARCH.span], shelf, FILES, now_ms=NOW_MS
+        Block(series_of(interval=interval), "2024"), [MARCH.span], index, FILES, now_ms=NOW_MS
     )
     assert found.windows == []
     assert len(found.unavailable) == 1
-    assert shelf.asked == ["monthly"]
+    assert index.asked == ["monthly"]
 
 
 def test_funding_comes_from_monthly_files_and_the_current_month_from_rest() -> None:
     year = Block(Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT"), "2024")
     slow = Policy(Mode.AUTO, 1.0)
     spring = Span(utc_ms(2024, 3), utc_ms(2024, 6))
-    told, _ = done(slow, FakeShelf(["2024-03", "2024-04"], ALL_DAYS), spring, block=year)
+    told, _ = done(slow, FakeArchiveIndex(["2024-03", "2024-04"], ALL_DAYS), spring, block=year)
     assert told == [
         ("monthly", "2024-03-01..2024-04-01"),
         ("monthly", "2024-04-01..2024-05-01"),
@@ -194,8 +208,10 @@ def test_funding_comes_from_monthly_files_and_the_current_month_from_rest() -> N
 def test_the_months_of_a_year_that_are_cheaper_by_rest_are_not_twelve_files() -> None:
     year = Block(series_of(interval=Interval.D1), "2023")
     months = [f"2023-{month:02}" for month in range(1, 13)]
-    assert done(BOTH, FakeShelf(months), block=year)[0] == [("rest", "2023-01-01..2024-01-01")]
-    assert len(done(FILES, FakeShelf(months), block=year)[0]) == 12
+    assert done(BOTH, FakeArchiveIndex(months), block=year)[0] == [
+        ("rest", "2023-01-01..2024-01-01")
+    ]
+    assert len(done(FILES, FakeArchiveIndex(months), block=year)[0]) == 12
 
 
 KEY = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03.zip"
@@ -214,7 +230,7 @@ KEY = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03.zip"
 def test_a_month_that_should_be_published_is_told_with_what_answers_instead(
     policy: Policy, days: list[str], instead: str
 ) -> None:
-    assert done(policy, FakeShelf([], days))[1].missing_files == {KEY: f"absent: {instead}"}
+    assert done(policy, FakeArchiveIndex([], days))[1].missing_files == {KEY: f"absent: {instead}"}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +240,9 @@ def test_a_month_that_should_be_published_is_told_with_what_answers_instead(
 def test_a_month_is_late_only_once_it_is_over_and_absent_only_weeks_after(
     ago_ms: int, why: str
 ) -> None:
-    told = done(BOTH, FakeShelf([], ALL_DAYS), now_ms=MARCH.span.end_ms + ago_ms)[1].missing_files
+    told = done(BOTH, FakeArchiveIndex([], ALL_DAYS), now_ms=MARCH.span.end_ms + ago_ms)[
+        1
+    ].missing_files
     assert told == ({KEY: f"{why}: daily files instead"} if why else {})
 
 
@@ -233,7 +251,7 @@ def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes
 ):
     spring = Span(utc_ms(2024, 1), utc_ms(2024, 6))
     year = Block(series_of(interval=Interval.M1), "2024")
-    told, found = done(BOTH, FakeShelf(["2024-03", "2024-05"]), spring, block=year)
+    told, found = done(BOTH, FakeArchiveIndex(["2024-03", "2024-05"]), spring, block=year)
     assert told == [
         ("monthly", "2024-03-01..2024-04-01"),
         ("monthly", "2024-05-01..2024-06-01"),
@@ -244,11 +262,13 @@ def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes
 
 
 def test_a_month_that_has_daily_files_is_missed_though_no_month_before_it_was_published() -> None:
-    assert list(done(BOTH, FakeShelf(["2024-04"], ALL_DAYS))[1].missing_files) == [KEY]
+    assert list(done(BOTH, FakeArchiveIndex(["2024-04"], ALL_DAYS))[1].missing_files) == [KEY]
 
 
 def test_a_file_that_nobody_would_take_is_not_missed() -> None:
-    assert done(Policy(Mode.AUTO, 2400.0), FakeShelf(), march(5, 5.25))[1].missing_files == {}
+    assert (
+        done(Policy(Mode.AUTO, 2400.0), FakeArchiveIndex(), march(5, 5.25))[1].missing_files == {}
+    )
 
 
 @pytest.mark.parametrize("policy", [BOTH, FILES])
@@ -333,8 +353,8 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     block = Block(series_of(interval=interval), "2024-03")
     begins = block.span.start_ms
     parts = spans.union(Span(begins + a * HOUR_MS, begins + b * HOUR_MS) for a, b in several)
-    shelf = FakeShelf(["2024-03"] if is_published else [], days)
-    found = assign_sources(block, parts, shelf, policy, now_ms=NOW_MS)
+    index = FakeArchiveIndex(["2024-03"] if is_published else [], days)
+    found = assign_sources(block, parts, index, policy, now_ms=NOW_MS)
     answered = [w.span for w in found.windows] + found.unavailable
     assert all(not spans.gaps(answered, part) for part in parts)
     assert all(
@@ -342,21 +362,23 @@ def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absen
     )
     assert all(w.block == block and not spans.gaps([block.span], w.span) for w in found.windows)
     files = [file for w in found.windows if w.source.is_archive for file, _ in files_of(w)]
-    assert all(file.period in {*shelf.months, *days} for file in files)
+    assert all(file.period in {*index.months, *days} for file in files)
     assert len(set(files)) == len(files)
     assert not found.unavailable or not policy.may_rest
     assert policy.may_rest or all(w.source.is_archive for w in found.windows)
 
 
 def test_a_window_of_days_never_holds_more_files_than_a_task_hides() -> None:
-    found = assign_sources(MARCH, [MARCH.span], FakeShelf([], ALL_DAYS), FILES, now_ms=NOW_MS)
+    found = assign_sources(
+        MARCH, [MARCH.span], FakeArchiveIndex([], ALL_DAYS), FILES, now_ms=NOW_MS
+    )
     assert [len(files_of(w)) for w in found.windows] == [9, 9, 9, 4]
 
 
 def test_a_candle_at_the_edge_of_two_months_belongs_to_one_file() -> None:
     year = Block(series_of(interval=Interval.H4), "2024")
     edge = Span(utc_ms(2024, 4) - 4 * HOUR_MS, utc_ms(2024, 4) + MINUTE_MS)
-    told, _ = done(FILES, FakeShelf(["2024-03", "2024-04"]), edge, block=year)
+    told, _ = done(FILES, FakeArchiveIndex(["2024-03", "2024-04"]), edge, block=year)
     assert told == [
         ("monthly", "2024-03-31T20:00..2024-04-01"),
         ("monthly", "2024-04-01..2024-04-01T00:01"),

@@ -24,7 +24,7 @@ from klinefleet.workers.sources.consensus import (
     trusted_spans,
 )
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes, opens, times_of
-from tests.unit.helpers.source_rows import BOTH, FILES, FORGOTTEN, NONE, TEN, funding, version
+from tests.unit.helpers.source_rows import BOTH, FILES, FORGOTTEN, NONE, TEN, funding, source_rows
 
 
 def opens_of(verdict_rows: pl.DataFrame) -> list[float]:
@@ -52,7 +52,7 @@ def test_events_have_no_calendar_and_so_lack_nothing() -> None:
 def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_came(
     prices: dict[Source, int], stands: int
 ) -> None:
-    versions = [version(source, price=str(price)) for source, price in prices.items()]
+    versions = [source_rows(source, price=str(price)) for source, price in prices.items()]
     for several in (versions, versions[::-1]):
         verdict = resolve_conflicts(KLINES, several, NONE)
         assert opens_of(verdict.rows) == [stands] * 10
@@ -62,7 +62,9 @@ def test_most_sources_win_then_rest_then_the_daily_file_in_whatever_order_they_c
 
 @pytest.mark.parametrize("source", [Source.MONTHLY, Source.DAILY, Source.REST])
 def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Source) -> None:
-    verdict = resolve_conflicts(KLINES, [version(source)], frame(opens(minutes(0, 1)), price="7"))
+    verdict = resolve_conflicts(
+        KLINES, [source_rows(source)], frame(opens(minutes(0, 1)), price="7")
+    )
     assert opens_of(verdict.rows) == [1.0] * 10
     assert verdict.conflicts.select("source", "stands", "open").rows() == [
         ("lake", False, 7.0),
@@ -73,21 +75,21 @@ def test_what_only_the_lake_says_stands_against_nobody_and_is_told(source: Sourc
 def test_the_lake_has_no_vote_for_a_source_that_says_the_same() -> None:
     verdict = resolve_conflicts(
         KLINES,
-        [version(Source.MONTHLY), version(Source.REST, price="2")],
+        [source_rows(Source.MONTHLY), source_rows(Source.REST, price="2")],
         frame(opens(TEN), price="1"),
     )
     assert opens_of(verdict.rows) == [2.0] * 10
 
 
 def test_held_rows_that_no_source_speaks_of_are_not_rows_of_the_verdict() -> None:
-    verdict = resolve_conflicts(KLINES, [version(Source.REST)], frame(opens(minutes(20, 30))))
+    verdict = resolve_conflicts(KLINES, [source_rows(Source.REST)], frame(opens(minutes(20, 30))))
     assert times_of(verdict.rows) == list(opens(TEN))
     assert verdict.conflicts.height == 0
 
 
 def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None:
     verdict = resolve_conflicts(
-        KLINES, [version(Source.MONTHLY, odd=4), version(Source.REST)], NONE
+        KLINES, [source_rows(Source.MONTHLY, odd=4), source_rows(Source.REST)], NONE
     )
     assert opens_of(verdict.rows) == [1.0] * 10
     assert times_of(verdict.conflicts) == [JANUARY_MS + 4 * MINUTE_MS] * 2
@@ -97,7 +99,7 @@ def test_only_the_rows_that_differ_are_told_each_with_all_its_versions() -> None
 def test_a_row_that_only_one_source_has_is_kept() -> None:
     verdict = resolve_conflicts(
         KLINES,
-        [version(Source.MONTHLY, lacks=range(3, 6)), version(Source.REST, minutes(4, 5))],
+        [source_rows(Source.MONTHLY, lacks=range(3, 6)), source_rows(Source.REST, minutes(4, 5))],
         NONE,
     )
     assert times_of(verdict.rows) == [
@@ -143,11 +145,11 @@ def test_a_funding_rate_that_differs_is_settled_without_losing_the_other_parts()
 
 
 def test_what_rest_answered_is_known_for_good_gaps_included() -> None:
-    assert trusted_spans(MINUTES, [version(Source.REST, lacks=range(3, 6))], BOTH) == [TEN]
+    assert trusted_spans(MINUTES, [source_rows(Source.REST, lacks=range(3, 6))], BOTH) == [TEN]
 
 
 def test_the_gap_of_a_file_is_known_only_once_somebody_else_was_asked() -> None:
-    monthly = version(Source.MONTHLY, lacks=range(3, 6))
+    monthly = source_rows(Source.MONTHLY, lacks=range(3, 6))
     assert trusted_spans(MINUTES, [monthly], BOTH) == [minutes(0, 3), minutes(6, 10)]
     assert trusted_spans(MINUTES, [monthly], FILES) == [minutes(0, 3), minutes(6, 10)]
     assert trusted_spans(
@@ -156,11 +158,13 @@ def test_the_gap_of_a_file_is_known_only_once_somebody_else_was_asked() -> None:
         minutes(0, 5),
         minutes(6, 10),
     ]
-    assert trusted_spans(MINUTES, [monthly, version(Source.DAILY)], BOTH) == [TEN]
+    assert trusted_spans(MINUTES, [monthly, source_rows(Source.DAILY)], BOTH) == [TEN]
 
 
 def test_of_a_symbol_that_rest_has_forgotten_its_files_are_believed_as_they_are() -> None:
-    assert trusted_spans(MINUTES, [version(Source.MONTHLY, lacks=range(3, 6))], FORGOTTEN) == [TEN]
+    assert trusted_spans(MINUTES, [source_rows(Source.MONTHLY, lacks=range(3, 6))], FORGOTTEN) == [
+        TEN
+    ]
 
 
 def test_nothing_said_is_nothing_known() -> None:
@@ -214,7 +218,7 @@ def test_any_mixture_of_answers_comes_to_the_same_verdict_as_counting_by_hand(
 
 @pytest.mark.parametrize("cheap_first", [True, False])
 def test_of_two_things_that_one_source_says_only_the_later_stands(cheap_first: bool) -> None:
-    cheap, dear = version(Source.REST, price="1"), version(Source.REST, price="2")
+    cheap, dear = source_rows(Source.REST, price="1"), source_rows(Source.REST, price="2")
     said = [cheap, dear] if cheap_first else [dear, cheap]
     verdict = resolve_conflicts(KLINES, said, NONE)
     assert verdict.rows.equals(said[-1].rows)

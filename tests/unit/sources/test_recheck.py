@@ -16,10 +16,10 @@ from klinefleet.workers.sources.consensus import (
 )
 from klinefleet.workers.sources.policy import Policy
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes, opens
-from tests.unit.helpers.source_rows import BOTH, FILES, FORGOTTEN, NONE, TEN, series, version
+from tests.unit.helpers.source_rows import BOTH, FILES, FORGOTTEN, NONE, TEN, series, source_rows
 
 
-def asked(
+def rechecked(
     versions: list[SourceRows],
     policy: Policy = BOTH,
     held: pl.DataFrame = NONE,
@@ -29,8 +29,8 @@ def asked(
 
 
 def test_a_source_that_tells_every_minute_lacks_none() -> None:
-    assert missing_in(MINUTES, version(Source.MONTHLY)) == []
-    assert missing_in(MINUTES, version(Source.MONTHLY, Span(TEN.start_ms, TEN.start_ms))) == []
+    assert missing_in(MINUTES, source_rows(Source.MONTHLY)) == []
+    assert missing_in(MINUTES, source_rows(Source.MONTHLY, Span(TEN.start_ms, TEN.start_ms))) == []
 
 
 def test_minutes_that_a_source_lacks_are_told_in_runs_and_to_its_edges() -> None:
@@ -75,10 +75,10 @@ def test_a_coarse_candle_that_is_gone_is_missed_on_its_own_calendar(
 
 
 def test_sources_that_agree_leave_no_doubt() -> None:
-    assert asked([version(Source.MONTHLY)]) == []
+    assert rechecked([source_rows(Source.MONTHLY)]) == []
     assert (
-        asked(
-            [version(Source.MONTHLY), version(Source.DAILY), version(Source.REST)],
+        rechecked(
+            [source_rows(Source.MONTHLY), source_rows(Source.DAILY), source_rows(Source.REST)],
             held=frame(opens(TEN), price="1"),
         )
         == []
@@ -86,62 +86,67 @@ def test_sources_that_agree_leave_no_doubt() -> None:
 
 
 def test_a_gap_of_a_file_is_asked_of_rest_and_of_nobody_else() -> None:
-    assert asked([version(Source.MONTHLY, lacks=range(3, 6))]) == [Window(JANUARY, minutes(3, 6))]
+    assert rechecked([source_rows(Source.MONTHLY, lacks=range(3, 6))]) == [
+        Window(JANUARY, minutes(3, 6))
+    ]
 
 
 @pytest.mark.parametrize("policy", [FILES, FORGOTTEN])
 def test_nothing_is_asked_of_rest_where_it_may_not_be_asked(policy: Policy) -> None:
     assert (
-        asked([version(Source.MONTHLY, lacks=range(3, 6)), version(Source.DAILY, odd=1)], policy)
+        rechecked(
+            [source_rows(Source.MONTHLY, lacks=range(3, 6)), source_rows(Source.DAILY, odd=1)],
+            policy,
+        )
         == []
     )
 
 
 def test_a_gap_that_rest_has_confirmed_is_not_asked_for_again() -> None:
     rest = SourceRows(Source.REST, minutes(3, 6), NONE)
-    assert asked([version(Source.MONTHLY, lacks=range(3, 6)), rest]) == []
-    assert asked([version(Source.MONTHLY, lacks=range(2, 6)), rest]) == [
+    assert rechecked([source_rows(Source.MONTHLY, lacks=range(3, 6)), rest]) == []
+    assert rechecked([source_rows(Source.MONTHLY, lacks=range(2, 6)), rest]) == [
         Window(JANUARY, minutes(2, 3))
     ]
 
 
 def test_a_gap_of_rest_is_the_exchanges_own_and_no_doubt() -> None:
-    assert asked([version(Source.REST, lacks=range(3, 6))]) == []
-    assert asked([version(Source.REST, odd=1)], held=frame(opens(TEN), price="1")) == []
+    assert rechecked([source_rows(Source.REST, lacks=range(3, 6))]) == []
+    assert rechecked([source_rows(Source.REST, odd=1)], held=frame(opens(TEN), price="1")) == []
 
 
 def test_gaps_near_one_another_are_one_call_and_far_ones_are_not() -> None:
-    near = version(Source.MONTHLY, minutes(0, 400), lacks=range(10, 300, 20))
-    assert [w.span for w in asked([near])] == [minutes(10, 291)]
+    near = source_rows(Source.MONTHLY, minutes(0, 400), lacks=range(10, 300, 20))
+    assert [w.span for w in rechecked([near])] == [minutes(10, 291)]
     far = SourceRows(Source.MONTHLY, minutes(0, 2000), frame([*opens(minutes(1, 1999))]))
-    assert [w.span for w in asked([far])] == [minutes(0, 1), minutes(1999, 2000)]
+    assert [w.span for w in rechecked([far])] == [minutes(0, 1), minutes(1999, 2000)]
 
 
 def test_rows_on_which_files_differ_are_asked_of_rest() -> None:
-    assert asked([version(Source.MONTHLY), version(Source.DAILY, odd=4)]) == [
+    assert rechecked([source_rows(Source.MONTHLY), source_rows(Source.DAILY, odd=4)]) == [
         Window(JANUARY, minutes(4, 5))
     ]
 
 
 def test_a_file_that_would_change_what_is_held_is_not_believed_before_rest_is_asked() -> None:
-    assert asked([version(Source.MONTHLY, odd=4)], held=frame(opens(TEN), price="1")) == [
+    assert rechecked([source_rows(Source.MONTHLY, odd=4)], held=frame(opens(TEN), price="1")) == [
         Window(JANUARY, minutes(4, 5))
     ]
 
 
 def test_where_rest_and_a_monthly_file_differ_the_days_are_asked_for_their_vote_once() -> None:
-    versions = [version(Source.MONTHLY, odd=4), version(Source.REST)]
+    versions = [source_rows(Source.MONTHLY, odd=4), source_rows(Source.REST)]
     day = Span(JANUARY_MS, JANUARY_MS + DAY_MS)
-    assert asked(versions) == [Window(JANUARY, day, Source.DAILY)]
-    assert asked([*versions, version(Source.DAILY, day)]) == []
+    assert rechecked(versions) == [Window(JANUARY, day, Source.DAILY)]
+    assert rechecked([*versions, source_rows(Source.DAILY, day)]) == []
 
 
 def test_rest_is_asked_before_any_daily_file_is() -> None:
     versions = [
-        version(Source.MONTHLY, minutes(0, 20), odd=4, lacks=range(15, 16)),
-        version(Source.REST),
+        source_rows(Source.MONTHLY, minutes(0, 20), odd=4, lacks=range(15, 16)),
+        source_rows(Source.REST),
     ]
-    assert asked(versions) == [Window(JANUARY, minutes(15, 16))]
+    assert rechecked(versions) == [Window(JANUARY, minutes(15, 16))]
 
 
 def test_no_vote_is_asked_for_where_the_archive_has_no_daily_files() -> None:
@@ -151,12 +156,12 @@ def test_no_vote_is_asked_for_where_the_archive_has_no_daily_files() -> None:
         SourceRows(source, monday, frame([monday.start_ms], price=str(n)))
         for n, source in enumerate((Source.MONTHLY, Source.REST))
     ]
-    assert asked(versions, block=weekly) == []
+    assert rechecked(versions, block=weekly) == []
 
 
 def test_a_dispute_with_what_is_held_alone_costs_no_daily_file() -> None:
-    versions = [version(Source.MONTHLY), version(Source.REST)]
-    assert asked(versions, held=frame(opens(TEN), price="7")) == []
+    versions = [source_rows(Source.MONTHLY), source_rows(Source.REST)]
+    assert rechecked(versions, held=frame(opens(TEN), price="7")) == []
 
 
 def test_a_row_off_the_calendar_does_not_hide_a_gap() -> None:

@@ -33,7 +33,7 @@ from klinefleet.workers.support.clock import HandClock
 from klinefleet.workers.support.metrics import Counter, Gauge
 from tests.memory_budget import MemoryBudget
 from tests.unit.helpers.bucket import LIST, Bucket
-from tests.unit.helpers.crew import crew, zipped
+from tests.unit.helpers.in_process_fleet import in_process_fleet, zipped
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens, row
 
 #: All that may tell two series of a metric apart: what there are few of.
@@ -183,7 +183,7 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     from klinefleet.tasks.requests.request import Request
     from klinefleet.workers.domain.series import Window
 
-    one = crew(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
+    one = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     run = one.begin(
         Request(Market.USD_M, KLINES, MINUTES.interval, ("BTCUSDT",), 0, JANUARY.span.end_ms)
     )

@@ -137,8 +137,8 @@ def zipped(file: ArchiveFile, csv: bytes) -> bytes:
     return buffer.getvalue()
 
 
-class OnePlanner:
-    """The latest planner of a run, which can be told to do one thing alone."""
+class RunPlanner:
+    """The latest planner of a run, of which a test can call one step alone."""
 
     def __init__(self, services: Services, run: str, limits: PlannerLimits) -> None:
         self.fence = next(_FENCES)
@@ -162,8 +162,8 @@ _FENCES = itertools.count(1)
 
 
 @dataclass
-class Crew:
-    """What was sent, and the hands that do it when told."""
+class InProcessFleet:
+    """Messages that were sent, and the work on them when a test calls for it."""
 
     services: Services
     runs: Runs
@@ -180,8 +180,8 @@ class Crew:
     def begin(self, request: Request) -> str:
         return self.runs.create(request)
 
-    def planner(self, run: str) -> OnePlanner:
-        return OnePlanner(self.services, run, self.limits)
+    def planner(self, run: str) -> RunPlanner:
+        return RunPlanner(self.services, run, self.limits)
 
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""
@@ -226,7 +226,7 @@ class Crew:
     def send_plan(self, run: str, sent_us: int, *, first: bool = False) -> None:
         self.planners.append(run)
 
-    def patch(self, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> InProcessFleet:
         """Have the tasks send their messages here."""
         monkeypatch.setattr(enqueue, "send_fetch", self.send_fetch)
         monkeypatch.setattr(enqueue, "send_compact", self.send_compact)
@@ -234,15 +234,15 @@ class Crew:
         return self
 
 
-def crew(
+def in_process_fleet(
     redis: Redis,
     folder: Path,
     began: dict[str, int | FleetError | None],
     *,
     market: Market = Market.USD_M,
     keep_raw: bool = False,
-) -> Crew:
-    """Make a crew whose exchange has these symbols, each with the ms it began at."""
+) -> InProcessFleet:
+    """Make a fleet whose exchange has these symbols, each with its first open time, ms."""
     url = f"unix://{redis.connection_pool.connection_kwargs['path']}"
     services = Services(Settings(redis_url=url, store_url=str(folder / "store"), keep_raw=keep_raw))
     services.__dict__["redis"] = redis
@@ -255,7 +255,7 @@ def crew(
     archive = FakeArchive()
     services.__dict__["archive"] = archive
     services.__dict__["archive_indexes"] = ArchiveIndexCache(lambda: archive, sleep=lambda _: None)  # type: ignore[arg-type,return-value]
-    return Crew(services, Runs(redis), client, archive)
+    return InProcessFleet(services, Runs(redis), client, archive)
 
 
 def series_of(

@@ -7,12 +7,12 @@ import threading
 from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 
 
-class Crowd:
+class LimitedThreads:
     """Threads that enter a limit, and leave it one by one when `release` is called."""
 
     def __init__(self, limit: AdaptiveLimit | RestSlots, size: int) -> None:
         self.inside = self.highest = self.served = 0
-        self._gate = limit
+        self._limit = limit
         self._changed = threading.Condition()
         self._out = threading.Semaphore(0)
         self.threads = [threading.Thread(target=self._go, daemon=True) for _ in range(size)]
@@ -20,7 +20,7 @@ class Crowd:
             thread.start()
 
     def _go(self) -> None:
-        with self._gate:
+        with self._limit:
             with self._changed:
                 self.inside += 1
                 self.highest = max(self.highest, self.inside)
