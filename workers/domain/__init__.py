@@ -1,6 +1,5 @@
-"""The field's terms as values: market, kind, interval, series, block, window, span, errors. No
-input or output.
+"""The field's terms as values: market, kind, interval, series, block, window, span, errors.
 
-May import: nothing but itself.
-Begin with `series.py`.
+May import: nothing but itself; nothing here does input or output.
+Begin with `series.py`, then `kinds/`.
 """

@@ -1,36 +1,38 @@
-"""Every error of the fleet. The root of the tree says whether trying again makes sense.
+"""Every error of the fleet. Its branch says whether another try makes sense.
 
 FleetError
 ├── Transient            the same call may succeed later
-│   ├── Unreachable          no answer: refused, reset, timed out
+│   ├── Unreachable          no response: refused, reset, timed out
 │   ├── ServerFault          HTTP 5xx or 408
-│   ├── BadAnswer            an answer that is not what was asked for: truncated, HTML, another shape
+│   ├── BadAnswer            the response has another shape: truncated, HTML, other rows
 │   ├── Firewalled           HTTP 403, the exchange's firewall page
 │   ├── StoreFault           the object store or folder failed
-│   ├── ListingLost          what the exchange told of its symbols is in Redis no more
-│   ├── Unreadable           a later version wrote it; a worker of that version can read it
-│   └── MustWait             we were told to wait; costs no attempt
-│       ├── OverWeight           our own budget has no room within the time allowed
+│   ├── ListingLost          a market's symbols were lost from Redis
+│   ├── Unreadable           written by a later version, which can read it
+│   └── MustWait             we have to wait; this is no failed attempt
+│       ├── OverWeight           our own budget has no room in the time allowed
 │       ├── TooManyRequests      HTTP 429
 │       └── Banned               HTTP 418
-└── Terminal             trying again gives the same
+└── Terminal             another try gives the same
     ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
     ├── Restricted           HTTP 451, this address may not be served
-    ├── ArchiveFileUnusable  an archive file cannot be used; another source answers for its time
-    │   ├── NotPublished         it is not there: late, or never made
-    │   ├── ChecksumMissing      there is no CHECKSUM beside it
-    │   ├── ChecksumMismatch     its bytes are not those of its CHECKSUM
-    │   ├── ArchiveDamaged       no zip, another member than its name says, or rows that do not decode
-    │   └── ArchiveConflict      it holds two different rows of one open time
-    ├── RawDamaged           a raw object does not hold what its name says
-    ├── ReadBackMismatch     what was read back is not what was written
-        │   └── PartitionDamaged     a partition in the lake does not decode
-    ├── LeaseLost            somebody else does this work by now
-    ├── TaskFailed           a task's work failed for good and stands on its run's books
-    ├── RangeNotHeld         the lake does not hold all of the time that was to be read
+    ├── ArchiveFileUnusable  an archive file cannot be used; another source replaces it
+    │   ├── NotPublished         there is no such file: it is late, or was never made
+    │   ├── ChecksumMissing      it has no CHECKSUM
+    │   ├── ChecksumMismatch     its bytes do not match its CHECKSUM
+    │   ├── ArchiveDamaged       no zip, a wrong member, or rows that do not decode
+    │   └── ArchiveConflict      two different rows have one open time
+    ├── RawDamaged           a raw object's bytes do not match its name
+    ├── ReadBackMismatch     the bytes read back are not those written
+    │   └── PartitionDamaged     a partition does not decode, or fails its proof
+    ├── LeaseLost            another worker has taken over this work
+    ├── TaskFailed           a task failed for good; its run has recorded why
+    ├── RangeNotHeld         the lake does not hold all of the range
     ├── SettingsError        a setting is out of its range
-    └── RequestError         the user asked for something that makes no sense
-        └── UnknownSymbol        nobody knows the symbol: not the catalog, not the lake
+    └── RequestError         the user's request makes no sense
+        └── UnknownSymbol        in neither the catalog nor the lake
+
+VersionConflict, NotWritten and RunLost are none of these: their callers handle them at once.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class FleetError(Exception):
 
     @property
     def reason(self) -> str:
-        """The error as one line: its name in the field's words, then what was found."""
+        """The error in one line: its name, then its message."""
         return f"{type(self).__name__}: {self}"
 
 
@@ -56,11 +58,11 @@ class Transient(FleetError):
 
 
 class Terminal(FleetError):
-    """Trying again gives the same."""
+    """Another try gives the same."""
 
 
 class Unreachable(Transient):
-    """No answer came: refused, reset or timed out."""
+    """No response came: the connection was refused, reset or timed out."""
 
 
 class ServerFault(Transient):
@@ -68,11 +70,11 @@ class ServerFault(Transient):
 
 
 class BadAnswer(Transient):
-    """An answer came that is not what was asked for; nothing of it was kept."""
+    """The response has another shape than it should; nothing of it was kept."""
 
 
 class Firewalled(Transient):
-    """HTTP 403: the exchange's firewall page instead of an answer."""
+    """HTTP 403: the exchange's firewall page instead of a response."""
 
 
 class StoreFault(Transient):
@@ -80,17 +82,15 @@ class StoreFault(Transient):
 
 
 class ListingLost(Transient):
-    """What the exchange told of a market's symbols is in Redis no more: nothing follows from that
-    for any symbol.
-    """
+    """A market's symbols were lost from Redis. It says nothing about any symbol."""
 
 
 class Unreadable(Transient):
-    """A later version of this program wrote it: a worker of that version can read it."""
+    """Written by a later version of this program; a worker of that version can read it."""
 
 
 class MustWait(Transient):
-    """We were told to wait; waiting costs no attempt."""
+    """We have to wait. Waiting is no failed attempt."""
 
 
 class OverWeight(MustWait):
@@ -98,7 +98,7 @@ class OverWeight(MustWait):
 
 
 class TooManyRequests(MustWait):
-    """HTTP 429; `after_ms` is the exchange's Retry-After, None where it sent none."""
+    """HTTP 429. `after_ms` is its Retry-After, None without one."""
 
     def __init__(self, message: str, *, after_ms: int | None = None) -> None:
         super().__init__(message)
@@ -106,9 +106,7 @@ class TooManyRequests(MustWait):
 
 
 class Banned(MustWait):
-    """HTTP 418; `until_ms` (exchange time, UTC) or `after_ms` say when it ends, as far as the
-    exchange told.
-    """
+    """HTTP 418. `until_ms` (exchange time, UTC) or `after_ms` is its end, if the exchange said."""
 
     def __init__(
         self, message: str, *, until_ms: int | None = None, after_ms: int | None = None
@@ -119,9 +117,7 @@ class Banned(MustWait):
 
 
 class Refused(Terminal):
-    """HTTP 400 or another 4xx; `code` is the exchange's own (-1121 and so on), 0 where it sent
-    none.
-    """
+    """HTTP 400 or another 4xx. `code` is the exchange's own, like -1121; 0 without one."""
 
     def __init__(self, message: str, *, code: int) -> None:
         super().__init__(message)
@@ -133,7 +129,7 @@ class Restricted(Terminal):
 
 
 class ArchiveFileUnusable(Terminal):
-    """An archive file cannot be used; nothing of it was kept, another source answers for its time."""
+    """An archive file cannot be used. Nothing of it was kept; another source replaces it."""
 
 
 class NotPublished(ArchiveFileUnusable):
@@ -141,23 +137,23 @@ class NotPublished(ArchiveFileUnusable):
 
 
 class ChecksumMissing(ArchiveFileUnusable):
-    """There is no CHECKSUM beside the file."""
+    """The file has no CHECKSUM."""
 
 
 class ChecksumMismatch(ArchiveFileUnusable):
-    """The file's bytes are not those of its CHECKSUM."""
+    """The file's bytes do not match its CHECKSUM."""
 
 
 class ArchiveDamaged(ArchiveFileUnusable):
-    """No zip, another member than its name says, or rows that do not decode."""
+    """The file is no zip, has a wrong member, or rows that do not decode."""
 
 
 class ArchiveConflict(ArchiveFileUnusable):
-    """The file holds two different rows of one open time."""
+    """The file has two different rows of one open time."""
 
 
 class RawDamaged(Terminal):
-    """A raw object does not hold what its name says; `key` names it."""
+    """The bytes of the raw object `key` do not match its name."""
 
     def __init__(self, message: str, *, key: str) -> None:
         super().__init__(message)
@@ -165,27 +161,26 @@ class RawDamaged(Terminal):
 
 
 class ReadBackMismatch(Terminal):
-    """What was read back is not what was written; nothing was deleted."""
+    """The bytes read back are not those written; nothing was deleted."""
 
 
 class PartitionDamaged(ReadBackMismatch):
-    """A partition in the lake is no Parquet file of ours; it was left as it is."""
+    """A partition does not decode, or fails its proof; it was left as it is."""
 
 
 class LeaseLost(Terminal):
-    """Somebody else does this work by now: this process stood still for longer than its lease held."""
+    """Another worker has taken over: this process stood still for longer than its lease."""
 
 
 class TaskFailed(Terminal):
-    """A task's work failed for good. Raised last, when all is noted: Celery's events and so Flower
-    then say so too.
+    """A task failed for good; its run has recorded why.
+
+    Raised last, so that Celery's events and Flower show the task as failed.
     """
 
 
 class RangeNotHeld(Terminal):
-    """The lake does not hold all of the time that was to be read; `missing` has the spans of each
-    symbol.
-    """
+    """The lake does not hold all of the range; `missing` has the missing spans by symbol."""
 
     def __init__(self, message: str, *, missing: Mapping[str, list[Span]]) -> None:
         super().__init__(message)
@@ -193,24 +188,24 @@ class RangeNotHeld(Terminal):
 
 
 class SettingsError(Terminal):
-    """A setting is out of its range; nothing was started, or the call that it forbids was not sent."""
+    """A setting is out of its range; what it forbids was not started or sent."""
 
 
 class RequestError(Terminal):
-    """The user asked for something that makes no sense; nothing was queued."""
+    """The user's request makes no sense; nothing was queued."""
 
 
 class UnknownSymbol(RequestError):
-    """Nobody knows the symbol: not the market's catalog, and the lake holds nothing of it."""
+    """The symbol is in neither the market's catalog nor the lake."""
 
 
 class VersionConflict(FleetError):
-    """Somebody published another version since it was read; nothing was written."""
+    """Another version was published since this one was read; nothing was written."""
 
 
 class NotWritten(FleetError):
-    """A file could not be written; under its name stands what stood there before."""
+    """A file could not be written; what had its name before is unchanged."""
 
 
 class RunLost(FleetError):
-    """Nothing is known of the run any more."""
+    """The run is no longer in Redis."""

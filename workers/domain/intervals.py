@@ -22,7 +22,7 @@ _FIRST_MONDAY_MS = 4 * DAY_MS
 
 
 class Interval(StrEnum):
-    """A candle's length, in the exchange's spelling (case matters: 1m is a minute, 1M a month)."""
+    """A candle's length, as the exchange spells it: 1m is a minute, 1M a month."""
 
     S1 = "1s"
     M1 = "1m"
@@ -48,12 +48,12 @@ class Interval(StrEnum):
 
     @property
     def is_grid(self) -> bool:
-        """Whether the calendar says when rows open."""
+        """Whether the calendar says when rows open; not for events."""
         return self is not Interval.EVENTS
 
     @property
     def step_ms(self) -> int:
-        """The candle's length; for 1M the shortest there is, 28 days."""
+        """The candle's length in ms; of 1M the shortest, 28 days."""
         if self is Interval.EVENTS:
             return 8 * HOUR_MS
         if self is Interval.MO1:
@@ -65,7 +65,7 @@ class Interval(StrEnum):
 
     @property
     def is_coarse(self) -> bool:
-        """Whether a month holds so few candles that a year is fetched at once."""
+        """Whether a month has so few candles that a year is fetched at once."""
         return self.step_ms >= 4 * HOUR_MS
 
     def floor(self, ms: int) -> int:
@@ -104,13 +104,13 @@ CANDLE_INTERVALS = tuple(interval for interval in Interval if interval.is_grid)
 
 @cache
 def month_span(month: str) -> Span:
-    """Return the whole of a month, YYYY-MM."""
+    """Return the span of a month, YYYY-MM."""
     start_ms = utc_ms(int(month[:4]), int(month[5:]))
     return Span(start_ms, Interval.MO1.advance(start_ms, 1))
 
 
 def months_of(span: Span) -> Iterator[tuple[str, Span]]:
-    """Yield (YYYY-MM, that month's whole span) for each month that `span` touches."""
+    """Yield each month that `span` touches, as YYYY-MM and its whole span."""
     start_ms = month_start(span.start_ms)
     while start_ms < span.end_ms:
         end_ms = Interval.MO1.advance(start_ms, 1)

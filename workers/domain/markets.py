@@ -1,7 +1,4 @@
-"""What differs between the markets: paths, pools, weights, page sizes.
-
-One table, no ifs elsewhere.
-"""
+"""The markets, and what differs between them: paths, pools, weights, page sizes."""
 
 from __future__ import annotations
 
@@ -25,21 +22,17 @@ FUTURES = frozenset({Market.USD_M, Market.COIN_M})
 
 
 class Pool(StrEnum):
-    """What shares one count of weight per address: spot; USD-M and COIN-M together (since
-    2026-06-30).
-    """
+    """A count of weight per address. USD-M and COIN-M share one (since 2026-06-30)."""
 
     SPOT = "spot"
     FUTURES = "futures"
     FUNDING = "funding"
-    """USD-M funding rates, which count calls instead of weight and send no header that tells how
-    many.
-    """
+    """USD-M funding rates: calls are counted, not weight, and no header says how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How one market is asked."""
+    """The rules of one market's REST API."""
 
     pool: Pool
     path: str
@@ -48,13 +41,13 @@ class Rules:
     #: (rows up to, weight). Where the documented and the measured table disagree, the dearer one.
     weights: tuple[tuple[int, int], ...]
     exchange_info_weight: int
-    #: The longest span one call may ask for, None where there is no such rule.
+    #: The longest span of one call, None where there is no such rule.
     longest_ms: int | None
     intervals: frozenset[Interval]
 
     def weight(self, rows: int) -> int:
-        """Return what a kline call with `limit=rows` costs."""
-        return next(weight for most, weight in self.weights if rows <= most)
+        """Return the weight of a kline call with `limit=rows`."""
+        return next(weight for up_to, weight in self.weights if rows <= up_to)
 
 
 #: Futures klines, rows to weight. Documented edges are [1,100) [100,500) [500,1000], measured ones
@@ -73,8 +66,8 @@ RULES: dict[Market, Rules] = {
 }
 
 
-#: 500 calls in five minutes and address are allowed; a fifth of them in each minute is right
-#: however these are counted.
+#: 500 calls per address in five minutes are allowed. A fifth of them in each minute is right,
+#: however the exchange counts.
 FUNDING_CALLS_A_MINUTE = 100
 
 

@@ -1,7 +1,4 @@
-"""From what people write to the field's words: market, kind, interval, moment.
-
-RequestError where there is no such.
-"""
+"""Parses the words of users: market, kind, interval, moment. RequestError for unknown ones."""
 
 from __future__ import annotations
 
@@ -14,8 +11,7 @@ from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import KINDS
 from klinefleet.workers.domain.markets import Market, check_interval
 
-#: A moment as people give it: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the
-#: epoch.
+#: A moment: 2024-01-31, 2024-01-31T12:00, a date, a datetime, or ms since the epoch.
 Moment: TypeAlias = str | date | datetime | int
 
 
@@ -52,7 +48,7 @@ def parse_interval(market: Market, kind: Kind, text: str | None) -> Interval:
 
 
 def parse_timestamp(name: str, moment: Moment) -> int:
-    """Return a moment in ms UTC; what tells no zone is UTC."""
+    """Return a moment in ms UTC; without a time zone it is UTC. `name` is for the error."""
     if isinstance(moment, int):
         return moment
     if isinstance(moment, str):

@@ -34,7 +34,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Series:
-    """One symbol's candles of one interval on one market."""
+    """One symbol's rows of one kind and interval on one market."""
 
     market: Market
     kind: Kind
@@ -52,12 +52,12 @@ class Series:
 
     @classmethod
     def parse(cls, text: str) -> Series:
-        """Return the series that `str` spelled as `text`."""
+        """Return the series of a text that `str` returned; ValueError where it is none."""
         market, kind, interval, symbol = text.split("/")
         return cls(Market(market), kind_named(kind), Interval(interval), checked_symbol(symbol))
 
     def block(self, ms: int) -> Block:
-        """Return the block that the moment `ms` falls in."""
+        """Return the block that holds the moment `ms`, UTC."""
         moment = datetime.fromtimestamp(ms / 1000, UTC)
         return Block(self, f"{moment:%Y}" if self.interval.is_coarse else f"{moment:%Y-%m}")
 
@@ -72,7 +72,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Block:
-    """What is fetched and compacted together: a month of a fine series, a year of a coarse one.
+    """The time that is fetched and compacted together: a month, or a year of a coarse series.
 
     A month of 1d candles is 30 rows, a page is hundreds: by the year, a coarse series costs a tenth
     of the weight.
@@ -86,7 +86,7 @@ class Block:
 
     @classmethod
     def parse(cls, text: str) -> Block:
-        """Return the block that `str` spelled as `text`."""
+        """Return the block of a text that `str` returned."""
         series, period = text.rsplit("/", 1)
         return cls(Series.parse(series), period)
 
@@ -100,7 +100,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """What one fetch task is told: a run of pages of one block, or files of the archive for it."""
+    """The work of one fetch task: some REST pages, or archive files, of one block."""
 
     block: Block
     span: Span

@@ -10,7 +10,7 @@ from klinefleet.workers.domain.timestamps import iso, parse_iso
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """The time [start_ms, end_ms)."""
+    """The time [start_ms, end_ms), ms UTC."""
 
     start_ms: int
     end_ms: int
@@ -20,7 +20,7 @@ class Span:
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """Return the span that `str` spelled as `text`; ValueError where it is none."""
+        """Return the span of a text that `str` returned; ValueError where it is none."""
         start, end = text.split("..")
         return cls(parse_iso(start), parse_iso(end))
 

@@ -1,4 +1,4 @@
-"""Symbols: which strings can be one."""
+"""Which strings can be symbols."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import unicodedata
 
 from klinefleet.workers.domain.errors import RequestError
 
-#: The longest symbol that is believed; the longest seen has 17 characters.
-_SYMBOL_CHARACTERS = 60
+#: Characters of the longest symbol that is accepted; the longest known has 17.
+_MAX_CHARACTERS = 60
 
 
 def checked_symbol(text: str) -> str:
-    """Return the symbol in the exchange's capitals; RequestError where it could not be one."""
+    """Return the symbol in capitals; RequestError if it cannot be one."""
     symbol = text.strip().upper()
     if not _spells_symbol(symbol):
         raise RequestError(
@@ -22,14 +22,12 @@ def checked_symbol(text: str) -> str:
 
 
 def is_symbol(text: str) -> bool:
-    """Return whether `text` is a symbol as it stands."""
+    """Return True if `text` can be a symbol as it stands, in capitals."""
     return _spells_symbol(text) and text == text.upper()
 
 
 def _spells_symbol(text: str) -> bool:
-    """Whether there are only letters and digits of any script, their marks, '_' and '-': no way out
-    of a folder.
-    """
-    return 0 < len(text) <= _SYMBOL_CHARACTERS and all(
+    """Return True for letters and digits of any script, '_' and '-': no path separators."""
+    return 0 < len(text) <= _MAX_CHARACTERS and all(
         char in "_-" or unicodedata.category(char)[0] in "LNM" for char in text
     )

@@ -26,7 +26,7 @@ _OTHER_AMOUNTS = (
 
 #: All that a candle can have.
 CANDLE_COLUMNS = (OPEN_TIME, *PRICES, _VOLUME, CLOSE_TIME, *_OTHER_AMOUNTS)
-#: A candle on the wire, in REST's arrays and the archive's lines alike; the last column means nothing.
+#: A candle in REST's arrays and in the archive's lines alike; the last column means nothing.
 CANDLE_LINE = (*CANDLE_COLUMNS, Column("ignore", ColumnType.TEXT))
 #: Candles of prices that nobody trades at. The exchange fills the volumes with zeros, and the count
 #: of trades with a placeholder that differs between REST and the archive: these are left out.

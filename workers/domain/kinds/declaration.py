@@ -1,7 +1,7 @@
-"""What a kind of series declares: its columns, how REST and the archive have it, what holds of it.
+"""What a kind of series declares: its columns, its REST endpoint, its archive files, its rules.
 
-A declaration is data. The rooms that fetch, decode, merge, check and read rows look here and hold no
-kind's name.
+A declaration is data: the rooms that fetch, decode, merge, check and read rows look here, and name
+no kind themselves.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Column:
     rest_field: str = ""
     """Its field in REST's objects; empty where REST sends arrays, or does not have it."""
     may_be_null: bool = False
-    """Not every source has it. Sources then do not disagree about it: a value fills an empty one."""
+    """Not every source has it: a value fills an empty one, and sources do not conflict on it."""
     is_added: bool = False
-    """Partitions of an earlier version lack it: there it is null. It has to be `may_be_null` too."""
+    """Partitions of an earlier version lack it: there it is null. Then `may_be_null` is set too."""
     aggregate: Aggregate | None = None
     """How candles are made coarser; None: it is no part of a candle."""
     is_price: bool = False
