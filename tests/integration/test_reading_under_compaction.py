@@ -22,7 +22,7 @@ from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.servers import ObjectStore
 from tests.unit.helpers.small_lakes import reader, rows_at, series
 
@@ -124,7 +124,7 @@ def test_no_reading_mixes_what_was_replaced_with_what_replaced_it(
     lakes = {
         "scan": lambda: reader(store, NOW_MS).scan("um", "BTCUSDT", "1m").collect(),
         "read": lambda: reader(store, NOW_MS).read("um", "BTCUSDT", "1m"),
-        "cached": lambda: Reader(store, cache=cache, clock=HandClock(NOW_MS)).read(
+        "cached": lambda: Reader(store, cache=cache, clock=ManualClock(NOW_MS)).read(
             "um", "BTCUSDT", "1m"
         ),
         "kept lazy": lambda: lazy.collect(),

@@ -28,8 +28,8 @@ class WallClock:
         time.sleep(max(0.0, seconds))
 
 
-class HandClock:
-    """A clock that stands still until a test advances it; sleeping advances it too."""
+class ManualClock:
+    """A clock for tests, which only `advance` and `sleep` move."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._now_ms = float(now_ms)

@@ -1,4 +1,4 @@
-"""Signs of life and leases in a real Redis.
+"""Heartbeats and leases in a real Redis.
 
 Time is not waited for: what has lapsed is set back in Redis.
 """
@@ -69,7 +69,7 @@ def test_the_lease_of_a_dead_process_lapses(redis: Redis) -> None:
             assert successor
 
 
-def test_a_heart_that_beats_keeps_its_leases(redis: Redis) -> None:
+def test_a_renewal_keeps_the_leases(redis: Redis) -> None:
     mine = Leases(redis)
     with mine.hold(NAME):
         let_pass(redis, LEASE_TTL_MS - 1000)
@@ -99,14 +99,14 @@ def test_a_process_that_was_paused_does_not_release_its_successors_lease(redis: 
 
 
 def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
-    hearts, got, done = [Leases(redis) for _ in range(8)], [], threading.Barrier(8)
+    processes, got, done = [Leases(redis) for _ in range(8)], [], threading.Barrier(8)
 
     def ask(one: Leases) -> None:
         with one.hold(NAME) as mine:
             got.append(mine is not None)
             done.wait(60)
 
-    threads = [threading.Thread(target=ask, args=[one]) for one in hearts]
+    threads = [threading.Thread(target=ask, args=[one]) for one in processes]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,14 +114,14 @@ def test_threads_that_ask_at_once_get_one_lease(redis: Redis) -> None:
     assert sorted(got) == [False] * 7 + [True]
 
 
-def test_a_living_process_is_told_by_what_it_serves(redis: Redis) -> None:
+def test_a_live_process_is_listed_by_what_it_serves(redis: Redis) -> None:
     Heartbeat(redis, Leases(redis), serves="plan").beat()
     Heartbeat(redis, Leases(redis), serves="rest.spot@home").beat()
     Heartbeat(redis, Leases(redis)).beat()
     assert sorted(live_workers(redis)) == ["plan", "rest.spot@home"]
 
 
-def test_a_process_that_is_gone_is_not_told_as_living_for_long(redis: Redis) -> None:
+def test_a_process_that_is_gone_is_not_listed_for_long(redis: Redis) -> None:
     Heartbeat(redis, Leases(redis), serves="plan").beat()
     let_pass(redis, LEASE_TTL_MS - 1000)
     assert live_workers(redis) == ["plan"]
@@ -129,7 +129,7 @@ def test_a_process_that_is_gone_is_not_told_as_living_for_long(redis: Redis) -> 
     assert live_workers(redis) == []
 
 
-def test_a_process_that_stops_is_not_told_as_living_at_all(redis: Redis) -> None:
+def test_a_process_that_stops_is_not_listed_at_all(redis: Redis) -> None:
     mine, other = (
         Heartbeat(redis, Leases(redis), serves="plan"),
         Heartbeat(redis, Leases(redis), serves="compact"),
@@ -180,7 +180,7 @@ def test_a_chore_that_fails_stops_neither_the_others_nor_the_next_round() -> Non
     assert done == ["fails", "other"] * 3
 
 
-def test_a_beat_that_fails_does_not_stop_the_heart(
+def test_a_beat_that_fails_does_not_stop_the_heartbeat(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats: list[int] = []
@@ -208,7 +208,7 @@ def test_a_lease_is_lost_by_the_clock_of_the_process_that_stood_still() -> None:
         lease.check()
 
 
-def test_a_beat_keeps_a_lease_and_tells_when_it_is_anothers(redis: Redis) -> None:
+def test_a_renewal_keeps_a_lease_or_marks_it_as_lost(redis: Redis) -> None:
     mine = Leases(redis)
     with mine.hold(NAME) as lease:
         assert lease

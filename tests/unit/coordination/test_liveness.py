@@ -111,6 +111,6 @@ def test_the_command_says_in_one_line_who_is_silent(
     HealthFile("rest.spot", clock=lambda: 1_000_000_000.0).touch()
     capsys.readouterr()
     assert liveness.main() == 1
-    told = capsys.readouterr().err
-    assert told.startswith("no heartbeat from rest.spot for ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("no heartbeat from rest.spot for ")
+    assert message.count("\n") == 1

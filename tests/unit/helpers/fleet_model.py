@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 
 
 @dataclass
@@ -37,7 +37,7 @@ class FleetModel:
     """Workers that always have another call to make, for `minutes` of simulated time."""
 
     budget: Budget
-    clock: HandClock
+    clock: ManualClock
     books: Books
     rng: random.Random
     workers: int = 20

@@ -6,7 +6,7 @@ import fakeredis
 from redis import Redis
 
 from klinefleet.workers.limits.redis_budget import RedisBudget
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 
 
 class ManualRedisBudget(RedisBudget):
@@ -14,7 +14,7 @@ class ManualRedisBudget(RedisBudget):
 
     def __init__(
         self,
-        clock: HandClock,
+        clock: ManualClock,
         *,
         share: float = 1.0,
         redis: Redis | None = None,

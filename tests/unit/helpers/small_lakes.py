@@ -18,7 +18,7 @@ from klinefleet.workers.lake.footer import Origin
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 
 #: The readers of tests live in March 2024.
 NOW_MS = utc_ms(2024, 3, 15)
@@ -71,7 +71,7 @@ def hold_all(store: Path | str, of: Series, span: Span, *, salt: float = 0.0) ->
 
 
 def reader(store: Path | str, now_ms: int = NOW_MS) -> Reader:
-    return Reader(str(store), cache=False, clock=HandClock(now_ms))
+    return Reader(str(store), cache=False, clock=ManualClock(now_ms))
 
 
 JANUARY, FEBRUARY, MARCH = utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.memory_budget import MemoryBudget
 from tests.unit.helpers.fleet_model import Books, FleetModel
 
 LIMIT = 2400
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 
-Maker = Callable[[HandClock], Budget]
+Maker = Callable[[ManualClock], Budget]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def weight() -> int:
 
 
 def model(maker: Maker, seed: int, **how: float) -> FleetModel:
-    clock, rng = HandClock(START_MS + seed * 977), random.Random(seed)
+    clock, rng = ManualClock(START_MS + seed * 977), random.Random(seed)
     budget = maker(clock)
     budget.set_limit(LIMIT)
     books = Books(LIMIT, int(how.pop("skew_ms", 0)))

@@ -15,7 +15,7 @@ from klinefleet.workers.limits.shared_egress import (
     share_one_address,
     shared_egress_pairs,
 )
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.fleet_model import Books, FleetModel, go_on
 from tests.unit.helpers.redis_budget import ManualRedisBudget
 
@@ -26,7 +26,7 @@ START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 class Named(ManualRedisBudget):
     """The budget of one name."""
 
-    def __init__(self, clock: HandClock, redis: fakeredis.FakeRedis, name: str) -> None:
+    def __init__(self, clock: ManualClock, redis: fakeredis.FakeRedis, name: str) -> None:
         super().__init__(clock, redis=redis, egress=name)
         self.set_limit(LIMIT)
 
@@ -60,7 +60,7 @@ class InTurn:
 
 def simulated(*, shared_books: bool, others: int = 0) -> list[tuple[str, str]]:
     """Run two names at one address or at two, and return the pairs found to be one."""
-    clock, redis = HandClock(START_MS + 1_234), fakeredis.FakeRedis()
+    clock, redis = ManualClock(START_MS + 1_234), fakeredis.FakeRedis()
     named = {name: Named(clock, redis, name) for name in ("home", "office")}
     books = [Books(LIMIT, 0)] * 2 if shared_books else [Books(LIMIT, 0), Books(LIMIT, 0)]
     models = [
@@ -106,7 +106,7 @@ def test_both_headers_have_to_show_the_others_spending(
 
 
 def test_one_minute_alone_is_not_believed_and_another_answer_takes_it_back() -> None:
-    clock, redis = HandClock(START_MS), fakeredis.FakeRedis()
+    clock, redis = ManualClock(START_MS), fakeredis.FakeRedis()
     minutes = {"home": Minute(1, 100, 200), "office": Minute(1, 100, 200)}
 
     @dataclass

@@ -10,7 +10,7 @@ from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant, Wait
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.memory_budget import MemoryBudget
 from tests.unit.helpers.redis_budget import ManualRedisBudget
 
@@ -26,12 +26,12 @@ def maker(request: pytest.FixtureRequest) -> Maker:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock(START_MS)
+def clock() -> ManualClock:
+    return ManualClock(START_MS)
 
 
 def ready(
-    maker: Maker, clock: HandClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0
+    maker: Maker, clock: ManualClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0
 ) -> Budget:
     """A budget that knows its limit and has learned the exchange's clock to a few milliseconds."""
     budget = maker(clock, share=share)
@@ -44,7 +44,7 @@ def ready(
 
 
 def answer_one(
-    budget: Budget, clock: HandClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0
+    budget: Budget, clock: ManualClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0
 ) -> Grant:
     grant = granted(budget.take(weight))
     clock.advance(10)
@@ -72,16 +72,16 @@ def spend_all(budget: Budget, weight: int = 2, *, answered: bool = False) -> int
     return spent
 
 
-def test_a_minute_never_grants_more_than_its_limit(maker: Maker, clock: HandClock) -> None:
+def test_a_minute_never_grants_more_than_its_limit(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock)
     assert 0.99 * LIMIT <= spend_all(budget) <= LIMIT
 
 
-def test_a_share_of_the_budget_is_never_exceeded(maker: Maker, clock: HandClock) -> None:
+def test_a_share_of_the_budget_is_never_exceeded(maker: Maker, clock: ManualClock) -> None:
     assert spend_all(ready(maker, clock, share=0.25)) == LIMIT // 4
 
 
-def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: HandClock) -> None:
+def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: ManualClock) -> None:
     budget = maker(clock)
     answer_one(budget, clock)
     clock.advance(2 * MINUTE_MS)
@@ -89,7 +89,7 @@ def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: HandCl
 
 
 def test_before_the_clock_is_known_one_call_goes_out_at_a_time(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = maker(clock)
     granted(budget.take(1))
@@ -97,7 +97,7 @@ def test_before_the_clock_is_known_one_call_goes_out_at_a_time(
 
 
 def test_a_full_minute_answers_with_a_reservation_in_the_next(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     spend_all(budget, answered=True)
@@ -107,7 +107,7 @@ def test_a_full_minute_answers_with_a_reservation_in_the_next(
     assert granted(budget.take(2, wait.reservation)).minute == wait.reservation
 
 
-def test_a_reservation_holds_against_newcomers(maker: Maker, clock: HandClock) -> None:
+def test_a_reservation_holds_against_newcomers(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock, limit=100)
     spend_all(budget, 10, answered=True)
     waits = [waiting(budget.take(10)) for _ in range(3)]
@@ -116,7 +116,7 @@ def test_a_reservation_holds_against_newcomers(maker: Maker, clock: HandClock) -
     assert all(granted(budget.take(10, wait.reservation)) for wait in waits)
 
 
-def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: HandClock) -> None:
+def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock)
     clock.advance(50_000)
     answer_one(budget, clock, weight=2, used=2)
@@ -125,7 +125,7 @@ def test_a_header_raises_the_count_and_never_lowers_it(maker: Maker, clock: Hand
     assert spend_all(budget) <= LIMIT - 2000 - 2
 
 
-def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: HandClock) -> None:
+def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock)
     in_flight = [granted(budget.take(100)) for _ in range(10)]
     clock.advance(20_000)
@@ -134,7 +134,7 @@ def test_calls_in_flight_are_added_to_the_header(maker: Maker, clock: HandClock)
 
 
 def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     for _ in range(10):
@@ -144,7 +144,7 @@ def test_a_call_in_flight_over_the_minutes_edge_is_charged_to_both(
 
 
 def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     clock.advance(50_000)
@@ -154,7 +154,7 @@ def test_a_lost_answer_is_charged_to_each_minute_it_may_be_counted_in(
     assert spend_all(budget) <= LIMIT - 500
 
 
-def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
+def at_an_uncertain_edge(maker: Maker, clock: ManualClock) -> Budget:
     """A budget shortly before the minute ends, with the exchange's clock known to 1.5 s."""
     budget = maker(clock)
     grant = granted(budget.take(1))
@@ -166,13 +166,13 @@ def at_an_uncertain_edge(maker: Maker, clock: HandClock) -> Budget:
 
 
 def test_the_edge_of_an_uncertain_minute_sends_nothing_when_room_is_scarce(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     assert waiting(at_an_uncertain_edge(maker, clock).take(3 * LIMIT // 4)).ms >= 400
 
 
 def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = at_an_uncertain_edge(maker, clock)
     grant = granted(budget.take(500))
@@ -182,20 +182,22 @@ def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(
     assert spend_all(budget) <= LIMIT - 500
 
 
-def test_a_closed_pool_answers_everybody_with_the_time_left(maker: Maker, clock: HandClock) -> None:
+def test_a_closed_pool_answers_everybody_with_the_time_left(
+    maker: Maker, clock: ManualClock
+) -> None:
     budget = ready(maker, clock)
     budget.close_until(after_ms=7_000)
     assert 7_000 <= waiting(budget.take(2)).ms <= 7_050
 
 
-def test_a_ban_ends_by_the_exchanges_clock_not_by_ours(maker: Maker, clock: HandClock) -> None:
+def test_a_ban_ends_by_the_exchanges_clock_not_by_ours(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock, skew_ms=-300_000)
     budget.close_until(at_ms=clock.now_ms() - 300_000 + 120_000)
     assert 120_000 <= waiting(budget.take(2)).ms <= 121_100
 
 
 def test_a_429_without_retry_after_closes_to_the_next_minute(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     clock.advance(20_000 - clock.now_ms() % MINUTE_MS)
@@ -204,7 +206,7 @@ def test_a_429_without_retry_after_closes_to_the_next_minute(
 
 
 def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     spend_all(budget)
@@ -213,7 +215,7 @@ def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(
     assert waiting(budget.take(2)).is_closed
 
 
-def test_a_closed_pool_takes_a_reservation_back(maker: Maker, clock: HandClock) -> None:
+def test_a_closed_pool_takes_a_reservation_back(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock, limit=100)
     spend_all(budget, 10, answered=True)
     reservation = waiting(budget.take(10)).reservation
@@ -229,7 +231,7 @@ def test_a_closed_pool_takes_a_reservation_back(maker: Maker, clock: HandClock) 
 
 
 def test_one_call_every_three_seconds_probes_the_weight_kept_for_others(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     answer_one(budget, clock, used=LIMIT // 20)
@@ -247,7 +249,7 @@ def test_one_call_every_three_seconds_probes_the_weight_kept_for_others(
     assert spend_all(budget) > 500, "they spent no more: their pace is half of what it seemed"
 
 
-def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: HandClock) -> None:
+def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock)
     budget.close_until(after_ms=1_000)
     clock.advance(1_001)
@@ -258,7 +260,7 @@ def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: HandClock) -
 
 
 def test_a_late_answer_from_before_the_closing_does_not_reopen(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock)
     early = granted(budget.take(2))
@@ -270,7 +272,7 @@ def test_a_late_answer_from_before_the_closing_does_not_reopen(
     assert isinstance(budget.take(2), Wait)
 
 
-def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: HandClock) -> None:
+def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: ManualClock) -> None:
     budget = ready(maker, clock)
     budget.close_until(after_ms=1_000)
     clock.advance(1_001)
@@ -279,7 +281,7 @@ def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: H
     assert isinstance(budget.take(2), Wait)
 
 
-def shared(maker: Maker, clock: HandClock, share: float, *, limit: int = LIMIT) -> Budget:
+def shared(maker: Maker, clock: ManualClock, share: float, *, limit: int = LIMIT) -> Budget:
     """A budget whose limit is known before its clock, as where another worker has set it."""
     budget = maker(clock, share=share)
     budget.set_limit(limit)
@@ -290,13 +292,13 @@ def shared(maker: Maker, clock: HandClock, share: float, *, limit: int = LIMIT) 
 
 @pytest.mark.parametrize(("share", "ours"), [(0.0009, 2), (0.0005, 1), (0.0125, 30), (0.57, 1368)])
 def test_a_small_share_is_neither_cut_to_nothing_nor_by_a_weight(
-    maker: Maker, clock: HandClock, share: float, ours: int
+    maker: Maker, clock: ManualClock, share: float, ours: int
 ) -> None:
     assert spend_all(shared(maker, clock, share), weight=1) == ours
 
 
 def test_a_call_that_fits_in_no_minute_fails_instead_of_waiting_for_ever(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = shared(maker, clock, 0.0005)
     with pytest.raises(
@@ -306,20 +308,20 @@ def test_a_call_that_fits_in_no_minute_fails_instead_of_waiting_for_ever(
     granted(budget.take(1))
 
 
-def test_a_share_below_one_weight_fails_the_waiter_too(maker: Maker, clock: HandClock) -> None:
+def test_a_share_below_one_weight_fails_the_waiter_too(maker: Maker, clock: ManualClock) -> None:
     budget = maker(clock, share=1e-9)
     budget.set_limit(LIMIT)
     with pytest.raises(SettingsError, match="KLINES_WEIGHT_SHARE"):
         WeightWaiter().acquire(budget, 1)
 
 
-def test_a_call_above_the_exchanges_limit_fails_too(maker: Maker, clock: HandClock) -> None:
+def test_a_call_above_the_exchanges_limit_fails_too(maker: Maker, clock: ManualClock) -> None:
     with pytest.raises(SettingsError, match=r"9 of the exchange's 10 .* weight 10"):
         shared(maker, clock, 1.0, limit=10).take(10)
 
 
 def test_what_others_spend_is_taken_from_what_the_share_leaves_and_not_from_the_share(
-    maker: Maker, clock: HandClock
+    maker: Maker, clock: ManualClock
 ) -> None:
     budget = ready(maker, clock, share=0.25)
     for _ in range(3):

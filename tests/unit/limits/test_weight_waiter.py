@@ -8,7 +8,7 @@ from klinefleet.workers.domain.errors import OverWeight
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Grant, Wait
 from klinefleet.workers.limits.weight_waiter import JITTER_MS, WeightWaiter
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from klinefleet.workers.support.stop_signal import StopSignal
 from klinefleet.workers.support.threads import Threads
 from tests.memory_budget import MemoryBudget
@@ -21,7 +21,7 @@ class Scripted(MemoryBudget):
     """A budget that gives scripted answers and records what it was asked."""
 
     def __init__(self, *answers: Grant | Wait) -> None:
-        super().__init__(HandClock())
+        super().__init__(ManualClock())
         self.answers = list(answers)
         self.asked: list[tuple[int, int | None]] = []
 
@@ -33,7 +33,7 @@ class Scripted(MemoryBudget):
 class ManualStop(StopSignal):
     """A stop signal whose `wait` advances the clock instead of sleeping."""
 
-    def __init__(self, clock: HandClock, *, after_waits: int = 10**9) -> None:
+    def __init__(self, clock: ManualClock, *, after_waits: int = 10**9) -> None:
         super().__init__()
         self.clock = clock
         self.waits: list[float] = []
@@ -51,17 +51,19 @@ def waiter(stop: ManualStop, **limits: float) -> WeightWaiter:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def test_weight_that_is_there_is_had_without_waiting(clock: HandClock) -> None:
+def test_weight_that_is_there_is_had_without_waiting(clock: ManualClock) -> None:
     stop = ManualStop(clock)
     assert waiter(stop).acquire(Scripted(GRANT), 2) == (GRANT, 0.0)
     assert stop.waits == []
 
 
-def test_a_reservation_is_made_once_slept_for_once_and_used_when_it_comes(clock: HandClock) -> None:
+def test_a_reservation_is_made_once_slept_for_once_and_used_when_it_comes(
+    clock: ManualClock,
+) -> None:
     stop, budget = ManualStop(clock), Scripted(Wait(20_000, 77), GRANT)
     grant, waited_s = waiter(stop).acquire(budget, 2)
     assert grant is GRANT
@@ -71,21 +73,21 @@ def test_a_reservation_is_made_once_slept_for_once_and_used_when_it_comes(clock:
     assert waited_s == pytest.approx(pause, abs=0.002)
 
 
-def test_a_reservation_that_was_lost_is_not_used_again(clock: HandClock) -> None:
+def test_a_reservation_that_was_lost_is_not_used_again(clock: ManualClock) -> None:
     budget = Scripted(Wait(1000, 77), Wait(1000, None), GRANT)
     waiter(ManualStop(clock)).acquire(budget, 2)
     assert [reservation for _, reservation in budget.asked] == [None, 77, None]
 
 
 @pytest.mark.parametrize("ms", [1, 50, 199, 200, 5000])
-def test_a_pause_is_never_shorter_than_asked_and_hardly_longer(clock: HandClock, ms: int) -> None:
+def test_a_pause_is_never_shorter_than_asked_and_hardly_longer(clock: ManualClock, ms: int) -> None:
     stop = ManualStop(clock)
     waiter(stop).acquire(Scripted(*[Wait(ms, None)] * 30, GRANT), 2)
     assert all(ms <= pause * 1000 <= ms + min(ms, JITTER_MS) for pause in stop.waits)
     assert len({round(pause, 9) for pause in stop.waits}) > 1
 
 
-def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
+def test_a_long_ban_is_not_slept_through(clock: ManualClock) -> None:
     stop = ManualStop(clock)
     with pytest.raises(OverWeight, match=r"for 300\.1 s; the call was not sent"):
         waiter(stop, max_wait_s=300).acquire(Scripted(Wait(300_100, None)), 2)
@@ -93,7 +95,7 @@ def test_a_long_ban_is_not_slept_through(clock: HandClock) -> None:
 
 
 def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(
-    clock: HandClock,
+    clock: ManualClock,
 ) -> None:
     stop = ManualStop(clock)
     with pytest.raises(OverWeight, match=r"for 20\.0 s"):
@@ -105,14 +107,14 @@ def test_a_closed_pool_is_left_to_others_though_a_full_minute_is_waited_out(
     assert waited_s > 64
 
 
-def test_many_short_waits_are_given_up_as_one_long_one(clock: HandClock) -> None:
+def test_many_short_waits_are_given_up_as_one_long_one(clock: ManualClock) -> None:
     stop = ManualStop(clock)
     with pytest.raises(OverWeight):
         waiter(stop, max_wait_s=300).acquire(Scripted(Wait(7_000, None)), 2)
     assert 280 <= sum(stop.waits) <= 300
 
 
-def test_a_process_that_is_stopped_waits_no_longer_and_sends_nothing(clock: HandClock) -> None:
+def test_a_process_that_is_stopped_waits_no_longer_and_sends_nothing(clock: ManualClock) -> None:
     stop, budget = ManualStop(clock, after_waits=2), Scripted(Wait(1_000, None))
     with pytest.raises(OverWeight):
         waiter(stop).acquire(budget, 2)
@@ -139,10 +141,10 @@ def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_
     assert budget.asked == [(2, None), (2, 77)]
 
 
-def wound(do: Callable[[MemoryBudget], None] = lambda _: None) -> tuple[MemoryBudget, HandClock]:
+def wound(do: Callable[[MemoryBudget], None] = lambda _: None) -> tuple[MemoryBudget, ManualClock]:
     """A budget that knows its clock and its limit of 100, two seconds into a minute."""
     start_ms = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
-    clock = HandClock(start_ms)
+    clock = ManualClock(start_ms)
     budget = MemoryBudget(clock)
     grant = budget.take(1)
     assert isinstance(grant, Grant)

@@ -19,7 +19,7 @@ from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.partition_reader import PartitionReader
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.small_lakes import (
     FEBRUARY,
     NOW_MS,
@@ -57,7 +57,7 @@ def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
     )
     pl.read_parquet(path).with_columns(price).write_parquet(path, metadata=metadata)
     lake = Reader(
-        str(store), cache=ArrowCache(store.parent / "partitions"), clock=HandClock(NOW_MS)
+        str(store), cache=ArrowCache(store.parent / "partitions"), clock=ManualClock(NOW_MS)
     )
     with pytest.raises(
         PartitionDamaged, match=r"2024-02\.parquet: its rows are not those that were proved"

@@ -19,7 +19,7 @@ from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.catalogs import catalog, entry
 from tests.unit.helpers.small_lakes import (
     FEBRUARY,
@@ -121,7 +121,7 @@ class Fleet:
 def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
     hold_all(store, hours(), Span(JANUARY, FEBRUARY))
     fleet = Fleet(store)
-    lake = Reader(str(store), fetcher=fleet, clock=HandClock(NOW_MS))
+    lake = Reader(str(store), fetcher=fleet, clock=ManualClock(NOW_MS))
     rows = lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
     assert fleet.asked == {hours(): [Span(FEBRUARY, NOW_MS)]}
     assert rows.height == (NOW_MS - JANUARY) // HOUR_MS
@@ -137,7 +137,7 @@ def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
 
 def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
     lake = Reader(
-        str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=HandClock(NOW_MS)
+        str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=ManualClock(NOW_MS)
     )
     with pytest.raises(RangeNotHeld, match=r"lacks 2024-02-01\.\.2024-03-15"):
         lake.read("um", "BTCUSDT", "1h", fetch=True)

@@ -24,7 +24,7 @@ from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.reader.sql import view_of
 from klinefleet.workers.storage.open import open_store
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.small_lakes import NOW_MS, hold, rows_at, series
 
 MINUTES = series()
@@ -58,7 +58,7 @@ def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
     store: Path, tmp_path: Path, is_cached: bool
 ) -> None:
     cache = ArrowCache(tmp_path / "cache") if is_cached else False
-    lake = Reader(str(store), cache=cache, clock=HandClock(NOW_MS))
+    lake = Reader(str(store), cache=cache, clock=ManualClock(NOW_MS))
     wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(FEBRUARY)])
     for _ in range(2):
         found = lake.read("um", "BTCUSDT", "1m", partial=True)

@@ -26,7 +26,7 @@ def publish(files: ObjectStore, body: bytes) -> str:
     return etag
 
 
-def test_what_was_put_is_read_listed_and_told_apart(files: ObjectStore) -> None:
+def test_what_was_put_is_read_and_listed_by_version(files: ObjectStore) -> None:
     files.put("raw/a/1", b"one")
     files.put("raw/b/2", b"three")
     assert files.read("raw/a/1") == b"one"
@@ -161,7 +161,7 @@ def test_a_writable_store_is_found_so_and_left_as_it_was(files: ObjectStore, fol
     assert everything(folder) == []
 
 
-def test_a_store_that_is_no_folder_is_told_at_once(folder: Path) -> None:
+def test_a_store_that_is_no_folder_fails_at_once(folder: Path) -> None:
     folder.write_text("a file")
     with pytest.raises((StoreFault, OSError)):
         open_store(str(folder)).check_writable()

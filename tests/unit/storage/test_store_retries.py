@@ -100,14 +100,14 @@ def test_a_store_that_keeps_failing_is_given_up_and_named(folder: Path, verb: st
     "error",
     [PermissionError("not yours"), IsADirectoryError("a folder"), NotADirectoryError("a file")],
 )
-def test_what_will_not_pass_is_told_at_once(folder: Path, verb: str, error: OSError) -> None:
+def test_an_error_that_stays_is_raised_at_once(folder: Path, verb: str, error: OSError) -> None:
     files, fs, slept = failing(folder, error, 10**6)
     with pytest.raises(StoreFault, match=type(error).__name__):
         VERBS[verb](files)
     assert (fs.called, slept) == (1, [])
 
 
-def test_a_process_that_is_told_to_end_is_not_held_up_by_tries(folder: Path) -> None:
+def test_a_process_that_is_to_end_is_not_held_up_by_tries(folder: Path) -> None:
     files, fs, slept = failing(folder, KeyboardInterrupt(), 10**6)
     with pytest.raises(KeyboardInterrupt):
         files.read("a/1")

@@ -13,7 +13,7 @@ MINE = len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted"),
+    ("quota_text", "wanted"),
     [
         ("max 100000", MINE),
         ("100000 100000", 1),
@@ -22,9 +22,9 @@ MINE = len(os.sched_getaffinity(0))
         ("nonsense", MINE),
     ],
 )
-def test_a_quota_counts_where_there_is_one(tmp_path: Path, told: str, wanted: int) -> None:
+def test_a_quota_counts_where_there_is_one(tmp_path: Path, quota_text: str, wanted: int) -> None:
     quota = tmp_path / "cpu.max"
-    quota.write_text(told)
+    quota.write_text(quota_text)
     assert available_cpus(quota) == wanted
 
 

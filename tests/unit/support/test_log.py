@@ -40,8 +40,8 @@ def line(
 
 
 def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
-    told = json.loads(line("handed back: %s", "Redis 已"))
-    assert told == {
+    line_fields = json.loads(line("handed back: %s", "Redis 已"))
+    assert line_fields == {
         "time": "2024-01-02T03:04:05.250Z",
         "level": "info",
         "logger": "klinefleet.tasks.fetch",
@@ -60,18 +60,18 @@ def test_an_exception_is_a_field_and_not_many_lines() -> None:
     except ValueError:
         written = line("it broke", level=logging.ERROR, error=True)
     assert "\n" not in written
-    told = json.loads(written)
-    assert told["level"] == "error"
-    assert "ValueError: two\nlines" in told["exception"]
+    line_fields = json.loads(written)
+    assert line_fields["level"] == "error"
+    assert "ValueError: two\nlines" in line_fields["exception"]
 
 
 def test_lines_of_a_task_say_its_run_series_and_window() -> None:
     bind_log_context("r1", WINDOW)
-    told = json.loads(line("x"))
-    assert told["run"] == "r1"
-    assert told["series"] == "um/klines/1m/BTCUSDT"
-    assert (told["window"], told["source"]) == ("2024-01-01..2024-01-02", "rest")
-    assert list(told)[:5] == ["time", "level", "logger", "event", "run"]
+    line_fields = json.loads(line("x"))
+    assert line_fields["run"] == "r1"
+    assert line_fields["series"] == "um/klines/1m/BTCUSDT"
+    assert (line_fields["window"], line_fields["source"]) == ("2024-01-01..2024-01-02", "rest")
+    assert list(line_fields)[:5] == ["time", "level", "logger", "event", "run"]
 
 
 def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
@@ -80,7 +80,7 @@ def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
         first = list(threads.map(lambda _: line("x"), [1, 2]))
         bind_log_context("r2", BLOCK)
         then = threads.submit(line, "y").result()
-    assert [json.loads(told)["run"] for told in first] == ["r1", "r1"]
+    assert [json.loads(text)["run"] for text in first] == ["r1", "r1"]
     assert json.loads(then)["run"] == "r2"
 
 

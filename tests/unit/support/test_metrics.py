@@ -29,7 +29,7 @@ from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support import metrics
-from klinefleet.workers.support.clock import HandClock
+from klinefleet.workers.support.clock import ManualClock
 from klinefleet.workers.support.metrics import Counter, Gauge
 from tests.memory_budget import MemoryBudget
 from tests.unit.helpers.bucket import LIST, Bucket
@@ -102,7 +102,7 @@ class Hurried:
 def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
     counted: Counted, status: int
 ) -> None:
-    budget = MemoryBudget(HandClock(10_000))
+    budget = MemoryBudget(ManualClock(10_000))
     client = RestClient(
         Market.USD_M,
         "http://x",
@@ -114,8 +114,8 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
         client.rows(MINUTES, PAGE)
     except FleetError:
         assert status != 200
-    told = str(status) if status else "unreachable"
-    assert counted("klines_requests_total", market="um", status=told) == 1
+    result = str(status) if status else "unreachable"
+    assert counted("klines_requests_total", market="um", status=result) == 1
     assert counted("klines_request_seconds_count", market="um") == (1 if status else 0)
     assert counted("klines_requests_total", market="spot", status="200") == 0
 
@@ -123,7 +123,7 @@ def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
 def test_seconds_waited_for_weight_are_counted_while_it_is_waited_for(counted: Counted) -> None:
     stop = Hurried(3)
     with pytest.raises(OverWeight):
-        WeightWaiter(stop, clock=lambda: stop.waited_s).acquire(Full(HandClock()), 2)  # type: ignore[arg-type]
+        WeightWaiter(stop, clock=lambda: stop.waited_s).acquire(Full(ManualClock()), 2)  # type: ignore[arg-type]
     waited_s = counted("klines_weight_wait_seconds_total", pool="memory", egress="memory")
     assert waited_s
     assert 3.0 <= waited_s <= 3.6
@@ -159,10 +159,10 @@ def test_a_file_of_the_archive_is_counted_by_its_outcome(
 ) -> None:
     file, bucket = ArchiveFile(MINUTES, Source.DAILY, "2024-01-05"), Bucket()
     try:
-        told = hashlib.sha256(b"zip" if is_whole else b"other").hexdigest()
+        checksum = hashlib.sha256(b"zip" if is_whole else b"other").hexdigest()
         bucket.objects = {
             file.key: b"zip",
-            f"{file.key}.CHECKSUM": f"{told}  {file.stem}.zip".encode(),
+            f"{file.key}.CHECKSUM": f"{checksum}  {file.stem}.zip".encode(),
         }
         with requests.Session() as session:
             archive = Archive(bucket.url, bucket.url + LIST, session=session)
@@ -217,12 +217,12 @@ def test_every_metric_is_named_for_the_product_and_its_unit_and_explained_in_a_s
             assert len(metric.preset) == len(metric.labels), metric.name
 
 
-def test_names_are_told_apart() -> None:
+def test_names_are_unique() -> None:
     assert len({metric.name for metric in metrics.ALL}) == len(metrics.ALL)
     assert {type(metric) for metric in metrics.ALL} == {Counter, metrics.Histogram, Gauge}
 
 
-def test_a_process_that_was_not_told_where_counts_nothing_and_imports_nothing(
+def test_a_process_without_a_folder_counts_nothing_and_imports_nothing(
     tmp_path: Path,
 ) -> None:
     python(
@@ -256,9 +256,9 @@ def test_counts_of_threads_and_of_lanes_add_up_and_a_lane_that_is_started_again_
         python(tmp_path, count, lane, code=9)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(tmp_path))  # type: ignore[no-untyped-call]
-    told: Any = registry.get_sample_value
-    assert told("klines_windows_total", {"queue": "archive", "outcome": "done"}) == 16_000
-    assert told("klines_request_seconds_bucket", {"market": "um", "le": "0.3"}) == 4
+    value_of: Any = registry.get_sample_value
+    assert value_of("klines_windows_total", {"queue": "archive", "outcome": "done"}) == 16_000
+    assert value_of("klines_request_seconds_bucket", {"market": "um", "le": "0.3"}) == 4
     assert len(list(tmp_path.iterdir())) == 4
 
 

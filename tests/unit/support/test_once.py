@@ -32,13 +32,13 @@ class Makings:
 
     def __init__(self) -> None:
         self.count = 0
-        self._beside = threading.Barrier(2)
+        self._both = threading.Barrier(2)
 
     def __call__(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def making(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
             with suppress(threading.BrokenBarrierError):
-                self._beside.wait(0.05)
+                self._both.wait(0.05)
             return make(*args, **kwargs)
 
         return making

@@ -25,7 +25,7 @@ def test_results_come_in_the_order_of_the_items_whichever_ends_first() -> None:
         assert threads.map_all(work, [1, 2]) == [10, 20]
 
 
-def test_a_failure_is_told_only_when_all_that_was_begun_has_ended() -> None:
+def test_a_failure_is_raised_only_when_all_that_was_begun_has_ended() -> None:
     all_begun, ended = threading.Barrier(3), list[str]()
 
     def work(item: str) -> None:
