@@ -109,52 +109,54 @@ class Settings:
     """A folder, or s3://bucket/prefix."""
 
     spot_url: str = _setting("https://api.binance.com", _web)
-    """REST base of the spot market."""
+    """Base URL of the spot REST API."""
 
     um_url: str = _setting("https://fapi.binance.com", _web)
-    """REST base of the USD-M futures."""
+    """Base URL of the USD-M futures REST API."""
 
     cm_url: str = _setting("https://dapi.binance.com", _web)
-    """REST base of the COIN-M futures."""
+    """Base URL of the COIN-M futures REST API."""
 
     archive_url: str = _setting("https://data.binance.vision", _web)
-    """Base of the archive's files: `/data/…` is added."""
+    """Base URL of the archive's files; `/data/…` is appended."""
 
     archive_list_url: str = _setting(
         "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision", _web
     )
-    """The bucket listing of the archive: `?prefix=data/…` is added."""
+    """URL of the archive's bucket listing; `?prefix=data/…` is appended."""
 
     slots: int = _setting(50, _whole(1, 1000))
-    """Requests in flight, at most, per worker process."""
+    """Maximum number of requests in flight per worker process."""
 
     weight_share: float = _setting(1.0, _share)
-    """Part of the published budget this fleet may use."""
+    """Share of the exchange's weight limit that this fleet may use."""
 
     egress: str = _setting("default", _name)
-    """Name of the public address this worker goes out by; workers with one name share one budget
-    per pool.
-    """
+    """Name of this worker's public address; workers with the same name share one weight budget."""
 
     source_address: str | None = _setting(None, _address)
     """Local address to bind outgoing requests to, for hosts with several."""
 
     timeout_s: int = _setting(20, _whole(1, 50))
-    """Connect and read timeout of one request, in seconds; below a minute, so that a lost call
-    cannot be counted by the exchange in more than two minutes."""
+    """Connect and read timeout of a request, in seconds.
+
+    Below a minute, so that the exchange counts a lost call in at most two minutes.
+    """
 
     keep_raw: bool = _setting(False, _flag)
-    """Keep raw objects after compaction has published and proved their rows."""
+    """Keep raw objects after compaction has published and verified their rows."""
 
     metrics_port: int = _setting(0, _whole(0, 65535))
-    """Where `klines worker` serves Prometheus metrics; 0: nowhere."""
+    """Port on which `klines worker` serves Prometheus metrics; 0 for none."""
 
     metrics_address: str = _setting("127.0.0.1", _address)
-    """Local address on which metrics are served; 0.0.0.0 for all of them."""
+    """Local address on which metrics are served; 0.0.0.0 for all."""
 
     log: str = _setting("auto", _one_of("auto", "json", "text"))
-    """How log lines look: `json`, `text`, or `auto`: text on a terminal and from commands, JSON
-    from workers elsewhere."""
+    """Format of log lines: `json`, `text`, or `auto`.
+
+    `auto` is text on a terminal and in commands, JSON in workers elsewhere.
+    """
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
