@@ -141,7 +141,7 @@ def lacking_parts(
         within = _clipped(summary["notes"].get(series["symbol"], "")).clip(Span(0, ends_ms))
         for hole in series["holes"]:
             span = Span(parse_iso(hole["start"]), parse_iso(hole["end"]))
-            if Reason(hole["reason"]).is_lack and spans.clip([span], within):
+            if Reason(hole["reason"]).is_fetchable and spans.clip([span], within):
                 found.append(f"{series['symbol']} {span} is {hole['reason']}")
     return found
 
@@ -164,7 +164,7 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
     start_ms, end_ms = (
         build.moment_of(name, given[name]) if name in given else None for name in TIME
     )
-    wish = CoverageQuery(
+    query = CoverageQuery(
         market,
         kind,
         build.interval_of(market, kind, given.get("--interval")),
@@ -173,7 +173,7 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
         end_ms,
     )
     services = Services(Settings(redis_url=fleet.redis.url, store_url=store_url))
-    return coverage_report(services, wish, now_ms=time.time_ns() // 1_000_000).facts()
+    return coverage_report(services, query, now_ms=time.time_ns() // 1_000_000).facts()
 
 
 def _clipped(note: str) -> Span:

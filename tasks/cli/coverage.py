@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: What pictures are written as, by the ending of their name.
 ENDINGS = (".png", ".html")
-#: Nothing is said of what is done before so many seconds.
+#: A command that ends sooner prints no progress.
 QUIET_S = 2.0
 
 
@@ -110,18 +110,18 @@ def coverage(
     if query.start_ms is not None and query.end_ms is not None and query.start_ms >= query.end_ms:
         raise RequestError(f"start {start} is not before end {end}")
     with lake_services() as services:
-        report = coverage_report(services, query, _Said(), now_ms=WallClock().now_ms())
+        report = coverage_report(services, query, _DelayedProgress(), now_ms=WallClock().now_ms())
     for path in plots:
         _draw(report, path)
     if as_json:
         click.echo(json.dumps(report.facts(), ensure_ascii=False))
     else:
         click.echo("\n".join(lines(report, every_hole=holes or len(report.series) == 1)))
-    sys.exit(1 if report.is_lacking else 0)
+    sys.exit(0 if report.is_complete else 1)
 
 
-class _Said:
-    """Tells on stderr what is done, once it takes long enough that somebody may wonder."""
+class _DelayedProgress:
+    """Prints progress lines to stderr, once the command has run for `QUIET_S`."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -163,14 +163,14 @@ def _check(plots: tuple[Path, ...]) -> None:
 
 
 def _draw(report: CoverageReport, path: Path) -> None:
-    from klinefleet.tasks.coverage.chart_grid import grids
+    from klinefleet.tasks.coverage.chart_grid import build_grids
 
     if path.suffix.lower() == ".png":
         from klinefleet.tasks.coverage.chart_png import write_png as write
     else:
         from klinefleet.tasks.coverage.chart_html import write_page as write
     try:
-        write(report, grids(report), path)
+        write(report, build_grids(report), path)
     except OSError as error:
         raise RequestError(f"--plot {path} cannot be written: {error}") from error
     click.echo(f"{path} is drawn", err=True)

@@ -1,14 +1,21 @@
-"""What is held of what is asked for: a query, and the report that answers it."""
+"""Builds the coverage report of a query: which series, in which time, with which holes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from redis import RedisError
 
 from klinefleet.tasks.coverage.failures import RunNotes, load_run_notes
-from klinefleet.tasks.coverage.holes import MissingSpan, Outage, Reason, holes, lived, outages
+from klinefleet.tasks.coverage.holes import (
+    MissingSpan,
+    Outage,
+    Reason,
+    find_holes,
+    find_outages,
+    trading_span,
+)
 from klinefleet.tasks.coverage.report import CoverageReport, GroupReport, SeriesReport
 from klinefleet.tasks.coverage.scan import CoverageScan, Group, ScannedSeries
 from klinefleet.tasks.requests.build import FIRST_MS
@@ -25,15 +32,16 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS, iso
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import Catalog
+from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
 
-#: How a damaged partition is fetched again.
-MENDED = "with `klines verify --repair`"
+#: The next step of a damaged partition.
+REPAIR = "run `klines verify --repair`"
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageQuery:
-    """What is asked for; what is None is not narrowed."""
+    """What to report on. None, and no symbols, select all."""
 
     market: Market | None = None
     kind: Kind | None = None
@@ -44,73 +52,79 @@ class CoverageQuery:
 
     @property
     def folder(self) -> str:
-        """The folder of the lake that all of it lies in."""
+        """The folder of the lake that has all partitions of the query."""
         if self.market and self.kind and self.interval:
             return keys.group_folder("lake", self.market, self.kind, self.interval)
         return "lake" if self.market is None else f"lake/market={self.market}"
 
-    def takes(self, group: Group) -> bool:
-        """Return whether series of this group are asked for."""
-        return all(
-            wanted in (None, of_group)
-            for wanted, of_group in (
-                (self.market, group.market), (self.kind, group.kind), (self.interval, group.interval)
-            )
-        )  # fmt: skip
+    @property
+    def span(self) -> Span:
+        """The time of the query; open ends reach as far as time goes."""
+        return Span(self.start_ms or 0, NEVER_MS if self.end_ms is None else self.end_ms)
 
     @property
-    def named(self) -> Group | None:
-        """The group that symbols are looked for in though the lake holds nothing of them."""
+    def group_of_unheld(self) -> Group | None:
+        """The group in which symbols that the lake does not hold are reported."""
         if self.market is None:
             return None
         kind = self.kind or DEFAULT_KIND
-        return Group(
-            self.market,
-            kind,
-            self.interval or (Interval.M1 if kind.has_interval else Interval.EVENTS),
+        default = Interval.M1 if kind.has_interval else Interval.EVENTS
+        return Group(self.market, kind, self.interval or default)
+
+    def matches(self, group: Group) -> bool:
+        """Return True if the query selects series of this group."""
+        return (
+            self.market in (None, group.market)
+            and self.kind in (None, group.kind)
+            and self.interval in (None, group.interval)
         )
 
 
 def coverage_report(
     services: Services,
     query: CoverageQuery,
-    say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[str], None] = lambda text: None,
     *,
     now_ms: int,
 ) -> CoverageReport:
-    """Return what is held of what is wished for; RequestError where that is nothing. StoreFault."""
-    survey = CoverageScan(services.coverage, query.folder, say)
-    chosen = _chosen(survey, query)
-    noted, is_redis_asked = _noted(services)
-    groups = [
-        _group_report(services, survey, group, sorted(chosen[group]), query, noted, say, now_ms)
-        for group in sorted(chosen)
-    ]
-    return CoverageReport(services.settings.store_url, now_ms, is_redis_asked, groups)
+    """Return the report of what the lake holds and lacks.
+
+    `on_progress` gets a line for each slow step. RequestError if the query selects nothing;
+    StoreFault if the store fails.
+    """
+    scan = CoverageScan(services.coverage, query.folder, on_progress)
+    chosen = _choose_series(scan, query)
+    notes, has_run_state = _load_notes(services)
+    builder = _Builder(services, query, scan, notes, now_ms, on_progress)
+    groups = [builder.report(group, sorted(chosen[group])) for group in sorted(chosen)]
+    return CoverageReport(services.settings.store_url, now_ms, has_run_state, groups)
 
 
-def _chosen(survey: CoverageScan, query: CoverageQuery) -> dict[Group, set[Series]]:
+def _choose_series(scan: CoverageScan, query: CoverageQuery) -> dict[Group, set[Series]]:
+    """Return the series to report on, by group: those held, and symbols that are named."""
     chosen: dict[Group, set[Series]] = {}
-    for series in survey.series:
-        if query.takes(Group.of(series)) and (not query.symbols or series.symbol in query.symbols):
-            chosen.setdefault(Group.of(series), set()).add(series)
-    found = {series.symbol for of_group in chosen.values() for series in of_group}
-    if left := [symbol for symbol in query.symbols if symbol not in found]:
-        if query.named is None:
+    for series in scan.series:
+        group = Group.from_series(series)
+        if query.matches(group) and (not query.symbols or series.symbol in query.symbols):
+            chosen.setdefault(group, set()).add(series)
+    held = {series.symbol for several in chosen.values() for series in several}
+    if unheld := [symbol for symbol in query.symbols if symbol not in held]:
+        group_of_unheld = query.group_of_unheld
+        if group_of_unheld is None:
             raise UnknownSymbol(
-                f"the lake holds nothing of {', '.join(left)}; say of which --market it is"
+                f"the lake holds nothing of {', '.join(unheld)}; use --market to name its market"
             )
-        chosen.setdefault(query.named, set()).update(query.named.series(symbol) for symbol in left)
+        missing = {group_of_unheld.series(symbol) for symbol in unheld}
+        chosen.setdefault(group_of_unheld, set()).update(missing)
     if not chosen:
         raise RequestError(
-            "the lake holds nothing of what was asked for; name --symbols to be told what is "
-            "missing"
+            "the lake holds nothing of this; use --symbols to report what symbols lack"
         )
     return chosen
 
 
-def _noted(services: Services) -> tuple[RunNotes, bool]:
-    """Return what runs have noted, and whether a Redis told it."""
+def _load_notes(services: Services) -> tuple[RunNotes, bool]:
+    """Return what runs know of missing time, and whether Redis answered."""
     if services.settings.redis_url:
         try:
             return load_run_notes(Runs(services.redis), services.store), True
@@ -119,158 +133,167 @@ def _noted(services: Services) -> tuple[RunNotes, bool]:
     return load_run_notes(None, services.store), False
 
 
-def _group_report(
-    services: Services,
-    survey: CoverageScan,
-    group: Group,
-    chosen: list[Series],
-    query: CoverageQuery,
-    noted: RunNotes,
-    say: Callable[[str], None],
-    now_ms: int,
-) -> GroupReport:
-    catalog = services.catalogs.newest(group.market)
-    _check_known(chosen, survey, catalog)
-    if query.start_ms is None and query.end_ms is None:
-        within = Span(0, NEVER_MS)
-    else:
-        within = Span(query.start_ms or 0, NEVER_MS if query.end_ms is None else query.end_ms)
-    found = survey.look(chosen, [within])
-    lives = {
-        series: lived(of.held, catalog.life(series) if catalog else None)
-        for series, of in found.items()
-    }
-    asked = _asked(group, found, query, noted, now_ms)
-    say(f"{group}: {len(chosen):,} series, {asked}")
-    shared = _outages(survey, group, found, lives, catalog, asked)
-    raw = services.raw_zone.entries_of_group(group.market, group.kind, group.interval)
-    reports = []
-    for series, of in found.items():
-        notes = [
-            MissingSpan(month_span(month), Reason.DAMAGED, told, MENDED)
-            for month, told in of.damaged.items()
-        ]
-        notes += noted.of(series, raw.get(series.symbol, []), now_ms=now_ms)
-        is_known = catalog is not None and catalog.life(series) is not None
-        if not is_known and of.held.covered:
-            before = Span(0, of.held.covered[0].start_ms)
-            notes.append(
-                MissingSpan(
-                    before, Reason.NOT_FETCHED, "or before its listing, whose date is not known"
-                )
+@dataclass(frozen=True)
+class _ScannedGroup:
+    """What is known of a group's series before their holes are found."""
+
+    group: Group
+    catalog: Catalog | None
+    series: dict[Series, ScannedSeries]
+    trading: dict[Series, Span]
+    """The trading span of each series."""
+
+    def is_listing_known(self, series: Series) -> bool:
+        return self.catalog is not None and self.catalog.life(series) is not None
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Builds the reports of a query's groups."""
+
+    services: Services
+    query: CoverageQuery
+    scan: CoverageScan
+    notes: RunNotes
+    now_ms: int
+    on_progress: Callable[[str], None]
+
+    def report(self, group: Group, chosen: list[Series]) -> GroupReport:
+        """Return the report of some of a group's series, sorted by symbol."""
+        scanned = self._scan_group(group, chosen)
+        requested = self._requested_span(scanned)
+        self.on_progress(f"{group}: {len(chosen):,} series, {requested}")
+        outages = self._find_outages(scanned, requested)
+        raw_zone = self.services.raw_zone
+        raw = raw_zone.entries_of_group(group.market, group.kind, group.interval)
+        reports = []
+        for series in scanned.series:
+            notes = self._collect_notes(scanned, series, raw.get(series.symbol, []))
+            held, trading = scanned.series[series].held, scanned.trading[series]
+            holes = find_holes(series, requested, held, trading, outages, notes)
+            reports.append(self._series_report(scanned, series, requested, holes))
+        catalog_ms = scanned.catalog.made_ms if scanned.catalog else None
+        return GroupReport(group, requested, catalog_ms, outages, reports)
+
+    def _scan_group(self, group: Group, chosen: list[Series]) -> _ScannedGroup:
+        catalog = self.services.catalogs.newest(group.market)
+        _check_known(chosen, self.scan, catalog)
+        series = self.scan.read(chosen, [self.query.span])
+        return _ScannedGroup(group, catalog, series, _trading_spans(series, catalog))
+
+    def _requested_span(self, scanned: _ScannedGroup) -> Span:
+        """Return the time that the group's series are compared with, on open times.
+
+        An end that the query does not give is that of what any of them holds, or a run requested.
+        RequestError if no candle has closed in it.
+        """
+        group = scanned.group
+        known = spans.union(
+            span
+            for series, one in scanned.series.items()
+            for span in (*one.held.covered, *self.notes.requested_spans(series))
+        )
+        # How much of its month a damaged partition held is unknown. As much as is known of the
+        # other series, or else all of it.
+        damaged = (month_span(month) for one in scanned.series.values() for month in one.damaged)
+        known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
+        last_ms = closed_ms(group.kind, group.interval, self.now_ms)
+        start_ms, end_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, last_ms)
+        start_ms = start_ms if self.query.start_ms is None else self.query.start_ms
+        end_ms = end_ms if self.query.end_ms is None else self.query.end_ms
+        ceil = group.interval.ceil
+        requested = Span(ceil(max(start_ms, FIRST_MS)), min(ceil(end_ms), last_ms))
+        if requested.is_empty:
+            raise RequestError(
+                f"{group}: no candle has closed between {iso(start_ms)} and {iso(end_ms)}"
             )
-        every = holes(series, asked, of.held, lives[series], shared, notes)
-        reports.append(_series_report(survey, series, of, asked, lives[series], is_known, every))
-    return GroupReport(group, asked, catalog.made_ms if catalog else None, shared, reports)
+        return requested
+
+    def _find_outages(self, scanned: _ScannedGroup, requested: Span) -> list[Outage]:
+        """Return the exchange's outages in the gaps of the group's chosen series.
+
+        Its other series are read too, but only in the months of these gaps.
+        """
+        gaps = spans.union(
+            gap
+            for series, one in scanned.series.items()
+            for gap in spans.clip(one.held.gaps, scanned.trading[series].clip(requested))
+        )
+        if not gaps:
+            return []
+        months = spans.union(month for gap in gaps for _, month in months_of(gap))
+        others = [
+            series
+            for series in self.scan.series
+            if Group.from_series(series) == scanned.group and series not in scanned.series
+        ]
+        compared = [(one.held, scanned.trading[series]) for series, one in scanned.series.items()]
+        if others:
+            read = self.scan.read(others, months)
+            trading = _trading_spans(read, scanned.catalog)
+            compared += [(one.held, trading[series]) for series, one in read.items()]
+        return [
+            replace(outage, span=span)
+            for outage in find_outages(compared)
+            for span in spans.clip([outage.span], requested)
+        ]
+
+    def _collect_notes(
+        self, scanned: _ScannedGroup, series: Series, raw: Iterable[RawEntry]
+    ) -> list[MissingSpan]:
+        """Return what is known of a series' time that is not held; the first counts."""
+        one = scanned.series[series]
+        notes = [
+            MissingSpan(month_span(month), Reason.DAMAGED, error, REPAIR)
+            for month, error in one.damaged.items()
+        ]
+        notes += self.notes.missing_spans(series, raw, now_ms=self.now_ms)
+        if one.held.covered and not scanned.is_listing_known(series):
+            before = Span(0, one.held.covered[0].start_ms)
+            detail = "or not listed yet: the listing date is unknown"
+            notes.append(MissingSpan(before, Reason.NOT_FETCHED, detail))
+        return notes
+
+    def _series_report(
+        self, scanned: _ScannedGroup, series: Series, requested: Span, holes: list[MissingSpan]
+    ) -> SeriesReport:
+        one, trading = scanned.series[series], scanned.trading[series]
+        traded = requested.clip(trading)
+        covered = spans.clip(one.held.covered, requested)
+        return SeriesReport(
+            series=series,
+            requested=requested,
+            trading=trading if scanned.is_listing_known(series) else None,
+            held=Span(covered[0].start_ms, covered[-1].end_ms) if covered else None,
+            rows=self.scan.count_rows(series, one, requested),
+            expected=_measure(series, [] if traded.is_empty else [traded]),
+            present=_measure(series, spans.clip(one.held.present, traded)),
+            holes=holes,
+        )
 
 
-def _check_known(chosen: Collection[Series], survey: CoverageScan, catalog: Catalog | None) -> None:
-    """Raise UnknownSymbol for a symbol that neither lake nor catalog knows."""
-    held = set(survey.series)
+def _check_known(chosen: Collection[Series], scan: CoverageScan, catalog: Catalog | None) -> None:
+    """Raise UnknownSymbol for a symbol that is neither in the lake nor in the catalog."""
+    held = set(scan.series)
     for series in chosen:
         if catalog and series not in held and catalog.life(series) is None:
             raise UnknownSymbol(
-                f"no {series.kind} of {series.symbol}: the lake holds none, and the catalog of "
-                f"{series.market} of "
-                f"{iso(catalog.made_ms)} does not know it"
+                f"no {series.kind} of {series.symbol}: neither in the lake nor in the catalog of "
+                f"{series.market} of {iso(catalog.made_ms)}"
             )
 
 
-def _asked(
-    group: Group,
-    found: dict[Series, ScannedSeries],
-    query: CoverageQuery,
-    noted: RunNotes,
-    now_ms: int,
-) -> Span:
-    """Return the time that all series of the group are held against, on open times.
-
-    Where the user gave no start or end: from the first to the last that any of them holds, or that
-    a run asked for.
-    """
-    known = spans.union(
-        span for series, of in found.items() for span in (*of.held.covered, *noted.times(series))
-    )
-    # How much of its month a damaged partition held is not known: as much as the others, or all of
-    # it.
-    damaged = (month_span(month) for of in found.values() for month in of.damaged)
-    known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
-    ends_ms = closed_ms(group.kind, group.interval, now_ms)
-    first_ms, last_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, ends_ms)
-    start_ms = first_ms if query.start_ms is None else query.start_ms
-    end_ms = last_ms if query.end_ms is None else query.end_ms
-    asked = Span(
-        group.interval.ceil(max(start_ms, FIRST_MS)), min(group.interval.ceil(end_ms), ends_ms)
-    )
-    if asked.is_empty:
-        raise RequestError(
-            f"{group}: no time between {iso(start_ms)} and {iso(end_ms)} in which candles are "
-            "closed"
-        )
-    return asked
+def _trading_spans(
+    series: Mapping[Series, ScannedSeries], catalog: Catalog | None
+) -> dict[Series, Span]:
+    return {
+        one: trading_span(scanned.held, catalog.life(one) if catalog else None)
+        for one, scanned in series.items()
+    }
 
 
-def _outages(
-    survey: CoverageScan,
-    group: Group,
-    found: dict[Series, ScannedSeries],
-    lives: dict[Series, Span],
-    catalog: Catalog | None,
-    asked: Span,
-) -> list[Outage]:
-    """Return the exchange's outages in the gaps of the series; the others of the group are looked
-    at for those only.
-    """
-    gaps = spans.union(
-        gap
-        for series, of in found.items()
-        for gap in spans.clip(of.held.gaps, lives[series].clip(asked))
-    )
-    if not gaps:
-        return []
-    months = spans.union(month for gap in gaps for _, month in months_of(gap))
-    others = [
-        series for series in survey.series if Group.of(series) == group and series not in found
-    ]
-    beside = survey.look(others, months) if others else {}
-    compared = [(of.held, lives[series]) for series, of in found.items()]
-    compared += [
-        (of.held, lived(of.held, catalog.life(one) if catalog else None))
-        for one, of in beside.items()
-    ]
-    return [
-        Outage(span, outage.missed, outage.alive)
-        for outage in outages(compared)
-        for span in spans.clip([outage.span], asked)
-    ]
-
-
-def _series_report(
-    survey: CoverageScan,
-    series: Series,
-    of: ScannedSeries,
-    asked: Span,
-    life: Span,
-    is_known: bool,
-    every: list[MissingSpan],
-) -> SeriesReport:
-    within = asked.clip(life)
-    covered, present = spans.clip(of.held.covered, asked), spans.clip(of.held.present, within)
-
-    def measure(parts: Iterator[Span]) -> int:
-        grid = series.interval.is_grid
-        return sum(
-            series.interval.opens(p.start_ms, p.end_ms) if grid else p.end_ms - p.start_ms
-            for p in parts
-        )
-
-    return SeriesReport(
-        series,
-        asked,
-        life if is_known else None,
-        Span(covered[0].start_ms, covered[-1].end_ms) if covered else None,
-        survey.rows(series, of, asked),
-        measure(iter([] if within.is_empty else [within])),
-        measure(iter(present)),
-        every,
-    )
+def _measure(series: Series, parts: Iterable[Span]) -> int:
+    """Return how many rows the calendar has in `parts`; of events, milliseconds."""
+    if not series.interval.is_grid:
+        return sum(part.end_ms - part.start_ms for part in parts)
+    return sum(series.interval.opens(part.start_ms, part.end_ms) for part in parts)

@@ -1,6 +1,4 @@
-"""What the picture of coverage shows: a row a series, a column a month (or day, or hour), and marks
-for the holes.
-"""
+"""What the coverage charts show: a row a series, a column a month, day or hour, and the holes."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from klinefleet.workers.domain.intervals import Interval, months_of
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS
 
-#: Ranges up to so long are shown in hours, or in days; longer ones in months.
-_HOURS_UP_TO_MS, _DAYS_UP_TO_MS = 3 * DAY_MS, 92 * DAY_MS
+#: The longest range that is shown in hours, and in days. Longer ones are shown in months.
+_MAX_HOURS_MS, _MAX_DAYS_MS = 3 * DAY_MS, 92 * DAY_MS
 
-#: From which share on a cell has which shade, best first, and how the legend calls it.
+#: The least share of each shade, best first, and its name in the legend.
 SHADES = (
     (1.0, "complete"),
     (0.999, "≥ 99.9 %"),
@@ -31,12 +29,12 @@ SHADES = (
     (0.0, "< 50 %"),
 )
 
-#: Time in which there was nothing to be had.
-NEVER = (Reason.BEFORE_LISTING, Reason.AFTER_END)
-#: Marks in the order they are drawn in: a short hole is not hidden by a long one, and what failed
-#: by none.
+#: Reasons of time in which a series did not trade.
+NOT_TRADING = (Reason.BEFORE_LISTING, Reason.AFTER_END)
+#: The order in which holes are drawn: reasons of long holes first, so that they hide no short ones;
+#: failures and damage last, so that nothing hides them.
 LAYERS = (
-    *NEVER,
+    *NOT_TRADING,
     Reason.NOT_FETCHED,
     Reason.BEING_FETCHED,
     Reason.NOT_PUBLISHED,
@@ -53,21 +51,20 @@ class Column:
 
     span: Span
     name: str
-    """Of the whole column, for the hover text."""
+    """Its full name, for the hover text."""
     label: str
-    """Below its heading."""
+    """Its short name, below the heading."""
     heading: str
-    """What it shares with its neighbours: a year, a month or a day."""
+    """What it has in common with its neighbours: the year, month or day."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One series: of each column the share of candles that is there, None where the series did not
-    trade.
-    """
+    """One series."""
 
     report: SeriesReport
     shares: list[float | None]
+    """The share of each column's candles that is held; None where the series did not trade."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +75,19 @@ class ChartGrid:
     columns: list[Column]
     rows: list[Row]
 
-    def place(self, ms: int) -> float:
-        """Return how many columns from the left a moment lies; columns are equally wide, months not
-        equally long.
+    def position(self, ms: int) -> float:
+        """Return the position of a time in columns from the left.
+
+        Columns are equally wide, though months are not equally long.
         """
         n = bisect_right(self.columns, ms, key=lambda column: column.span.start_ms) - 1
         n = max(0, min(n, len(self.columns) - 1))
         span = self.columns[n].span
-        return min(
-            len(self.columns), max(0.0, n + (ms - span.start_ms) / (span.end_ms - span.start_ms))
-        )
+        position = n + (ms - span.start_ms) / (span.end_ms - span.start_ms)
+        return min(len(self.columns), max(0.0, position))
 
     def headings(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each heading with the columns it stands over: from, and up to but not including."""
+        """Yield each heading with its first column, and the one after its last."""
         starts = [
             n
             for n, column in enumerate(self.columns)
@@ -100,9 +97,9 @@ class ChartGrid:
             yield self.columns[start].heading, start, end
 
 
-def grids(report: CoverageReport) -> list[ChartGrid]:
-    """Return what is drawn of a report, each market, kind and interval for itself."""
-    return [_grid(group) for group in report.groups]
+def build_grids(report: CoverageReport) -> list[ChartGrid]:
+    """Return a grid for each market, kind and interval of a report."""
+    return [_build_grid(group) for group in report.groups]
 
 
 def shade(share: float) -> int:
@@ -110,57 +107,52 @@ def shade(share: float) -> int:
     return next(n for n, (least, _) in enumerate(SHADES) if share >= least)
 
 
-def _grid(group: GroupReport) -> ChartGrid:
-    columns = list(_columns(group.asked))
+def _build_grid(group: GroupReport) -> ChartGrid:
+    columns = list(_columns(group.requested))
     rows = [
-        Row(one, [_share(one, column.span, group.group.interval) for column in columns])
-        for one in group.series
+        Row(series, [_share(series, column.span, group.group.interval) for column in columns])
+        for series in group.series
     ]
-    return ChartGrid(
-        f"{group.group} · {len(rows):,} series · {group.asked} · {catalog_text(group)}",
-        columns,
-        rows,
-    )
+    title = f"{group.group} · {len(rows):,} series · {group.requested} · {catalog_text(group)}"
+    return ChartGrid(title, columns, rows)
 
 
-def _share(one: SeriesReport, column: Span, interval: Interval) -> float | None:
-    """Return the share of a column's candles that are there, None where there are none to be had."""
-    within = column.clip(one.asked)
-    gone = [
+def _share(report: SeriesReport, column: Span, interval: Interval) -> float | None:
+    """Return the share of a column's candles that is held; None where the series did not trade."""
+    requested = column.clip(report.requested)
+    holes = [
         hole
-        for hole in one.holes
-        if hole.span.end_ms > within.start_ms and hole.span.start_ms < within.end_ms
+        for hole in report.holes
+        if hole.span.end_ms > requested.start_ms and hole.span.start_ms < requested.end_ms
     ]
-    never = [hole.span for hole in gone if hole.reason in NEVER]
-    lived = spans.without([within], never)
-    wanted = _opens(interval, lived)
-    return (
-        1 - _opens(interval, spans.both(lived, (hole.span for hole in gone))) / wanted
-        if wanted
-        else None
-    )
+    not_trading = (hole.span for hole in holes if hole.reason in NOT_TRADING)
+    traded = spans.without([requested], not_trading)
+    expected = _measure(interval, traded)
+    if not expected:
+        return None
+    missing = spans.both(traded, (hole.span for hole in holes))
+    return 1 - _measure(interval, missing) / expected
 
 
-def _opens(interval: Interval, parts: list[Span]) -> int:
-    """Return how many rows the calendar has in parts of time; of events, which have none, how many
-    milliseconds.
-    """
+def _measure(interval: Interval, parts: list[Span]) -> int:
+    """Return how many rows the calendar has in `parts`; of events, milliseconds."""
     if not interval.is_grid:
         return sum(part.end_ms - part.start_ms for part in parts)
     return sum(interval.opens(part.start_ms, part.end_ms) for part in parts)
 
 
-def _columns(asked: Span) -> Iterator[Column]:
-    length_ms = asked.end_ms - asked.start_ms
-    if length_ms > _DAYS_UP_TO_MS:
-        for month, span in months_of(asked):
+def _columns(requested: Span) -> Iterator[Column]:
+    length_ms = requested.end_ms - requested.start_ms
+    if length_ms > _MAX_DAYS_MS:
+        for month, span in months_of(requested):
             yield Column(span, month, month[5:], month[:4])
         return
-    step_ms = HOUR_MS if length_ms <= _HOURS_UP_TO_MS else DAY_MS
-    for start_ms in range(asked.start_ms - asked.start_ms % step_ms, asked.end_ms, step_ms):
-        at = datetime.fromtimestamp(start_ms / 1000, UTC)
+    step_ms = HOUR_MS if length_ms <= _MAX_HOURS_MS else DAY_MS
+    first_ms = requested.start_ms - requested.start_ms % step_ms
+    for start_ms in range(first_ms, requested.end_ms, step_ms):
+        start = datetime.fromtimestamp(start_ms / 1000, UTC)
         span = Span(start_ms, start_ms + step_ms)
         if step_ms == HOUR_MS:
-            yield Column(span, f"{at:%Y-%m-%d %H:00}", f"{at:%H}", f"{at:%Y-%m-%d}")
+            yield Column(span, f"{start:%Y-%m-%d %H:00}", f"{start:%H}", f"{start:%Y-%m-%d}")
         else:
-            yield Column(span, f"{at:%Y-%m-%d}", f"{at:%d}", f"{at:%Y-%m}")
+            yield Column(span, f"{start:%Y-%m-%d}", f"{start:%d}", f"{start:%Y-%m}")

@@ -1,7 +1,6 @@
-"""What runs have noted of time that is not in the lake: what failed, when it is tried again, and
-what is under way.
+"""What runs know of missing time: failures, and the time that active runs still have to fetch.
 
-From Redis where one answers, and from the reports in the store, which outlive it.
+It is read from Redis if one answers, and from the reports in the store, which outlive it.
 """
 
 from __future__ import annotations
@@ -28,18 +27,22 @@ from klinefleet.workers.storage.objects import ObjectStore
 
 logger = logging.getLogger(__name__)
 
-#: Runs of which failures are looked up, the newest, in Redis and as many in the store.
+#: The newest runs whose failures are looked up: as many in Redis, and as many in the store.
 NEWEST_RUNS = 50
 
-#: How runs of version 0.1 said it; their reports are in the store for good.
-_NO_FILE_BEFORE = "the archive has no file of it (yet); REST was not to be asked"
+#: The next step of time that no active run fetches: nothing is retried by the clock.
+NEXT_DOWNLOAD = "run the download again"
 
-NEXT_DOWNLOAD = "with the next download that asks for it"
+#: The text of `NO_FILE` in version 0.1, whose reports stay in the store.
+_OLD_NO_FILE = "the archive has no file of it (yet); REST was not to be asked"
+
+#: A run's records, and its request; None if the request is unknown.
+_RunRecords = tuple[Iterable[Record], Request | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A part of a series' time that a run asked for in vain."""
+    """A part of a series' time that a run tried to fetch and could not."""
 
     series: Series
     span: Span
@@ -47,83 +50,85 @@ class Failure:
     reason: str
 
     @property
-    def is_no_file(self) -> bool:
-        """Whether only a file of the archive was missing."""
-        return self.reason in (NO_FILE, _NO_FILE_BEFORE) or self.reason.startswith("NotPublished:")
+    def is_missing_file(self) -> bool:
+        """True if the only reason is that the archive had no file."""
+        return self.reason in (NO_FILE, _OLD_NO_FILE) or self.reason.startswith("NotPublished:")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSpans:
+    """The parts of a series' time that an active run still has to fetch or compact."""
+
+    run: str
+    spans: list[Span]
 
 
 @dataclass
 class RunNotes:
-    """What is known of runs."""
+    """What the newest runs know of missing time."""
 
     failures: dict[Series, list[Failure]]
     """Newest first."""
-    wanted: dict[Series, list[tuple[str, list[Span]]]]
-    """What active runs have still to bring of a series, and which."""
+    pending: dict[Series, list[PendingSpans]]
 
-    def of(self, series: Series, raw: Iterable[RawEntry], *, now_ms: int) -> list[MissingSpan]:
-        """Return what is known of a series' time; of two holes that speak of the same time the
-        first stands.
+    def missing_spans(
+        self, series: Series, raw: Iterable[RawEntry], *, now_ms: int
+    ) -> list[MissingSpan]:
+        """Return what runs know of a series' time; where two overlap, the first counts.
+
+        `raw` are its raw objects: they are fetched, but not compacted.
         """
-        wanted = self.wanted.get(series, [])
+        pending = self.pending.get(series, [])
         found = [
-            hole
+            missing
             for failure in self.failures.get(series, [])
-            for hole in _holes(failure, wanted, now_ms)
+            for missing in _failure_spans(failure, pending, now_ms)
         ]
         found += [
-            MissingSpan(span, Reason.BEING_FETCHED, f"run {run} is at it")
-            for run, parts in wanted
-            for span in parts
+            MissingSpan(span, Reason.BEING_FETCHED, _fetching(work.run))
+            for work in pending
+            for span in work.spans
         ]
-        waits = "fetched, and not compacted yet"
         found += [
-            MissingSpan(entry.span, Reason.BEING_FETCHED, waits, NEXT_DOWNLOAD) for entry in raw
+            MissingSpan(
+                entry.span, Reason.BEING_FETCHED, "fetched, not compacted yet", NEXT_DOWNLOAD
+            )
+            for entry in raw
         ]
         return found
 
-    def times(self, series: Series) -> list[Span]:
-        """Return all time of a series that some run has asked for in vain or has still to bring."""
-        failed = (failure.span for failure in self.failures.get(series, []))
-        return spans.union(
-            [*failed, *(span for _, parts in self.wanted.get(series, []) for span in parts)]
-        )
+    def requested_spans(self, series: Series) -> list[Span]:
+        """Return the time of a series in which runs failed, or which they still have to fetch."""
+        failed = [failure.span for failure in self.failures.get(series, [])]
+        pending = [span for work in self.pending.get(series, []) for span in work.spans]
+        return spans.union([*failed, *pending])
 
 
-def load_run_notes(runs: Runs | None, files: ObjectStore) -> RunNotes:
-    """Return what the newest runs have noted; without a Redis (`runs` is None) only what their
-    reports tell.
-    """
-    failures: dict[Series, list[Failure]] = {}
-    wanted: dict[Series, list[tuple[str, list[Span]]]] = {}
-    told: dict[str, tuple[Iterable[Record], Request | None]] = {}
+def load_run_notes(runs: Runs | None, store: ObjectStore) -> RunNotes:
+    """Return what the newest runs know; without a Redis (`runs` is None) what their reports say."""
+    known: dict[str, _RunRecords] = {}
+    pending: dict[Series, list[PendingSpans]] = {}
     for run in runs.recent(NEWEST_RUNS) if runs else []:
-        progress = _progress(runs, run) if runs else None
+        progress = _load_progress(runs, run) if runs else None
         if runs and progress:
-            told[run] = progress.records, progress.request
+            known[run] = progress.records, progress.request
             if progress.state is State.RUNNING:
-                for series, parts in _under_way(runs, run, progress.request).items():
-                    wanted.setdefault(series, []).append((run, parts))
-    told = _in_reports(files, told.keys()) | told
-    # A run's name begins with the time it was made at.
-    for run in sorted(told, reverse=True):
-        for failure in failures_of(run, *told[run]):
+                for series, parts in _pending_spans(runs, run, progress.request).items():
+                    pending.setdefault(series, []).append(PendingSpans(run, parts))
+    known = _load_reports(store, known.keys()) | known
+    failures: dict[Series, list[Failure]] = {}
+    # A run's name begins with the time at which it was made.
+    for run in sorted(known, reverse=True):
+        for failure in failures_of(run, *known[run]):
             failures.setdefault(failure.series, []).append(failure)
-    return RunNotes(failures, wanted)
-
-
-def _progress(runs: Runs, run: str) -> Progress | None:
-    try:
-        return runs.progress(run)
-    except Unreadable as error:
-        logger.warning("%s", error)
-        return None
+    return RunNotes(failures, pending)
 
 
 def failures_of(run: str, records: Iterable[Record], request: Request | None) -> Iterator[Failure]:
-    """Yield what a run says has failed: of a series' time, of a series, or all that was asked for.
+    """Yield the failures among a run's records.
 
-    The last two say nothing where it is not known what was asked for.
+    A record without a span means the whole request, one without a series all series of it. Without
+    a `request` nothing is known of these.
     """
     for record in records:
         if record.level is not Level.FAILED:
@@ -135,41 +140,49 @@ def failures_of(run: str, records: Iterable[Record], request: Request | None) ->
             yield from (Failure(series, request.span, run, record.text) for series in several)
 
 
-def _holes(
-    failure: Failure, wanted: list[tuple[str, list[Span]]], now_ms: int
+def _failure_spans(
+    failure: Failure, pending: list[PendingSpans], now_ms: int
 ) -> Iterator[MissingSpan]:
-    """Yield what a failure left open, apart where another run is at it and where a file may yet be
-    published.
-    """
-    told = f"run {failure.run}: {failure.reason}"
-    for span, reason in _of_months(failure, now_ms):
-        left = [span]
-        for run, parts in wanted:
-            if run != failure.run:
-                yield from (
-                    MissingSpan(part, reason, told, f"run {run} is at it")
-                    for part in spans.both(left, parts)
-                )
-                left = spans.without(left, parts)
-        again = NEXT_DOWNLOAD
+    """Yield a failure's time: that which another run fetches, and the rest."""
+    detail = f"run {failure.run}: {failure.reason}"
+    for span, reason in _months_with_reason(failure, now_ms):
+        rest = [span]
+        for work in pending:
+            if work.run != failure.run:
+                for part in spans.both(rest, work.spans):
+                    yield MissingSpan(part, reason, detail, _fetching(work.run))
+                rest = spans.without(rest, work.spans)
+        next_step = NEXT_DOWNLOAD
         if reason is Reason.NOT_PUBLISHED:
-            again += ", once it is published or where REST may be asked"
-        yield from (MissingSpan(part, reason, told, again) for part in left)
+            next_step += " once the file is published, or with REST allowed"
+        yield from (MissingSpan(part, reason, detail, next_step) for part in rest)
 
 
-def _of_months(failure: Failure, now_ms: int) -> Iterator[tuple[Span, Reason]]:
-    if not failure.is_no_file:
+def _months_with_reason(failure: Failure, now_ms: int) -> Iterator[tuple[Span, Reason]]:
+    """Yield a failure's time, by month where a file may still be published."""
+    if not failure.is_missing_file:
         yield failure.span, Reason.FAILED
         return
     for _, month in months_of(failure.span):
-        is_late = now_ms - month.end_ms < LATE_MS
-        yield month.clip(failure.span), Reason.NOT_PUBLISHED if is_late else Reason.FAILED
+        may_be_published = now_ms - month.end_ms < LATE_MS
+        reason = Reason.NOT_PUBLISHED if may_be_published else Reason.FAILED
+        yield month.clip(failure.span), reason
 
 
-def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span]]:
-    """Return what an active run has still to bring: blocks under way or waited for, and all behind
-    its cursor.
-    """
+def _fetching(run: str) -> str:
+    return f"run {run} is fetching it"
+
+
+def _load_progress(runs: Runs, run: str) -> Progress | None:
+    try:
+        return runs.progress(run)
+    except Unreadable as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _pending_spans(runs: Runs, run: str, request: Request) -> dict[Series, list[Span]]:
+    """Return what an active run still has to fetch: all behind its cursor, and its open blocks."""
     index, from_ms = runs.cursor(run)
     found = {
         series: [Span(max(from_ms if n == 0 else 0, request.start_ms), request.end_ms)]
@@ -180,19 +193,17 @@ def _under_way(runs: Runs, run: str, request: Request) -> dict[Series, list[Span
     return {series: spans.union(parts) for series, parts in found.items()}
 
 
-def _in_reports(
-    files: ObjectStore, known: Collection[str]
-) -> dict[str, tuple[Iterable[Record], Request | None]]:
-    """Return what the newest reports in the store tell, those of `known` runs left out."""
-    listed = (entry.key for entry in files.list(keys.reports()))
+def _load_reports(store: ObjectStore, known: Collection[str]) -> dict[str, _RunRecords]:
+    """Return the newest reports in the store by run, without those of `known` runs."""
+    listed = (entry.key for entry in store.list(keys.reports()))
     runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT}"))
     newest = sorted((run for run in runs if run and run not in known), reverse=True)[:NEWEST_RUNS]
-    return {run: _report(files.read(keys.report(run, REPORT)) or b"") for run in newest}
+    return {run: _parse_report(store.read(keys.report(run, REPORT)) or b"") for run in newest}
 
 
-def _report(body: bytes) -> tuple[Iterable[Record], Request | None]:
-    records, told = of_csv(body)
+def _parse_report(body: bytes) -> _RunRecords:
+    records, request = of_csv(body)
     try:
-        return records, Request.from_json(told) if told else None
+        return records, Request.from_json(request) if request else None
     except (ValueError, KeyError, TypeError):
         return records, None

@@ -1,11 +1,9 @@
-"""Every part of a series' time that has no rows, with the reason: pure arithmetic over what is
-known of it.
-"""
+"""Finds every part of a series' time without rows, and the reason. It reads nothing itself."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -16,35 +14,39 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
 
-#: A gap is the exchange's own outage where at least so many series have it, and more than half of
-#: those that could.
-LEAST_SHARING = 3
+#: A gap is an outage of the exchange if at least this many series share it, and more than half of
+#: those that could have rows.
+MIN_SERIES_IN_OUTAGE = 3
 
 
 class Reason(StrEnum):
-    """Why there are no rows."""
+    """Why a series has no rows in some time."""
 
     BEFORE_LISTING = "before listing"
     AFTER_END = "after the end of trading"
     OUTAGE = "exchange outage"
-    """Asked for and answered: most series of the market have no candle then."""
+    """Fetched: neither this series nor most others of the market have a candle."""
     NO_CANDLE = "no candle at the exchange"
-    """Asked for and answered: this series has no candle then, most others have."""
+    """Fetched: this series has no candle, most others do."""
     FAILED = "failed"
-    """A run asked for it in vain."""
+    """A run tried to fetch it and could not."""
     NOT_PUBLISHED = "not published yet"
-    """A run that was to ask the archive alone found no file of it, and there may be one later."""
+    """A run that may use the archive only found no file; one may still be published."""
     BEING_FETCHED = "being fetched"
     NOT_FETCHED = "not fetched"
     DAMAGED = "damaged"
-    """The lake has a partition of it, and that does not decode."""
+    """The lake's partition of it does not decode."""
 
     @property
-    def is_lack(self) -> bool:
-        """Whether the exchange has rows then, as far as is known, and the lake has not."""
+    def is_fetchable(self) -> bool:
+        """Return True if the exchange has rows, as far as is known, and the lake does not."""
         return self in (
-            Reason.FAILED, Reason.NOT_PUBLISHED, Reason.BEING_FETCHED, Reason.NOT_FETCHED, Reason.DAMAGED
-        )  # fmt: skip
+            Reason.FAILED,
+            Reason.NOT_PUBLISHED,
+            Reason.BEING_FETCHED,
+            Reason.NOT_FETCHED,
+            Reason.DAMAGED,
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,12 +55,15 @@ class MissingSpan:
 
     span: Span
     reason: Reason
-    told: str = ""
-    """What is known beyond the reason: how many series share an outage, why it failed and in which
-    run.
-    """
-    again: str = ""
-    """When it will be tried again; empty where nothing is to be tried."""
+    detail: str = ""
+    """What is known beyond the reason, such as the run and its error."""
+    next_step: str = ""
+    """What will fill it, or what to do about it; empty if nothing is known."""
+
+    def is_like(self, other: MissingSpan) -> bool:
+        """Return True if only the spans may differ."""
+        mine = self.reason, self.detail, self.next_step
+        return mine == (other.reason, other.detail, other.next_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class HeldSpans:
     """What the lake holds of a series, in ms UTC."""
 
     covered: list[Span] = field(default_factory=list)
-    """The time that was asked for and answered, as the fewest spans, oldest first."""
+    """The time that was fetched, oldest first; neighbours are joined."""
     gaps: list[Span] = field(default_factory=list)
     """The parts of it in which the calendar has rows and the exchange had none."""
 
@@ -82,135 +87,120 @@ class Outage:
 
     span: Span
     missed: int
-    """How many series had none, at most at once."""
+    """The most series that had no candle at the same time."""
     alive: int
-    """How many could have had one, at most: they were listed, and the lake has asked for that time
-    of theirs.
+    """The most series that could have had one: they traded, and the time was fetched."""
+
+
+def trading_span(held: HeldSpans, listed: Span | None) -> Span:
+    """Return the time in which a series had candles.
+
+    `listed` is what the catalog says; None means unknown: then nothing is before or after it.
+    Catalog dates are whole days, and those of klines. Held rows widen the span. Confirmed gaps at
+    its ends narrow it.
     """
-
-
-def lived(held: HeldSpans, known: Span | None) -> Span:
-    """Return the time in which a series had candles: what is `known` of it, corrected by what is
-    held.
-
-    None: not known, so nothing counts as before or after it. The catalog tells whole days, and
-    speaks of klines: rows beyond its dates prove a longer life, and asked for in vain beside them a
-    shorter one.
-    """
-    if known is None:
+    if listed is None:
         return Span(0, NEVER_MS)
     present = held.present
-    start_ms = min(known.start_ms, present[0].start_ms) if present else known.start_ms
-    end_ms = max(known.end_ms, present[-1].end_ms) if present else known.end_ms
+    if not present:
+        return listed
+    first_ms, last_ms = present[0].start_ms, present[-1].end_ms
+    start_ms, end_ms = min(listed.start_ms, first_ms), max(listed.end_ms, last_ms)
     for gap in held.gaps:
-        if present and gap.start_ms <= start_ms < gap.end_ms <= present[0].start_ms:
+        if gap.start_ms <= start_ms < gap.end_ms <= first_ms:
             start_ms = gap.end_ms
-        if (
-            present
-            and end_ms != NEVER_MS
-            and present[-1].end_ms <= gap.start_ms < end_ms <= gap.end_ms
-        ):
+        if end_ms != NEVER_MS and last_ms <= gap.start_ms < end_ms <= gap.end_ms:
             end_ms = gap.start_ms
     return Span(start_ms, end_ms)
 
 
-def outages(group: Collection[tuple[HeldSpans, Span]]) -> list[Outage]:
-    """Return the time in which most of a group's series, each with its life, had no candle, oldest
-    first.
+def find_outages(group: Iterable[tuple[HeldSpans, Span]]) -> list[Outage]:
+    """Return the time in which most of a group's series had no candle, oldest first.
 
-    Counted are the series that were alive and of which the lake has asked: at least three of them,
-    and more than half.
+    `group` has the held and the trading span of each series. A series counts where it traded and
+    its time was fetched. An outage takes at least three series without a candle, and more than
+    half of those that count.
     """
+    # How the counts of series change at a moment: [without a candle, that count].
     changes: dict[int, list[int]] = {}
-    for held, life in group:
-        for which, parts in enumerate((held.gaps, held.covered)):
-            for span in spans.clip(parts, life):
-                changes.setdefault(span.start_ms, [0, 0])[which] += 1
-                changes.setdefault(span.end_ms, [0, 0])[which] -= 1
+    for held, trading in group:
+        for column, parts in enumerate((held.gaps, held.covered)):
+            for span in spans.clip(parts, trading):
+                changes.setdefault(span.start_ms, [0, 0])[column] += 1
+                changes.setdefault(span.end_ms, [0, 0])[column] -= 1
     found: list[Outage] = []
     missed = alive = 0
-    moments = sorted(changes)
-    for start_ms, end_ms in pairwise(moments):
+    for start_ms, end_ms in pairwise(sorted(changes)):
         missed, alive = missed + changes[start_ms][0], alive + changes[start_ms][1]
-        if missed >= LEAST_SHARING and missed * 2 > alive:
-            last = found[-1] if found else None
-            if last and last.span.end_ms == start_ms:
-                most = max(last.missed, missed), max(last.alive, alive)
-                found[-1] = Outage(Span(last.span.start_ms, end_ms), *most)
-            else:
-                found.append(Outage(Span(start_ms, end_ms), missed, alive))
+        if missed < MIN_SERIES_IN_OUTAGE or missed * 2 <= alive:
+            continue
+        last = found[-1] if found else None
+        if last and last.span.end_ms == start_ms:
+            span = Span(last.span.start_ms, end_ms)
+            found[-1] = Outage(span, max(last.missed, missed), max(last.alive, alive))
+        else:
+            found.append(Outage(Span(start_ms, end_ms), missed, alive))
     return found
 
 
-def holes(
+def find_holes(
     series: Series,
-    asked: Span,
+    requested: Span,
     held: HeldSpans,
-    life: Span,
-    shared: Sequence[Outage],
-    noted: Iterable[MissingSpan],
+    trading: Span,
+    outages: Sequence[Outage],
+    notes: Iterable[MissingSpan],
 ) -> list[MissingSpan]:
-    """Return every part of `asked` without rows in which the calendar has some, oldest first, each
-    once.
+    """Return the holes of `requested`, oldest first, without overlaps.
 
-    `shared` are the group's outages. `noted` is what runs tell of time that is not covered; of two
-    that speak of the same time the first stands.
+    `trading` is the series' trading span; `outages` are those of its group, sorted. `notes` say
+    what is known of time that was not fetched; where two overlap, the first counts.
     """
-    layers = [
-        MissingSpan(Span(0, life.start_ms), Reason.BEFORE_LISTING),
-        MissingSpan(Span(life.end_ms, max(life.end_ms, NEVER_MS)), Reason.AFTER_END),
+    not_trading = [
+        MissingSpan(Span(0, trading.start_ms), Reason.BEFORE_LISTING),
+        MissingSpan(Span(trading.end_ms, max(trading.end_ms, NEVER_MS)), Reason.AFTER_END),
     ]
     found: list[MissingSpan] = []
-    beyond = _painted(found, spans.gaps(held.present, asked), layers)
-    silent = spans.both(beyond, held.gaps)
-    found += [
-        _of_most(span, shared) for span in spans.both(silent, (outage.span for outage in shared))
-    ]
-    found += [
-        MissingSpan(span, Reason.NO_CANDLE)
-        for span in spans.without(silent, (outage.span for outage in shared))
-    ]
-    left = _painted(found, spans.without(beyond, held.covered), noted)
-    found += [MissingSpan(span, Reason.NOT_FETCHED) for span in left]
-    return _joined(series.interval, found)
+    missing = _assign_reasons(found, spans.gaps(held.present, requested), not_trading)
+    confirmed = spans.both(missing, held.gaps)
+    in_outage = spans.both(confirmed, (outage.span for outage in outages))
+    found += [_outage_hole(span, outages) for span in in_outage]
+    alone = spans.without(confirmed, (outage.span for outage in outages))
+    found += [MissingSpan(span, Reason.NO_CANDLE) for span in alone]
+    unknown = _assign_reasons(found, spans.without(missing, held.covered), notes)
+    found += [MissingSpan(span, Reason.NOT_FETCHED) for span in unknown]
+    return _join_neighbours(series.interval, found)
 
 
-def _of_most(span: Span, shared: Sequence[Outage]) -> MissingSpan:
-    """Return the hole that one of the outages, which are sorted and do not touch, has made."""
-    outage = shared[
-        bisect_right(shared, span.start_ms, key=lambda outage: outage.span.start_ms) - 1
-    ]
-    return MissingSpan(
-        span, Reason.OUTAGE, f"{outage.missed:,} of {outage.alive:,} series had none"
-    )
+def _outage_hole(span: Span, outages: Sequence[Outage]) -> MissingSpan:
+    """Return the hole of the outage that `span` lies in; outages are sorted and do not touch."""
+    later = bisect_right(outages, span.start_ms, key=lambda outage: outage.span.start_ms)
+    outage = outages[later - 1]
+    detail = f"{outage.missed:,} of {outage.alive:,} series had none"
+    return MissingSpan(span, Reason.OUTAGE, detail)
 
 
-def _painted(
-    found: list[MissingSpan], parts: list[Span], layers: Iterable[MissingSpan]
+def _assign_reasons(
+    found: list[MissingSpan], parts: list[Span], known: Iterable[MissingSpan]
 ) -> list[Span]:
-    """Give the layers' reasons to `parts`, where they speak of them; returns what is left."""
-    for layer in layers:
+    """Append the holes of `parts` whose reason is known; return the rest of `parts`."""
+    for one in known:
         if not parts:
             break
-        taken = spans.clip(parts, layer.span)
-        if taken:
-            found += [MissingSpan(span, layer.reason, layer.told, layer.again) for span in taken]
+        if taken := spans.clip(parts, one.span):
+            found += [MissingSpan(span, one.reason, one.detail, one.next_step) for span in taken]
             parts = spans.without(parts, taken)
     return parts
 
 
-def _joined(interval: Interval, found: list[MissingSpan]) -> list[MissingSpan]:
-    """Return the holes in which a row opens, neighbours of one reason as one."""
+def _join_neighbours(interval: Interval, found: list[MissingSpan]) -> list[MissingSpan]:
+    """Return the holes in which a row opens; those that touch and are alike become one."""
     joined: list[MissingSpan] = []
     for hole in sorted(found):
         last = joined[-1] if joined else None
-        same = last and (last.span.end_ms, last.reason, last.told, last.again) == (
-            hole.span.start_ms, hole.reason, hole.told, hole.again
-        )  # fmt: skip
-        if last and same:
-            joined[-1] = MissingSpan(
-                Span(last.span.start_ms, hole.span.end_ms), hole.reason, hole.told, hole.again
-            )
+        if last and last.span.end_ms == hole.span.start_ms and last.is_like(hole):
+            span = Span(last.span.start_ms, hole.span.end_ms)
+            joined[-1] = MissingSpan(span, hole.reason, hole.detail, hole.next_step)
         else:
             joined.append(hole)
     return [hole for hole in joined if interval.opens(hole.span.start_ms, hole.span.end_ms)]

@@ -1,4 +1,4 @@
-"""The coverage report as values: what is held of each series, each hole and its reason."""
+"""The coverage report as values: what is held of each series, and each hole with its reason."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from klinefleet.workers.domain.timestamps import NEVER_MS, iso
 
 @dataclass(frozen=True)
 class SeriesReport:
-    """One series: what of the asked time is there, and every hole in the rest."""
+    """What is held of one series in the requested time, and the holes in it."""
 
     series: Series
-    asked: Span
-    life: Span | None
-    """The part of all time in which it had candles; None: its listing is not known."""
+    requested: Span
+    trading: Span | None
+    """The time in which it had candles; None if its listing date is unknown."""
     held: Span | None
-    """From the first to the last that was asked for and answered, within `asked`."""
+    """From the start of the first to the end of the last covered span within `requested`."""
     rows: int
-    wanted: int
-    """Rows that the calendar has within `asked` and its life; of events, which have no calendar,
-    milliseconds.
+    expected: int
+    """Rows that the calendar has while the series traded.
+
+    Events have no calendar: then this and `present` are milliseconds.
     """
     present: int
-    """How many of them are there."""
+    """How many of the expected rows are held."""
     holes: list[MissingSpan]
 
     @property
     def share(self) -> float | None:
-        """The part of the calendar's rows that is there, None where it has none."""
-        return self.present / self.wanted if self.wanted else None
+        """The share of the expected rows that is held; None if none are expected."""
+        return self.present / self.expected if self.expected else None
 
     @property
-    def is_lacking(self) -> bool:
-        """Whether something is missing that exists at the exchange, as far as is known."""
-        return any(hole.reason.is_lack for hole in self.holes)
+    def is_complete(self) -> bool:
+        """True if nothing is missing that the exchange has, as far as is known."""
+        return not any(hole.reason.is_fetchable for hole in self.holes)
 
     @property
     def counts(self) -> Counter[Reason]:
-        """How many holes there are of each reason."""
+        """The number of holes by reason."""
         return Counter(hole.reason for hole in self.holes)
 
-    def missing(self, hole: MissingSpan) -> int | None:
-        """Return how many candles a hole lacks, None of events."""
+    def missing_rows(self, hole: MissingSpan) -> int | None:
+        """Return how many candles a hole lacks; None of events."""
         interval = self.series.interval
         return interval.opens(hole.span.start_ms, hole.span.end_ms) if interval.is_grid else None
 
@@ -58,86 +59,86 @@ class GroupReport:
     """The series of one market, kind and interval, sorted by symbol."""
 
     group: Group
-    asked: Span
+    requested: Span
     catalog_ms: int | None
-    """When the catalog was made that tells since when and until when symbols trade; None: there is
-    none.
-    """
+    """When the catalog with the listing dates was made; None if there is none."""
     outages: list[Outage]
     series: list[SeriesReport]
 
 
 @dataclass(frozen=True)
 class CoverageReport:
-    """All that was asked for."""
+    """What is held of all that was requested."""
 
     store_url: str
     made_ms: int
-    is_redis_asked: bool
-    """Whether runs were asked; without, failures are those that reports in the store tell."""
+    has_run_state: bool
+    """False if Redis did not answer: failures are then those of the reports in the store."""
     groups: list[GroupReport]
 
     @property
     def series(self) -> list[SeriesReport]:
-        return [one for group in self.groups for one in group.series]
+        return [series for group in self.groups for series in group.series]
 
     @property
-    def is_lacking(self) -> bool:
-        """Whether something is missing anywhere that exists at the exchange, as far as is known."""
-        return any(one.is_lacking for one in self.series)
+    def is_complete(self) -> bool:
+        """True if nothing is missing that the exchange has, as far as is known."""
+        return all(series.is_complete for series in self.series)
 
     def facts(self) -> dict[str, Any]:
-        """Return it as plain values, for --json; moments as text, UTC, ends exclusive."""
+        """Return the report as plain values for --json: times are text, UTC; ends exclusive."""
         return {
             "store": self.store_url,
             "made": iso(self.made_ms),
-            "complete": not self.is_lacking,
-            "runs_known": self.is_redis_asked,
-            "groups": [
-                {
-                    **_names(of.group),
-                    **_ends(of.asked),
-                    "catalog": iso(of.catalog_ms) if of.catalog_ms is not None else None,
-                    "series": len(of.series),
-                    "outages": [
-                        {**_ends(o.span), "missed": o.missed, "alive": o.alive} for o in of.outages
-                    ],
-                }
-                for of in self.groups
-            ],
-            "series": [_series_facts(one) for one in self.series],
+            "complete": self.is_complete,
+            "runs_known": self.has_run_state,
+            "groups": [_group_facts(group) for group in self.groups],
+            "series": [_series_facts(series) for series in self.series],
         }
 
 
-def _series_facts(one: SeriesReport) -> dict[str, Any]:
-    life = one.life
+def _group_facts(report: GroupReport) -> dict[str, Any]:
     return {
-        **_names(Group.of(one.series)),
-        "symbol": one.series.symbol,
-        "asked": _ends(one.asked),
-        "listed": iso(life.start_ms) if life else None,
-        "ended": iso(life.end_ms) if life and life.end_ms < NEVER_MS else None,
-        "is_listing_known": life is not None,
-        "held": _ends(one.held) if one.held else None,
-        "rows": one.rows,
-        "share": None if one.share is None else round(one.share, 8),
-        "complete": not one.is_lacking,
-        "holes": [
-            {
-                **_ends(hole.span),
-                "reason": str(hole.reason),
-                "candles": one.missing(hole),
-                "told": hole.told,
-                "again": hole.again,
-            }
-            for hole in one.holes
+        **_group_names(report.group),
+        **_bounds(report.requested),
+        "catalog": iso(report.catalog_ms) if report.catalog_ms is not None else None,
+        "series": len(report.series),
+        "outages": [
+            {**_bounds(outage.span), "missed": outage.missed, "alive": outage.alive}
+            for outage in report.outages
         ],
     }
 
 
-def _names(group: Group) -> dict[str, str]:
+def _series_facts(report: SeriesReport) -> dict[str, Any]:
+    trading = report.trading
+    return {
+        **_group_names(Group.from_series(report.series)),
+        "symbol": report.series.symbol,
+        "asked": _bounds(report.requested),
+        "listed": iso(trading.start_ms) if trading else None,
+        "ended": iso(trading.end_ms) if trading and trading.end_ms < NEVER_MS else None,
+        "is_listing_known": trading is not None,
+        "held": _bounds(report.held) if report.held else None,
+        "rows": report.rows,
+        "share": None if report.share is None else round(report.share, 8),
+        "complete": report.is_complete,
+        "holes": [
+            {
+                **_bounds(hole.span),
+                "reason": str(hole.reason),
+                "candles": report.missing_rows(hole),
+                "told": hole.detail,
+                "again": hole.next_step,
+            }
+            for hole in report.holes
+        ],
+    }
+
+
+def _group_names(group: Group) -> dict[str, str]:
     return {"market": str(group.market), "kind": str(group.kind), "interval": str(group.interval)}
 
 
-def _ends(span: Span) -> dict[str, str]:
+def _bounds(span: Span) -> dict[str, str]:
     return {"start": iso(span.start_ms), "end": iso(span.end_ms)}

@@ -1,6 +1,4 @@
-"""What the lake holds of groups of series, found in one listing: their partitions, covered time,
-gaps and rows.
-"""
+"""Reads what the lake holds of groups of series: partitions, covered time, gaps and rows."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support.threads import Threads
 
-#: Series whose rows are looked at, where their footers do not tell their gaps, at once.
-_LOOKERS = 8
+#: Series whose gaps are found at the same time.
+_CONCURRENT_SERIES = 8
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Group:
-    """All series of one market, kind and interval: an outage of the exchange is one of theirs."""
+    """All series of one market, kind and interval. They share the exchange's outages."""
 
     market: Market
     kind: Kind
@@ -37,7 +35,7 @@ class Group:
         return f"{self.market} {self.kind}{f' {self.interval}' if self.interval.is_grid else ''}"
 
     @classmethod
-    def of(cls, series: Series) -> Group:
+    def from_series(cls, series: Series) -> Group:
         return cls(series.market, series.kind, series.interval)
 
     def series(self, symbol: str) -> Series:
@@ -47,95 +45,109 @@ class Group:
 
 @dataclass
 class ScannedSeries:
-    """What was found of one series."""
+    """What the lake holds of one series."""
 
     held: HeldSpans = field(default_factory=HeldSpans)
     footers: dict[StoredObject, Footer] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
-    """Months whose partition does not decode, with what is wrong: whatever it held does not count
-    as held.
-    """
+    """Months whose partition does not decode → the error. They do not count as held."""
 
 
 class CoverageScan:
-    """Looks at the lake once. StoreFault where the store does not tell.
+    """One listing of the lake, and the footers of the partitions that are asked for.
 
-    PartitionDamaged only where events of a part of a month have to be counted and do not decode.
+    Every method raises StoreFault if the store fails.
     """
 
-    def __init__(self, coverage: Coverage, folder: str, say: Callable[[str], None]) -> None:
+    def __init__(self, coverage: Coverage, folder: str, on_progress: Callable[[str], None]) -> None:
+        """List the partitions below a folder; `on_progress` gets a line for each slow step."""
         self._coverage = coverage
         self._folder = folder
-        self._say = say
+        self._on_progress = on_progress
         listed = ((keys.partition_of(entry.key), entry) for entry in coverage.partitions(folder))
-        found = sorted((*named, entry) for named, entry in listed if named)
+        partitions = sorted((*partition, entry) for partition, entry in listed if partition)
         self._partitions = {
-            series: {month: entry for _, month, entry in of_it}
-            for series, of_it in groupby(found, lambda one: one[0])
+            series: {month: entry for _, month, entry in entries}
+            for series, entries in groupby(partitions, key=lambda partition: partition[0])
         }
-        say(f"{len(found):,} partitions of {len(self._partitions):,} series")
+        on_progress(f"{len(partitions):,} partitions of {len(self._partitions):,} series")
 
     @property
     def series(self) -> list[Series]:
-        """All series that the lake holds anything of, sorted."""
+        """All series that have a partition, sorted."""
         return list(self._partitions)
 
-    def look(
+    def read(
         self, wanted: Collection[Series], within: Collection[Span]
     ) -> dict[Series, ScannedSeries]:
-        """Return what is held of series, as far as it lies in a month that one of the spans
-        touches.
-        """
+        """Return what is held of series, in the months that one of the spans touches."""
         chosen = {
             entry: series
             for series in wanted
             for month, entry in self._partitions.get(series, {}).items()
             if any(not month_span(month).clip(span).is_empty for span in within)
         }
-        self._say(f"reading what {len(chosen):,} partitions tell of themselves")
         damaged: Damaged = {}
-        footers = self._coverage.footers_of(list(chosen), self._again, damaged)
-        found = {series: ScannedSeries() for series in wanted}
-        for entry, series in chosen.items():
-            if entry.key in footers:
-                found[series].footers[entry] = footers[entry.key]
-        untold = sum(f.proof is None or f.proof.gaps is None for f in footers.values())
-        if untold:
-            self._say(
-                f"looking for gaps in {untold:,} of them that do not tell their own, unless they "
-                "are known"
-            )
-        with Threads(_LOOKERS, thread_name_prefix="look") as lookers:
-            gaps = lookers.map(
-                lambda one: self._coverage.gaps(one, found[one].footers, damaged), wanted
-            )
-            found_gaps = dict(zip(wanted, gaps, strict=True))
+        scanned = {series: ScannedSeries() for series in wanted}
+        self._read_footers(chosen, scanned, damaged)
+        gaps = self._find_gaps(scanned, damaged)
         for entry, series in chosen.items():
             if entry.key in damaged:
-                found[series].footers.pop(entry, None)
-                found[series].damaged[keys.month_of(entry.key) or ""] = damaged[entry.key]
-        for series, of in found.items():
-            covered = spans.union(span for footer in of.footers.values() for span in footer.covered)
-            of.held = HeldSpans(covered, found_gaps[series])
-        return found
+                scanned[series].footers.pop(entry, None)
+                scanned[series].damaged[keys.month_of(entry.key) or ""] = damaged[entry.key]
+        for series, one in scanned.items():
+            covered = (span for footer in one.footers.values() for span in footer.covered)
+            one.held = HeldSpans(spans.union(covered), gaps[series])
+        return scanned
 
-    def rows(self, series: Series, of: ScannedSeries, asked: Span) -> int:
-        """Return how many rows are held within `asked`."""
-        if series.interval.is_grid:
-            return sum(
-                series.interval.opens(p.start_ms, p.end_ms)
-                for p in spans.clip(of.held.present, asked)
+    def _read_footers(
+        self,
+        chosen: dict[StoredObject, Series],
+        scanned: dict[Series, ScannedSeries],
+        damaged: Damaged,
+    ) -> None:
+        self._on_progress(f"reading the footers of {len(chosen):,} partitions")
+        footers = self._coverage.footers_of(list(chosen), self._list_partitions, damaged)
+        for entry, series in chosen.items():
+            if entry.key in footers:
+                scanned[series].footers[entry] = footers[entry.key]
+
+    def _find_gaps(
+        self, scanned: dict[Series, ScannedSeries], damaged: Damaged
+    ) -> dict[Series, list[Span]]:
+        """Return each series' gaps; read from rows where footers do not list them."""
+        footers = [footer for one in scanned.values() for footer in one.footers.values()]
+        without_gaps = sum(f.proof is None or f.proof.gaps is None for f in footers)
+        if without_gaps:
+            self._on_progress(
+                f"finding the gaps of {without_gaps:,} partitions whose footers do not list them"
             )
+        with Threads(_CONCURRENT_SERIES, thread_name_prefix="gaps") as threads:
+            found = threads.map(
+                lambda series: self._coverage.gaps(series, scanned[series].footers, damaged),
+                scanned,
+            )
+            return dict(zip(scanned, found, strict=True))
+
+    def count_rows(self, series: Series, scanned: ScannedSeries, span: Span) -> int:
+        """Return how many rows are held within `span`.
+
+        PartitionDamaged if events of a part of a month are counted and do not decode.
+        """
+        if series.interval.is_grid:
+            present = spans.clip(scanned.held.present, span)
+            return sum(series.interval.opens(part.start_ms, part.end_ms) for part in present)
         return sum(
-            self._events(series, entry, footer, asked) for entry, footer in of.footers.items()
+            self._count_events(series, entry, footer, span)
+            for entry, footer in scanned.footers.items()
         )
 
-    def _again(self) -> list[StoredObject]:
-        return self._coverage.partitions(self._folder)
-
-    def _events(self, series: Series, entry: StoredObject, footer: Footer, asked: Span) -> int:
+    def _count_events(self, series: Series, entry: StoredObject, footer: Footer, span: Span) -> int:
         month = month_span(keys.month_of(entry.key) or "")
-        if footer.proof and month.clip(asked) == month:
+        if footer.proof and month.clip(span) == month:
             return footer.proof.rows
         times = self._coverage.times(series, entry)[series.kind.time_column].dt.timestamp("ms")
-        return int(((times >= asked.start_ms) & (times < asked.end_ms)).sum())
+        return int(((times >= span.start_ms) & (times < span.end_ms)).sum())
+
+    def _list_partitions(self) -> list[StoredObject]:
+        return self._coverage.partitions(self._folder)

@@ -1,4 +1,4 @@
-"""What `klines coverage` prints for people: one line a series, or every hole of it."""
+"""What `klines coverage` prints: a line a series, and on request every hole under it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from klinefleet.tasks.coverage.report import CoverageReport, GroupReport, Series
 from klinefleet.workers.domain.timestamps import iso
 
 #: Holes of one series that are printed; --json has all.
-MOST_HOLES = 1_000
+MAX_HOLES = 1_000
 
-#: One and several, as a line counts them.
+#: How a count of holes is named: of one, and of several.
 _COUNTED = {
     Reason.BEFORE_LISTING: ("before listing", "before listing"),
     Reason.AFTER_END: ("after end", "after end"),
@@ -29,80 +29,87 @@ _COUNTED = {
 
 
 def lines(report: CoverageReport, *, every_hole: bool) -> Iterator[str]:
-    """Yield the report line by line; `every_hole`: with each hole under its series."""
+    """Yield the report line by line; with `every_hole` each hole under its series."""
     for group in report.groups:
-        yield from _group(group, every_hole)
+        yield from _group_lines(group, every_hole)
         yield ""
     yield _summary(report)
-    if not report.is_redis_asked:
+    if not report.has_run_state:
         yield (
-            "No Redis answers: what runs are doing is not known, and of failures what reports "
-            "in the store tell."
+            "Redis does not answer: active runs are unknown, failures are those of the reports in "
+            "the store."
         )
 
 
 def share_text(share: float | None) -> str:
-    """Return a share as people read it; 100 % only where nothing is missing."""
+    """Return a share in percent; 100 % only if nothing is missing."""
     if share is None:
         return "–"
     return "100 %" if share == 1 else f"{math.floor(share * 10_000) / 100:.2f} %"
 
 
-def hole_text(one: SeriesReport, hole: MissingSpan) -> str:
-    """Return a hole's reason with all that is known of it."""
-    candles = one.missing(hole)
-    counted = "" if candles is None else f"{candles:,} {'candle' if candles == 1 else 'candles'}, "
-    told = f" ({hole.told})" if hole.told else ""
-    return f"{counted}{hole.reason}{told}{f'; again: {hole.again}' if hole.again else ''}"
+def reason_text(hole: MissingSpan) -> str:
+    """Return a hole's reason with its detail and next step."""
+    detail = f" ({hole.detail})" if hole.detail else ""
+    next_step = f"; next step: {hole.next_step}" if hole.next_step else ""
+    return f"{hole.reason}{detail}{next_step}"
 
 
-def counts_text(one: SeriesReport) -> str:
-    """Return how many holes there are of each reason, in words."""
+def counts_text(report: SeriesReport) -> str:
+    """Return the number of holes by reason, in words."""
+    counts = report.counts
     return ", ".join(
-        f"{n:,} {_COUNTED[reason][n > 1]}" for reason, n in sorted(one.counts.items(), key=_order)
+        f"{counts[reason]:,} {_COUNTED[reason][counts[reason] > 1]}"
+        for reason in Reason
+        if counts[reason]
     )
 
 
-def catalog_text(group: GroupReport) -> str:
-    """Return since when it is known when symbols were listed."""
-    if group.catalog_ms is None:
-        return (
-            f"listing dates not known: `klines catalog update --market {group.group.market}` "
-            "tells them"
-        )
-    return f"listing dates of {iso(group.catalog_ms)[:10]}"
+def catalog_text(report: GroupReport) -> str:
+    """Return how old the listing dates are, or how to get some."""
+    if report.catalog_ms is None:
+        command = f"klines catalog update --market {report.group.market}"
+        return f"listing dates unknown: run `{command}`"
+    return f"listing dates of {iso(report.catalog_ms)[:10]}"
 
 
 def padded(text: str, width: int) -> str:
-    """Return a text with blanks behind it; symbols may be in letters that are two columns wide."""
-    taken = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-    return text + " " * (width - taken)
+    """Return a text padded with blanks to `width` columns; some letters take two."""
+    columns = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return text + " " * (width - columns)
 
 
-def _group(group: GroupReport, every_hole: bool) -> Iterator[str]:
-    yield f"{group.group}  {group.asked}  {catalog_text(group)}"
+def _group_lines(group: GroupReport, every_hole: bool) -> Iterator[str]:
+    yield f"{group.group}  {group.requested}  {catalog_text(group)}"
     yield f"  {'symbol':<20} {'held':<33} {'rows':>13} {'share':>8}  holes"
-    for one in group.series:
-        held = str(one.held) if one.held else "nothing"
-        told = counts_text(one)
-        yield (
-            f"  {padded(one.series.symbol, 20)} {held:<33} {one.rows:>13,} {share_text(one.share):>8}  {told}".rstrip()
-        )
+    for report in group.series:
+        yield _series_line(report)
         if every_hole:
-            for hole in islice(one.holes, MOST_HOLES):
-                yield f"    {hole.span!s:<34} {hole_text(one, hole)}"
-            if len(one.holes) > MOST_HOLES:
-                yield f"    and {len(one.holes) - MOST_HOLES:,} more: --json names all"
+            for hole in islice(report.holes, MAX_HOLES):
+                yield f"    {hole.span!s:<34} {_hole_text(report, hole)}"
+            if len(report.holes) > MAX_HOLES:
+                yield f"    and {len(report.holes) - MAX_HOLES:,} more: --json lists all"
+
+
+def _series_line(report: SeriesReport) -> str:
+    symbol = padded(report.series.symbol, 20)
+    held = str(report.held) if report.held else "nothing"
+    share = share_text(report.share)
+    line = f"  {symbol} {held:<33} {report.rows:>13,} {share:>8}  {counts_text(report)}"
+    return line.rstrip()
+
+
+def _hole_text(report: SeriesReport, hole: MissingSpan) -> str:
+    candles = report.missing_rows(hole)
+    if candles is None:
+        return reason_text(hole)
+    return f"{candles:,} {'candle' if candles == 1 else 'candles'}, {reason_text(hole)}"
 
 
 def _summary(report: CoverageReport) -> str:
-    lacking = [one for one in report.series if one.is_lacking]
-    rows = sum(one.rows for one in report.series)
+    incomplete = [series for series in report.series if not series.is_complete]
+    rows = sum(series.rows for series in report.series)
     total = f"{len(report.series):,} series, {rows:,} rows"
-    if not lacking:
+    if not incomplete:
         return f"{total}: everything that exists is held."
-    return f"{total}: {len(lacking):,} of them lack something that can be fetched."
-
-
-def _order(counted: tuple[Reason, int]) -> int:
-    return list(Reason).index(counted[0])
+    return f"{total}: {len(incomplete):,} of them lack something that can be fetched."

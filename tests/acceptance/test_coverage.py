@@ -104,7 +104,7 @@ def test_what_failed_is_told_with_its_run_until_a_newer_run_has_brought_it(
         found = {hole["reason"]: hole for hole in told["series"][0]["holes"]}
         assert set(found) == {"failed", "not published yet", "not fetched"}
         assert runs[0] in found["failed"]["told"]
-        assert found["failed"]["again"] == "with the next download that asks for it"
+        assert found["failed"]["again"] == "run the download again"
         assert runs[1] in found["not published yet"]["told"]
         assert (found["not published yet"]["start"], found["not published yet"]["end"]) == (
             recent.start,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from klinefleet.tasks.coverage.chart_grid import LAYERS, SHADES, grids
+from klinefleet.tasks.coverage.chart_grid import LAYERS, SHADES, build_grids
 from klinefleet.tasks.coverage.chart_html import write_page
-from klinefleet.tasks.coverage.chart_png import COLOURS, EDGE, LETTER, _legend
+from klinefleet.tasks.coverage.chart_png import COLOURS, LEGEND_LETTER, MARGIN, _legend
 from klinefleet.tasks.coverage.holes import MissingSpan, Reason
 from klinefleet.tasks.coverage.report import CoverageReport, GroupReport, SeriesReport
 from klinefleet.tasks.coverage.scan import Group
@@ -20,7 +20,7 @@ HOUR = minutes(0, 60)
 HOLES = [MissingSpan(minutes(n, n + 1), reason) for n, reason in enumerate(Reason)]
 SERIES = SeriesReport(MINUTES, HOUR, HOUR, HOUR, 51, 60, 51, HOLES)
 REPORT = CoverageReport(
-    "store", HOUR.end_ms, False, [GroupReport(Group.of(MINUTES), HOUR, None, [], [SERIES])]
+    "store", HOUR.end_ms, False, [GroupReport(Group.from_series(MINUTES), HOUR, None, [], [SERIES])]
 )
 
 
@@ -32,7 +32,7 @@ def test_every_reason_has_a_colour_of_its_own_and_is_drawn() -> None:
 def test_the_page_defines_a_colour_for_every_hole_and_reads_all_that_are_defined(
     tmp_path: Path,
 ) -> None:
-    write_page(REPORT, grids(REPORT), tmp_path / "page.html")
+    write_page(REPORT, build_grids(REPORT), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     data = json.loads(re.findall(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[0])
     reasons = {reason for *_, reason, _, _ in data["grids"][0]["rows"][0]["holes"]}
@@ -51,4 +51,8 @@ def test_the_legend_is_as_many_lines_as_the_page_is_narrow_and_lacks_nothing(wid
     assert [name for line in lines for _, _, name in line] == [name for _, name in SHADES] + [
         str(r) for r in Reason
     ]
-    assert all(x + 24 + LETTER * len(name) <= width - EDGE for line in lines for x, _, name in line)
+    assert all(
+        x + 24 + LEGEND_LETTER * len(name) <= width - MARGIN
+        for line in lines
+        for x, _, name in line
+    )

@@ -1,4 +1,4 @@
-"""Failures that runs have noted, from Redis and from the reports that outlive it."""
+"""Failures that runs recorded, from Redis and from the reports that outlive it."""
 
 from __future__ import annotations
 
@@ -70,10 +70,12 @@ def test_what_is_no_failure_is_left_out(level: Level) -> None:
     assert failures(Record.of_block(level, JANUARY, WHY)) == []
 
 
-def noted(
+def missing_spans(
     redis: Redis | None, files: ObjectStore, series: Series = MINUTES, *raw: RawEntry
 ) -> list[MissingSpan]:
-    return load_run_notes(Runs(redis) if redis else None, files).of(series, raw, now_ms=NOW_MS)
+    return load_run_notes(Runs(redis) if redis else None, files).missing_spans(
+        series, raw, now_ms=NOW_MS
+    )
 
 
 def ended(redis: Redis, *failed: Record) -> str:
@@ -88,10 +90,10 @@ def test_what_failed_is_tried_again_by_the_next_download_as_nobody_retries_by_th
     redis: Redis, files: ObjectStore
 ) -> None:
     run = ended(redis, of_january())
-    assert noted(redis, files) == [
+    assert missing_spans(redis, files) == [
         MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
     ]
-    assert noted(redis, files, ETHER) == []
+    assert missing_spans(redis, files, ETHER) == []
 
 
 def test_what_failed_and_another_run_wants_is_being_tried_again(
@@ -100,18 +102,18 @@ def test_what_failed_and_another_run_wants_is_being_tried_again(
     failed = ended(redis, of_january())
     runs = Runs(redis)
     active = runs.create(REQUEST)
-    first, *_ = noted(redis, files)
+    first, *_ = missing_spans(redis, files)
     assert first == MissingSpan(
-        JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is at it"
+        JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is fetching it"
     )
     # That run is past January itself, and has the block no longer under way.
     runs.advance(active, 0, JANUARY.span.end_ms, 0)
-    first, second = noted(redis, files)
-    assert first.again == NEXT_DOWNLOAD
+    first, second = missing_spans(redis, files)
+    assert first.next_step == NEXT_DOWNLOAD
     february_on = Span(JANUARY.span.end_ms, REQUEST.end_ms)
-    assert second == MissingSpan(february_on, Reason.BEING_FETCHED, f"run {active} is at it")
-    assert noted(redis, files, ETHER) == [
-        MissingSpan(REQUEST.span, Reason.BEING_FETCHED, f"run {active} is at it")
+    assert second == MissingSpan(february_on, Reason.BEING_FETCHED, f"run {active} is fetching it")
+    assert missing_spans(redis, files, ETHER) == [
+        MissingSpan(REQUEST.span, Reason.BEING_FETCHED, f"run {active} is fetching it")
     ]
 
 
@@ -119,7 +121,7 @@ def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: ObjectS
     runs = Runs(redis)
     run = runs.create(REQUEST)
     runs.record(run, of_january())
-    first, *_ = noted(redis, files)
+    first, *_ = missing_spans(redis, files)
     assert first == MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
 
 
@@ -131,8 +133,8 @@ def test_blocks_under_way_are_being_fetched_behind_the_cursor_too(
     assert runs.blocks.claim(run, JANUARY)
     assert runs.blocks.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
     runs.advance(run, 2, 0, 0)
-    assert noted(redis, files) == [
-        MissingSpan(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is at it")
+    assert missing_spans(redis, files) == [
+        MissingSpan(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is fetching it")
     ]
 
 
@@ -144,15 +146,17 @@ def test_a_file_that_may_still_be_published_has_not_failed(
     asked = [Record.of_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
     window = Window(JANUARY, minutes(0, 9), Source.DAILY)
     run = ended(redis, *asked, Record.of_window(Level.FAILED, window, "NotPublished: no such file"))
-    reasons = {hole.span: hole.reason for hole in noted(redis, files)}
+    reasons = {hole.span: hole.reason for hole in missing_spans(redis, files)}
     assert reasons == {
         april.span: Reason.NOT_PUBLISHED,
         may.span: Reason.NOT_PUBLISHED,
         minutes(0, 9): Reason.FAILED,
     }
-    later = load_run_notes(Runs(redis), files).of(MINUTES, (), now_ms=NOW_MS + 10 * DAY_MS)
+    later = load_run_notes(Runs(redis), files).missing_spans(
+        MINUTES, (), now_ms=NOW_MS + 10 * DAY_MS
+    )
     assert {hole.span: hole.reason for hole in later}[april.span] is Reason.FAILED
-    assert all(run in hole.told for hole in later)
+    assert all(run in hole.detail for hole in later)
 
 
 def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_first(
@@ -163,7 +167,10 @@ def test_without_a_redis_the_reports_tell_what_failed_and_the_newest_stands_firs
         body = to_csv([late, of_january(why)], REQUEST.to_json()) + b'"broken\n'
         files.put(keys.report(f"18d{n}-a", "report.csv"), body)
         files.put(keys.report(f"18d{n}-a", "disputed.csv"), body)
-    assert [hole.told for hole in noted(None, files)] == ["run 18d2-a: newer", "run 18d1-a: older"]
+    assert [hole.detail for hole in missing_spans(None, files)] == [
+        "run 18d2-a: newer",
+        "run 18d1-a: older",
+    ]
 
 
 def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_whole(
@@ -171,14 +178,14 @@ def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_who
 ) -> None:
     body = to_csv([Record(Level.FAILED, WHY, MINUTES)], REQUEST.to_json())
     files.put(keys.report("1-a", "report.csv"), body)
-    assert [hole.span for hole in noted(None, files)] == [REQUEST.span]
+    assert [hole.span for hole in missing_spans(None, files)] == [REQUEST.span]
     files.put(keys.report("1-a", "report.csv"), body.replace(b"start_ms", b"began_ms"))
-    assert noted(None, files) == []
+    assert missing_spans(None, files) == []
 
 
-def test_what_was_fetched_and_not_compacted_is_told(files: ObjectStore) -> None:
+def test_time_that_is_fetched_but_not_compacted_is_being_fetched(files: ObjectStore) -> None:
     entry = RawEntry("raw/x", JANUARY, minutes(0, 9), "0" * 16)
-    (hole,) = noted(None, files, MINUTES, entry)
+    (hole,) = missing_spans(None, files, MINUTES, entry)
     assert (hole.span, hole.reason) == (minutes(0, 9), Reason.BEING_FETCHED)
 
 
@@ -188,4 +195,4 @@ def test_a_moment_is_read_as_it_was_written(ms: int) -> None:
     assert Span.parse(str(span)) == span
     assert parse_iso(str(span).split("..")[0]) == ms
     assert isinstance(Block.parse(str(JANUARY)), Block)
-    assert Failure(MINUTES, span, "r", NO_FILE).is_no_file
+    assert Failure(MINUTES, span, "r", NO_FILE).is_missing_file

@@ -52,7 +52,7 @@ def series(symbol: str) -> Series:
 
 
 def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = ()) -> None:
-    """Have the lake hold a symbol's minutes, as compaction leaves them."""
+    """Store a symbol's minutes in the lake, as compaction does."""
     there = spans.without([covered], gaps)
     for month, bounds in months_of(covered):
         rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
@@ -60,19 +60,19 @@ def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = 
 
 
 def know(services: Services, **first: int) -> None:
-    """Have the catalog tell when symbols were listed."""
+    """Store a catalog with the first candle of each symbol."""
     listed = [replace(entry(symbol), onboard_ms=ms, first_ms=ms) for symbol, ms in first.items()]
     Catalogs(services.store).store(Catalog(UM, NOW_MS - 400 * DAY_MS, listed))
 
 
 def report(
-    services: Services, wish: CoverageQuery | None = None, now_ms: int = NOW_MS
+    services: Services, query: CoverageQuery | None = None, now_ms: int = NOW_MS
 ) -> CoverageReport:
-    return coverage_report(services, wish or CoverageQuery(), now_ms=now_ms)
+    return coverage_report(services, query or CoverageQuery(), now_ms=now_ms)
 
 
-def by_symbol(told: CoverageReport) -> dict[str, SeriesReport]:
-    return {one.series.symbol: one for one in told.series}
+def by_symbol(coverage: CoverageReport) -> dict[str, SeriesReport]:
+    return {one.series.symbol: one for one in coverage.series}
 
 
 def reasons(one: SeriesReport) -> list[tuple[Span, Reason]]:
@@ -82,15 +82,15 @@ def reasons(one: SeriesReport) -> list[tuple[Span, Reason]]:
 def test_a_series_is_held_against_all_that_any_of_its_kind_holds(services: Services) -> None:
     hold(services, "BTCUSDT", minutes(0, 1440))
     hold(services, "ETHUSDT", minutes(0, 720))
-    told = report(services)
-    whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
-    assert (whole.rows, whole.share, whole.holes, whole.is_lacking) == (1440, 1.0, [], False)
+    coverage = report(services)
+    whole, half = (by_symbol(coverage)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
+    assert (whole.rows, whole.share, whole.holes, whole.is_complete) == (1440, 1.0, [], True)
     assert (half.rows, half.share, half.held) == (720, 0.5, minutes(0, 720))
     assert reasons(half) == [(minutes(720, 1440), Reason.NOT_FETCHED)]
-    assert told.is_lacking
-    assert not told.is_redis_asked
-    assert not report(services, CoverageQuery(symbols=("BTCUSDT",))).is_lacking
-    assert not report(services, CoverageQuery(end_ms=minutes(0, 720).end_ms)).is_lacking
+    assert not coverage.is_complete
+    assert not coverage.has_run_state
+    assert report(services, CoverageQuery(symbols=("BTCUSDT",))).is_complete
+    assert report(services, CoverageQuery(end_ms=minutes(0, 720).end_ms)).is_complete
 
 
 def test_what_never_existed_is_neither_missing_nor_part_of_the_share(services: Services) -> None:
@@ -99,20 +99,22 @@ def test_what_never_existed_is_neither_missing_nor_part_of_the_share(services: S
     hold(services, "ETHUSDT", minutes(360, 1440))
     late = by_symbol(report(services))["ETHUSDT"]
     assert reasons(late) == [(minutes(0, 360), Reason.BEFORE_LISTING)]
-    assert (late.share, late.is_lacking, late.life and late.life.start_ms) == (
+    assert (late.share, late.is_complete, late.trading and late.trading.start_ms) == (
         1.0,
-        False,
+        True,
         minutes(0, 360).end_ms,
     )
 
 
-def test_without_a_catalog_nothing_is_said_of_listings(services: Services) -> None:
+def test_without_a_catalog_listing_dates_are_unknown(services: Services) -> None:
     hold(services, "BTCUSDT", DAY)
-    told = report(services, CoverageQuery(start_ms=JANUARY_MS - DAY_MS))
-    assert reasons(told.series[0]) == [(Span(JANUARY_MS - DAY_MS, JANUARY_MS), Reason.NOT_FETCHED)]
-    assert told.series[0].holes[0].told == "or before its listing, whose date is not known"
-    assert told.series[0].life is None
-    assert "listing dates not known" in next(lines(told, every_hole=False))
+    coverage = report(services, CoverageQuery(start_ms=JANUARY_MS - DAY_MS))
+    assert reasons(coverage.series[0]) == [
+        (Span(JANUARY_MS - DAY_MS, JANUARY_MS), Reason.NOT_FETCHED)
+    ]
+    assert coverage.series[0].holes[0].detail == "or not listed yet: the listing date is unknown"
+    assert coverage.series[0].trading is None
+    assert "listing dates unknown" in next(lines(coverage, every_hole=False))
 
 
 def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -> None:
@@ -121,18 +123,18 @@ def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT"):
         own = [minutes(200, 201)] if symbol == "BTCUSDT" else []
         hold(services, symbol, DAY, [outage, *own])
-    told = report(services, CoverageQuery(symbols=("BTCUSDT",)))
-    (one,) = told.series
+    coverage = report(services, CoverageQuery(symbols=("BTCUSDT",)))
+    (one,) = coverage.series
     assert one.holes == [
         MissingSpan(outage, Reason.OUTAGE, "4 of 4 series had none"),
         MissingSpan(minutes(200, 201), Reason.NO_CANDLE),
     ]
-    assert told.groups[0].outages == [Outage(outage, 4, 4)]
-    assert (one.rows, one.is_lacking) == (1429, False)
+    assert coverage.groups[0].outages == [Outage(outage, 4, 4)]
+    assert (one.rows, one.is_complete) == (1429, True)
 
 
 @pytest.mark.parametrize("proof", [None, Proof(4, "0" * 16, None)])
-def test_partitions_that_do_not_tell_their_gaps_are_looked_at_once(
+def test_partitions_whose_footers_list_no_gaps_are_read_once(
     services: Services, proof: Proof | None
 ) -> None:
     key = keys.partition(MINUTES, "2024-01")
@@ -156,22 +158,24 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
     hold(services, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     hold(services, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     key = keys.partition(series("ETHUSDT"), "2024-02")
-    # Sound at its end, and of a version that did not tell its gaps: what does not decode are its
+    # Sound at its end, and of a version whose footers list no gaps: what does not decode are its
     # rows.
     spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
     services.store.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
     for _ in range(2):
-        told = report(Services(services.settings))
-        whole, half = (by_symbol(told)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
+        coverage = report(Services(services.settings))
+        whole, half = (by_symbol(coverage)[symbol] for symbol in ("BTCUSDT", "ETHUSDT"))
         assert (whole.share, whole.holes) == (1.0, [])
         (hole,) = half.holes
-        assert (hole.span, hole.reason, hole.again) == (
-            Span(utc_ms(2024, 2), utc_ms(2024, 3)), Reason.DAMAGED, "with `klines verify --repair`"
-        )  # fmt: skip
-        assert hole.told.startswith(f"{key}")
-        assert hole.told.endswith("it was left as it is")
-        assert (half.rows, half.is_lacking) == (31 * 1440, True)
-        assert any("1 damaged" in line for line in lines(told, every_hole=False))
+        assert (hole.span, hole.reason, hole.next_step) == (
+            Span(utc_ms(2024, 2), utc_ms(2024, 3)),
+            Reason.DAMAGED,
+            "run `klines verify --repair`",
+        )
+        assert hole.detail.startswith(f"{key}")
+        assert hole.detail.endswith("it was left as it is")
+        assert (half.rows, half.is_complete) == (31 * 1440, False)
+        assert any("1 damaged" in line for line in lines(coverage, every_hole=False))
 
 
 def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(
@@ -181,23 +185,21 @@ def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its
     month = Span(JANUARY_MS, utc_ms(2024, 2))
     assert reasons(report(services).series[0]) == [(month, Reason.DAMAGED)]
     hold(services, "BTCUSDT", DAY)
-    told = report(services)
-    assert [reasons(one) for one in told.series] == [[], [(DAY, Reason.DAMAGED)]]
+    coverage = report(services)
+    assert [reasons(one) for one in coverage.series] == [[], [(DAY, Reason.DAMAGED)]]
 
 
 def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services) -> None:
     hold(services, "BTCUSDT", DAY)
     hours = Series(Market.SPOT, KLINES, Interval.H1, "BTCUSDT")
     Partitions(services.store).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
-    told = report(services)
-    assert [str(group.group) for group in told.groups] == ["spot klines 1h", "um klines 1m"]
-    assert [one.rows for one in told.series] == [24, 1440]
-    assert [str(of.group) for of in report(services, CoverageQuery(market=UM)).groups] == [
-        "um klines 1m"
-    ]
-    assert [
-        str(of.group) for of in report(services, CoverageQuery(interval=Interval.H1)).groups
-    ] == ["spot klines 1h"]
+    coverage = report(services)
+    assert [str(group.group) for group in coverage.groups] == ["spot klines 1h", "um klines 1m"]
+    assert [one.rows for one in coverage.series] == [24, 1440]
+    um = report(services, CoverageQuery(market=UM))
+    assert [str(group.group) for group in um.groups] == ["um klines 1m"]
+    hourly = report(services, CoverageQuery(interval=Interval.H1))
+    assert [str(group.group) for group in hourly.groups] == ["spot klines 1h"]
 
 
 def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Services) -> None:
@@ -218,17 +220,17 @@ def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Service
     assert reasons(more) == [(Span(covered.end_ms, utc_ms(2024, 3)), Reason.NOT_FETCHED)]
 
 
-def test_a_symbol_that_is_not_held_is_told_as_missing_where_the_market_is_named(
+def test_a_symbol_that_is_not_held_is_reported_as_missing_if_the_market_is_named(
     services: Services,
 ) -> None:
     know(services, XRPUSDT=JANUARY_MS)
-    wish = CoverageQuery(UM, symbols=("XRPUSDT",), start_ms=JANUARY_MS, end_ms=DAY.end_ms)
-    (one,) = report(services, wish).series
+    query = CoverageQuery(UM, symbols=("XRPUSDT",), start_ms=JANUARY_MS, end_ms=DAY.end_ms)
+    (one,) = report(services, query).series
     assert (reasons(one), one.held, one.rows) == ([(DAY, Reason.NOT_FETCHED)], None, 0)
     with pytest.raises(UnknownSymbol, match="--market"):
-        report(services, replace(wish, market=None))
+        report(services, replace(query, market=None))
     with pytest.raises(UnknownSymbol, match="no klines of NOSUCHUSDT"):
-        report(services, replace(wish, symbols=("NOSUCHUSDT",)))
+        report(services, replace(query, symbols=("NOSUCHUSDT",)))
 
 
 def test_a_lake_that_holds_nothing_is_no_complete_one(services: Services) -> None:
@@ -238,19 +240,25 @@ def test_a_lake_that_holds_nothing_is_no_complete_one(services: Services) -> Non
 
 def test_what_is_not_over_yet_is_not_missing(services: Services) -> None:
     hold(services, "BTCUSDT", minutes(0, 10))
-    told = report(services, CoverageQuery(end_ms=DAY.end_ms), now_ms=minutes(0, 11).end_ms + 30_000)
-    assert reasons(told.series[0]) == [(minutes(10, 11), Reason.NOT_FETCHED)]
-    with pytest.raises(RequestError, match="in which candles are closed"):
+    coverage = report(
+        services, CoverageQuery(end_ms=DAY.end_ms), now_ms=minutes(0, 11).end_ms + 30_000
+    )
+    assert reasons(coverage.series[0]) == [(minutes(10, 11), Reason.NOT_FETCHED)]
+    with pytest.raises(RequestError, match="no candle has closed"):
         report(services, CoverageQuery(start_ms=NOW_MS + 1))
 
 
 def test_the_document_names_every_hole_and_the_table_counts_them(services: Services) -> None:
     hold(services, "BTCUSDT", DAY, [minutes(5, 6)])
     hold(services, "币安人生USDT", minutes(0, 720))
-    told = report(services)
-    facts = told.facts()
-    assert (facts["complete"], len(facts["series"]), facts["groups"][0]["series"]) == (False, 2, 2)
-    (hole,) = facts["series"][0]["holes"]
+    coverage = report(services)
+    document = coverage.facts()
+    assert (document["complete"], len(document["series"]), document["groups"][0]["series"]) == (
+        False,
+        2,
+        2,
+    )
+    (hole,) = document["series"][0]["holes"]
     assert hole == {
         "start": "2024-01-01T00:05",
         "end": "2024-01-01T00:06",
@@ -259,7 +267,7 @@ def test_the_document_names_every_hole_and_the_table_counts_them(services: Servi
         "told": "",
         "again": "",
     }
-    short, every = ("\n".join(lines(told, every_hole=one)) for one in (False, True))
+    short, every = ("\n".join(lines(coverage, every_hole=one)) for one in (False, True))
     assert "1,439  99.93 %  1 without candle" in short
     assert "1 not fetched" in short
     assert "00:05..2024" not in short
@@ -268,11 +276,11 @@ def test_the_document_names_every_hole_and_the_table_counts_them(services: Servi
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "text"),
     [(1.0, "100 %"), (0.9999999, "99.99 %"), (0.5, "50.00 %"), (0.0, "0.00 %"), (None, "–")],
 )
-def test_a_share_is_a_hundred_only_where_nothing_is_missing(share: float | None, told: str) -> None:
-    assert share_text(share) == told
+def test_a_share_is_a_hundred_only_where_nothing_is_missing(share: float | None, text: str) -> None:
+    assert share_text(share) == text
 
 
 def test_names_in_wide_letters_keep_the_columns_straight() -> None:
