@@ -40,7 +40,7 @@ class FleetFetcher:
         self._runs = Runs(services.redis)
         self._start = start
 
-    def life(self, series: Series) -> Span:
+    def trading_span(self, series: Series) -> Span:
         """Return the time in which the series can have closed candles, ms UTC; it may be empty.
 
         UnknownSymbol where neither REST nor the archive knows it; RequestError where no Redis or

@@ -144,7 +144,7 @@ class _ScannedGroup:
     """The trading span of each series."""
 
     def is_listing_known(self, series: Series) -> bool:
-        return self.catalog is not None and self.catalog.life(series) is not None
+        return self.catalog is not None and self.catalog.trading_span(series) is not None
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _check_known(chosen: Collection[Series], scan: CoverageScan, catalog: Catalo
     """Raise UnknownSymbol for a symbol that is neither in the lake nor in the catalog."""
     held = set(scan.series)
     for series in chosen:
-        if catalog and series not in held and catalog.life(series) is None:
+        if catalog and series not in held and catalog.trading_span(series) is None:
             raise UnknownSymbol(
                 f"no {series.kind} of {series.symbol}: neither in the lake nor in the catalog of "
                 f"{series.market} of {iso(catalog.made_ms)}"
@@ -287,7 +287,7 @@ def _trading_spans(
     series: Mapping[Series, ScannedSeries], catalog: Catalog | None
 ) -> dict[Series, Span]:
     return {
-        one: trading_span(scanned.held, catalog.life(one) if catalog else None)
+        one: trading_span(scanned.held, catalog.trading_span(one) if catalog else None)
         for one, scanned in series.items()
     }
 

@@ -191,7 +191,7 @@ class _Compaction:
             if covered := spans.clip(trusted, bounds):
                 rows = _within(series.kind, resolution.rows, [bounds])
                 published += self._publish_month(month, rows, covered, loaded)
-        self._services.coverage.remember(published)
+        self._services.coverage.cache_footers(published)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         return Counter(klines=from_files, file_klines=from_files)
 

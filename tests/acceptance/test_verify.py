@@ -13,7 +13,7 @@ import pytest
 
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import footer_in
+from klinefleet.workers.lake.footer import parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.open import open_store
@@ -88,7 +88,7 @@ def proved(change: Callable[[pl.DataFrame], pl.DataFrame], key: str) -> Callable
     """Change rows, and prove the others: no checksum tells it."""
 
     def changed(body: bytes) -> bytes:
-        footer, rows = footer_in(body), change(decode(body))
+        footer, rows = parse_footer(body), change(decode(body))
         found = keys.partition_of(key)
         assert found
         return encode(rows, replace(footer, proof=prove(found[0], rows, footer.covered)))
@@ -112,7 +112,7 @@ def without(moment: str) -> Callable[[bytes], bytes]:
     """Lose the row of a moment; the proof knows of no gap there."""
 
     def changed(body: bytes) -> bytes:
-        footer, rows = footer_in(body), decode(body).filter(~at(moment))
+        footer, rows = parse_footer(body), decode(body).filter(~at(moment))
         assert footer.proof
         assert footer.proof.gaps is not None
         series = Series.parse("um/klines/1m/ANY")
@@ -253,7 +253,7 @@ def test_a_gap_that_the_exchange_has_itself_is_asked_for_once_and_believed(fleet
     key = key_of(wanted, "ETHUSDT", "2020-12")
 
     def forgetful(body: bytes) -> bytes:
-        footer = footer_in(body)
+        footer = parse_footer(body)
         assert footer.proof
         return encode(decode(body), replace(footer, proof=replace(footer.proof, gaps=())))
 

@@ -50,9 +50,9 @@ def _parts(folder: Path) -> None:
         lambda: Coverage(files, FooterCache("bench", None)).footers_of(entries, lambda: entries)
     )
     keep_s, _ = timed(
-        lambda: FooterCache("bench", memory).keep((entry, footers[entry.key]) for entry in entries)
+        lambda: FooterCache("bench", memory).put((entry, footers[entry.key]) for entry in entries)
     )
-    recall_s, _ = timed(lambda: FooterCache("bench", memory).recall(entries))
+    recall_s, _ = timed(lambda: FooterCache("bench", memory).get(entries))
     show(
         "of that",
         listing_s=listing_s,

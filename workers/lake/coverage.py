@@ -1,14 +1,14 @@
-"""Which time of which series is held: read from the partitions' footers, remembered by their ETags.
+"""The time of each series that the lake holds, read from the partitions' footers.
 
-A footer never changes under its ETag, so what has been read once is kept on this machine and not
-asked for again: planning over a lake that holds everything costs the store its listings and nothing
-else.
+A footer never changes under its ETag, so each is read once on a machine, then cached. Planning over
+a lake that holds everything costs the store its listings and nothing else.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from klinefleet.workers.domain.schema import no_rows
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin, footer_of
+from klinefleet.workers.lake.footer import Footer, Origin, read_footer
 from klinefleet.workers.lake.footer_cache import FooterCache
 from klinefleet.workers.lake.proof import gaps_in
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
@@ -32,22 +32,21 @@ from klinefleet.workers.support.threads import Threads
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: What is wrong with partitions that do not decode, by key.
+#: Partitions that do not decode: key → error.
 Damaged = dict[str, str]
 
-#: Footers that are read at once. A folder answers from memory, a bucket takes some milliseconds for
-#: each.
-_READERS, _READ_IN_ONE_GO = 16, 32
+#: Threads that read footers: a bucket takes some milliseconds for each.
+_READERS = 16
+#: Footers that a thread reads before it takes the next ones.
+_READ_AT_A_TIME = 32
 
 
 class Coverage:
-    """Tells what the lake holds. `memory` is a file on this machine; without one nothing is
-    remembered.
-    """
+    """What the lake holds of each series."""
 
-    def __init__(self, files: ObjectStore, memory: FooterCache) -> None:
+    def __init__(self, files: ObjectStore, footer_cache: FooterCache) -> None:
         self._files = files
-        self._memory = memory
+        self._footer_cache = footer_cache
 
     def covered(self, series: Series) -> list[Span]:
         """Return the time for which the lake holds every row that exists, oldest first."""
@@ -57,14 +56,14 @@ class Coverage:
     def covered_group(
         self, market: Market, kind: Kind, interval: Interval
     ) -> dict[str, list[Span]]:
-        """Return the same for every symbol that the lake holds anything of, in one listing."""
+        """Return the same for each symbol of a group that has partitions, by one listing."""
         held: dict[str, list[Span]] = {}
         for key, footer in self.footers(keys.group_folder("lake", market, kind, interval)).items():
             held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
         return {symbol: spans.union(covered) for symbol, covered in held.items()}
 
     def origins(self, series: Series) -> list[Origin]:
-        """Return where the held rows of a series came from, oldest first."""
+        """Return the origins of a series' held rows, oldest first."""
         footers = self.footers(keys.series_folder("lake", series))
         return sorted(origin for footer in footers.values() for origin in footer.origins)
 
@@ -72,11 +71,9 @@ class Coverage:
         """Return the footers of the partitions below a folder, by key."""
         return self.footers_of(self.partitions(folder), lambda: self.partitions(folder))
 
-    def remember(self, published: Iterable[tuple[StoredObject, Footer]]) -> None:
-        """Keep the footers of partitions that were just written here, so that nobody here has to
-        read them.
-        """
-        self._memory.keep(published)
+    def cache_footers(self, published: Iterable[tuple[StoredObject, Footer]]) -> None:
+        """Cache the footers of partitions that this machine has just written."""
+        self._footer_cache.put(published)
 
     def partitions(self, folder: str) -> list[StoredObject]:
         """Return the partitions below a folder, sorted by key."""
@@ -88,66 +85,61 @@ class Coverage:
         again: Callable[[], Iterable[StoredObject]],
         damaged: Damaged | None = None,
     ) -> dict[str, Footer]:
-        """Return the footers of these partitions, by key; `again` lists them once more.
+        """Return the footers of these partitions, by key; `again` lists the partitions once more.
 
-        With `damaged`, those that do not decode are noted there and left out; without,
+        If `damaged` is given, those that do not decode are added to it and left out; else
         PartitionDamaged.
         """
-        known = self._memory.recall(partitions)
-        unknown = [entry for entry in partitions if entry.key not in known]
-        if len(unknown) > 1:
-            with Threads(_READERS, thread_name_prefix="footer") as readers:
-                # Several in one go: to hand a thread its work costs as much as to read a local
-                # file's end.
-                several = max(1, min(_READ_IN_ONE_GO, len(unknown) // _READERS))
-                parts = [unknown[n : n + several] for n in range(0, len(unknown), several)]
-                told = list(
-                    readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts)
-                )
-        else:
-            told = [[self._read(entry, damaged) for entry in unknown]]
-        found = zip(unknown, chain.from_iterable(told), strict=True)
-        read = {entry: footer for entry, footer in found if footer is not None}
+        cached = self._footer_cache.get(partitions)
+        unread = [entry for entry in partitions if entry.key not in cached]
+        footers = self._read_all(unread, damaged)
+        read = {entry: one for entry, one in zip(unread, footers, strict=True) if one is not None}
         if read:
-            # A partition that was replaced between the listing and the reading must not be
-            # remembered as the old one.
-            still = set(again())
-            self._memory.keep((entry, footer) for entry, footer in read.items() if entry in still)
-        return known | {entry.key: footer for entry, footer in read.items()}
+            # A partition that was replaced between the listing and the reading must not be cached
+            # as the old version.
+            current = set(again())
+            self._footer_cache.put(
+                (entry, footer) for entry, footer in read.items() if entry in current
+            )
+        return cached | {entry.key: footer for entry, footer in read.items()}
+
+    def _read_all(
+        self, entries: list[StoredObject], damaged: Damaged | None
+    ) -> list[Footer | None]:
+        """Return the footers of partitions, read by several threads."""
+        if len(entries) <= 1:
+            return [self._read(entry, damaged) for entry in entries]
+        # Several at a time: to hand a thread its work costs as much as to read a local file's end.
+        several = max(1, min(_READ_AT_A_TIME, len(entries) // _READERS))
+        parts = [entries[n : n + several] for n in range(0, len(entries), several)]
+        with Threads(_READERS, thread_name_prefix="footer") as readers:
+            read = readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts)
+            return list(chain.from_iterable(read))
 
     def gaps(
         self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None = None
     ) -> list[Span]:
-        """Return where the exchange had no rows in the covered time of some partitions of a series,
-        oldest first.
+        """Return the exchange's gaps in the covered time of a series' partitions, oldest first.
 
-        Most footers tell it. Where one does not, of an earlier version or with too many gaps, its
-        rows are looked at; with `damaged`, those that do not decode are noted there and left out;
-        without, PartitionDamaged.
+        Most footers have them. Where one does not (written by an earlier version, or too many gaps)
+        they are found in the rows. If `damaged` is given, partitions that do not decode are added
+        to it and left out; else PartitionDamaged.
         """
-        told = {
-            entry: list(f.proof.gaps)
-            for entry, f in partitions.items()
-            if f.proof and f.proof.gaps is not None
+        gaps = {
+            entry: list(footer.proof.gaps)
+            for entry, footer in partitions.items()
+            if footer.proof and footer.proof.gaps is not None
         }
-        untold = (
-            [entry for entry in partitions if entry not in told] if series.interval.is_grid else []
-        )
-        known = self._memory.recall_gaps(untold) if untold else {}
-        told |= {entry: known[entry.key] for entry in untold if entry.key in known}
-        unknown = [entry for entry in untold if entry not in told]
-        looked = {entry: self._look(series, entry, partitions[entry], damaged) for entry in unknown}
-        found = {entry: gaps for entry, gaps in looked.items() if gaps is not None}
-        if found:
-            # As above: what was replaced meanwhile is another partition.
-            self._memory.keep_gaps(
-                (entry, gaps) for entry, gaps in found.items() if self._is_still(entry)
-            )
-        told |= found
-        return spans.union(gap for gaps in told.values() for gap in gaps)
+        without = [entry for entry in partitions if entry not in gaps]
+        if without and series.interval.is_grid:
+            cached = self._footer_cache.get_gaps(without)
+            gaps |= {entry: cached[entry.key] for entry in without if entry.key in cached}
+            unread = {entry: partitions[entry] for entry in without if entry.key not in cached}
+            gaps |= self._gaps_in_rows(series, unread, damaged)
+        return spans.union(gap for found in gaps.values() for gap in found)
 
     def times(self, series: Series, entry: StoredObject) -> pl.DataFrame:
-        """Return the times of a partition's rows as its one column; none where it has just gone."""
+        """Return the times of a partition's rows, one column; no row if it was just deleted."""
         time = series.kind.time_column
         body = self._files.read(entry.key)
         try:
@@ -159,29 +151,36 @@ class Coverage:
                 f"{entry.key} does not decode: {error}; it was left as it is"
             ) from error
 
-    def _look(
-        self, series: Series, entry: StoredObject, footer: Footer, damaged: Damaged | None
-    ) -> list[Span] | None:
-        times = _note_damage(damaged, entry, lambda: self.times(series, entry))
-        return (
-            None
-            if times is None
-            else [gap for span in footer.covered for gap in gaps_in(series, times, span)]
-        )
+    def _gaps_in_rows(
+        self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None
+    ) -> dict[StoredObject, list[Span]]:
+        """Return the gaps of partitions, found in their rows, and cache them."""
+        found: dict[StoredObject, list[Span]] = {}
+        for entry, footer in partitions.items():
+            times = _note_damage(damaged, entry, partial(self.times, series, entry))
+            if times is not None:
+                covered = footer.covered
+                found[entry] = [gap for span in covered for gap in gaps_in(series, times, span)]
+        if found:
+            # A partition that was replaced meanwhile must not be cached as the old version.
+            self._footer_cache.put_gaps(
+                (entry, gaps) for entry, gaps in found.items() if self._is_unchanged(entry)
+            )
+        return found
 
-    def _is_still(self, entry: StoredObject) -> bool:
+    def _is_unchanged(self, entry: StoredObject) -> bool:
         return self._files.etag(entry.key) == entry.etag
 
     def _read(self, entry: StoredObject, damaged: Damaged | None) -> Footer | None:
         return _note_damage(
             damaged,
             entry,
-            lambda: footer_of(lambda size: self._files.read_tail(entry.key, size), entry.key),
+            lambda: read_footer(lambda size: self._files.read_tail(entry.key, size), entry.key),
         )
 
 
 def _note_damage(damaged: Damaged | None, entry: StoredObject, read: Callable[[], T]) -> T | None:
-    """Return what `read` does, or None where the partition is damaged and that is to be noted."""
+    """Return what `read` returns; None if the partition is damaged and `damaged` has noted it."""
     try:
         return read()
     except PartitionDamaged as error:

@@ -1,4 +1,4 @@
-"""What can be wrong with a partition, and how a fault is told to people and to JSON."""
+"""What can be wrong with a partition, and how a fault is shown to people and in JSON."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from enum import StrEnum
 
 from klinefleet.workers.domain.spans import Span
 
-#: Runs of rows that are told one by one for each kind of fault; where there are more, one fault
-#: spans them all.
-MOST_RUNS = 20
-#: Values that a fault shows.
-SHOWN_RUNS = 3
+#: Stretches of wrong rows that are faults of their own; of more, one fault spans them all.
+MAX_STRETCHES = 20
+#: Rows whose values a fault shows.
+SHOWN_ROWS = 3
 
 
 class What(StrEnum):
@@ -39,18 +38,18 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a partition, in one stretch of its time."""
+    """One fault of a partition, in one stretch of its time."""
 
     key: str
     what: What
     span: Span | None
-    """The time of the rows that are meant; None where no part of the partition is to be trusted."""
+    """The time of the wrong rows; None if no part of the partition can be trusted."""
     rows: int
-    told: str
+    detail: str
 
     def __str__(self) -> str:
         where = "whole partition" if self.span is None else str(self.span)
-        return f"{self.key}: {self.what}, {self.rows:,} rows, {where}: {self.told}"
+        return f"{self.key}: {self.what}, {self.rows:,} rows, {where}: {self.detail}"
 
     def facts(self) -> dict[str, object]:
         """Return it as plain values, times in ms UTC."""
@@ -60,5 +59,5 @@ class Fault:
             "what": str(self.what),
             "span": span,
             "rows": self.rows,
-            "told": self.told,
+            "told": self.detail,
         }

@@ -1,9 +1,8 @@
-"""What a partition's own footer tells: the time it covers and where its rows came from, committed
-with the rows.
+"""A partition's footer: the time it covers and the origin of its rows, committed with the rows.
 
-A minute inside the covered time that has no row is the exchange's own gap; a minute outside has not
-been asked for. What the rows are proved by stands there too (`proof.py`), where this version of the
-fleet wrote them.
+A minute without a row inside the covered time is a gap of the exchange; a minute outside has not
+been fetched. The footer also has the proof of the rows (`proof.py`), unless an earlier version
+wrote it.
 """
 
 from __future__ import annotations
@@ -37,9 +36,7 @@ _MAGIC = b"PAR1"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """Where the rows of a span came from; an archive file with the ETag and the SHA-256 (16 hex
-    digits) it had.
-    """
+    """The source of a span's rows; of an archive file its ETag and SHA-256 (16 hex digits) too."""
 
     span: Span
     source: Source
@@ -49,37 +46,37 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a partition covers, and from where."""
+    """The covered time of a partition, its origins and its proof."""
 
     covered: tuple[Span, ...] = ()
     origins: tuple[Origin, ...] = ()
     proof: Proof | None = None
-    """What the rows were when they were written; None in a partition of an earlier version."""
+    """The proof of the rows as they were written; None in a partition of an earlier version."""
 
     def joined(self, covered: Iterable[Span], origins: Iterable[Origin]) -> Footer:
-        """Return the footer with newer rows added, unproved: where both tell a span's origin, the
-        newer one stands.
-        """
+        """Return the footer with newer rows added, without a proof. Newer origins replace older."""
         return Footer(
             tuple(spans.union([*self.covered, *covered])), tuple(_overlaid(self.origins, origins))
         )
 
     def metadata(self) -> dict[str, str]:
-        """Return it as Parquet keeps it."""
+        """Return the footer as Parquet's key-value metadata."""
         covered = [[span.start_ms, span.end_ms] for span in self.covered]
         origins = [
             [o.source, o.span.start_ms, o.span.end_ms, o.etag, o.content] for o in self.origins
         ]
-        told = {COVERAGE_KEY: json.dumps(covered), SOURCES_KEY: json.dumps(origins)}
-        return told if self.proof is None else {**told, PROOF_KEY: json.dumps(_plain(self.proof))}
+        metadata = {COVERAGE_KEY: json.dumps(covered), SOURCES_KEY: json.dumps(origins)}
+        if self.proof:
+            metadata[PROOF_KEY] = json.dumps(_proof_fields(self.proof))
+        return metadata
 
     @classmethod
-    def of(cls, metadata: dict[str, str]) -> Footer:
-        """Return what `metadata` told; ValueError or TypeError where it is not ours.
+    def from_metadata(cls, metadata: dict[str, str]) -> Footer:
+        """Return the footer of this metadata; ValueError or TypeError if it is not ours.
 
-        What a later version adds at the end of a list, or under a key of its own, is ignored.
+        Values that a later version adds at the end of a list, or under another key, are ignored.
         """
-        covered = (_span(told) for told in json.loads(metadata.get(COVERAGE_KEY, "[]")))
+        covered = (_span(pair) for pair in json.loads(metadata.get(COVERAGE_KEY, "[]")))
         origins = (
             Origin(_span(rest), Source(source), *rest[2:4])
             for source, *rest in json.loads(metadata.get(SOURCES_KEY, "[]"))
@@ -89,10 +86,10 @@ class Footer:
         )
 
 
-def footer_in(body: bytes, key: str = "a partition") -> Footer:
-    """Return a partition's footer, from its bytes or from their end."""
+def parse_footer(body: bytes, key: str = "a partition") -> Footer:
+    """Return the footer in a partition's bytes, or in their end; else PartitionDamaged."""
     try:
-        return Footer.of(pl.read_parquet_metadata(io.BytesIO(body)))
+        return Footer.from_metadata(pl.read_parquet_metadata(io.BytesIO(body)))
     except (
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
@@ -105,11 +102,12 @@ def footer_in(body: bytes, key: str = "a partition") -> Footer:
         ) from error
 
 
-def footer_of(
+def read_footer(
     tail: Callable[[int], bytes | None], key: str, *, tail_bytes: int = TAIL_BYTES
 ) -> Footer:
-    """Return the footer of the partition whose last bytes `tail` reads; an empty one where it has
-    just gone.
+    """Return a partition's footer; an empty one if it has just been deleted.
+
+    `tail` reads the last bytes of the partition, as many as it is given.
     """
     body = tail(tail_bytes)
     if body is None:
@@ -121,29 +119,29 @@ def footer_of(
         )
     if footer_bytes > len(body):
         body = tail(footer_bytes) or b""
-    # The reader looks for the magic at both ends; rows are not needed.
-    return footer_in(body if body.startswith(_MAGIC) else _MAGIC + body, key)
+    # Polars looks for the magic at both ends; it needs no rows.
+    return parse_footer(body if body.startswith(_MAGIC) else _MAGIC + body, key)
 
 
-def _plain(proof: Proof) -> dict[str, Any]:
+def _proof_fields(proof: Proof) -> dict[str, Any]:
     gaps = None if proof.gaps is None else [[span.start_ms, span.end_ms] for span in proof.gaps]
-    return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps, "even": proof.is_even}
+    return {"rows": proof.rows, "checksum": proof.checksum, "gaps": gaps, "even": proof.is_on_grid}
 
 
-def _span(told: list[Any]) -> Span:
-    start_ms, end_ms, *_ = told
+def _span(values: list[Any]) -> Span:
+    start_ms, end_ms, *_ = values
     return Span(start_ms, end_ms)
 
 
-def _proof(told: Any) -> Proof | None:
-    if told is None:
+def _proof(fields: Any) -> Proof | None:
+    if fields is None:
         return None
-    gaps = None if told.get("gaps") is None else tuple(_span(gap) for gap in told["gaps"])
-    return Proof(int(told["rows"]), str(told["checksum"]), gaps, bool(told.get("even")))
+    gaps = None if fields.get("gaps") is None else tuple(_span(gap) for gap in fields["gaps"])
+    return Proof(int(fields["rows"]), str(fields["checksum"]), gaps, bool(fields.get("even")))
 
 
 def _overlaid(held: Iterable[Origin], new: Iterable[Origin]) -> list[Origin]:
-    """Return the origins of both, the newer on top, neighbours of one origin joined."""
+    """Return both, where the newer replace the older, and neighbours of one origin are joined."""
     new = list(new)
     above = [origin.span for origin in new]
     pieces = [

@@ -24,8 +24,8 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, iso
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.faults import MOST_RUNS, SHOWN_RUNS, Fault, What
-from klinefleet.workers.lake.footer import Footer, footer_in
+from klinefleet.workers.lake.faults import MAX_STRETCHES, SHOWN_ROWS, Fault, What
+from klinefleet.workers.lake.footer import Footer, parse_footer
 from klinefleet.workers.lake.partition_codec import decode
 from klinefleet.workers.lake.proof import checksum, gaps_in
 
@@ -67,7 +67,7 @@ def check(series: Series, month: str, body: bytes) -> Checked:
             ]
         )
     try:
-        footer = footer_in(body, key)
+        footer = parse_footer(body, key)
     except PartitionDamaged as error:
         return Checked([Fault(key, What.FOOTER, None, 0, _line(key, error))])
     try:
@@ -103,17 +103,17 @@ def faults_of_rows(
     """Yield the faults of rows that opened at `times` (ms), one for each stretch of neighbours."""
     key = keys.partition(series, month)
     stretches = spans.union(row_span(series, at) for at in times)
-    if len(stretches) > MOST_RUNS:
+    if len(stretches) > MAX_STRETCHES:
         stretches = [Span(stretches[0].start_ms, stretches[-1].end_ms)]
     for span in stretches:
         within = [at for at in times if span.start_ms <= at < span.end_ms]
-        shown = [f"{iso(at)} {values[at]}" for at in within[:SHOWN_RUNS]]
+        shown = [f"{iso(at)} {values[at]}" for at in within[:SHOWN_ROWS]]
         yield Fault(
             key,
             what,
             span,
             len(within),
-            "; ".join([*shown, *(["…"] if len(within) > SHOWN_RUNS else [])]),
+            "; ".join([*shown, *(["…"] if len(within) > SHOWN_ROWS else [])]),
         )
 
 
@@ -156,7 +156,7 @@ def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Itera
         for gap in gaps_in(series, rows, span)
         for left in spans.gaps(footer.proof.gaps, gap)
     ]
-    if len(unknown) > MOST_RUNS:
+    if len(unknown) > MAX_STRETCHES:
         unknown = [Span(unknown[0].start_ms, unknown[-1].end_ms)]
     for span in unknown:
         lost = series.interval.opens(span.start_ms, span.end_ms)

@@ -9,7 +9,7 @@ import polars as pl
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
-from klinefleet.workers.lake.footer import Footer, footer_in
+from klinefleet.workers.lake.footer import Footer, parse_footer
 from klinefleet.workers.lake.proof import checksum
 
 #: Rows of a row group: a month of 1m candles is one, a month of 1s candles a few dozen.
@@ -44,7 +44,7 @@ def read_back(kind: Kind, body: bytes, key: str = "a partition") -> tuple[pl.Dat
 
     Columns that an older partition lacks are null.
     """
-    rows, footer = decode(body, key), footer_in(body, key)
+    rows, footer = decode(body, key), parse_footer(body, key)
     check_columns(kind, rows.schema, key)
     if footer.proof and (footer.proof.rows, footer.proof.checksum) != (rows.height, checksum(rows)):
         raise PartitionDamaged(
@@ -55,7 +55,7 @@ def read_back(kind: Kind, body: bytes, key: str = "a partition") -> tuple[pl.Dat
 
 
 def check_columns(kind: Kind, found: pl.Schema, key: str) -> None:
-    """Raise PartitionDamaged unless a partition has the kind's columns, or did in an older version."""
+    """Raise PartitionDamaged unless a partition has the columns of its kind, today's or older."""
     if list(found.items()) != list(schema_of(kind).items()) and not is_older(kind, found):
         raise PartitionDamaged(
             f"{key}: its columns are {dict(found)}, not those of {kind}; it was left as it is"

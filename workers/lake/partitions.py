@@ -19,7 +19,7 @@ from klinefleet.workers.domain.schema import no_rows, with_all_columns
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin, footer_in
+from klinefleet.workers.lake.footer import Footer, Origin, parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode, read_back
 from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
@@ -174,7 +174,7 @@ def _without(
     """Return a partition's rows and footer without some time, and that time."""
     nothing = no_rows(series.kind)
     try:
-        footer = footer_in(body)
+        footer = parse_footer(body)
     except PartitionDamaged:
         return nothing, Footer(), [month_span(month)]
     try:

@@ -22,7 +22,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.candle_grid import CandleGrid
 
 #: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
-MOST_GAPS = 1_000
+MAX_GAPS = 1_000
 
 #: What stands for a value that is null: the bits of a NaN that no exchange sends.
 _NULL_BITS = 0x7FF8_DEAD_BEEF_0001
@@ -39,7 +39,7 @@ class Proof:
     """The parts of the covered time in which the calendar has rows and the exchange had none; None:
     too many.
     """
-    is_even: bool = False
+    is_on_grid: bool = False
     """Whether each row opens just where the calendar says, so that covered time and gaps tell the
     times of all.
     """
@@ -49,9 +49,11 @@ def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
     """Return the proof of a partition's rows and the time that they cover."""
     covered = list(covered)
     gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
-    proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MOST_GAPS else None)
-    told = reconstruct_times(series, covered, replace(proof, is_even=True))
-    return replace(proof, is_even=told is not None and told.equals(rows[series.kind.time_column]))
+    proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MAX_GAPS else None)
+    told = reconstruct_times(series, covered, replace(proof, is_on_grid=True))
+    return replace(
+        proof, is_on_grid=told is not None and told.equals(rows[series.kind.time_column])
+    )
 
 
 def reconstruct_times(
@@ -60,7 +62,7 @@ def reconstruct_times(
     """Return the times of a partition's rows without looking at them; None where the proof does not
     tell.
     """
-    if proof is None or proof.gaps is None or not proof.is_even or not series.interval.is_grid:
+    if proof is None or proof.gaps is None or not proof.is_on_grid or not series.interval.is_grid:
         return None
     grid = CandleGrid.of(series.interval)
     opens = [grid.opens(part) for part in spans.without(covered, proof.gaps)]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Of a symbol-year of 1m 46 MB lie here: room for some two hundred.
-MOST_BYTES = 10 * 2**30
+MAX_BYTES = 10 * 2**30
 
 #: A file that somebody began to write so long ago was left behind by a process that was killed.
 _LEFT_BEHIND_S = HOUR_MS / 1000
@@ -40,15 +40,15 @@ _MAGIC = b"ARROW1"
 
 
 class ArrowCache:
-    """At most `most_bytes` of partitions below `folder`; the ones used longest ago go first.
+    """At most `max_bytes` of partitions below `folder`; the ones used longest ago go first.
 
     Several processes may share it. It is only ever a saving: what cannot be written or read is not
     there.
     """
 
-    def __init__(self, folder: Path | None = None, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder or default_folder()
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self._arrow = _pyarrow()
 
     def get(self, store: str, entry: StoredObject) -> pl.DataFrame | None:
@@ -78,7 +78,7 @@ class ArrowCache:
         """Return whether this version of a partition is here."""
         return self._path(store, entry).exists()
 
-    def keep(self, store: str, entry: StoredObject, rows: pl.DataFrame) -> pl.DataFrame:
+    def put(self, store: str, entry: StoredObject, rows: pl.DataFrame) -> pl.DataFrame:
         """Keep the rows of this version of a partition, and return them, mapped where they could be
         kept.
 
@@ -102,12 +102,12 @@ class ArrowCache:
             return rows
 
     def make_room(self) -> None:
-        """Remove what was used longest ago until no more than `most_bytes` are left.
+        """Remove what was used longest ago until no more than `max_bytes` are left.
 
         Whoever has mapped a removed file keeps its rows.
         """
         files = sorted(self._files())
-        too_many = sum(size for _, size, _ in files) - self.most_bytes
+        too_many = sum(size for _, size, _ in files) - self.max_bytes
         for _, size, path in files:
             if too_many <= 0:
                 return

@@ -33,7 +33,7 @@ CACHE, LAKE, FETCHED = "cache", "lake", "fetched"
 class Fetcher(Protocol):
     """Has a fleet fetch what is missing."""
 
-    def life(self, series: Series) -> Span:
+    def trading_span(self, series: Series) -> Span:
         """Return the time in which the series can have closed candles, as far as the exchange
         tells.
         """
@@ -139,7 +139,7 @@ class Lookup:
                 "fetch=True needs a reader with a fleet: tasks.notebook.reader(); nothing was read"
             )
         self._catalog_of = {}
-        lives = {series: self._fetcher.life(series) for series in several}
+        lives = {series: self._fetcher.trading_span(series) for series in several}
         lives = {series: wanted.within(life).clip(life) for series, life in lives.items()}
         found = {series: self._part(series, span) for series, span in lives.items()}
         lacking = {
@@ -161,7 +161,7 @@ class Lookup:
             _refuse(still)
         return parts
 
-    def life(self, series: Series) -> Span | None:
+    def trading_span(self, series: Series) -> Span | None:
         """Return the time in which the series can have candles, as the lake's catalog has it; None:
         it does not say.
         """
@@ -171,9 +171,9 @@ class Lookup:
             self._catalog_of[series.market] = self._catalogs.newest(series.market)
         catalog = self._catalog_of[series.market]
         entry = catalog.get(series.symbol) if catalog else None
-        return entry.life if entry else None
+        return entry.trading_span if entry else None
 
-    def whence(self, part: Part) -> Iterator[Provenance]:
+    def provenance(self, part: Part) -> Iterator[Provenance]:
         """Yield where the rows of a part come from, oldest first."""
         for entry in part.months.entries:
             held = CACHE if self._months.is_cached(entry) else LAKE
@@ -235,7 +235,7 @@ class Lookup:
         series, span = part.series, part.months.span
         if not missing(series, part.held, span):
             return []
-        life = self.life(series)
+        life = self.trading_span(series)
         if life is None and not part.months.entries:
             self._check_known(series)
         return missing(series, part.held, span.clip(life) if life else span)

@@ -207,7 +207,7 @@ class PartitionReader:
             # version.
             still = set(self.list(months.series, months.span).entries)
             found |= {
-                e: cache.keep(self._store, e, rows) if e in still else rows
+                e: cache.put(self._store, e, rows) if e in still else rows
                 for e, rows in read.items()
             }
             cache.make_room()

@@ -250,7 +250,9 @@ class Reader:
     def report(self) -> ReadReport:
         """Where the rows of the last reading come from: cache, lake or fetched, and who told them."""
         parts = self._last.parts if self._last else ()
-        return ReadReport(tuple(whence for part in parts for whence in self._lookup.whence(part)))
+        return ReadReport(
+            tuple(provenance for part in parts for provenance in self._lookup.provenance(part))
+        )
 
     def _plan(self, query: Query, *, partial: bool, fetch: bool) -> ReadPlan:
         """Look up what is held of a query, or have the fleet fetch what is not."""
@@ -309,7 +311,7 @@ class Reader:
             found = list(several)
             part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
             if shape.is_shaped:
-                rows = shape.made(rows, part.held, self._lookup.life(part.series))
+                rows = shape.made(rows, part.held, self._lookup.trading_span(part.series))
             frames.append(
                 rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if plan.query.is_list else rows
             )

@@ -57,10 +57,10 @@ class ListingDates:
         listing, entry = self._symbol_cache.listing(series), self._entry(series)
         if listing is None:
             if entry and entry.last_ms:
-                return entry.life
+                return entry.trading_span
             return self._archive_indexes.get(series).published_span() or Span(0, 0)
         if entry and entry.first_ms is not None and listing.onboard_ms is None:
-            trading = Span(series.interval.floor(entry.first_ms), entry.life.end_ms)
+            trading = Span(series.interval.floor(entry.first_ms), entry.trading_span.end_ms)
         else:
             trading = self._symbol_cache.trading_span(series)
         is_end_known = listing.status in ALIVE or listing.delivery_ms or (entry and entry.last_ms)

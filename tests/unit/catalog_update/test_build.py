@@ -71,7 +71,7 @@ def test_a_symbol_without_files_is_not_lost(maker: Maker) -> None:
     one, _ = maker(listing("NEWUSDT"))
     told = updated(one)["NEWUSDT"]
     assert (told.intervals, told.in_archive, told.archive_ms) == ((), False, None)
-    assert told.life.start_ms == utc_ms(2021)
+    assert told.trading_span.start_ms == utc_ms(2021)
 
 
 def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: Maker) -> None:
@@ -80,7 +80,7 @@ def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: 
         one, "SRMUSDT", "2022-01", "2022-02", "2022-01-11", "2022-02-01", "2022-02-28", "2022-03-05"
     )
     told = updated(one)["SRMUSDT"]
-    assert told.life == Span(utc_ms(2022, 1, 11), utc_ms(2022, 3, 6))
+    assert told.trading_span == Span(utc_ms(2022, 1, 11), utc_ms(2022, 3, 6))
     assert (told.status, told.in_rest, told.is_guessed) == ("", False, True)
     assert (told.base, told.quote, told.pair) == ("SRM", "USDT", "SRMUSDT")
 
@@ -99,7 +99,7 @@ def test_a_life_is_told_by_whatever_files_there_are(
 ) -> None:
     one, _ = maker()
     publish(one, "OLDUSDT", *periods)
-    assert updated(one)["OLDUSDT"].life == life
+    assert updated(one)["OLDUSDT"].trading_span == life
 
 
 def test_seconds_that_began_years_later_do_not_tell_the_first_day(maker: Maker) -> None:
@@ -107,7 +107,7 @@ def test_seconds_that_began_years_later_do_not_tell_the_first_day(maker: Maker) 
     publish(one, "OLDUSDT", "2021-02-01", interval=S1, market=Market.SPOT)
     publish(one, "OLDUSDT", "2017-08-17", "2023-01-01", interval=D1, market=Market.SPOT)
     told = updated(one, Market.SPOT)["OLDUSDT"]
-    assert told.life == Span(utc_ms(2017, 8, 17), utc_ms(2023, 1, 2))
+    assert told.trading_span == Span(utc_ms(2017, 8, 17), utc_ms(2023, 1, 2))
     assert told.intervals == ("1d", "1s")
 
 
@@ -136,7 +136,7 @@ def test_odd_folders_and_names_of_the_archive_are_no_symbols(maker: Maker) -> No
     publish(one, "币安人生USDT", "2022-01")
     told = updated(one)
     assert set(told) == {"BTCUSDT", "ADABKRW", "币安人生USDT"}
-    assert told["ADABKRW"].life.start_ms == 0
+    assert told["ADABKRW"].trading_span.start_ms == 0
     assert (told["ADABKRW"].base, told["ADABKRW"].quote) == ("ADA", "BKRW")
 
 

@@ -98,7 +98,7 @@ def test_workers_are_started_only_where_something_is_fetched(
 ) -> None:
     one = make_fleet({"BTCUSDT": BEGAN})
     fleet = fetcher_of(one, workers)
-    fleet.life(series_of())
+    fleet.trading_span(series_of())
     assert workers == []
     end_with(monkeypatch, one, State.COMPLETE)
     fleet.fetch({series_of(): [JANUARY]})
@@ -145,16 +145,16 @@ def test_a_life_ends_with_the_last_closed_candle(
     now = utc_ms(2024, 5, 17) + 13 * HOUR_MS
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 9_999)
     hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
-    assert fetcher_of(one, workers).life(hours) == Span(BEGAN, now - HOUR_MS)
+    assert fetcher_of(one, workers).trading_span(hours) == Span(BEGAN, now - HOUR_MS)
     monkeypatch.setattr(fetcher, "exchange_ms", lambda *_: now + 10_000)
-    assert fetcher_of(one, workers).life(hours) == Span(BEGAN, now)
+    assert fetcher_of(one, workers).trading_span(hours) == Span(BEGAN, now)
 
 
 def test_a_symbol_that_nobody_knows_is_told_with_its_like(
     one: InProcessFleet, workers: list[FakeWorkers]
 ) -> None:
     with pytest.raises(UnknownSymbol, match=r"no symbol BTCUSDTT \(did you mean BTCUSDT\?\)"):
-        fetcher_of(one, workers).life(series_of("BTCUSDTT"))
+        fetcher_of(one, workers).trading_span(series_of("BTCUSDTT"))
 
 
 def test_without_workers_nothing_is_queued(one: InProcessFleet) -> None:

@@ -315,7 +315,7 @@ def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_p
     known = Catalog(UM, NOW_MS, [listed])
 
     def begins(kind: Kind, symbol: str = listed.symbol) -> int | None:
-        life = known.life(Series(UM, kind, Interval.M1, symbol))
+        life = known.trading_span(Series(UM, kind, Interval.M1, symbol))
         return life.start_ms // 60_000 if life else None
 
     assert (begins(KLINES), begins(MARK_PRICE_KLINES)) == (20, 10)

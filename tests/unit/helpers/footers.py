@@ -49,4 +49,4 @@ def hold(files: FolderStore, span: Span, series: Series = MINUTES, month: str = 
 
 
 def recall_all(path: Path, entries: Iterable[StoredObject]) -> dict[str, Footer]:
-    return footer_cache_at(path).recall(list(entries))
+    return footer_cache_at(path).get(list(entries))

@@ -9,7 +9,7 @@ import polars as pl
 from klinefleet.workers.domain.errors import VersionConflict
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import footer_in
+from klinefleet.workers.lake.footer import parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
@@ -66,4 +66,4 @@ class VersionedStore(MemoryStore):
 
 def spoilt(body: bytes) -> bytes:
     """The bytes with other values than those that were proved."""
-    return encode(decode(body).with_columns(open=pl.lit(7.0)), footer_in(body))
+    return encode(decode(body).with_columns(open=pl.lit(7.0)), parse_footer(body))

@@ -60,7 +60,7 @@ def test_a_catalog_survives_the_way_through_parquet(
     entries: list[CatalogEntry], market: Market, made_ms: int, has_archive: bool
 ) -> None:
     made = Catalog(market, made_ms, entries, has_archive)
-    read = Catalog.of_parquet(made.to_parquet())
+    read = Catalog.from_parquet(made.to_parquet())
     assert (read.market, read.made_ms, read.has_archive) == (market, made_ms, has_archive)
     assert read.entries() == made.entries() == sorted(entries, key=lambda one: one.symbol)
     assert read.to_parquet() == made.to_parquet()
@@ -106,7 +106,7 @@ def other_parquet(**columns: list[object]) -> bytes:
 )
 def test_what_is_no_catalog_is_never_taken_for_one(body: bytes) -> None:
     with pytest.raises(PartitionDamaged, match="left as it is"):
-        Catalog.of_parquet(body)
+        Catalog.from_parquet(body)
 
 
 def test_a_symbol_that_nobody_knows_is_none_and_not_its_neighbour() -> None:
@@ -144,7 +144,8 @@ def test_a_life_is_never_shorter_than_what_is_known_of_it(
     onboard_ms: int | None, first_ms: int | None, last_ms: int | None, life: Span
 ) -> None:
     assert (
-        replace(entry("X"), onboard_ms=onboard_ms, first_ms=first_ms, last_ms=last_ms).life == life
+        replace(entry("X"), onboard_ms=onboard_ms, first_ms=first_ms, last_ms=last_ms).trading_span
+        == life
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.lake.footer import COVERAGE_KEY, Footer, footer_in, footer_of
+from klinefleet.workers.lake.footer import COVERAGE_KEY, Footer, parse_footer, read_footer
 from klinefleet.workers.lake.partition_codec import encode
 from tests.unit.helpers.klines import frame, minutes, opens
 
@@ -37,13 +37,13 @@ def tail_of(body: bytes) -> tuple[list[int], object]:
 def test_coverage_survives_the_way_through_the_footer(several: list[Span]) -> None:
     told = spans.union(several)
     body = encode(ROWS, covering(told))
-    assert list(footer_in(body).covered) == told
-    assert list(footer_of(lambda size: body[-size:], "key").covered) == told
+    assert list(parse_footer(body).covered) == told
+    assert list(read_footer(lambda size: body[-size:], "key").covered) == told
 
 
 def test_a_small_footer_is_read_in_one_go() -> None:
     asked, tail = tail_of(encode(ROWS, covering([minutes(0, 3)])))
-    assert list(footer_of(tail, "key").covered) == [minutes(0, 3)]  # type: ignore[arg-type]
+    assert list(read_footer(tail, "key").covered) == [minutes(0, 3)]  # type: ignore[arg-type]
     assert len(asked) == 1
 
 
@@ -52,7 +52,7 @@ def test_a_footer_longer_than_the_tail_is_read_a_second_time_and_whole() -> None
     body = encode(ROWS, covering(told))
     footer_bytes = int.from_bytes(body[-8:-4], "little") + 8
     asked, tail = tail_of(body)
-    assert list(footer_of(tail, "key").covered) == told  # type: ignore[arg-type]
+    assert list(read_footer(tail, "key").covered) == told  # type: ignore[arg-type]
     assert footer_bytes > asked[0]
     assert asked[1:] == [footer_bytes]
 
@@ -60,24 +60,24 @@ def test_a_footer_longer_than_the_tail_is_read_a_second_time_and_whole() -> None
 @pytest.mark.parametrize("tail_bytes", [12, 100, 700, 1_000_000])
 def test_coverage_is_the_same_whatever_part_of_the_file_is_read_first(tail_bytes: int) -> None:
     body = encode(ROWS, covering([minutes(0, 3)]))
-    found = footer_of(lambda size: body[-size:], "key", tail_bytes=tail_bytes)
+    found = read_footer(lambda size: body[-size:], "key", tail_bytes=tail_bytes)
     assert list(found.covered) == [minutes(0, 3)]
 
 
 def test_a_partition_that_has_just_gone_covers_nothing() -> None:
-    assert list(footer_of(lambda _: None, "key").covered) == []
+    assert list(read_footer(lambda _: None, "key").covered) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR", b"<html>no such bucket</html>", b"PAR1 but cut off"])
 def test_what_is_no_parquet_is_named_and_left_as_it_is(body: bytes) -> None:
     with pytest.raises(PartitionDamaged, match=r"lake/x\.parquet: no Parquet file.*left as it is"):
-        footer_of(lambda size: body[-size:], "lake/x.parquet")
+        read_footer(lambda size: body[-size:], "lake/x.parquet")
 
 
 def test_a_parquet_file_of_somebody_else_covers_nothing() -> None:
     foreign = io.BytesIO()
     ROWS.write_parquet(foreign)
-    assert list(footer_in(foreign.getvalue()).covered) == []
+    assert list(parse_footer(foreign.getvalue()).covered) == []
 
 
 def test_coverage_is_plain_json_that_any_program_can_read() -> None:

@@ -41,43 +41,43 @@ def footer(n: int = 1) -> Footer:
 
 
 def test_only_the_version_that_was_read_is_recalled(path: Path) -> None:
-    footer_cache_at(path).keep([(entry(0, "old"), footer(1)), (entry(1, "old"), footer(2))])
+    footer_cache_at(path).put([(entry(0, "old"), footer(1)), (entry(1, "old"), footer(2))])
     assert recall_all(path, [entry(0, "new"), entry(1, "old")]) == {entry(1).key: footer(2)}
-    footer_cache_at(path).keep([(entry(0, "new"), footer(3))])
+    footer_cache_at(path).put([(entry(0, "new"), footer(3))])
     assert recall_all(path, [entry(0, "new")]) == {entry(0).key: footer(3)}
     assert recall_all(path, [entry(0, "old")]) == {}
 
 
 def test_a_store_is_never_answered_for_by_another(path: Path, tmp_path: Path) -> None:
-    footer_cache_at(path, "s3://bucket/one").keep([(entry(), footer())])
+    footer_cache_at(path, "s3://bucket/one").put([(entry(), footer())])
     for other in ("s3://bucket/two", "s3://bucket", "./data", str(tmp_path)):
-        assert footer_cache_at(path, other).recall([entry()]) == {}
-    footer_cache_at(path, "s3://bucket/two").keep([(entry(), footer(2))])
-    assert footer_cache_at(path, "s3://bucket/one").recall([entry()]) == {entry().key: footer()}
-    assert footer_cache_at(path, "s3://bucket/two").recall([entry()]) == {entry().key: footer(2)}
+        assert footer_cache_at(path, other).get([entry()]) == {}
+    footer_cache_at(path, "s3://bucket/two").put([(entry(), footer(2))])
+    assert footer_cache_at(path, "s3://bucket/one").get([entry()]) == {entry().key: footer()}
+    assert footer_cache_at(path, "s3://bucket/two").get([entry()]) == {entry().key: footer(2)}
 
 
 def test_a_folder_is_the_same_store_however_it_is_spelled(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    footer_cache_at(path, str(tmp_path / "data")).keep([(entry(), footer())])
-    assert footer_cache_at(path, "./data").recall([entry()]) == {entry().key: footer()}
+    footer_cache_at(path, str(tmp_path / "data")).put([(entry(), footer())])
+    assert footer_cache_at(path, "./data").get([entry()]) == {entry().key: footer()}
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert footer_cache_at(path, "./data").recall([entry()]) == {}
+    assert footer_cache_at(path, "./data").get([entry()]) == {}
 
 
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1201])
 def test_more_footers_than_a_statement_takes_are_all_recalled(path: Path, count: int) -> None:
     entries = [entry(n) for n in range(count)]
-    footer_cache_at(path).keep((one, footer(n + 1)) for n, one in enumerate(entries))
+    footer_cache_at(path).put((one, footer(n + 1)) for n, one in enumerate(entries))
     assert recall_all(path, entries) == {one.key: footer(n + 1) for n, one in enumerate(entries)}
 
 
 def test_the_memory_does_not_grow_without_bound_and_the_oldest_go_first(path: Path) -> None:
     entries = [entry(n) for n in range(30)]
     for one in entries:
-        FooterCache("s3://bucket", path, most_kept=10).keep([(one, footer())])
+        FooterCache("s3://bucket", path, max_kept=10).put([(one, footer())])
     assert list(recall_all(path, entries)) == [one.key for one in entries[-10:]]
 
 
@@ -87,7 +87,7 @@ def execute_sql(path: Path, statement: str) -> None:
 
 
 def damaged(path: Path) -> None:
-    footer_cache_at(path).keep([(entry(), footer())])
+    footer_cache_at(path).put([(entry(), footer())])
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 4000)
 
 
@@ -150,8 +150,8 @@ def test_a_spoiled_memory_is_closed_again(
         return opened[-1]
 
     monkeypatch.setattr("klinefleet.workers.lake.footer_cache.sqlite3.connect", noted)
-    footer_cache_at(path).keep([(entry(), footer())])
-    footer_cache_at(path).recall([entry()])
+    footer_cache_at(path).put([(entry(), footer())])
+    footer_cache_at(path).get([entry()])
     for one in opened:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             one.execute("SELECT 1")
@@ -181,8 +181,8 @@ def test_threads_that_share_a_memory_do_not_disturb_each_other(path: Path) -> No
 
     def work(first: int) -> None:
         for n in range(first, 60, 4):
-            shared.keep([(entry(n), footer(n + 1))])
-            if shared.recall([entry(n)]) != {entry(n).key: footer(n + 1)}:
+            shared.put([(entry(n), footer(n + 1))])
+            if shared.get([entry(n)]) != {entry(n).key: footer(n + 1)}:
                 wrong.append(n)
 
     threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
@@ -198,8 +198,8 @@ def note(path: Path, first: int) -> dict[str, Footer]:
     """Keep every second footer in a process of its own, and return what it recalled."""
     one, recalled = footer_cache_at(path), dict[str, Footer]()
     for n in range(first, 200, 2):
-        one.keep([(entry(n), footer(n + 1))])
-        recalled |= one.recall([entry(n), entry(n - first), entry(n + 1 - first)])
+        one.put([(entry(n), footer(n + 1))])
+        recalled |= one.get([entry(n), entry(n - first), entry(n + 1 - first)])
     return recalled
 
 
@@ -236,6 +236,6 @@ def test_a_remembered_text_that_is_no_footer_is_read_again(
 
 
 def test_a_key_that_is_no_text_stops_nothing(path: Path) -> None:
-    footer_cache_at(path).keep(
+    footer_cache_at(path).put(
         [(StoredObject("lake/symbol=\udcff/2024-01.parquet", "1", 1), Footer())]
     )

@@ -9,7 +9,7 @@ import pytest
 from klinefleet.workers.domain.errors import VersionConflict
 from klinefleet.workers.domain.intervals import month_span
 from klinefleet.workers.domain.kinds.klines import KLINES
-from klinefleet.workers.lake.footer import Footer, footer_in
+from klinefleet.workers.lake.footer import Footer, parse_footer
 from klinefleet.workers.lake.partition_codec import encode, read_back
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.lake.proof import prove
@@ -37,7 +37,7 @@ def test_what_is_forgotten_is_missing_and_the_rest_stays_as_it_was(
     assert lake.forget(MINUTES, MONTH, [minutes(3, 5)]) == [minutes(3, 5)]
     assert held(files) == [*opens(minutes(0, 3)), *opens(minutes(5, 10))]
     assert covered(files, MINUTES) == [minutes(0, 3), minutes(5, 10)]
-    assert footer_in(files.read(KEY) or b"").proof == prove(
+    assert parse_footer(files.read(KEY) or b"").proof == prove(
         MINUTES, read_back(KLINES, files.read(KEY) or b"")[0], covered(files, MINUTES)
     )
     (kept,) = files.list("damaged")

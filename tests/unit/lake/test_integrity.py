@@ -202,7 +202,7 @@ def test_a_planted_fault_is_found_by_its_name_in_its_place_and_nothing_else_is(n
     assert names(found) == {what}
     assert len(found) == 1
     assert found[0].span == (minutes(31 * 1440, 31 * 1440 + 1) if what is What.MONTH else span)
-    assert found[0].told
+    assert found[0].detail
 
 
 def test_a_partition_of_an_earlier_version_with_a_column_less_has_no_fault() -> None:

@@ -20,7 +20,7 @@ from klinefleet.workers.domain.schema import no_rows, schema_of
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, footer_in
+from klinefleet.workers.lake.footer import Footer, parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.partitions import Partitions, merge
 from klinefleet.workers.lake.proof import prove
@@ -124,7 +124,9 @@ def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
     assert dict(zip(times_of(rows), rows["open"].to_list(), strict=True)) == wanted
     assert times_of(rows) == sorted(wanted)
     if body:
-        assert list(footer_in(body).covered) == spans.union(minutes(s, s + n) for s, n, _ in merges)
+        assert list(parse_footer(body).covered) == spans.union(
+            minutes(s, s + n) for s, n, _ in merges
+        )
 
 
 def test_rows_that_would_not_decode_to_themselves_are_never_published(

@@ -75,19 +75,21 @@ def test_the_checksum_is_the_same_for_ever() -> None:
 
 def test_the_exchanges_own_gaps_are_told_and_time_that_was_not_asked_for_is_none() -> None:
     rows = frame([*opens(minutes(0, 3)), *opens(minutes(5, 10))])
-    assert prove(MINUTES, rows, [TEN]) == Proof(8, checksum(rows), (minutes(3, 5),), is_even=True)
+    assert prove(MINUTES, rows, [TEN]) == Proof(
+        8, checksum(rows), (minutes(3, 5),), is_on_grid=True
+    )
     assert prove(MINUTES, rows, [minutes(0, 3), minutes(5, 10)]).gaps == ()
 
 
 def test_more_gaps_than_a_footer_tells_are_not_told_in_part() -> None:
-    rows = frame([opens(minutes(n, n + 1))[0] for n in range(0, 4 * proof.MOST_GAPS, 2)])
-    assert prove(MINUTES, rows, [minutes(0, 4 * proof.MOST_GAPS)]).gaps is None
+    rows = frame([opens(minutes(n, n + 1))[0] for n in range(0, 4 * proof.MAX_GAPS, 2)])
+    assert prove(MINUTES, rows, [minutes(0, 4 * proof.MAX_GAPS)]).gaps is None
 
 
 def test_a_proof_survives_the_way_through_the_footer() -> None:
     for proved in (prove(MINUTES, ROWS, [minutes(0, 12)]), Proof(1, "0" * 16, None), None):
         told = Footer((TEN,), (), proved)
-        assert Footer.of(told.metadata()) == told
+        assert Footer.from_metadata(told.metadata()) == told
 
 
 @settings(max_examples=60, deadline=None)

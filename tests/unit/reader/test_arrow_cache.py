@@ -42,7 +42,7 @@ def files(cache: ArrowCache) -> list[Path]:
 
 def test_what_was_kept_comes_back(cache: ArrowCache) -> None:
     assert cache.get(STORE, entry()) is None
-    assert_frame_equal(cache.keep(STORE, entry(), ROWS), ROWS)
+    assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
     held = cache.get(STORE, entry())
     assert held is not None
     assert_frame_equal(held, ROWS)
@@ -50,35 +50,35 @@ def test_what_was_kept_comes_back(cache: ArrowCache) -> None:
 
 
 def test_a_partition_that_was_replaced_is_never_taken_for_the_new_one(cache: ArrowCache) -> None:
-    cache.keep(STORE, entry("e1"), ROWS)
+    cache.put(STORE, entry("e1"), ROWS)
     assert cache.get(STORE, entry("e2")) is None
     assert cache.get("s3://other", entry("e1")) is None
     assert cache.get(STORE, entry("e1", "lake/b/2024-01.parquet")) is None
 
 
 def test_no_rows_are_kept_as_well(cache: ArrowCache) -> None:
-    cache.keep(STORE, entry(), ROWS.clear())
+    cache.put(STORE, entry(), ROWS.clear())
     held = cache.get(STORE, entry())
     assert held is not None
     assert (held.height, held.schema) == (0, ROWS.schema)
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
-    cache = ArrowCache(tmp_path, most_bytes=3 * FILE_BYTES)
+    cache = ArrowCache(tmp_path, max_bytes=3 * FILE_BYTES)
     for n in range(3):
-        cache.keep(STORE, entry(f"e{n}"), ROWS)
+        cache.put(STORE, entry(f"e{n}"), ROWS)
         os.utime(cache._path(STORE, entry(f"e{n}")), (n, n))
     assert all(path.stat().st_size <= FILE_BYTES for path in files(cache))
     cache.get(STORE, entry("e0"))
-    cache.keep(STORE, entry("e3"), ROWS)
+    cache.put(STORE, entry("e3"), ROWS)
     cache.make_room()
     assert [cache.has(STORE, entry(f"e{n}")) for n in range(4)] == [True, False, True, True]
-    assert sum(path.stat().st_size for path in files(cache)) <= cache.most_bytes
+    assert sum(path.stat().st_size for path in files(cache)) <= cache.max_bytes
 
 
 def test_rows_stay_whole_when_their_file_is_removed_under_them(tmp_path: Path) -> None:
-    cache = ArrowCache(tmp_path, most_bytes=0)
-    held = cache.keep(STORE, entry(), ROWS)
+    cache = ArrowCache(tmp_path, max_bytes=0)
+    held = cache.put(STORE, entry(), ROWS)
     cache.make_room()
     assert files(cache) == []
     assert_frame_equal(held, ROWS)
@@ -88,18 +88,18 @@ def test_rows_stay_whole_when_their_file_is_removed_under_them(tmp_path: Path) -
 def test_a_file_that_was_cut_short_is_removed_and_not_believed(
     cache: ArrowCache, left: int
 ) -> None:
-    cache.keep(STORE, entry(), ROWS)
+    cache.put(STORE, entry(), ROWS)
     [path] = files(cache)
     path.write_bytes(path.read_bytes()[:left])
     assert cache.get(STORE, entry()) is None
     assert files(cache) == []
-    assert_frame_equal(cache.keep(STORE, entry(), ROWS), ROWS)
+    assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
 
 
 def test_a_cache_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = ArrowCache(tmp_path / "file" / "cache")
-    assert_frame_equal(cache.keep(STORE, entry(), ROWS), ROWS)
+    assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
     assert cache.get(STORE, entry()) is None
     cache.make_room()
 
@@ -107,7 +107,7 @@ def test_a_cache_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
 def test_a_writer_killed_half_way_leaves_nothing_to_be_read_and_nothing_for_ever(
     cache: ArrowCache,
 ) -> None:
-    cache.keep(STORE, entry(), ROWS)
+    cache.put(STORE, entry(), ROWS)
     [path] = files(cache)
     beside = path.with_name(f".{path.name}.killed")
     beside.write_bytes(path.read_bytes()[:2000])
@@ -121,11 +121,11 @@ def test_a_writer_killed_half_way_leaves_nothing_to_be_read_and_nothing_for_ever
 
 
 def _hammer(folder: str, seed: int) -> None:
-    cache = ArrowCache(Path(folder), most_bytes=4 * FILE_BYTES)
+    cache = ArrowCache(Path(folder), max_bytes=4 * FILE_BYTES)
     for n in range(60):
         one = entry(f"e{(n * 7 + seed) % 9}")
         held = cache.get(STORE, one)
-        held = cache.keep(STORE, one, ROWS) if held is None else held
+        held = cache.put(STORE, one, ROWS) if held is None else held
         cache.make_room()
         if not held.equals(ROWS):
             os._exit(1)
@@ -154,7 +154,7 @@ cache = ArrowCache(Path(sys.argv[1]))
 print("ready", flush=True)
 n = 0
 while True:
-    cache.keep(STORE, entry(f"e{n % 5}"), ROWS)
+    cache.put(STORE, entry(f"e{n % 5}"), ROWS)
     n += 1
 """
 
@@ -194,7 +194,7 @@ def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_rows_are_mapped_and_not_copied(cache: ArrowCache) -> None:
     """The rows that come back are the file's bytes: what is written into the file shows in them."""
     rows = pl.concat([ROWS] * 40)
-    held = cache.keep(STORE, entry(), rows)
+    held = cache.put(STORE, entry(), rows)
     before = held["close"][0]
     [path] = files(cache)
     body = path.read_bytes()

@@ -106,7 +106,7 @@ class Fleet:
         self.store, self.lacks = store, lacks
         self.asked: dict[Series, list[Span]] = {}
 
-    def life(self, of: Series) -> Span:
+    def trading_span(self, of: Series) -> Span:
         return Span(JANUARY, NOW_MS)
 
     def fetch(self, wanted: dict[Series, list[Span]]) -> None:

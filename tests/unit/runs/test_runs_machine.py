@@ -35,7 +35,7 @@ from klinefleet.workers.domain.series import Block
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.run_model import BLOCKS, WINDOWS_OF, ModelBlock, ModelRun
 
-MOST_RUNS = 2
+MAX_RUNS = 2
 
 blocks = st.sampled_from([BLOCKS[0], *BLOCKS])
 numbers = st.integers(0, 7)
@@ -64,7 +64,7 @@ class RunsMachine(RuleBasedStateMachine):
         self.create()
         self.a_planner_takes_the_lead(0)
 
-    @precondition(lambda self: len(self.models) < MOST_RUNS)
+    @precondition(lambda self: len(self.models) < MAX_RUNS)
     @rule()
     def create(self) -> None:
         asked = Request(

@@ -126,7 +126,7 @@ def test_a_footer_is_read_with_a_field_more_or_less() -> None:
     more = {key: json.dumps([[*one, "more"] for one in several]) for key, several in lists.items()}
     gaps = [[*gap, "more"] for gap in proof["gaps"]]
     assert (
-        Footer.of(
+        Footer.from_metadata(
             more | {PROOF_KEY: json.dumps(proof | {"colour": "red", "gaps": gaps}), "other": "x"}
         )
         == FOOTER
@@ -136,10 +136,10 @@ def test_a_footer_is_read_with_a_field_more_or_less() -> None:
         SOURCES_KEY: json.dumps(sources),
         PROOF_KEY: json.dumps({"rows": 3, "checksum": "abc"}),
     }
-    assert Footer.of(less) == Footer(
+    assert Footer.from_metadata(less) == Footer(
         FOOTER.covered,
         (Origin(Span(0, 9), Source.DAILY),),
-        replace(PROOF, gaps=None, is_even=False),
+        replace(PROOF, gaps=None, is_on_grid=False),
     )
 
 
@@ -165,4 +165,4 @@ def test_a_catalog_is_read_with_a_column_more_or_without_an_optional_one() -> No
             buffer,
             metadata={key: metadata[key] for key in metadata if key.startswith("klinefleet")},
         )
-        assert Catalog.of_parquet(buffer.getvalue()).entries() == held.entries()
+        assert Catalog.from_parquet(buffer.getvalue()).entries() == held.entries()
