@@ -137,7 +137,7 @@ def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor 
 
     hear_sigterm()
     try:
-        progress = follow(services, run, supervisor.tend if supervisor else lambda: None)
+        progress = follow(services, run, supervisor.restart_dead if supervisor else lambda: None)
     except KeyboardInterrupt:
         Runs(services.redis).end(run, State.CANCELLED)
         click.echo(

@@ -32,11 +32,11 @@ def worker(queues: str | None, loglevel: str) -> None:
 
     Start more on any machine.
     """
-    from klinefleet.tasks.fleet.lanes import lanes_of
+    from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
     settings = Settings.load()
-    lanes = lanes_of(queues)
+    lanes = parse_lanes(queues)
     with ExitStack() as stack:
         if settings.redis_url is None:
             settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
@@ -52,7 +52,7 @@ def worker(queues: str | None, loglevel: str) -> None:
             mask_secrets(settings.redis_url or ""),
             settings.store_url,
         )
-        supervisor.watch()
+        supervisor.run_until_signal()
 
 
 @click.command()
@@ -82,16 +82,16 @@ def workers(wait: int) -> None:
     """
     import time
 
-    from klinefleet.tasks.fleet.status import lines, served
+    from klinefleet.tasks.fleet.status import count_workers, status_lines
 
     ends = time.monotonic() + wait
     while True:
         try:
             with fleet_services() as services:
                 preflight.check_redis(services)
-                counts = served(services)
+                counts = count_workers(services)
                 if all(counts.values()) or time.monotonic() > ends:
-                    click.echo("\n".join(lines(services, counts)))
+                    click.echo("\n".join(status_lines(services, counts)))
                     sys.exit(0 if all(counts.values()) else 1)
         except RequestError:
             if time.monotonic() > ends:

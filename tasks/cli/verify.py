@@ -136,7 +136,11 @@ def _verify(options: dict[str, Any]) -> None:
         if mend and found.faults:
             _say(f"{len(found.faults):,} faults; taking them out and fetching them again")
             done, left = _mended(
-                check, services, found, sample, supervisor.tend if supervisor else lambda: None
+                check,
+                services,
+                found,
+                sample,
+                supervisor.restart_dead if supervisor else lambda: None,
             )
     click.echo(
         json.dumps(_facts(found, sample, done, left))

@@ -93,7 +93,7 @@ class FleetFetcher:
         if self._start is None:
             preflight.check_workers(self._services, needed)
             return lambda: None
-        return self._start(needed).tend
+        return self._start(needed).restart_dead
 
 
 def requests_of(wanted: Mapping[Series, list[Span]]) -> Iterator[Request]:

@@ -83,11 +83,13 @@ def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]
     """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody
     could find them.
     """
-    from klinefleet.tasks.fleet.lanes import lanes_of
+    from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
     supervisor = Supervisor(
-        replace(services.settings, metrics_port=0), lanes_of(",".join(queues)), loglevel="WARNING"
+        replace(services.settings, metrics_port=0),
+        parse_lanes(",".join(queues)),
+        loglevel="WARNING",
     )
     try:
         yield supervisor

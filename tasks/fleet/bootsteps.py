@@ -1,7 +1,7 @@
-"""What a lane adds to Celery's worker: signs of life from its own loop, and no tasks while its pool
-is closed.
+"""Celery boot steps of a lane: a heartbeat from the worker's own loop, and the consumer gate.
 
-Workers at other addresses take the tasks of a pool that the exchange has closed to this one.
+The gate stops a lane from taking tasks while the exchange has closed its pool to this address.
+Workers at other addresses take them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from klinefleet.workers.coordination.liveness import TOUCH_INTERVAL_S, HealthFil
 
 logger = logging.getLogger(__name__)
 
-#: How often the lane looks whether it is to take tasks, seconds.
+#: Seconds between two checks of whether the pool is closed.
 POLL_S = 0.5
 
 
 def beat_in_loop(app: Any, health_file: HealthFile) -> None:
-    """Have a Celery worker beat from its own loop, from now on and again after each reconnect."""
+    """Add a heartbeat to the worker's event loop; it restarts after each reconnect."""
     from celery.worker import state
 
     def beat() -> None:
-        # A copy: threads begin tasks meanwhile. Should one do so just now, the next beat tells.
+        # A copy, as threads begin tasks meanwhile. If one does so during the copy, skip this beat.
         try:
             requests = list(state.active_requests)
         except RuntimeError:
@@ -32,7 +32,7 @@ def beat_in_loop(app: Any, health_file: HealthFile) -> None:
         health_file.touch(request.time_start for request in requests)
 
     class Beat(bootsteps.StartStopStep):  # type: ignore[misc]
-        # The first beat is at the moment when it can take tasks, not before.
+        # The first beat comes when the worker can take tasks, not before.
         requires = ("celery.worker.consumer.tasks:Tasks",)
         _timer: Any = None
 
@@ -48,37 +48,30 @@ def beat_in_loop(app: Any, health_file: HealthFile) -> None:
 
 
 class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Stops and starts taking tasks from the lane's queue as `Services` say, in the worker's own
-    loop.
-    """
+    """Stops and resumes taking tasks as `Services.is_pool_closed` says, in the worker's loop."""
 
-    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - the library's way to say it
+    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - as Celery declares it
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._looks: Any = None
+        self._timer: Any = None
 
     def start(self, worker: Any) -> None:
-        self._looks = worker.timer.call_repeatedly(POLL_S, self._look, (worker,))
+        self._timer = worker.timer.call_repeatedly(POLL_S, self._update, (worker,))
 
     def stop(self, worker: Any) -> None:
-        if self._looks:
-            self._looks.cancel()
+        if self._timer:
+            self._timer.cancel()
 
-    def _look(self, worker: Any) -> None:
+    def _update(self, worker: Any) -> None:
         consumer, services = worker.consumer, worker.app.services
-        taking = getattr(consumer, "task_consumer", None)
-        if taking is None:
+        task_consumer = getattr(consumer, "task_consumer", None)
+        if task_consumer is None:
             return
-        takes = taking.consuming_from(services.queue)
-        if takes and services.is_pool_closed:
-            logger.warning(
-                "the exchange has closed %s to %s: taking no tasks",
-                services.queue,
-                services.settings.egress,
-            )
-            consumer.cancel_task_queue(services.queue)
-        elif not takes and not services.is_pool_closed:
-            logger.warning(
-                "%s is open to %s again: taking tasks", services.queue, services.settings.egress
-            )
-            consumer.add_task_queue(services.queue)
+        queue, egress = services.queue, services.settings.egress
+        is_open = task_consumer.consuming_from(queue)
+        if is_open and services.is_pool_closed:
+            logger.warning("the exchange has closed %s to %s: taking no tasks", queue, egress)
+            consumer.cancel_task_queue(queue)
+        elif not is_open and not services.is_pool_closed:
+            logger.warning("%s is open to %s again: taking tasks", queue, egress)
+            consumer.add_task_queue(queue)

@@ -1,4 +1,4 @@
-"""One lane in one process: a Celery worker with a heartbeat, chores beside it, and an end in order."""
+"""One lane in one process: a Celery worker with heartbeat, periodic jobs and clean shutdown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -32,12 +33,20 @@ from klinefleet.workers.limits.shared_egress import detect_shared_egress
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 
-#: A lane whose worker was killed has so long to let go of what it does.
+#: Seconds that a lane has to finish its tasks once its supervisor was killed.
 ORPHAN_S = 3.0
+#: Workers need not know of each other (gossip, mingle): they share their state in Redis.
+_WORKER_OPTIONS: dict[str, Any] = {
+    "pool": "threads",
+    "task_events": True,
+    "without_gossip": True,
+    "without_mingle": True,
+    "quiet": True,
+}
 
 
 def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
-    """Run one lane in this process until it is told to stop; returns its exit code."""
+    """Run one lane in this process until SIGTERM; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     services = Services(settings, queue=lane.queue, pool=lane.pool)
     app = connect(settings, services)
@@ -45,49 +54,33 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     connect_task_logging()
     health_file = HealthFile(lane.queue)
     beat_in_loop(app, health_file)
-    chores: list[Callable[[], None]] = []
-    has_ended = threading.Event()
-    if lane.queue == PLAN:
-        chores.append(partial(requeue_leaderless_runs, services))
     if lane.pool:
-        chores.append(partial(_attend_to_budget, services, lane.pool))
         app.steps["worker"].add(ConsumerGate)
+    # The log reads the process's name to say which lane a line comes from.
+    name = multiprocessing.current_process().name = _node_name(settings, lane)
 
-    def ready(**_: object) -> None:
+    has_ended, supervisor_pid = threading.Event(), os.getppid()
+
+    def on_ready(**_: object) -> None:
         services.heartbeat.start()
-        threading.Thread(
-            target=run_periodically, args=[chores, has_ended], name="chores", daemon=True
-        ).start()
+        _start_thread("periodic", run_periodically, _periodic_jobs(services, lane), has_ended)
         if lane.queue == PLAN:
-            threading.Thread(
-                target=enqueue_new_runs, args=[services], name="new-runs", daemon=True
-            ).start()
+            _start_thread("new-runs", enqueue_new_runs, services)
 
-    parent = os.getppid()
-    has_address = lane.pool and settings.egress != Settings.egress
-    name = node_name(f"{lane.queue}-{settings.egress}" if has_address else lane.queue)
-    multiprocessing.current_process().name = (
-        name  # read by the log: the lane that a line comes from
-    )
-
-    def stopping(**_: object) -> None:
+    def on_shutdown(**_: object) -> None:
         services.stop.set()
-        ends = threading.Timer(ORPHAN_S, _end_orphan, [parent])
-        ends.daemon = True
-        ends.start()
+        timer = threading.Timer(ORPHAN_S, _exit_if_orphaned, [supervisor_pid])
+        timer.daemon = True
+        timer.start()
 
-    worker_ready.connect(ready)
-    worker_shutting_down.connect(stopping)
+    worker_ready.connect(on_ready)
+    worker_shutting_down.connect(on_shutdown)
     worker = app.Worker(
-        pool="threads",
-        concurrency=lane.tasks(settings),
-        queues=[lane.queue],
         hostname=name,
-        without_gossip=True,
-        without_mingle=True,
-        task_events=True,
+        queues=[lane.queue],
+        concurrency=lane.concurrency(settings),
         loglevel=loglevel,
-        quiet=True,
+        **_WORKER_OPTIONS,
     )
     worker.start()
     has_ended.set()
@@ -96,18 +89,36 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     return int(worker.exitcode or 0)
 
 
-def _end_orphan(parent: int) -> None:
-    """End at once where whoever started us was killed, and perhaps Redis with it: our work comes
-    back elsewhere.
+def _node_name(settings: Settings, lane: Lane) -> str:
+    """Return the lane's name in Flower; REST lanes carry the egress, if one is configured."""
+    has_egress = lane.pool and settings.egress != Settings.egress
+    return node_name(f"{lane.queue}-{settings.egress}" if has_egress else lane.queue)
+
+
+def _start_thread(name: str, target: Callable[..., None], *args: Any) -> None:
+    threading.Thread(target=target, args=args, name=name, daemon=True).start()
+
+
+def _periodic_jobs(services: Services, lane: Lane) -> list[Callable[[], None]]:
+    jobs: list[Callable[[], None]] = []
+    if lane.queue == PLAN:
+        jobs.append(partial(requeue_leaderless_runs, services))
+    if lane.pool:
+        jobs.append(partial(_refresh_budget, services, lane.pool))
+    return jobs
+
+
+def _exit_if_orphaned(supervisor_pid: int) -> None:
+    """Exit at once if the supervisor was killed, and perhaps Redis with it.
+
+    The tasks count as lost and are sent again.
     """
-    if os.getppid() != parent:
+    if os.getppid() != supervisor_pid:
         os._exit(1)
 
 
-def _attend_to_budget(services: Services, pool: Pool) -> None:
-    """Refresh the budget's limit, the slots' demand and whether the pool is closed; detect shared
-    egress.
-    """
+def _refresh_budget(services: Services, pool: Pool) -> None:
+    """Refresh limit, demand and closed flag; report this lane's width; check for shared egress."""
     services.symbol_cache.apply_weight_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
     services.heartbeat.report_width(services.rest_slots.width, services.rest_slots.max_width)

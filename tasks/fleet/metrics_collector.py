@@ -1,8 +1,7 @@
-"""What Redis knows of the whole fleet, as metrics: asked at each scrape, told alike by every
-worker.
+"""Metrics of the whole fleet, read from Redis at each scrape; every worker exports the same.
 
-What is not known is left out, never told as 0: a pool that nobody has asked yet, a clock not yet
-measured, the age of the oldest window where none waits.
+A value that is not known is left out, never exported as 0: a pool without a call yet, a clock not
+yet measured, the age of the oldest window if none is pending.
 """
 
 from __future__ import annotations
@@ -25,46 +24,49 @@ from klinefleet.workers.limits.shared_egress import shared_egress_pairs
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.metrics import Gauge
 
-#: A gauge, the values of its labels, and what it shows.
-Reading = tuple[Gauge, tuple[str, ...], float]
+#: A gauge, the values of its labels, and its value.
+Sample = tuple[Gauge, tuple[str, ...], float]
+
+_AGE_GAUGES = {
+    Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS,
+    Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS,
+}
 
 
 class FleetCollector(Collector):
-    """Asks Redis; where it does not answer, that alone is told."""
+    """Reads the fleet's gauges from Redis; if Redis is away, exports only that."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the gauges as they stand now."""
+        """Yield the gauges with their current values."""
         try:
-            readings: list[Reading] = [*self._read(), (metrics.REDIS_UP, (), 1)]
+            samples: list[Sample] = [*self._read(), (metrics.REDIS_UP, (), 1)]
         except (RedisError, OSError):
-            readings = [(metrics.REDIS_UP, (), 0)]
+            samples = [(metrics.REDIS_UP, (), 0)]
         families: dict[str, GaugeMetricFamily] = {}
-        for gauge, labels, value in readings:
+        for gauge, labels, value in samples:
             family = families.setdefault(
                 gauge.name, GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
             )
             family.add_metric(labels, value)
         yield from families.values()
 
-    def _read(self) -> Iterator[Reading]:
-        serves = live_workers(self._redis)
-        served = [name.partition("@")[0] for name in serves]
-        egresses = sorted(
-            {egress for _, _, egress in (name.partition("@") for name in serves) if egress}
-        )
+    def _read(self) -> Iterator[Sample]:
+        workers = [name.partition("@") for name in live_workers(self._redis)]
+        worker_queues = [queue for queue, _, _ in workers]
+        egresses = sorted({egress for _, _, egress in workers if egress})
         for pool in Pool:
             yield metrics.SHARED_EGRESS_PAIRS, (pool,), len(shared_egress_pairs(self._redis, pool))
             for egress in egresses:
                 yield from self._budget(pool, egress)
         for queue in QUEUES:
-            yield metrics.WORKERS, (queue,), served.count(queue)
+            yield metrics.WORKERS, (queue,), worker_queues.count(queue)
             yield metrics.QUEUE_LENGTH, (queue,), self._redis.llen(queue)
         yield from self._runs()
 
-    def _budget(self, pool: Pool, egress: str) -> Iterator[Reading]:
+    def _budget(self, pool: Pool, egress: str) -> Iterator[Sample]:
         state, labels = RedisBudget(self._redis, pool, egress).state(), (pool, egress)
         if state.limit is not None:
             yield metrics.WEIGHT_LIMIT, labels, state.limit
@@ -74,17 +76,13 @@ class FleetCollector(Collector):
             yield metrics.WEIGHT_USED, labels, state.used
             yield metrics.POOL_CLOSED_SECONDS, labels, state.closed_ms / 1000
 
-    def _runs(self) -> Iterator[Reading]:
+    def _runs(self) -> Iterator[Sample]:
         backlog, now = Runs(self._redis).backlog(), now_ms(self._redis)
         yield metrics.RUNS_ACTIVE, (), len(backlog)
         yield metrics.WINDOWS_IN_FLIGHT, (), sum(run.windows for run in backlog)
         yield metrics.FAILURES, (), sum(run.failed for run in backlog)
-        oldest = {
-            Phase.FETCHING: metrics.OLDEST_WINDOW_SECONDS,
-            Phase.COMPACTING: metrics.OLDEST_COMPACTION_SECONDS,
-        }
-        for phase, gauge in oldest.items():
+        for phase, age_gauge in _AGE_GAUGES.items():
             since_ms = list(chain.from_iterable(run.since_ms(phase) for run in backlog))
             yield metrics.BLOCKS_WAITING, (phase,), len(since_ms)
             if since_ms:
-                yield gauge, (), (now - min(since_ms)) / 1000
+                yield age_gauge, (), (now - min(since_ms)) / 1000

@@ -1,7 +1,7 @@
-"""A worker's metrics over HTTP: what its lanes have counted, and what Redis knows of the fleet.
+"""A worker's metrics over HTTP: the counters of its lanes, and the fleet's gauges from Redis.
 
-A process of its own answers, so that the one that forks the lanes never has a thread, and a scrape
-never costs a lane.
+A process of its own serves them: the supervisor, which forks the lanes, must have no threads, and a
+scrape must not slow a lane down.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from klinefleet.workers.support.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: How long Redis may take to answer one question of a scrape, and a client to send its own;
-#: seconds.
-REDIS_S, CLIENT_S = 0.8, 5.0
+#: Seconds that Redis may take for one command of a scrape.
+REDIS_TIMEOUT_S = 0.8
+#: Seconds that a client may take to send its request.
+CLIENT_TIMEOUT_S = 5.0
 
 
 class MetricsServer:
-    """The address of a worker's metrics and the folder its lanes count in.
+    """The listening socket of a worker's metrics, and the folder of its lanes' counters.
 
-    SettingsError where the port is taken.
+    Raises SettingsError if the port is taken.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,24 +51,23 @@ class MetricsServer:
             "metrics at http://%s:%d/metrics", settings.metrics_address, settings.metrics_port
         )
 
-    def record(self, lane: str) -> None:
-        """Have this process, which is a lane's, count; the address stays with those it belongs to."""
+    def record_lane(self, lane: str) -> None:
+        """Record the metrics of this process, which is a lane's; close its copy of the socket."""
         self._listener.close()
         metrics.count_in_folder(self.folder, lane)
 
     def serve(self) -> int:
-        """Answer scrapes in this process until it is told to stop, then clear up; returns its exit
-        code.
+        """Answer scrapes in this process until SIGTERM, then clean up; return the exit code.
 
-        It is told last, when no lane counts any more, or by the kernel when whoever started it was
-        killed.
+        The supervisor sends the signal when all lanes have ended; the kernel does if the supervisor
+        is killed.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        # Told alone to stop, it has deleted the folder, and is started again.
+        # A server that was terminated alone has deleted the folder before it is started again.
         self.folder.mkdir(mode=0o700, exist_ok=True)
         server = _HttpServer(
-            self._listener, registry_of(self.folder, self._settings.redis_url or "")
+            self._listener, build_registry(self.folder, self._settings.redis_url or "")
         )
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
@@ -75,21 +75,22 @@ class MetricsServer:
         return 0
 
     def close(self) -> None:
-        """Give the address back and delete what the lanes counted in."""
+        """Close the socket and delete the folder."""
         self._listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def registry_of(folder: Path, redis_url: str) -> CollectorRegistry:
-    """Return all that a worker exposes, read anew at each scrape, which ends within two seconds
-    without Redis too.
+def build_registry(folder: Path, redis_url: str) -> CollectorRegistry:
+    """Return a registry of all that a worker exports, read at each scrape.
+
+    A scrape ends within two seconds also without Redis.
     """
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
     redis = Redis.from_url(
         redis_url,
-        socket_timeout=REDIS_S,
-        socket_connect_timeout=REDIS_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )
     registry.register(FleetCollector(redis))
@@ -97,7 +98,7 @@ def registry_of(folder: Path, redis_url: str) -> CollectorRegistry:
 
 
 class _HttpServer(ThreadingHTTPServer):
-    """Answers on a socket that listens already."""
+    """An HTTP server on a socket that is listening already."""
 
     daemon_threads = True
 
@@ -110,9 +111,9 @@ class _HttpServer(ThreadingHTTPServer):
 
 
 class _Handler(MetricsHandler):
-    """Tells the metrics under /metrics and nothing elsewhere."""
+    """Serves the metrics under /metrics, and 404 elsewhere."""
 
-    timeout = CLIENT_S
+    timeout = CLIENT_TIMEOUT_S
 
     def do_GET(self) -> None:
         if urlsplit(self.path).path == "/metrics":
@@ -126,8 +127,8 @@ def _listen(address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise SettingsError(
-            f"KLINES_METRICS_PORT was {port}; {address} cannot be listened on there "
-            f"({os.strerror(error.errno or 0)}), "
+            f"KLINES_METRICS_PORT was {port}; cannot listen there on {address} ({reason}), "
             "so no worker was started"
         ) from error

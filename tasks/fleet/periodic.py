@@ -1,6 +1,4 @@
-"""What a lane does beside its tasks, again and again, in a thread of its own: it never holds the
-heartbeat up.
-"""
+"""Runs a lane's periodic jobs in a thread of its own, so that they never delay the heartbeat."""
 
 from __future__ import annotations
 
@@ -10,23 +8,22 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-#: Pause between two rounds, seconds.
+#: Seconds between two rounds.
 PAUSE_S = 2.0
 
 
 def run_periodically(
-    chores: list[Callable[[], None]],
+    jobs: list[Callable[[], None]],
     stopped: threading.Event | None = None,
     pause_s: float = PAUSE_S,
 ) -> None:
-    """Do all chores, pause, and begin again until `stopped` is set; one that fails waits for the
-    next round.
-    """
+    """Run all jobs, pause and repeat until `stopped` is set; one that fails is run next round."""
     stopped = stopped or threading.Event()
     while not stopped.is_set():
-        for chore in chores:
+        for job in jobs:
             try:
-                chore()
+                job()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next round comes
-                logger.warning("chores: %s: %s; trying again", type(error).__name__, error)
+                name = type(error).__name__
+                logger.warning("periodic job failed, trying again: %s: %s", name, error)
         stopped.wait(pause_s)

@@ -1,4 +1,4 @@
-"""What is done by the clock, and the one process that sends it."""
+"""`klines beat`: the tasks that run on a schedule, and the one process that sends them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from klinefleet.workers.domain.queues import PLAN
 
 logger = logging.getLogger(__name__)
 
-#: Longest sleep between two looks at the clock, seconds; each is a sign of life.
-LOOK_S = 20
-
+#: Seconds between two checks of the schedule, at most; each is a heartbeat.
+MAX_SLEEP_S = 20
 #: Hour and minute, UTC: soon after the exchange's day has begun, one market after the other.
-AT = {Market.SPOT: (0, 20), Market.USD_M: (0, 35), Market.COIN_M: (0, 50)}
-#: A message that no worker took in so long is dropped: the next day sends another.
+CATALOG_TIMES = {Market.SPOT: (0, 20), Market.USD_M: (0, 35), Market.COIN_M: (0, 50)}
+#: Seconds after which a message that no worker has taken is dropped: the next day sends another.
 EXPIRES_S = 12 * 3600
 
 
 def schedule() -> dict[str, dict[str, Any]]:
-    """Return what is sent when: each market's catalog is made anew once a day."""
+    """Return Celery's beat_schedule: each market's catalog is rebuilt once a day."""
     return {
         f"catalog of {market}": {
             "task": "klines.catalog",
@@ -34,14 +33,14 @@ def schedule() -> dict[str, dict[str, Any]]:
             "schedule": crontab(hour=str(hour), minute=str(minute)),
             "options": {"queue": PLAN, "argsrepr": f"catalog of {market}", "expires": EXPIRES_S},
         }
-        for market, (hour, minute) in AT.items()
+        for market, (hour, minute) in CATALOG_TIMES.items()
     }
 
 
-class ScheduleClock(Scheduler):  # type: ignore[misc]
-    """Sends what is due and says that it lives.
+class HeartbeatScheduler(Scheduler):  # type: ignore[misc]
+    """A Celery scheduler with a heartbeat, and without a file.
 
-    It keeps nothing: the times are the clock's, not the last run's.
+    It stores no last runs: what is due depends on the time of day alone.
     """
 
     def __init__(self, *args: Any, health_file: HealthFile | None = None, **options: Any) -> None:
@@ -49,29 +48,29 @@ class ScheduleClock(Scheduler):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def tick(self, *args: Any, **options: Any) -> float:
-        """Send what is due and return the seconds to sleep."""
+        """Send what is due; return the seconds to sleep."""
         self._health_file.touch()
         return float(super().tick(*args, **options))
 
     def close(self) -> None:
-        """Take leave."""
+        """Stop, and end the heartbeat."""
         super().close()
         self._health_file.remove()
 
 
 def run_scheduler() -> None:
-    """Send what is due, until told to stop.
+    """Send scheduled tasks until SIGTERM or SIGINT.
 
-    One process in a fleet: two would send everything twice.
+    Run one process in a fleet: two would send everything twice.
     """
     app.conf.update(timezone="UTC", beat_schedule=schedule())
-    service = Service(app, scheduler_cls=ScheduleClock, max_interval=LOOK_S)
+    service = Service(app, scheduler_cls=HeartbeatScheduler, max_interval=MAX_SLEEP_S)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    logger.info("the clock runs: %s", ", ".join(schedule()))
+        signal.signal(number, _exit)
+    logger.info("scheduled: %s", ", ".join(schedule()))
     service.start()
 
 
-def _leave(*_: object) -> None:
-    # The service sleeps up to 20 s at a time; it catches this and closes.
+def _exit(*_: object) -> None:
+    # The service sleeps up to MAX_SLEEP_S at a time; it catches this and closes.
     raise SystemExit

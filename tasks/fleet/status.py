@@ -1,6 +1,4 @@
-"""What an operator sees of the fleet: which queues are served, and what each public address has
-left to spend.
-"""
+"""The text of `klines workers`: which queues are served, and each public address's weight."""
 
 from __future__ import annotations
 
@@ -13,30 +11,33 @@ from klinefleet.workers.limits.shared_egress import shared_egress_pairs
 from klinefleet.workers.services import Services
 
 
-def served(services: Services) -> dict[str, int]:
-    """Return for every queue how many processes serve it."""
+def count_workers(services: Services) -> dict[str, int]:
+    """Return for every queue the number of processes that serve it."""
     names = [name.partition("@")[0] for name in live_workers(services.redis)]
     return {lane.queue: names.count(lane.queue) for lane in LANES}
 
 
-def lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
+def status_lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield a line for each queue, and below it one for each address that spends its weight."""
     for lane in LANES:
         yield f"{lane.queue:<14} {counts[lane.queue]}"
-        yield from _addresses(services, lane)
+        yield from _address_lines(services, lane)
 
 
-def _addresses(services: Services, lane: Lane) -> Iterator[str]:
+def _address_lines(services: Services, lane: Lane) -> Iterator[str]:
     if lane.pool is None or not live_egresses(services.redis, lane.queue):
         return
     for name, state in services.pool_states(lane.pool).items():
-        yield f"  {name:<12} {_told(state)}"
+        yield f"  {name:<12} {_weight(state)}"
     for one, other in shared_egress_pairs(services.redis, lane.pool):
-        yield f"  {one} and {other} seem to be one address: give their workers one KLINES_EGRESS"
+        yield (
+            f"  {one} and {other} seem to be one address: "
+            "set the same KLINES_EGRESS for their workers"
+        )
 
 
-def _told(state: PoolState) -> str:
+def _weight(state: PoolState) -> str:
     if state.closed_ms:
         return f"closed by the exchange for {state.closed_ms / 1000:,.0f} s"
-    of = f"of {state.limit:,}" if state.limit else "of a limit not yet told"
-    return f"weight {state.used:,} {of} in this minute"
+    limit = f"of {state.limit:,}" if state.limit else "of an unknown limit"
+    return f"weight {state.used:,} {limit} in this minute"

@@ -1,4 +1,4 @@
-"""A worker: the processes of its lanes, started, kept running and ended together."""
+"""A worker's supervisor: starts the processes of its lanes, restarts dead ones, stops them all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from klinefleet.tasks.fleet.lane_worker import serve
 from klinefleet.tasks.fleet.lanes import Lane
@@ -23,126 +23,127 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A lane that ends on its own is started again after this long.
+#: Seconds before a lane that has died is started again.
 RESTART_S = 1.0
+#: The name of the process that serves metrics.
+METRICS = "metrics"
+#: Seconds that it may take to end.
+METRICS_END_S = 5.0
 
-#: Signals that end a worker.
-_ENDS = (signal.SIGTERM, signal.SIGINT)
-
-#: What the process is called that serves metrics, and how long it may take to end.
-METRICS, METRICS_END_S = "metrics", 5.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """The lanes' processes, children of this one; a lane that dies is started again until the
-    supervisor is stopped.
+    """The processes of a worker's lanes, children of this one.
 
-    Where metrics are wanted, one more process serves them.
+    With a metrics port, one more process serves metrics.
     """
 
     def __init__(self, settings: Settings, lanes: list[Lane], *, loglevel: str = "INFO") -> None:
         self._settings = settings
         self._loglevel = loglevel
-        self._lanes: dict[int, tuple[str, Callable[[], int]]] = {}
-        self._exposition = _exposition(settings) if settings.metrics_port else None
+        self._children: dict[int, tuple[str, Callable[[], int]]] = {}
+        self._metrics_server = _metrics_server(settings) if settings.metrics_port else None
         for lane in lanes:
             HealthFile(lane.queue).expect()
-            self._start(lane.queue, partial(self._serve, lane))
-        if self._exposition:
-            self._start(METRICS, self._exposition.serve)
+            self._start(lane.queue, partial(self._serve_lane, lane))
+        if self._metrics_server:
+            self._start(METRICS, self._metrics_server.serve)
 
-    def watch(self) -> None:
-        """Keep every lane running until the process is told to stop, then let the lanes finish what
-        they do.
-        """
-        told: list[int] = []
-        for number in _ENDS:
-            signal.signal(number, lambda caught, _frame: told.append(caught))
-        while not told:
-            self.tend()
+    def run_until_signal(self) -> None:
+        """Keep every lane running until SIGTERM or SIGINT, then stop them."""
+        caught: list[int] = []
+        for number in _STOP_SIGNALS:
+            signal.signal(number, lambda number, _frame: caught.append(number))
+        while not caught:
+            self.restart_dead()
             time.sleep(0.1)
         self.stop()
 
-    def tend(self) -> None:
-        """Start again what ended on its own."""
-        for pid, (name, work) in list(self._lanes.items()):
+    def restart_dead(self) -> None:
+        """Restart the lanes that have ended on their own."""
+        for pid, (name, work) in list(self._children.items()):
             if os.waitpid(pid, os.WNOHANG)[0]:
-                del self._lanes[pid]
+                del self._children[pid]
                 logger.error("lane %s ended on its own; starting it again", name)
                 time.sleep(RESTART_S)
                 self._start(name, work)
 
     def stop(self, within_s: float = 60.0) -> None:
-        """Tell the lanes to stop and return when they have; one that does not is killed (its work
-        comes back).
+        """Stop the lanes and return when they have finished their tasks.
 
-        Metrics are served until the last lane has ended.
+        A lane that takes longer than `within_s` is killed; its tasks count as lost and are sent
+        again. Metrics are served until the last lane has ended.
         """
-        _terminate({pid for pid, (name, _) in self._lanes.items() if name != METRICS}, within_s)
-        if self._exposition:
-            _terminate(
-                {pid for pid, (name, _) in self._lanes.items() if name == METRICS}, METRICS_END_S
-            )
-            self._exposition.close()
-        self._lanes.clear()
+        _terminate(self._pids(is_metrics=False), within_s)
+        if self._metrics_server:
+            _terminate(self._pids(is_metrics=True), METRICS_END_S)
+            self._metrics_server.close()
+        self._children.clear()
 
-    def _serve(self, lane: Lane) -> int:
-        if self._exposition:
-            self._exposition.record(lane.queue)
+    def _pids(self, *, is_metrics: bool) -> set[int]:
+        return {pid for pid, (name, _) in self._children.items() if (name == METRICS) is is_metrics}
+
+    def _serve_lane(self, lane: Lane) -> int:
+        if self._metrics_server:
+            self._metrics_server.record_lane(lane.queue)
         return serve(self._settings, lane, self._loglevel)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
-        # What we are told waits for the fork's end: Python drops what is raised in the callbacks of
-        # a fork.
+        # Signals are caught until after the fork: Python discards exceptions that a handler raises
+        # in at-fork hooks.
         caught: list[int] = []
-        held = {
-            end: signal.signal(end, lambda number, _frame: caught.append(number)) for end in _ENDS
+        handlers = {
+            number: signal.signal(number, lambda number, _frame: caught.append(number))
+            for number in _STOP_SIGNALS
         }
         parent, pid = os.getpid(), os.fork()
-        if pid:
-            self._lanes[pid] = name, work
-            for end, handler in held.items():
-                signal.signal(end, handler)
-            for number in caught:
-                signal.raise_signal(number)
-            return
-        os.setsid()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent(parent)
-        if caught:
-            # The child was told before it could listen, or the parent, which is about to tell the
-            # child.
-            os._exit(1)
-        # Results alone go to stdout, and the library greets and takes leave there; what matters is
-        # logged.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        try:
-            code = work()
-        except BaseException:
-            logger.exception("lane %s", name)
-            code = 1
-        finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        if not pid:
+            _run_child(name, work, parent, caught)
+        self._children[pid] = name, work
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signal_number in caught:
+            signal.raise_signal(signal_number)
 
 
-def _exposition(settings: Settings) -> MetricsServer:
-    # Imported where metrics are wanted: the library takes as long to import as a command to start.
+def _run_child(name: str, work: Callable[[], int], parent: int, caught: list[int]) -> NoReturn:
+    """Do the work in this process, a new child of `parent`, and exit."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent(parent)
+    if caught:
+        # A signal came during the fork: to the child, or to the parent, which will stop the child.
+        os._exit(1)
+    # stdout is for results alone, and Celery prints a banner there. Logs go to stderr.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        code = work()
+    except BaseException:
+        logger.exception("lane %s", name)
+        code = 1
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _metrics_server(settings: Settings) -> MetricsServer:
+    # Imported only if needed: prometheus_client takes as long to import as a command to start.
     from klinefleet.tasks.fleet.metrics_server import MetricsServer
 
     return MetricsServer(settings)
 
 
-def _terminate(left: set[int], within_s: float) -> None:
-    """Tell children to stop and return when they have; those that do not are killed."""
-    for pid in left:
+def _terminate(pids: set[int], within_s: float) -> None:
+    """Send SIGTERM and return when all processes have ended; kill those that take too long."""
+    for pid in pids:
         os.kill(pid, signal.SIGTERM)
     ends = time.monotonic() + within_s
-    while left and time.monotonic() < ends:
-        left -= {pid for pid in left if os.waitpid(pid, os.WNOHANG)[0]}
+    while pids and time.monotonic() < ends:
+        pids -= {pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0]}
         time.sleep(0.02)
-    for pid in left:
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

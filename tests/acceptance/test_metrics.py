@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_stops_the_worker_with_one_line(port: tuple[Fleet, 
     done = fleet.klines("worker")
     assert done.returncode == 2
     told = (
-        f"klines: KLINES_METRICS_PORT was {at}; 127.0.0.1 cannot be listened on there (Address "
+        f"klines: KLINES_METRICS_PORT was {at}; cannot listen there on 127.0.0.1 (Address "
         "already in use)"
     )
     assert done.stderr.splitlines() == [f"{told}, so no worker was started"]

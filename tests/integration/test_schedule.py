@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from redis import Redis
 
 import klinefleet.tasks.catalog  # noqa: F401 - so that its tasks are known
-from klinefleet.tasks.fleet.scheduler import AT, ScheduleClock, schedule
+from klinefleet.tasks.fleet.scheduler import CATALOG_TIMES, HeartbeatScheduler, schedule
 from klinefleet.workers.app import app, connect
 from klinefleet.workers.coordination.liveness import HealthFile, health_folder
 from klinefleet.workers.domain.markets import Market
@@ -23,7 +23,7 @@ from tests.processes import WITHIN_S, Process, until
 def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url: str) -> None:
     connect(Settings(redis_url=redis_url))
     app.conf.update(timezone="UTC", beat_schedule=schedule())
-    clock = ScheduleClock(app, health_file=HealthFile("beat"))
+    clock = HeartbeatScheduler(app, health_file=HealthFile("beat"))
     while clock.tick() == 0:
         pass
     assert redis.llen(PLAN) == 0, "nothing is due when it starts"
@@ -39,8 +39,8 @@ def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url:
 
 
 def test_every_market_has_its_own_minute_and_a_task_that_exists() -> None:
-    assert set(AT) == set(Market)
-    assert len(set(AT.values())) == len(Market)
+    assert set(CATALOG_TIMES) == set(Market)
+    assert len(set(CATALOG_TIMES.values())) == len(Market)
     assert {entry["task"] for entry in schedule().values()} <= set(app.tasks)
 
 
@@ -56,12 +56,12 @@ def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(
         beat.process.send_signal(signal.SIGTERM)
         assert beat.process.wait(WITHIN_S) == 0
     assert not (health_folder() / "beat").exists()
-    assert " info    the clock runs: catalog of spot, " in log.read_text(), (
+    assert " info    scheduled: catalog of spot, " in log.read_text(), (
         "the form that was asked for, and no other"
     )
 
 
-def _let_a_day_pass(clock: ScheduleClock) -> None:
+def _let_a_day_pass(clock: HeartbeatScheduler) -> None:
     for entry in clock.schedule.values():
         entry.last_run_at = datetime.now(UTC) - timedelta(days=1, minutes=1)
     clock.populate_heap()

@@ -29,10 +29,10 @@ class FakeWorkers:
 
     def __init__(self, queues: list[str]) -> None:
         self.queues = queues
-        self.tended = 0
+        self.restarts = 0
 
-    def tend(self) -> None:
-        self.tended += 1
+    def restart_dead(self) -> None:
+        self.restarts += 1
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def end_with(
 ) -> None:
     """Have each run end so as soon as somebody looks."""
 
-    def follow(services: Any, run: str, tend: Any) -> Progress:
-        tend()
+    def follow(services: Any, run: str, restart_dead: Any) -> Progress:
+        restart_dead()
         for name, reason in (failed or {}).items():
             one.runs.record(run, Record(Level.FAILED, reason, source=name))
         one.runs.end(run, state)
@@ -104,7 +104,7 @@ def test_workers_are_started_only_where_something_is_fetched(
     fleet.fetch({series_of(): [JANUARY]})
     (started,) = workers
     assert started.queues == ["plan", "rest.futures", "archive", "compact"]
-    assert started.tended
+    assert started.restarts
 
 
 def test_a_run_that_ends_incomplete_names_what_failed(

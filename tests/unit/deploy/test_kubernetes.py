@@ -293,7 +293,7 @@ def test_the_autoscaler_counts_lists_that_are_queues_and_waits_for_the_longest_t
     scaled = of_kind("ScaledObject", documents())["worker"]["spec"]
     lanes = {lane.queue: lane for lane in LANES}
     for trigger in scaled["triggers"]:
-        takes_at_once = lanes[trigger["metadata"]["listName"]].tasks(Settings())
+        takes_at_once = lanes[trigger["metadata"]["listName"]].concurrency(Settings())
         assert int(trigger["metadata"]["listLength"]) >= takes_at_once, (
             "what one takes at once needs no second"
         )

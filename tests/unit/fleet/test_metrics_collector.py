@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from redis import Redis
 
 from klinefleet.tasks.fleet.metrics_collector import FleetCollector
-from klinefleet.tasks.fleet.metrics_server import registry_of
+from klinefleet.tasks.fleet.metrics_server import build_registry
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Again
 from klinefleet.tasks.runs.records import Level, Record
@@ -185,6 +185,6 @@ def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run:
 
 
 def test_without_redis_a_scrape_tells_that_and_nothing_false(tmp_path: Path) -> None:
-    body = generate_latest(registry_of(tmp_path, f"unix://{tmp_path}/nowhere.sock")).decode()
+    body = generate_latest(build_registry(tmp_path, f"unix://{tmp_path}/nowhere.sock")).decode()
     told = [line for line in body.splitlines() if not line.startswith("#")]
     assert told == ["klines_redis_up 0.0"]

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.fleet.status import lines, served
+from klinefleet.tasks.fleet.status import count_workers, status_lines
 from klinefleet.workers.coordination.heartbeat import Heartbeat
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.markets import Pool
@@ -31,13 +31,13 @@ def services(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> S
     return Services(Settings(redis_url=redis_url))
 
 
-def status_lines(services: Services) -> list[str]:
-    return list(lines(services, served(services)))
+def printed_lines(services: Services) -> list[str]:
+    return list(status_lines(services, count_workers(services)))
 
 
 def test_a_queue_without_a_worker_is_seen_at_once(services: Services) -> None:
-    assert served(services)["rest.futures"] == 0
-    assert "rest.futures   0" in status_lines(services)
+    assert count_workers(services)["rest.futures"] == 0
+    assert "rest.futures   0" in printed_lines(services)
 
 
 def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Services) -> None:
@@ -47,7 +47,7 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Ser
     home.set_limit(6000)
     home.take(20)
     office.close_until(after_ms=120_000)
-    shown = status_lines(services)
+    shown = printed_lines(services)
     assert shown[1] == "rest.spot      2"
     assert shown[2].split() == ["home", "weight", "20", "of", "6,000", "in", "this", "minute"]
     assert shown[3].split()[:5] == ["office", "closed", "by", "the", "exchange"]
@@ -56,6 +56,6 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Ser
 def test_two_names_of_one_address_are_told_to_the_operator(services: Services) -> None:
     services.redis.hset(SHARED_EGRESS, "spot home office", f"{NOW_MS // MINUTE_MS} 2")
     assert (
-        "  home and office seem to be one address: give their workers one KLINES_EGRESS"
-        in status_lines(services)
+        "  home and office seem to be one address: set the same KLINES_EGRESS for their workers"
+        in printed_lines(services)
     )
