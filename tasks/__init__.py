@@ -1,6 +1,5 @@
-"""The fleet. The files here are its Celery tasks, one verb each: plan, fetch, compact, catalog,
-verify.
+"""The fleet. The files here are its Celery tasks: plan, fetch, compact, catalog, verify.
 
 May import: `klinefleet.workers`. Begin with `plan.py` and follow a run to `fetch.py` and
-`compact.py`; people come in by `cli/` and `notebook.py`.
+`compact.py`. Users enter by `cli/` and `notebook.py`.
 """

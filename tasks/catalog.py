@@ -1,4 +1,4 @@
-"""klines.catalog: makes a market's catalog anew."""
+"""klines.catalog: rebuilds a market's catalog."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @app.task(name="klines.catalog", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def catalog(self: Any, market: str) -> None:
-    """Make a market's catalog anew; does nothing while another worker is at it."""
+    """Rebuild a market's catalog; skip it while another worker does."""
     services: Services = self.app.services
     try:
         with services.leases.hold(f"catalog|{market}") as is_mine:
@@ -31,10 +31,12 @@ def catalog(self: Any, market: str) -> None:
         services.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
     except FleetError as error:
-        logger.error("catalog %s: %s; the one in the lake stays", market, error.reason)
+        logger.error(
+            "catalog %s: %s; the catalog in the lake was not changed", market, error.reason
+        )
         raise TaskFailed(error.reason) from error
 
 
 def send_catalog(market: Market, sent_us: int) -> None:
-    """Have a market's catalog made anew by the fleet; it counts as sent at `sent_us`, Redis µs."""
+    """Send a catalog task for a market. `sent_us`: Redis µs at which it is sent."""
     send("klines.catalog", [str(market)], PLAN, f"catalog of {market}", sent_us)

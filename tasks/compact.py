@@ -1,4 +1,4 @@
-"""klines.compact: a block's raw objects → its partitions, one block at a time, no more in memory."""
+"""klines.compact: a block's raw objects → its partitions, with one block in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis import RedisError
 
 from klinefleet.tasks.ingest.compaction import compact_block
 from klinefleet.tasks.runs.log_context import bind_log_context
-from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
+from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.errors import StoreFault, TaskFailed
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 @app.task(name="klines.compact", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def compact(self: Any, run: str, block: str, *_: Any) -> None:
-    """Move a block's raw objects into its partitions; twice equals once.
+    """Merge a block's raw objects into its partitions; running it twice equals running it once.
 
-    What a later version tells besides is passed over.
+    Further arguments, of a newer version, are ignored.
     """
     services: Services = self.app.services
     parsed = Block.parse(block)
@@ -33,10 +33,10 @@ def compact(self: Any, run: str, block: str, *_: Any) -> None:
     try:
         failed = compact_block(services, run, parsed)
     except (RedisError, StoreFault) as error:
-        logger.warning("compact %s: handed back: %s", block, error)
+        logger.warning("compact %s: requeued: %s", block, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(services.redis).blocks.note_sent(run, [], [parsed], later_us=HANDED_BACK_US)
+            Runs(services.redis).blocks.mark_sent(run, [], [parsed], delay_us=REQUEUE_GRACE_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

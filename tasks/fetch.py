@@ -1,8 +1,7 @@
-"""klines.fetch: weight → GET → check → raw object. The bytes are checked and kept as they came, not
-parsed.
+"""klines.fetch: weight → GET → check → raw object. The bytes are checked and stored as received.
 
-A window of the archive is files instead of pages: no weight, but each held against its CHECKSUM.
-What cannot be used is answered for by daily files or by REST, and reported.
+A window of the archive is files instead of pages: they cost no weight, and each is compared with
+its CHECKSUM. A file that cannot be used is replaced by daily files or REST, and reported.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ from redis import RedisError
 
 from klinefleet.tasks.ingest.fetch_window import fetch_window
 from klinefleet.tasks.runs.log_context import bind_log_context
-from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
+from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import (
-    OverWeight,
-    StoreFault,
-    TaskFailed,
-)
+from klinefleet.workers.domain.errors import OverWeight, StoreFault, TaskFailed
 from klinefleet.workers.domain.series import Block, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
@@ -35,9 +30,9 @@ logger = logging.getLogger(__name__)
 def fetch(
     self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST, *_: Any
 ) -> None:
-    """Fetch one window of a block; handed back to the queue where Redis fails or a ban is long.
+    """Fetch one window of a block; requeue it if Redis or the store fails, or a ban is long.
 
-    What a later version tells besides is passed over.
+    Further arguments, of a newer version, are ignored.
     """
     services: Services = self.app.services
     window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
@@ -45,10 +40,10 @@ def fetch(
     try:
         failed = fetch_window(services, run, window)
     except (RedisError, OverWeight, StoreFault) as error:
-        logger.warning("fetch %s: handed back: %s", window, error)
+        logger.warning("fetch %s: requeued: %s", window, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(services.redis).blocks.note_sent(run, [window], later_us=HANDED_BACK_US)
+            Runs(services.redis).blocks.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

@@ -1,4 +1,4 @@
-"""The door for notebooks: a reader that has a fleet fetch what the lake lacks."""
+"""The entry point for notebooks: a reader that can have the fleet fetch what the lake lacks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from klinefleet.workers.support.settings import Settings
 
 
 def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader:
-    """Return a reader of a store; with `fetch=True` the fleet at `redis_url` fetches what is
-    missing.
+    """Return a reader of a store.
 
-    Where they are not given the settings say which (README), or the Redis that `klines worker`
-    brings on this machine. The fleet must work for the same store. Without `fetch=True` no Redis is
-    asked for.
+    Called with `fetch=True`, its methods have the fleet at `redis_url` fetch what is missing; else
+    no Redis is needed. The defaults are the settings (README), then the Redis that `klines worker`
+    starts on this machine. The fleet must use the same store.
 
         lake = reader()
         lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01", fetch=True)

@@ -133,7 +133,7 @@ def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor 
     from klinefleet.tasks.client.follow import follow
     from klinefleet.tasks.runs.progress import State
     from klinefleet.tasks.runs.store import Runs
-    from klinefleet.tasks.runs.summary import summary
+    from klinefleet.tasks.runs.summary import summarize
 
     hear_sigterm()
     try:
@@ -144,7 +144,7 @@ def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor 
             "cancelled: what was fetched is kept, the same command goes on from there", err=True
         )
         return 1
-    told = summary(services, progress)
+    told = summarize(services, progress)
     click.echo(json.dumps(told.facts(), ensure_ascii=False) if as_json else told.text())
     return 0 if progress.state is State.COMPLETE else 1
 

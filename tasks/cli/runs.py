@@ -18,7 +18,7 @@ def status(run: str | None, as_json: bool) -> None:
     """Tell how a run stands; without RUN, of all that are under way, or of the last one."""
     from klinefleet.tasks.client.follow import status_line
     from klinefleet.tasks.runs.store import Runs
-    from klinefleet.tasks.runs.summary import summary
+    from klinefleet.tasks.runs.summary import summarize
 
     with fleet_services() as services:
         preflight.check_redis(services)
@@ -33,9 +33,9 @@ def status(run: str | None, as_json: bool) -> None:
                     f"no run {name!r} is known; `klines status` lists those under way"
                 )
             if as_json:
-                click.echo(json.dumps(summary(services, progress).facts(), ensure_ascii=False))
+                click.echo(json.dumps(summarize(services, progress).facts(), ensure_ascii=False))
             elif progress.state.has_ended:
-                click.echo(f"run {name}\n{summary(services, progress).text()}")
+                click.echo(f"run {name}\n{summarize(services, progress).text()}")
             else:
                 click.echo(f"run {name} {progress.state}: {status_line(services, progress)}")
 

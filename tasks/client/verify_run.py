@@ -14,7 +14,7 @@ from redis import RedisError
 
 from klinefleet.tasks.client.follow import REDIS_AWAY_S
 from klinefleet.tasks.client.progress_bar import ProgressDisplay
-from klinefleet.tasks.runs.lost_work import LOOK_S, LostWork, Sent
+from klinefleet.tasks.runs.lost_work import CHECK_INTERVAL_S, LostWorkDetector, SentWork
 from klinefleet.tasks.verification.enqueue import SendPieces, send_pieces
 from klinefleet.tasks.verification.pieces import Findings, Piece, piece_queue, verify_piece
 from klinefleet.tasks.verification.state import Verifications
@@ -58,7 +58,7 @@ def check_by_fleet(
     shows: ProgressDisplay,
     *,
     send: SendPieces = send_pieces,
-    lost_work_interval_s: float = LOOK_S,
+    lost_work_interval_s: float = CHECK_INTERVAL_S,
 ) -> Findings:
     """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
 
@@ -107,7 +107,7 @@ class _FleetVerification:
         self._sent: dict[str, Piece] = {}
         self._tries = Counter[str]()
         self._send_pieces = send
-        self._lost = LostWork(services.redis, interval_s=lost_work_interval_s)
+        self._lost = LostWorkDetector(services.redis, interval_s=lost_work_interval_s)
 
     @property
     def goes_on(self) -> bool:
@@ -155,10 +155,12 @@ class _FleetVerification:
             return set()
         names = still.keys() & self._sent.keys()
         sent = {
-            Sent(check_lease(self._check, name), piece_queue(self._sent[name]), still[name]): name
+            SentWork(
+                check_lease(self._check, name), piece_queue(self._sent[name]), still[name]
+            ): name
             for name in names
         }
-        return {sent[one] for one in self._lost.among(sent)}
+        return {sent[one] for one in self._lost.find_lost(sent)}
 
 
 def _show(shows: ProgressDisplay, found: Findings, total: int) -> None:

@@ -13,7 +13,7 @@ from klinefleet.tasks.coverage.holes import MissingSpan, Reason
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.records import Level, Record
-from klinefleet.tasks.runs.report_file import REPORT, of_csv
+from klinefleet.tasks.runs.report_file import REPORT_FILE, parse_csv
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import Unreadable
@@ -196,13 +196,13 @@ def _pending_spans(runs: Runs, run: str, request: Request) -> dict[Series, list[
 def _load_reports(store: ObjectStore, known: Collection[str]) -> dict[str, _RunRecords]:
     """Return the newest reports in the store by run, without those of `known` runs."""
     listed = (entry.key for entry in store.list(keys.reports()))
-    runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT}"))
+    runs = (keys.run_of(key) for key in listed if key.endswith(f"/{REPORT_FILE}"))
     newest = sorted((run for run in runs if run and run not in known), reverse=True)[:NEWEST_RUNS]
-    return {run: _parse_report(store.read(keys.report(run, REPORT)) or b"") for run in newest}
+    return {run: _parse_report(store.read(keys.report(run, REPORT_FILE)) or b"") for run in newest}
 
 
 def _parse_report(body: bytes) -> _RunRecords:
-    records, request = of_csv(body)
+    records, request = parse_csv(body)
     try:
         return records, Request.from_json(request) if request else None
     except (ValueError, KeyError, TypeError):

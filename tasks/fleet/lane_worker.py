@@ -122,6 +122,6 @@ def _refresh_budget(services: Services, pool: Pool) -> None:
     services.symbol_cache.apply_weight_limit(pool)
     sharers = live_workers(services.redis).count(f"{rest_queue(pool)}@{services.settings.egress}")
     services.heartbeat.report_width(services.rest_slots.width, services.rest_slots.max_width)
-    services.rest_slots.set_demand(Runs(services.redis).weight_ahead(pool), max(1, sharers))
+    services.rest_slots.set_demand(Runs(services.redis).remaining_weight(pool), max(1, sharers))
     services.refresh_pool_closed(pool)
     detect_shared_egress(services.redis, pool, services.budgets(pool))

@@ -16,8 +16,8 @@ import polars as pl
 
 from klinefleet.tasks.ingest.raw_rows import Loaded, file_of, load, origins
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.blocks import Again
-from klinefleet.tasks.runs.policy import policy_of
+from klinefleet.tasks.runs.blocks import Refetch
+from klinefleet.tasks.runs.policy import policy_for_run
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
@@ -63,7 +63,7 @@ def compact_block(services: Services, run: str, block: Block) -> str:
     """
     runs = Runs(services.redis)
     with services.leases.hold(compact_lease(block)) as lease:
-        if lease is None or not runs.blocks.compacting(run, block, lease.fence):
+        if lease is None or not runs.blocks.begin_compaction(run, block, lease.fence):
             return ""
         try:
             return _Compaction(services, runs, run, block, lease).work()
@@ -101,7 +101,7 @@ class _Compaction:
                 raise
             reason = error.reason
             logger.error("compact %s failed: %s", self._block, reason)
-            self._records.append(Record.of_block(Level.FAILED, self._block, reason))
+            self._records.append(Record.for_block(Level.FAILED, self._block, reason))
         if self._runs.blocks.close(
             self._run, self._block, self._lease.fence, counts, records=self._records
         ):
@@ -114,7 +114,7 @@ class _Compaction:
     def _compact(self) -> Counter[str] | None:
         """Publish the block and return its counts; None where windows had to be sent first."""
         services, run = self._services, self._run
-        policy = policy_of(services, run, self._block.series)
+        policy = policy_for_run(services, run, self._block.series)
         loaded = load(services, services.raw_zone.entries(self._block))
         held = _held_rows(services, self._runs, run, loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
@@ -145,13 +145,13 @@ class _Compaction:
         block = self._block
         damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
         again = [Window(block, span, source) for source, span in damaged]
-        replacing = [Again(window, str(window), FETCHED_AGAIN) for window in again]
+        replacing = [Refetch(window, str(window), FETCHED_AGAIN) for window in again]
         replacing += [
-            Again(window, f"instead {window}", FETCHED_AGAIN)
+            Refetch(window, f"instead {window}", FETCHED_AGAIN)
             for window in self._replacements(loaded, policy)
         ]
         doubtful = windows_to_recheck(block, loaded.versions, held, policy)
-        wanted = [*replacing, *(Again(one, f"doubt {one}", _RECHECKS) for one in doubtful)]
+        wanted = [*replacing, *(Refetch(one, f"doubt {one}", _RECHECKS) for one in doubtful)]
         if not wanted:
             return 0, []
         self._lease.check()
@@ -159,7 +159,7 @@ class _Compaction:
         for one, is_accepted in zip(replacing, accepted, strict=False):
             if not is_accepted:
                 text = f"RawDamaged: it was fetched {FETCHED_AGAIN} times and never usable"
-                self._records.append(Record.of_window(Level.FAILED, one.window, text))
+                self._records.append(Record.for_window(Level.FAILED, one.window, text))
         return sent_us, [
             one.window for one, is_accepted in zip(wanted, accepted, strict=True) if is_accepted
         ]
@@ -173,7 +173,7 @@ class _Compaction:
             sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
             self._report(f"{error.reason}; {sources} instead", entry.span, file_of(entry).key)
             if not others:
-                self._records.append(Record.of_window(Level.FAILED, window, error.reason))
+                self._records.append(Record.for_window(Level.FAILED, window, error.reason))
             replacements += others
         return replacements
 
@@ -204,7 +204,7 @@ class _Compaction:
         merged = self._services.partitions.merge(
             series, month, rows, covered, origins(loaded, covered)
         )
-        self._runs.count(self._run, {"rows": merged.gained, "changed": merged.changed})
+        self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
         if merged.changed:
             text = f"{merged.changed:,} rows that were held have other values now"

@@ -10,7 +10,7 @@ from klinefleet.tasks.ingest.archive_window import download_file
 from klinefleet.tasks.ingest.attempts import WindowCounts, archive_may_recover, pause_or_stop
 from klinefleet.tasks.ingest.rest_window import fetch_page, final_until_ms
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.policy import policy_of
+from klinefleet.tasks.runs.policy import policy_for_run
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
@@ -93,10 +93,10 @@ class _WindowFetch:
             reason = error.reason
             logger.error("fetch %s failed: %s", window, reason)
             counts.add(windows_failed=1)
-            self._records.append(Record.of_window(Level.FAILED, window, reason))
+            self._records.append(Record.for_window(Level.FAILED, window, reason))
         self._lease.check()
-        finished = self._runs.blocks.finish(
-            self._run, window, counts.counts, records=self._records, instead=replacements
+        finished = self._runs.blocks.finish_window(
+            self._run, window, counts.counts, records=self._records, replacements=replacements
         )
         if finished.is_counted:
             logger.debug("fetched %s: %s", window, dict(counts.counts))
@@ -118,7 +118,7 @@ class _WindowFetch:
         ]
         if not unusable:
             return []
-        policy = policy_of(self._services, self._run, self._window.block.series)
+        policy = policy_for_run(self._services, self._run, self._window.block.series)
         replacements = list[Window]()
         for file, span, fault in unusable:
             replacements += self._replace(file, span, fault, policy)
@@ -134,7 +134,7 @@ class _WindowFetch:
         text = f"{fault.reason}; {sources} instead"
         self._records.append(Record(Level.REPORT, text, window.block.series, span, file.key))
         if not others:
-            self._records.append(Record.of_window(Level.FAILED, window, fault.reason))
+            self._records.append(Record.for_window(Level.FAILED, window, fault.reason))
         return others
 
     def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:

@@ -1,5 +1,4 @@
-"""How a run is led: missing blocks are put under way, lost work is sent again, the end is held to
-the lake.
+"""The planner: dispatches missing blocks, resends lost work, and ends a run.
 
 May import: `runs`, `requests`, `catalog_update`.
 Begin with `planner.py`.

@@ -1,13 +1,11 @@
-"""How a claimed block comes under way: who is asked for what is missing of it, and the messages
-that are sent.
-"""
+"""Dispatches claimed blocks: assigns a source to what is missing, and sends the tasks."""
 
 from __future__ import annotations
 
 from klinefleet.tasks.planning.holdings import SeriesHoldings
-from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.policy import policy_for
+from klinefleet.tasks.runs.policy import policy_for_request
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError
@@ -17,85 +15,79 @@ from klinefleet.workers.sources.choice import NO_FILE, Assignment, assign_source
 from klinefleet.workers.sources.policy import Policy
 
 
-class Dispatch:
-    """Puts the blocks of one run under way."""
+class BlockDispatcher:
+    """Opens the claimed blocks of one run and sends their tasks."""
 
-    def __init__(self, led: LedRun) -> None:
-        self._led = led
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._archive_fault: FleetError | None = None
-        self._policy_of: tuple[Series, Policy] | None = None
+        self._last_policy: tuple[Series, Policy] | None = None
 
-    def put_under_way(
-        self, block: Block, wanted: Span, held: SeriesHoldings, counted_as: str = ""
+    def dispatch(
+        self, block: Block, target: Span, held: SeriesHoldings, attempt_name: str = ""
     ) -> None:
-        """Send what is missing of a claimed block; straight to compaction where only that is
-        missing.
+        """Send fetch tasks for what is missing of `target`.
 
-        `counted_as` counts one try, in the same step.
+        If nothing is missing, raw objects of the block are compacted; without any, the block is
+        released. `attempt_name`: an attempt to count in the same step.
         """
-        led = self._led
+        context = self._context
+        blocks, run = context.runs.blocks, context.run
         try:
-            made = self._windows(block, wanted, held)
+            windows = self._windows(block, target, held)
         except FleetError as error:
-            led.runs.record(led.run, Record.of_block(Level.FAILED, block, error.reason))
-            made = []
-        if not made and not held.is_raw_in(block):
-            led.runs.blocks.release(led.run, block, counted_as)
-        elif sent_us := led.runs.blocks.open(led.run, block, made, counted_as):
-            if made:
-                enqueue.send_fetch(led.run, made, sent_us)
+            context.runs.record(run, Record.for_block(Level.FAILED, block, error.reason))
+            windows = []
+        if not windows and not held.has_uncompacted(block):
+            blocks.release_unneeded(run, block, attempt_name)
+        elif sent_us := blocks.open(run, block, windows, attempt_name):
+            if windows:
+                enqueue.send_fetch(run, windows, sent_us)
             else:
-                enqueue.send_compact(led.run, block, sent_us)
+                enqueue.send_compact(run, block, sent_us)
 
-    def _windows(self, block: Block, wanted: Span, held: SeriesHoldings) -> list[Window]:
-        """Return what fetches the rest of a block, or what was published anew of it."""
-        led = self._led
-        if led.request.revise:
-            return held.reissued(block, wanted)
-        found = self._cut(self._policy(held), block, missing(block.series, held.spans, wanted))
-        told = [
+    def _windows(self, block: Block, target: Span, held: SeriesHoldings) -> list[Window]:
+        """Return the windows that fetch what is missing or, with `revise`, what was republished."""
+        context = self._context
+        if context.request.revise:
+            return held.republished(block, target)
+        parts = missing(block.series, held.in_lake_or_raw, target)
+        found = self._assign(self._policy(held), block, parts)
+        records = [
             Record(Level.REPORT, text, block.series, source=file)
             for file, text in found.missing_files.items()
         ]
-        told += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.unavailable]
-        led.runs.record(led.run, *told)
+        records += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.unavailable]
+        context.runs.record(context.run, *records)
         return found.windows
 
-    def _cut(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
-        """Return who is asked for `parts`; REST alone where the archive does not even tell what it
-        has.
-        """
-        led = self._led
-        clock_ms = now_ms(led.services.redis)
+    def _assign(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
+        """Return a source for each part; REST for all of them if the archive cannot be listed."""
+        context = self._context
+        clock_ms = now_ms(context.services.redis)
         if self._archive_fault is None:
             try:
-                return assign_sources(
-                    block,
-                    parts,
-                    led.services.archive_indexes.get(block.series),
-                    policy,
-                    now_ms=clock_ms,
-                )
+                index = context.services.archive_indexes.get(block.series)
+                return assign_sources(block, parts, index, policy, now_ms=clock_ms)
             except FleetError as error:
                 self._archive_fault = error
         if not policy.may_rest:
             raise self._archive_fault
-        told = f"{self._archive_fault.reason}; REST instead"
-        led.runs.record(led.run, Record(Level.REPORT, told, source="archive"))
-        return assign_sources(block, parts, _NOTHING, policy, now_ms=clock_ms)
+        text = f"{self._archive_fault.reason}; REST instead"
+        context.runs.record(context.run, Record(Level.REPORT, text, source="archive"))
+        return assign_sources(block, parts, _EMPTY_INDEX, policy, now_ms=clock_ms)
 
     def _policy(self, held: SeriesHoldings) -> Policy:
-        if self._policy_of is None or self._policy_of[0] != held.series:
-            parts = missing(held.series, held.spans, self._led.request.span)
-            self._policy_of = (
-                held.series,
-                policy_for(self._led.services, self._led.request, held.series, parts),
-            )
-        return self._policy_of[1]
+        if self._last_policy is None or self._last_policy[0] != held.series:
+            services, request = self._context.services, self._context.request
+            parts = missing(held.series, held.in_lake_or_raw, request.span)
+            policy = policy_for_request(services, request, held.series, parts)
+            self._last_policy = held.series, policy
+        return self._last_policy[1]
 
 
-class _Nothing:
-    """The shelf of an archive that does not answer."""
+class _EmptyIndex:
+    """The index of an archive that does not answer: no files."""
 
     def monthly(self) -> list[str]:
         return []
@@ -104,4 +96,4 @@ class _Nothing:
         return []
 
 
-_NOTHING = _Nothing()
+_EMPTY_INDEX = _EmptyIndex()

@@ -1,4 +1,4 @@
-"""What a request would cost, and who would be asked for what, told before anything is spent on it."""
+"""Estimates what a request would fetch, from which sources, at what cost; fetches nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
+from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings, published_files
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.policy import policy_for
+from klinefleet.tasks.runs.policy import policy_for_request
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.paging import pages
-from klinefleet.workers.domain.series import Series, Source, Window, missing
+from klinefleet.workers.domain.series import Series, Window, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import SMALL_CALLS, Assignment, assign_sources, files_of
@@ -26,33 +26,35 @@ from klinefleet.workers.support.cpus import available_cpus
 
 logger = logging.getLogger(__name__)
 
-#: Series whose files are asked for at once, and how often it is said how many are done, seconds.
-_LISTED_AT_ONCE, _SAY_S = 16, 3.0
-#: What a kline costs as the exchange spells it in JSON, compressed on the way; bytes.
+#: Series whose archive files are listed at once.
+_LISTING_THREADS = 16
+#: Seconds between two progress messages.
+_PROGRESS_INTERVAL_S = 3.0
+#: Bytes of a kline in REST's JSON, compressed in transit.
 _REST_BYTES = 40
-#: What a row costs one core: unzipped or parsed, checked, written as Parquet and read back;
-#: seconds.
+#: Seconds of one core for a row: unzip or parse, check, write as Parquet, read back.
 _ROW_S = 2e-6
-#: Files that should be there and are not, named one by one; the rest are counted.
+#: Missing files that the text names; the rest are counted.
 _NAMED = 10
 
 
 @dataclass
 class Estimate:
-    """Calls, weight, files and minutes, at most: what is not known of listing dates can only make
-    it less.
-    """
+    """The cost of a request, at most: an unknown listing date can only make it less."""
 
     symbols: int
     limit: int
+    """Weight a minute that the fleet may spend, at all its addresses together."""
     counts: Counter[str] = field(default_factory=Counter)
-    missed: dict[str, str] = field(default_factory=dict)
+    missing_files: dict[str, str] = field(default_factory=dict)
+    """Archive files that should exist and do not: key → why, and what replaces it."""
     why: str = ""
 
     @property
     def minutes(self) -> float:
-        """The lanes and the compaction run side by side: the slowest counts, at a worker on a
-        machine like this.
+        """Minutes to the end, for one worker on a machine like this.
+
+        REST, archive and compaction run at the same time, so the slowest of them counts.
         """
         compaction_s = self.counts["klines"] * _ROW_S / available_cpus()
         return max(
@@ -62,8 +64,8 @@ class Estimate:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return it as plain values, for --json."""
-        named = (
+        """Return the estimate as plain values, for --json."""
+        counters = (
             "klines",
             "windows",
             "requests",
@@ -75,98 +77,100 @@ class Estimate:
         )
         return {
             "symbols": self.symbols,
-            **{name: self.counts[name] for name in named},
+            **{name: self.counts[name] for name in counters},
             "minutes": round(self.minutes, 2),
             "why": self.why,
-            "missed_files": self.missed,
+            "missed_files": self.missing_files,
         }
 
     def text(self) -> str:
-        """Return it for people."""
+        """Return the estimate as text for people."""
         f = self.facts()
+        duration, megabytes = _duration(self.minutes), f["bytes"] / 1e6
         lines = [
-            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols in "
-            f"{_time(self.minutes)}, "
-            f"{f['bytes'] / 1e6:,.1f} MB",
-            f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, no "
-            "weight",
-            f"  REST      {f['requests']:,} requests, weight {f['weight']:,} ({self.limit:,} a "
-            "minute)",
+            f"would fetch at most {f['klines']:,} rows of {self.symbols:,} symbols "
+            f"in {duration}, {megabytes:,.1f} MB",
+            f"  archive   {f['monthly_files']:,} monthly and {f['daily_files']:,} daily files, "
+            "no weight",
+            f"  REST      {f['requests']:,} requests, weight {f['weight']:,} "
+            f"({self.limit:,} a minute)",
             f"  because   {self.why}",
         ]
         if f["absent_klines"]:
-            lines.append(
-                f"  nobody to ask for {f['absent_klines']:,} rows: they would stay missing"
-            )
-        lines += [f"  {file} is {text}" for file, text in list(self.missed.items())[:_NAMED]]
-        if len(self.missed) > _NAMED:
-            lines.append(f"  and {len(self.missed) - _NAMED:,} more files that are not there")
+            lines.append(f"  {f['absent_klines']:,} rows have no source and would stay missing")
+        lines += [f"  {file} is {text}" for file, text in list(self.missing_files.items())[:_NAMED]]
+        if len(self.missing_files) > _NAMED:
+            lines.append(f"  and {len(self.missing_files) - _NAMED:,} more missing files")
         return "\n".join(lines)
 
 
-def _time(minutes: float) -> str:
-    return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"
+@dataclass
+class _SeriesEstimate:
+    """The cost of one series."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    missing_files: dict[str, str] = field(default_factory=dict)
+    archive_fault: FleetError | None = None
+    """Why the archive could not be listed, if it could not."""
 
 
 def estimate(
     services: Services, request: Request, say: Callable[[str], None] = logger.info
 ) -> Estimate:
-    """Return what is missing of the request and what fetching it costs; the store and the archive's
-    list are asked.
+    """Return what is missing of the request and what fetching it would cost.
+
+    Lists the store and the archive. `say` is called with a progress message every few seconds.
     """
+    result = Estimate(len(request.symbols), _weight_per_minute(services, request))
+    archive_fault: FleetError | None = None
+    holdings, clock_ms = Holdings(services, request), now_ms(services.redis)
+    said_s = time.monotonic()
+    with ThreadPoolExecutor(_LISTING_THREADS, thread_name_prefix="estimate") as threads:
+        # Holdings are loaded one after the other, the archive is listed in parallel.
+        loaded = (holdings.load(series) for series in request.series())
+        parts = threads.map(
+            lambda held: _estimate_series(services, request, held, clock_ms), loaded
+        )
+        for count, part in enumerate(parts, 1):
+            result.counts += part.counts
+            result.missing_files |= part.missing_files
+            archive_fault = archive_fault or part.archive_fault
+            if time.monotonic() - said_s > _PROGRESS_INTERVAL_S:
+                said_s = time.monotonic()
+                say(f"estimated {count:,} of {len(request.symbols):,} symbols")
+    policy = policy_for_request(services, request, next(request.series()))
+    result.why = _why(request, result, policy, archive_fault)
+    return result
+
+
+def _weight_per_minute(services: Services, request: Request) -> int:
     addresses = len(services.pool_states(request.pool))
-    limit = int(
-        services.settings.weight_share
-        * addresses
-        * (services.symbol_cache.weight_limit(request.pool) or 1)
-    )
-    told, faults = Estimate(len(request.symbols), max(1, limit)), list[FleetError]()
-    holdings, clock_ms, said = Holdings(services, request), now_ms(services.redis), time.monotonic()
-    with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="estimate") as asking:
-        # What is held is looked up in order, for all at once; the archive's lists are asked for
-        # side by side.
-        looked = (holdings.of(series) for series in request.series())
-        parts = asking.map(lambda held: _of_series(services, request, held, clock_ms), looked)
-        for count, (counts, missed, fault) in enumerate(parts, 1):
-            told.counts += counts
-            told.missed |= missed
-            faults += [fault] if fault else []
-            if time.monotonic() - said > _SAY_S:
-                said = time.monotonic()
-                say(f"reckoned {count:,} of {len(request.symbols):,} symbols")
-    told.why = _why(
-        request,
-        told,
-        policy_for(services, request, next(request.series())),
-        next(iter(faults), None),
-    )
-    return told
+    limit = services.symbol_cache.weight_limit(request.pool) or 1
+    return max(1, int(services.settings.weight_share * addresses * limit))
 
 
-def _of_series(
+def _estimate_series(
     services: Services, request: Request, held: SeriesHoldings, clock_ms: int
-) -> tuple[Counter[str], dict[str, str], FleetError | None]:
-    """Return what one series costs, the files that are missed, and why the archive did not tell,
-    where it did not.
-    """
-    series, counts, missed, fault = held.series, Counter[str](), dict[str, str](), None
-    lacking = missing(series, held.spans, request.span)
-    policy, life = policy_for(services, request, series, lacking), Span(0, request.end_ms)
+) -> _SeriesEstimate:
+    series, result = held.series, _SeriesEstimate()
+    lacking = missing(series, held.in_lake_or_raw, request.span)
+    policy = policy_for_request(services, request, series, lacking)
+    traded = Span(0, request.end_ms)
     if lacking and services.listing_dates.known_without_request(series):
-        life = services.listing_dates.trading_span(series)
-    for block in series.blocks(request.span.clip(life)):
-        parts = missing(series, held.spans, block.span.clip(request.span).clip(life))
+        traded = services.listing_dates.trading_span(series)
+    for block in series.blocks(request.span.clip(traded)):
+        target = block.span.clip(request.span).clip(traded)
+        parts = missing(series, held.in_lake_or_raw, target)
         found = Assignment(list(windows(block, parts)))
-        if parts and fault is None:
+        if parts and result.archive_fault is None:
             try:
-                found = assign_sources(
-                    block, parts, services.archive_indexes.get(series), policy, now_ms=clock_ms
-                )
+                index = services.archive_indexes.get(series)
+                found = assign_sources(block, parts, index, policy, now_ms=clock_ms)
             except FleetError as error:
-                fault = error
-        missed |= found.missing_files
-        counts += _cost(services, series, found)
-    return counts, missed, fault
+                result.archive_fault = error
+        result.missing_files |= found.missing_files
+        result.counts += _cost(services, series, found)
+    return result
 
 
 def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]:
@@ -178,7 +182,7 @@ def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]
         klines = opens(window.span.start_ms, window.span.end_ms)
         counts += Counter(windows=1, klines=klines)
         if window.source.is_archive:
-            counts += _files(services, window)
+            counts += _file_cost(services, window)
         else:
             calls = list(pages(series, window.span))
             weight = sum(page.weight for page in calls)
@@ -186,36 +190,35 @@ def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]
     return counts
 
 
-def _files(services: Services, window: Window) -> Counter[str]:
-    shelf, counts = services.archive_indexes.get(window.block.series), Counter[str]()
+def _file_cost(services: Services, window: Window) -> Counter[str]:
+    index, counts = services.archive_indexes.get(window.block.series), Counter[str]()
     for file, _ in files_of(window):
-        listed = shelf.monthly() if file.source is Source.MONTHLY else shelf.daily(file.period[:7])
-        counts += Counter(
-            {"files": 1, f"{file.source}_files": 1, "bytes": listed[file.period].size}
-        )
+        size = published_files(index, file)[file.period].size
+        counts += Counter({"files": 1, f"{file.source}_files": 1, "bytes": size})
     return counts
 
 
-def _why(request: Request, told: Estimate, policy: Policy, archive_fault: FleetError | None) -> str:
-    if not told.counts["windows"] and not told.counts["absent_klines"]:
+def _why(
+    request: Request, result: Estimate, policy: Policy, archive_fault: FleetError | None
+) -> str:
+    if not result.counts["windows"] and not result.counts["absent_klines"]:
         return "nothing is missing"
     if request.source is not Mode.AUTO:
-        return f"--source {request.source} was asked for"
+        return f"--source {request.source} was given"
     if archive_fault:
-        return (
-            f"the archive does not tell what it has ({archive_fault.reason}), so REST is asked "
-            "for all"
-        )
+        return f"the archive could not be listed ({archive_fault.reason}), so REST is used for all"
     if request.is_small and policy.is_listed:
-        return (
-            f"all of it is at most {SMALL_CALLS} calls, which REST answers in a round trip or two"
-        )
-    files, calls = told.counts["files"], told.counts["requests"]
+        return f"at most {SMALL_CALLS} calls are needed, which REST answers in a round trip or two"
+    files, calls = result.counts["files"], result.counts["requests"]
     if files and calls:
         return (
-            "files cost no weight and are done sooner than the calls they save; REST has what "
-            "they lack"
+            "files cost no weight and are faster than the calls they replace; "
+            "REST has what they lack"
         )
     if files:
-        return "files cost no weight and are done sooner than the calls they save"
-    return "files would not be done sooner than the calls they save"
+        return "files cost no weight and are faster than the calls they replace"
+    return "files would not be faster than the calls they replace"
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:,.1f} minutes" if minutes >= 1 else f"{max(1, round(minutes * 60))} seconds"

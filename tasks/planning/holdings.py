@@ -1,13 +1,12 @@
-"""What of a request is in the lake or waits in the raw zone: looked up for all its symbols at once,
-or one by one.
-"""
+"""What the lake and the raw zone hold of a request's series."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.workers.binance.archive_index import ArchiveIndex
+from klinefleet.workers.binance.archive_listing import Published
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain import spans
@@ -19,99 +18,103 @@ from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import files_of
 from klinefleet.workers.support.once import once
 
-#: Requests of so many symbols are looked up in one listing of all that the lake holds of their kind
-#: and interval.
-_MANY = 8
+#: From this many symbols on, one listing of the whole kind and interval replaces one per symbol.
+_MANY_SYMBOLS = 8
 
 
 class Holdings:
-    """What is held of a request's series. StoreFault where the store does not tell."""
+    """The holdings of a request's series. Raises StoreFault if the store does not answer."""
 
     def __init__(self, services: Services, request: Request) -> None:
         self._services = services
         self._request = request
-        self._group: _Group | None = None
+        self._group: _GroupHoldings | None = None
 
-    def of(self, series: Series, *, anew: bool = False) -> SeriesHoldings:
-        """Return what is held of a series; `anew` where what was looked up before must not do."""
-        if anew or len(self._request.symbols) < _MANY:
+    def load(self, series: Series, *, fresh: bool = False) -> SeriesHoldings:
+        """Return the holdings of a series; `fresh` reads them again from the store."""
+        if fresh or len(self._request.symbols) < _MANY_SYMBOLS:
             return SeriesHoldings(self._services, series)
         if self._group is None:
-            self._group = _Group(self._services, self._request)
+            self._group = _GroupHoldings(self._services, self._request)
         return SeriesHoldings(self._services, series, self._group)
 
 
 class SeriesHoldings:
-    """What of a series is in the lake, as read at `read_ms` (Redis time), or waits in the raw zone.
+    """The spans of a series in the lake, as read at `read_ms` (Redis time), and in the raw zone.
 
-    The raw zone is listed when it is asked about.
+    The raw zone is listed when it is first needed.
     """
 
-    def __init__(self, services: Services, series: Series, group: _Group | None = None) -> None:
+    def __init__(
+        self, services: Services, series: Series, group: _GroupHoldings | None = None
+    ) -> None:
         self._services = services
         self.series = series
-        self._look_for_raw: Callable[[], list[RawEntry]]
+        self._list_raw: Callable[[], list[RawEntry]]
         if group:
-            self.read_ms, self.lake = group.read_ms, group.lake.get(series.symbol, [])
-            self._look_for_raw = lambda: group.raw.get(series.symbol, [])
+            self.read_ms, self.in_lake = group.read_ms, group.in_lake.get(series.symbol, [])
+            self._list_raw = lambda: group.raw.get(series.symbol, [])
         else:
             self.read()
 
     def read(self) -> None:
-        """Read it, again."""
+        """Read the holdings from the store, also if they were read before."""
         self.read_ms = now_ms(self._services.redis)
-        self.lake = self._services.coverage.covered(self.series)
-        """The time that the lake holds, oldest first."""
-        self._look_for_raw = lambda: self._services.raw_zone.entries(self.series)
-        for name in ("_raw", "spans", "_origins"):
+        self.in_lake = self._services.coverage.covered(self.series)
+        """The spans that the lake holds, oldest first."""
+        self._list_raw = lambda: self._services.raw_zone.entries(self.series)
+        for name in ("_raw", "in_lake_or_raw", "_origins"):
             self.__dict__.pop(name, None)
 
     @once
-    def spans(self) -> list[Span]:
-        """The time that is in the lake or in the raw zone."""
-        return spans.union([*self.lake, *(entry.span for entry in self._raw)])
-
-    def is_raw_in(self, block: Block) -> bool:
-        """Whether raw objects of the block hold time that the lake does not."""
-        return any(spans.gaps(self.lake, entry.span) for entry in self._raw if entry.block == block)
-
-    def is_whole(self, block: Block, wanted: Span) -> bool:
-        """Whether nothing of `wanted` is left to do."""
-        return not spans.gaps(self.lake, wanted) and not self.is_raw_in(block)
-
-    def reissued(self, block: Block, wanted: Span) -> list[Window]:
-        """Return windows for the archive files of `wanted` that were published anew since their
-        rows were taken.
-        """
-        shelf, anew = self._shelf, dict[ArchiveFile, list[Span]]()
-        for origin in self._origins:
-            span = origin.span.clip(wanted)
-            if origin.source.is_archive and not span.is_empty:
-                for file, of_file in files_of(Window(block, span, origin.source)):
-                    listed = (
-                        shelf.monthly()
-                        if file.source is Source.MONTHLY
-                        else shelf.daily(file.period[:7])
-                    )
-                    published = listed.get(file.period)
-                    if published and published.etag != origin.etag:
-                        anew.setdefault(file, []).append(of_file)
-        # REST answered for the gaps of a file between its pieces; the new one may tell them.
-        return [
-            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source)
-            for file, pieces in anew.items()
-        ]
+    def in_lake_or_raw(self) -> list[Span]:
+        """The spans in the lake or the raw zone, oldest first."""
+        return spans.union([*self.in_lake, *(entry.span for entry in self._raw)])
 
     @property
-    def held_from_to(self) -> Span:
-        """The time from the first to the last that the lake holds."""
-        return Span(self.lake[0].start_ms, self.lake[-1].end_ms) if self.lake else Span(0, 0)
+    def extent(self) -> Span:
+        """The span from the first to the last time in the lake, gaps included."""
+        if not self.in_lake:
+            return Span(0, 0)
+        return Span(self.in_lake[0].start_ms, self.in_lake[-1].end_ms)
+
+    def has_uncompacted(self, block: Block) -> bool:
+        """Return True if raw objects of the block hold time that the lake lacks."""
+        return any(
+            spans.gaps(self.in_lake, entry.span) for entry in self._raw if entry.block == block
+        )
+
+    def is_complete(self, block: Block, target: Span) -> bool:
+        """Return True if the lake holds `target` and nothing of the block needs compaction."""
+        return not spans.gaps(self.in_lake, target) and not self.has_uncompacted(block)
+
+    def republished(self, block: Block, target: Span) -> list[Window]:
+        """Return windows for archive files published again since the lake took rows from them."""
+        index, parts = self._archive_index, dict[ArchiveFile, list[Span]]()
+        for file, span, etag in self._archive_origins(block, target):
+            published = published_files(index, file).get(file.period)
+            if published and published.etag != etag:
+                parts.setdefault(file, []).append(span)
+        # One window from the first to the last part: the gaps between them came from REST, and the
+        # new file may have those rows.
+        return [
+            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source)
+            for file, pieces in parts.items()
+        ]
+
+    def _archive_origins(
+        self, block: Block, target: Span
+    ) -> Iterator[tuple[ArchiveFile, Span, str]]:
+        """Yield file, span and etag of the lake's rows of `target` that came from the archive."""
+        for origin in self._origins:
+            span = origin.span.clip(target)
+            if origin.source.is_archive and not span.is_empty:
+                for file, part in files_of(Window(block, span, origin.source)):
+                    yield file, part, origin.etag
 
     @once
-    def _shelf(self) -> ArchiveIndex:
-        """What is published now: what was listed minutes ago does not tell what was published
-        since.
-        """
+    def _archive_index(self) -> ArchiveIndex:
+        """The archive's files as listed now: a list minutes old may lack the newest files."""
         return self._services.archive_indexes.get(self.series, fresh=True)
 
     @once
@@ -120,19 +123,24 @@ class SeriesHoldings:
 
     @once
     def _raw(self) -> list[RawEntry]:
-        return self._look_for_raw()
+        return self._list_raw()
 
 
-class _Group:
-    """All that is held of one market, kind and interval."""
+class _GroupHoldings:
+    """The holdings of all symbols of one market, kind and interval."""
 
     def __init__(self, services: Services, request: Request) -> None:
         self._services = services
         self._group = request.market, request.kind, request.interval
         self.read_ms = now_ms(services.redis)
-        self.lake = services.coverage.covered_group(*self._group)
+        self.in_lake = services.coverage.covered_group(*self._group)
 
     @once
     def raw(self) -> dict[str, list[RawEntry]]:
         """The raw objects by symbol."""
         return self._services.raw_zone.entries_of_group(*self._group)
+
+
+def published_files(index: ArchiveIndex, file: ArchiveFile) -> dict[str, Published]:
+    """Return the listing, by period, in which a file stands if it is published."""
+    return index.monthly() if file.source is Source.MONTHLY else index.daily(file.period[:7])

@@ -1,4 +1,4 @@
-"""Sends a planner to runs that have none: new ones, and those whose planner was lost."""
+"""Sends plan tasks for runs without a planner: new ones, and those whose plan task was lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from redis import RedisError
 
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.lost_work import Sent, missing
+from klinefleet.tasks.runs.lost_work import SentWork, find_missing
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.domain.redis_keys import plan_lease
@@ -21,26 +21,27 @@ POLL_S = 2.0
 
 
 def enqueue_new_runs(services: Services) -> None:
-    """Send a planner to each new run as its command rings, until the process is told to stop."""
+    """Enqueue a plan task for each new run until shutdown."""
     runs = Runs(services.redis)
     while not services.stop.is_set():
         try:
-            if run := runs.next_new(POLL_S):
+            if run := runs.next_new_run(POLL_S):
                 logger.info("run %s begins", run)
-                enqueue.send_plan(run, runs.planned(run))
+                enqueue.send_plan(run, runs.mark_plan_sent(run))
         except RedisError as error:
-            logger.warning("new runs: %s; waiting again", error)
+            logger.warning("could not read new runs from Redis: %s; trying again", error)
             services.stop.wait(1.0)
 
 
 def requeue_leaderless_runs(services: Services) -> None:
-    """Send a planner to every run that none leads and for which none is waiting."""
+    """Enqueue a plan task for every active run without a leader and without a waiting one."""
     runs = Runs(services.redis)
     active = runs.active()
-    sent = {
-        Sent(plan_lease(run), PLAN, us): run
-        for run, us in zip(active, runs.planned_us(active), strict=True)
+    run_by_work = {
+        SentWork(plan_lease(run), PLAN, sent_us): run
+        for run, sent_us in zip(active, runs.plan_sent_us(active), strict=True)
     }
-    for one in missing(services.redis, list(sent)):
-        runs.planned(sent[one])
-        enqueue.send_plan(sent[one], one.sent_us, first=True)
+    for work in find_missing(services.redis, list(run_by_work)):
+        run = run_by_work[work]
+        runs.mark_plan_sent(run)
+        enqueue.send_plan(run, work.sent_us, first=True)

@@ -1,200 +1,210 @@
-"""One run, led for a turn: its blocks are issued piece by piece as others finish, and its end is
-told.
-"""
+"""The planner of one run: dispatches its blocks piece by piece, and ends it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
-from klinefleet.tasks.planning.dispatch import Dispatch
-from klinefleet.tasks.planning.ending import Ending
+from klinefleet.tasks.planning.completion_check import CompletionCheck
+from klinefleet.tasks.planning.dispatch import BlockDispatcher
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
-from klinefleet.tasks.planning.led import DEFAULT_LIMITS, TRIES, LedRun, PlannerLimits
 from klinefleet.tasks.planning.recovery import Recovery
+from klinefleet.tasks.planning.run_context import (
+    DEFAULT_LIMITS,
+    MAX_LOOKUPS,
+    PlannerLimits,
+    RunContext,
+)
 from klinefleet.tasks.runs.progress import Phase, State
-from klinefleet.tasks.runs.report_file import keep_report
+from klinefleet.tasks.runs.report_file import store_report
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain.errors import FleetError, MustWait, TaskFailed, Transient, Unreadable
 from klinefleet.workers.domain.paging import page_count
-from klinefleet.workers.domain.series import Block
+from klinefleet.workers.domain.series import Block, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
-#: Times that a run is handed back whose request this version cannot read, two seconds apart.
-UNREADABLE_TRIES = 30
-#: How long the planner listens for what has happened to its run, seconds.
-LISTEN_S = 0.25
+#: Times a run is requeued if this version cannot read its request, two seconds apart.
+MAX_UNREADABLE_ATTEMPTS = 30
+#: Seconds for which the planner waits for a change of its run.
+WAIT_S = 0.25
+
+#: A block, the span of it that the lake should hold, and the holdings of its series.
+PlannedBlock = tuple[Block, Span, SeriesHoldings]
 
 
-def planner_of(
+def start_planner(
     services: Services, run: str, lease: Lease, *, limits: PlannerLimits = DEFAULT_LIMITS
 ) -> Planner | None:
-    """Return the run's planner, which leads it from now on; None where the run has ended or is not
-    known.
+    """Return a planner that leads the run from now on; None if the run has ended or is unknown.
 
-    LeaseLost where another leads it by now; Unreadable, and some time later TaskFailed, where a
-    later version made it.
+    Raises LeaseLost if a later planner leads it, Unreadable if a newer version has written its
+    request, and TaskFailed after MAX_UNREADABLE_ATTEMPTS times.
     """
-    everybodys = Runs(services.redis)
+    unfenced = Runs(services.redis)
     try:
-        request = everybodys.request(run)
+        request = unfenced.request(run)
     except Unreadable as error:
-        # Workers of that version may be there too: they find it when it is handed back.
-        if everybodys.blocks.record_attempt(run, "request", UNREADABLE_TRIES):
+        # Requeued, the task may reach a worker of the newer version.
+        if unfenced.blocks.record_attempt(run, "request", MAX_UNREADABLE_ATTEMPTS):
             raise
         raise TaskFailed(error.reason) from error
     if request is None:
-        # Redis has lost it: what is left of its state goes.
-        everybodys.end(run, State.CANCELLED)
+        # Redis has lost the run's hash: delete what is left of its state.
+        unfenced.end(run, State.CANCELLED)
         return None
-    runs = everybodys.lead(run, lease.fence)
-    return Planner(LedRun(services, run, request, runs, limits)) if runs else None
+    runs = unfenced.take_lead(run, lease.fence)
+    return Planner(RunContext(services, run, request, runs, limits)) if runs else None
 
 
 class Planner:
-    """Leads one run: issues its blocks, sends lost work again, and says how it has ended."""
+    """Leads one run: dispatches its blocks, resends lost work, and ends the run."""
 
-    def __init__(self, led: LedRun) -> None:
-        self._led = led
-        self.runs = led.runs
-        """The run's moves, with this planner's fencing number."""
-        self._run, self._runs, self._request = led.run, led.runs, led.request
-        self._holdings = Holdings(led.services, led.request)
-        self._dispatch = Dispatch(led)
-        self._recovery = Recovery(led)
-        self._ending = Ending(led, self._dispatch)
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self.runs = context.runs
+        """Fenced by this planner's lease."""
+        self._run, self._runs, self._request = context.run, context.runs, context.request
+        self._holdings = Holdings(context.services, context.request)
+        self._dispatcher = BlockDispatcher(context)
+        self._recovery = Recovery(context)
+        self._completion = CompletionCheck(context, self._dispatcher)
 
     def lead(self, seconds: float) -> bool:
-        """Lead for at most `seconds`; returns whether the run goes on."""
+        """Lead for at most `seconds`; return True if the run goes on after that."""
         ends = time.monotonic() + seconds
-        self._know_listings()
-        blocks, is_all_issued = self._wanted(), False
-        while not self._led.services.stop.is_set() and time.monotonic() < ends:
+        self._refresh_symbols()
+        blocks, is_all_dispatched = self._plan_blocks(), False
+        while not self._context.services.stop.is_set() and time.monotonic() < ends:
             if self._runs.state(self._run) is not State.RUNNING:
                 return False
-            is_all_issued = is_all_issued or self._issue(blocks)
-            if is_all_issued and self._is_over():
+            is_all_dispatched = is_all_dispatched or self._dispatch(blocks)
+            if is_all_dispatched and self._try_to_end():
                 return False
-            self._runs.wait(self._run, LISTEN_S)
-            self._recovery.send_lost_again()
+            self._runs.wait_for_change(self._run, WAIT_S)
+            self._recovery.resend_lost_work()
         return True
 
-    def _know_listings(self) -> None:
-        """Have the market's symbols known, and as fresh as the exchange tells them.
+    def _refresh_symbols(self) -> None:
+        """Refresh the market's symbols; on an error, go on with those loaded before.
 
-        TaskFailed where it does not tell them time and again, and nobody has been told before.
+        Without any, raises the error for a retry, and TaskFailed after MAX_LOOKUPS times.
         """
-        symbol_cache, market = self._led.services.symbol_cache, self._request.market
+        symbol_cache, market = self._context.services.symbol_cache, self._request.market
         try:
             symbol_cache.refresh(market)
         except FleetError as error:
             if symbol_cache.are_loaded(market):
                 logger.warning(
-                    "plan %s: the symbols of %s are not the newest: %s",
-                    self._run,
-                    market,
-                    error.reason,
+                    "plan %s: using older symbols of %s: %s", self._run, market, error.reason
                 )
                 return
-            may_pass = isinstance(error, Transient) and self._runs.blocks.record_attempt(
-                self._run, "listings", TRIES
+            may_succeed_later = isinstance(error, Transient) and self._runs.blocks.record_attempt(
+                self._run, "listings", MAX_LOOKUPS
             )
-            if isinstance(error, MustWait) or may_pass:
+            if isinstance(error, MustWait) or may_succeed_later:
                 raise
-            raise TaskFailed(f"the exchange does not tell its symbols: {error.reason}") from error
+            raise TaskFailed(f"could not load symbols from the exchange: {error.reason}") from error
 
-    def _issue(self, blocks: Iterator[tuple[Block, Span, SeriesHoldings]]) -> bool:
-        """Put blocks under way while there is room; returns whether there are no more."""
+    def _dispatch(self, blocks: Iterator[PlannedBlock]) -> bool:
+        """Dispatch blocks while there is room; return True once there are no more."""
         while self._has_room():
-            wanted = next(blocks, None)
-            if wanted is None:
+            planned = next(blocks, None)
+            if planned is None:
                 return True
-            block, span, held = wanted
+            block, target, held = planned
             if self._runs.blocks.claim(self._run, block):
-                if self._runs.blocks.compacted_ms(block) >= held.read_ms:
+                if self._runs.blocks.last_compacted_ms(block) >= held.read_ms:
                     held.read()
-                self._dispatch.put_under_way(block, span, held)
+                self._dispatcher.dispatch(block, target, held)
         return False
 
     def _has_room(self) -> bool:
-        """Return whether more may be issued: workers that fetch faster than they compact wait for
-        themselves.
-        """
-        windows, blocks = self._runs.blocks.in_flight(self._run)
-        limits = self._led.limits
-        return windows < limits.windows_in_flight and blocks < limits.blocks_under_way
+        """Return True if more work may be in flight.
 
-    def _wanted(self) -> Iterator[tuple[Block, Span, SeriesHoldings]]:
-        """Yield the blocks from the run's cursor on, each with the time wanted of it; moves the
-        cursor behind each.
+        This holds back a fleet that fetches faster than it compacts.
         """
+        windows, blocks = self._runs.blocks.count_in_flight(self._run)
+        limits = self._context.limits
+        return windows < limits.windows_in_flight and blocks < limits.blocks_in_flight
+
+    def _plan_blocks(self) -> Iterator[PlannedBlock]:
+        """Yield the blocks from the run's cursor on; move the cursor past each."""
         request = self._request
         index, from_ms = self._runs.cursor(self._run)
         calls_of_one = request.calls_of_one()
         for series in request.series(first=index):
-            after = calls_of_one * (len(request.symbols) - index - 1)
-            held, newest, whole = self._led.held(self._holdings, series), None, 0
-            if held is None:
-                index, from_ms = index + 1, 0
-                self._runs.advance(self._run, index, 0, after)
-                continue
-            if self._led.has_to_ask(held):
-                # Its first candle has to be asked for. Meanwhile its newest block is fetched: that
-                # one exists.
-                newest = series.block(request.end_ms - 1)
-                yield newest, newest.span.clip(request.span), held
-            span = self._led.wanted(held)
-            for block in series.blocks(Span(max(span.start_ms, from_ms), span.end_ms)):
-                wanted = block.span.clip(span)
-                if not request.revise and held.is_whole(block, wanted):
-                    whole += 1
-                    continue
-                if block != newest:
-                    yield block, wanted, held
-                ahead = page_count(series, Span(wanted.end_ms, span.end_ms)) + after
-                self._runs.advance(self._run, index, wanted.end_ms, ahead, whole)
-                whole = 0
+            calls_after = calls_of_one * (len(request.symbols) - index - 1)
+            blocks_held = 0
+            if held := self._context.load_holdings(self._holdings, series):
+                blocks_held = yield from self._plan_series(
+                    series, held, index, from_ms, calls_after
+                )
             index, from_ms = index + 1, 0
-            self._runs.advance(self._run, index, 0, after, whole)
+            self._runs.advance(self._run, index, 0, calls_after, blocks_held)
 
-    def _is_over(self) -> bool:
-        """Return whether nothing is under way any more and all is held or told; the run's end is
-        noted then.
+    def _plan_series(
+        self, series: Series, held: SeriesHoldings, index: int, from_ms: int, calls_after: int
+    ) -> Generator[PlannedBlock, None, int]:
+        """Yield the incomplete blocks of a series; return how many complete ones ended it.
+
+        Moves the cursor past each block. `calls_after`: calls for the symbols after this one.
         """
-        self._take_up()
+        request, newest = self._request, None
+        if self._context.needs_listing_request(held):
+            # REST must be asked for the first candle's time. The newest block exists in any case,
+            # so it is fetched meanwhile.
+            newest = series.block(request.end_ms - 1)
+            yield newest, newest.span.clip(request.span), held
+        target = self._context.target_span(held)
+        blocks_held = 0
+        for block in series.blocks(Span(max(target.start_ms, from_ms), target.end_ms)):
+            part = block.span.clip(target)
+            if not request.revise and held.is_complete(block, part):
+                blocks_held += 1
+                continue
+            if block != newest:
+                yield block, part, held
+            calls_ahead = page_count(series, Span(part.end_ms, target.end_ms)) + calls_after
+            self._runs.advance(self._run, index, part.end_ms, calls_ahead, blocks_held)
+            blocks_held = 0
+        return blocks_held
+
+    def _try_to_end(self) -> bool:
+        """End the run and return True if nothing is in flight and the lake has been compared."""
+        self._dispatch_leftovers()
         if (
             self._runs.blocks.states(self._run)
             or self._runs.blocks.deferred(self._run)
-            or not self._ending.settle()
+            or not self._completion.check()
         ):
             return False
         progress = self._runs.progress(self._run)
-        # A run that was cancelled meanwhile has nothing under way either.
+        # A run that was cancelled meanwhile has nothing in flight either.
         if progress and progress.state is State.RUNNING:
-            keep_report(self._led.services, progress)
+            store_report(self._context.services, progress)
             state = State.INCOMPLETE if progress.failed else State.COMPLETE
             if self._runs.end(self._run, state):
                 logger.info("run %s is %s", self._run, state)
         return True
 
-    def _take_up(self) -> None:
-        """Put under way what had to wait for another run, and what a planner had claimed that was
-        killed.
-        """
+    def _dispatch_leftovers(self) -> None:
+        """Dispatch deferred blocks, and those that a killed planner has claimed and not opened."""
         claimed = [
             block
-            for block, told in self._runs.blocks.states(self._run).items()
-            if told.phase is Phase.CLAIMED
+            for block, state in self._runs.blocks.states(self._run).items()
+            if state.phase is Phase.CLAIMED
         ]
         for block in [*claimed, *self._runs.blocks.deferred(self._run)]:
             if not self._runs.blocks.claim(self._run, block):
                 continue
-            if held := self._led.held(self._holdings, block.series, anew=True):
-                self._dispatch.put_under_way(block, block.span.clip(self._led.wanted(held)), held)
+            held = self._context.load_holdings(self._holdings, block.series, fresh=True)
+            if held:
+                target = block.span.clip(self._context.target_span(held))
+                self._dispatcher.dispatch(block, target, held)
             else:
-                self._runs.blocks.release(self._run, block)
+                self._runs.blocks.release_unneeded(self._run, block)

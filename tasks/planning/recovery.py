@@ -1,12 +1,12 @@
-"""Lost work of a run is sent again, before all that waits: it has waited before."""
+"""Resends a run's lost work, ahead of all waiting work: it has waited before."""
 
 from __future__ import annotations
 
 import logging
 
-from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.lost_work import LostWork, Sent
+from klinefleet.tasks.runs.lost_work import LostWorkDetector, SentWork
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.queues import COMPACT, queue_of
 from klinefleet.workers.domain.redis_keys import compact_lease, fetch_lease
@@ -16,42 +16,48 @@ logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Looks now and then for what killed workers and lost messages have left of a run's work."""
+    """Finds and resends the work of one run that killed workers have left."""
 
-    def __init__(self, led: LedRun) -> None:
-        self._led = led
-        self._lost = LostWork(led.services.redis, interval_s=led.limits.lost_work_interval_s)
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._detector = LostWorkDetector(
+            context.services.redis, interval_s=context.limits.lost_work_interval_s
+        )
 
-    def send_lost_again(self) -> None:
-        """Send again what no message and no living worker holds; does nothing where the last look
-        was just now.
+    def resend_lost_work(self) -> None:
+        """Resend work that no message and no living worker holds; skip if the last check is recent.
+
+        The run's state is reconciled first.
         """
-        if not self._lost.is_due:
+        if not self._detector.is_due:
             return
-        led = self._led
-        under_way = led.runs.blocks.under_way(led.run)
-        sent: dict[Sent, Window | Block] = {
-            Sent(fetch_lease(window), queue_of(window), sent_us): window
-            for window, sent_us in under_way.windows.items()
+        in_flight = self._context.runs.blocks.reconcile(self._context.run)
+        sent: dict[SentWork, Window | Block] = {
+            SentWork(fetch_lease(window), queue_of(window), sent_us): window
+            for window, sent_us in in_flight.windows.items()
         }
-        for block, told in under_way.blocks.items():
-            if told.phase is Phase.COMPACTING:
-                sent[Sent(compact_lease(block), COMPACT, told.sent_us)] = block
-        if lost := self._lost.among(sent):
-            self._send({sent[one]: one.sent_us for one in lost})
+        for block, state in in_flight.blocks.items():
+            if state.phase is Phase.COMPACTING:
+                sent[SentWork(compact_lease(block), COMPACT, state.sent_us)] = block
+        if lost := self._detector.find_lost(sent):
+            self._resend([sent[work] for work in lost], min(work.sent_us for work in lost))
 
-    def _send(self, lost: dict[Window | Block, int]) -> None:
-        """Send again what was last sent at these Redis µs; the messages keep that, and so hide
-        nothing behind them.
+    def _resend(self, lost: list[Window | Block], oldest_us: int) -> None:
+        """Send windows and compactions to the front of their queues.
+
+        The messages carry the oldest `sent_us` of them all. With a newer one at the front, all
+        waiting work behind it would look as if it had been taken.
         """
-        led, since_us = self._led, min(lost.values())
-        windows = sorted(what for what in lost if isinstance(what, Window))
-        blocks = sorted(what for what in lost if isinstance(what, Block))
+        context = self._context
+        windows = sorted(work for work in lost if isinstance(work, Window))
+        blocks = sorted(work for work in lost if isinstance(work, Block))
         logger.warning(
-            "plan %s: %d windows and %d compactions were lost with their worker: sent again",
-            led.run, len(windows), len(blocks),
-        )  # fmt: skip
-        led.runs.blocks.note_sent(led.run, windows, blocks)
-        enqueue.send_fetch(led.run, windows, since_us, first=True)
+            "plan %s: resending %d windows and %d compactions that were lost",
+            context.run,
+            len(windows),
+            len(blocks),
+        )
+        context.runs.blocks.mark_sent(context.run, windows, blocks)
+        enqueue.send_fetch(context.run, windows, oldest_us, first=True)
         for block in blocks:
-            enqueue.send_compact(led.run, block, since_us, first=True)
+            enqueue.send_compact(context.run, block, oldest_us, first=True)

@@ -1,25 +1,35 @@
-"""A run's state in Redis: what it asked for, what is under way, and what has come of it.
+"""A run's state in Redis: its request, the work in flight, and what has come of it.
 
 May import: `requests`, and `klinefleet.workers`.
-Begin with `store.py` (a run's life) and `blocks.py` (its blocks); `keys.py` names every key.
+Begin with `store.py` (the run) and `blocks.py` (its blocks). `workers/domain/redis_keys.py` names
+every key.
 
-Every move is one Lua script in `run_scripts` or `block_scripts`, or one transaction. A block's
-life, who moves it on by which script, and what a kill leaves:
+Every change is one Lua script of `run_scripts` or `block_scripts`, or one transaction. The phases
+of a block, the script that ends each, and what happens after a kill:
 
-not begun     The planner claims it (`claim`); while another run has it, it is deferred.
-              Killed before: the run's cursor stands before the block. Killed after: it is claimed.
-claimed       The planner opens it (`open`), or releases it where nothing is left to do (`release`).
-              Killed before: the next turn takes it up. Killed after: its messages are missed, and sent again.
-fetching      Who fetches a window finishes it (`finish`); the last one makes it compacting.
-              Killed before: the window is sent again. Killed after: the compaction is missed, and sent again.
-compacting    Who compacts takes it (`compacting`) and closes it (`close`), or has it fetching again (`reopen`).
-              Killed before: it is compacted again, twice equals once. Killed after: it is closed.
-closed        Before the run ends the planner compares what it should hold with the lake. What the lake lacks is opened
-              once more, and what it lacks then is told as failed. Killed before or after: it is compared again.
+not begun     The planner claims the block (`claim`); if another run has it, it is deferred.
+              Killed before: the run's cursor still points at it. Killed after: it is claimed.
+claimed       The planner opens it (`open`), or releases it if nothing is missing
+              (`release_unneeded`).
+              Killed before: the next plan task takes it up. Killed after: its messages were never
+              sent; they count as lost and are sent again.
+fetching      A fetch task finishes each window (`finish_window`); the last one starts compaction.
+              Killed before: the window is sent again. Killed after: the compaction is sent again.
+compacting    A compact task takes the block (`begin_compaction`), then closes it (`close`) or sends
+              it back to fetching (`reopen`).
+              Killed before: it is compacted again, to the same result. Killed after: it is closed.
+closed        Before the run ends, the planner compares the request with the lake. A block that the
+              lake lacks is opened once more; what it lacks after that is recorded as failed.
+              Killed before or after: the comparison is made again.
 
-A run is running until `end`, which lets go of all it holds in the same step; nothing of an ended
-run is written again. The lead is fenced: `lead` notes the planner's fencing number, and every write
-of an earlier planner is refused. So are those of an earlier compaction, by the number that
-`compacting` notes in the block. A window needs no number: it counts while it is waited for, whoever
-brings it.
+A run is running until `end`, which releases all that it holds in the same step. Nothing is written
+to a run that has ended.
+
+Two kinds of writer are fenced, so that a process that stood still cannot write after its successor:
+the planner by the number that `take_lead` stores with the run, a compaction by the number that
+`begin_compaction` stores with the block. A window needs no fence: it counts once, while it is
+pending, whoever fetched it.
+
+`sent_us` is the Redis time in µs at which a task's message entered its queue. It stands in the
+message's header and in the run's state, and `lost_work.py` compares the two.
 """

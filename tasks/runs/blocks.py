@@ -1,6 +1,4 @@
-"""The blocks and windows of a run: every move is one script or one transaction, and safe to make
-twice.
-"""
+"""The blocks and windows of a run. Every change is one script or transaction, and idempotent."""
 
 from __future__ import annotations
 
@@ -11,9 +9,9 @@ from typing import cast
 
 from redis import Redis
 
-from klinefleet.tasks.runs.moves import Moves, count_arguments, pairs, record_arguments
 from klinefleet.tasks.runs.progress import BlockState, State
 from klinefleet.tasks.runs.records import Record
+from klinefleet.tasks.runs.scripts import RunScripts, as_pairs, count_arguments, record_arguments
 from klinefleet.workers.domain.errors import LeaseLost
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.redis_keys import (
@@ -28,173 +26,178 @@ from klinefleet.workers.domain.series import Block, Window
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of telling that a window is in."""
+    """The result of finishing a window."""
 
     is_counted: bool
-    """False for a second copy, and for a window that nobody waits for any more."""
+    """False if the window was not pending: a second copy, or its run has ended."""
     sent_us: int
-    """The Redis µs at which the first of what follows from it counts as sent."""
+    """Redis µs for the next message: the first replacement window, or the block's compaction."""
     is_last: bool
-    """Whether its block is to be compacted now."""
+    """True if it was the block's last pending window: the block is to be compacted now."""
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
-    """What a run has under way; `windows` are those not in yet, oldest first, with the Redis µs of
-    their sending.
-    """
+class WorkInFlight:
+    """A run's open blocks, and its pending windows with their `sent_us`, oldest window first."""
 
     blocks: Mapping[Block, BlockState]
     windows: Mapping[Window, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A window that a compaction needs first, if it was not tried so often before."""
+class Refetch:
+    """A window that must be fetched before its block can be compacted."""
 
     window: Window
-    counted_as: str
-    most: int
+    attempt_name: str
+    max_attempts: int
 
 
 class Blocks:
-    """Blocks under way, of all runs. See `klinefleet.tasks.runs` for a block's life."""
+    """The blocks of all runs. `klinefleet.tasks.runs` describes the phases of a block.
+
+    With a `fence`, the fencing number of a planner's lease, writes raise LeaseLost once a later
+    planner leads the run.
+    """
 
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
         self._redis = redis
-        self._moves = Moves(redis, "block_scripts", fence)
+        self._scripts = RunScripts(redis, "block_scripts", fence)
 
     def claim(self, run: str, block: Block) -> bool:
-        """Return whether a block is this run's and can be put under way.
+        """Return True if the run now has the block and may open it.
 
-        While another run that lives has it, it is deferred; where it is under way already, nothing
-        changes.
+        False if it is open already, or if another active run has it: then it is deferred.
         """
-        return bool(self._moves.make("claim", run, str(block), block.series.symbol))
+        return bool(self._scripts.call("claim", run, str(block), block.series.symbol))
 
     def deferred(self, run: str) -> list[Block]:
-        """Return the blocks that another run had when this one wanted them."""
-        found = cast("set[bytes]", self._redis.smembers(run_key(run, "deferred")))
-        return sorted(Block.parse(block.decode()) for block in found)
+        """Return the blocks that another run had when this run tried to claim them."""
+        names = cast("set[bytes]", self._redis.smembers(run_key(run, "deferred")))
+        return sorted(Block.parse(name.decode()) for name in names)
 
-    def touched(self, run: str) -> set[str] | None:
-        """Return the symbols of which the run has claimed a block, None where that is known no
-        more.
-        """
+    def claimed_symbols(self, run: str) -> set[str] | None:
+        """Return the symbols with a block the run has ever claimed; None if Redis lost some."""
         with self._redis.pipeline() as pipe:
             pipe.smembers(run_key(run, "touched"))
             pipe.hget(run_key(run), "touched")
             symbols, count = pipe.execute()
         return {symbol.decode() for symbol in symbols} if len(symbols) == int(count or 0) else None
 
-    def compacted_ms(self, block: Block) -> int:
-        """Return the Redis ms at which the block was last compacted, 0 where that is long ago."""
+    def last_compacted_ms(self, block: Block) -> int:
+        """Return the Redis ms of the block's last compaction, 0 if it is over an hour ago."""
         return int(cast("bytes | None", self._redis.get(done_key(block))) or 0)
 
-    def open(self, run: str, block: Block, windows: Sequence[Window], counted_as: str = "") -> int:
-        """Put a claimed block under way: its windows are to come, or it goes straight to compaction
-        without any.
+    def open(
+        self, run: str, block: Block, windows: Sequence[Window], attempt_name: str = ""
+    ) -> int:
+        """Open a claimed block; without windows, it goes straight to compaction.
 
-        Returns the Redis µs at which the first counts as sent, 0 where it is not claimed.
-        `counted_as` counts one try.
+        Counts an attempt of `attempt_name`, if given. Returns the `sent_us` of the first message,
+        0 if the block is not claimed.
         """
+        fields = map(window_field, windows)
         return int(
-            self._moves.make(
-                "open", run, str(block), _calls(windows), counted_as, *map(window_field, windows)
-            )
+            self._scripts.call("open", run, str(block), _calls(windows), attempt_name, *fields)
         )
 
-    def release(self, run: str, block: Block, counted_as: str = "") -> None:
-        """Let other runs have a block that this one has claimed, and has nothing to do for."""
-        self._moves.make("release", run, str(block), counted_as)
+    def release_unneeded(self, run: str, block: Block, attempt_name: str = "") -> None:
+        """Release a claimed block of which nothing is missing.
 
-    def in_flight(self, run: str) -> tuple[int, int]:
-        """Return how many windows of the run are not in yet, and how many blocks are under way."""
+        Counts an attempt of `attempt_name`, if given.
+        """
+        self._scripts.call("release_unneeded", run, str(block), attempt_name)
+
+    def count_in_flight(self, run: str) -> tuple[int, int]:
+        """Return the numbers of the run's pending windows and of its open blocks."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hlen(run_key(run, "windows"))
             pipe.hlen(run_key(run, "blocks"))
             windows, blocks = pipe.execute()
         return windows, blocks
 
-    def under_way(self, run: str) -> UnderWay:
-        """Return all that is under way; parts that disagree, as after a Redis that lost some, are
-        mended.
-        """
-        blocks, windows = self._moves.make("reconcile", run) or ((), ())
-        return UnderWay(
-            {Block.parse(name.decode()): BlockState.of_json(told) for name, told in pairs(blocks)},
-            dict(
-                sorted(
-                    (window_of(field.decode()), int(sent_us)) for field, sent_us in pairs(windows)
-                )
-            ),
-        )
+    def reconcile(self, run: str) -> WorkInFlight:
+        """Return the work in flight, after repairing state that Redis has lost a part of."""
+        blocks, windows = self._scripts.call("reconcile", run) or ((), ())
+        states = {
+            Block.parse(name.decode()): BlockState.from_json(state)
+            for name, state in as_pairs(blocks)
+        }
+        pending = {window_of(field.decode()): int(sent_us) for field, sent_us in as_pairs(windows)}
+        return WorkInFlight(states, dict(sorted(pending.items())))
 
     def states(self, run: str) -> dict[Block, BlockState]:
-        """Return the blocks under way."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "blocks")))
+        """Return the state of each claimed or open block."""
+        states = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "blocks")))
         return {
-            Block.parse(name.decode()): BlockState.of_json(told) for name, told in found.items()
+            Block.parse(name.decode()): BlockState.from_json(state)
+            for name, state in states.items()
         }
 
     def is_pending(self, run: str, window: Window) -> bool:
-        """Return whether the window is still to be fetched for this run."""
+        """Return True if the window is still to be fetched for this run."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hget(run_key(run), "state")
             pipe.hexists(run_key(run, "windows"), window_field(window))
-            state, waits = pipe.execute()
-        return state == State.RUNNING.encode() and bool(waits)
+            state, is_pending = pipe.execute()
+        return state == State.RUNNING.encode() and bool(is_pending)
 
-    def finish(
+    def finish_window(
         self,
         run: str,
         window: Window,
         counts: Mapping[str, int],
         *,
         records: Sequence[Record] = (),
-        instead: Sequence[Window] = (),
+        replacements: Sequence[Window] = (),
     ) -> Finished:
-        """Count a window as in, or as failed for good, as `records` say; `instead` takes its place."""
-        counters = Counter(counts) + Counter(calls_issued=_calls(instead))
-        fields = list(map(window_field, instead))
-        parts = (
+        """Count a window as fetched, or as failed for good; `replacements` become pending."""
+        counters = Counter(counts) + Counter(calls_issued=_calls(replacements))
+        is_counted, sent_us, is_last = self._scripts.call(
+            "finish_window",
+            run,
             str(window.block),
             window_field(window),
-            len(fields),
-            *fields,
+            len(replacements),
+            *map(window_field, replacements),
             *record_arguments(records),
             *count_arguments(counters),
         )
-        answer = self._moves.make("finish", run, *parts)
-        return Finished(bool(answer[0]), int(answer[1]), bool(answer[2]))
+        return Finished(bool(is_counted), int(sent_us), bool(is_last))
 
-    def compacting(self, run: str, block: Block, fence: int) -> bool:
-        """Return whether the block is to be compacted, by the lease with this fencing number and no
-        earlier one.
+    def begin_compaction(self, run: str, block: Block, fence: int) -> bool:
+        """Return True if the lease with this fencing number is to compact the block.
+
+        Leases with an earlier number can no longer close or reopen it.
         """
-        return bool(self._moves.make("compacting", run, str(block), fence))
+        return bool(self._scripts.call("begin_compaction", run, str(block), fence))
 
     def reopen(
-        self, run: str, block: Block, fence: int, again: Sequence[Again]
+        self, run: str, block: Block, fence: int, refetches: Sequence[Refetch]
     ) -> tuple[int, list[bool]]:
-        """Have windows fetched before the block is compacted; of those tried too often nothing more
-        is asked.
+        """Send the block back to fetching, for windows below their `max_attempts`.
 
-        Returns the Redis µs at which the first counts as sent, and for each whether it is;
-        LeaseLost where the block is another's by now.
+        Returns the `sent_us` of the first window, and for each whether it became pending. Raises
+        LeaseLost if another lease compacts the block.
         """
         parts = [
             part
-            for one in again
-            for part in (window_field(one.window), one.counted_as, one.most, _calls([one.window]))
+            for refetch in refetches
+            for part in (
+                window_field(refetch.window),
+                refetch.attempt_name,
+                refetch.max_attempts,
+                _calls([refetch.window]),
+            )
         ]
-        answer = self._moves.make("reopen", run, str(block), fence, *parts)
+        answer = self._scripts.call("reopen", run, str(block), fence, *parts)
         if not answer:
             raise LeaseLost(
-                f"{block}: somebody else compacts it by now, or its run has ended; nothing was "
-                "published"
+                f"{block}: another worker compacts it now, or its run has ended; "
+                "nothing was published"
             )
-        return int(answer[0]), [bool(accepted) for accepted in answer[1:]]
+        sent_us, *accepted = answer
+        return int(sent_us), [bool(is_accepted) for is_accepted in accepted]
 
     def close(
         self,
@@ -205,35 +208,34 @@ class Blocks:
         *,
         records: Sequence[Record] = (),
     ) -> bool:
-        """Note that a block is compacted, or could not be, as `records` say, and let other runs
-        have it.
+        """Release a block that was compacted, or whose compaction has failed for good.
 
-        Returns False where it is closed already, or another's.
+        Returns False if it is closed already, or another lease compacts it.
         """
         parts = (str(block), fence, DONE_MS, *record_arguments(records), *count_arguments(counts))
-        return bool(self._moves.make("close", run, *parts, keys=[done_key(block)]))
+        return bool(self._scripts.call("close", run, *parts, keys=[done_key(block)]))
 
-    def note_sent(
-        self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = (), later_us: int = 0
+    def mark_sent(
+        self, run: str, windows: Sequence[Window], blocks: Sequence[Block] = (), delay_us: int = 0
     ) -> int:
-        """Note that messages are sent again, or will be so much later; returns the Redis µs."""
+        """Return a new `sent_us` for messages to be sent again, or requeued within `delay_us`."""
+        fields = map(window_field, windows)
         return int(
-            self._moves.make(
-                "sent", run, later_us, len(windows), *map(window_field, windows), *map(str, blocks)
-            )
+            self._scripts.call("mark_sent", run, delay_us, len(windows), *fields, *map(str, blocks))
         )
 
-    def attempts(self, run: str, name: str) -> int:
-        """Return how often something was tried again."""
+    def count_attempts(self, run: str, name: str) -> int:
+        """Return how many attempts were recorded under this name."""
         return int(cast("bytes | None", self._redis.hget(run_key(run, "tries"), name)) or 0)
 
-    def record_attempt(self, run: str, name: str, most: int) -> bool:
-        """Count one more try of something; False once there have been `most`, or the run has ended."""
-        return bool(self._moves.make("try_again", run, name, most))
+    def record_attempt(self, run: str, name: str, max_attempts: int) -> bool:
+        """Count an attempt; return False if it was the last allowed, or the run has ended."""
+        return bool(self._scripts.call("record_attempt", run, name, max_attempts))
 
 
 def _calls(windows: Iterable[Window]) -> int:
-    """Return the REST calls that bring what the windows bring: the measure of progress, whatever
-    the source.
+    """Return the REST calls that would fetch the windows.
+
+    Progress is measured in calls, whatever the source of a window is.
     """
     return sum(page_count(window.block.series, window.span) for window in windows)

@@ -1,7 +1,6 @@
-"""How tasks are sent: their queues, their arguments, and how Flower shows them.
+"""Sends tasks: their queues, their arguments, and what Flower shows of them.
 
-Each message says when it counts as sent, Redis µs: by that lost work is told from work that waits
-(`runs/lost.py`).
+Each message carries its `sent_us`, by which `lost_work.py` tells lost work from waiting work.
 """
 
 from __future__ import annotations
@@ -19,75 +18,68 @@ from klinefleet.workers.domain.timestamps import DAY_MS
 
 
 def send_plan(run: str, sent_us: int, *, first: bool = False) -> None:
-    """Have somebody go on planning a run; `first`: before all that waits."""
+    """Send a plan task; `first` puts it at the front of its queue."""
     send("klines.plan", [run], PLAN, f"run {run}", sent_us, first=first)
 
 
 def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool = False) -> None:
-    """Have windows fetched, in one batch; a copy sent twice is fetched once. `first`: before all
-    that waits.
+    """Send a fetch task for each window, in one batch; `first` puts them at the front.
 
-    The first counts as sent at `sent_us`, Redis µs, each of the others a microsecond later.
+    The first window has `sent_us`, each of the others 1 µs more than the one before it; at the
+    front, all have `sent_us`. A window that is sent twice is fetched once.
     """
     with app.producer_or_acquire() as producer, producer.batch():
         for number, window in enumerate(windows):
             span = window.span
-            args = [run, str(window.block), span.start_ms, span.end_ms, str(window.source)]
-            shows = f"{task_label(window)}, {window.source}, run {run}"
-            at_us = sent_us if first else sent_us + number
             send(
-                "klines.fetch", args, queue_of(window), shows, at_us, first=first, producer=producer
+                "klines.fetch",
+                [run, str(window.block), span.start_ms, span.end_ms, str(window.source)],
+                queue_of(window),
+                f"{task_label(window)}, {window.source}, run {run}",
+                sent_us if first else sent_us + number,
+                first=first,
+                producer=producer,
             )
 
 
 def send_compact(run: str, block: Block, sent_us: int, *, first: bool = False) -> None:
-    """Have a block compacted; `first`: before all that waits."""
-    send(
-        "klines.compact",
-        [run, str(block)],
-        COMPACT,
-        f"{task_label(block)}, run {run}",
-        sent_us,
-        first=first,
-    )
+    """Send a compact task; `first` puts it at the front of its queue."""
+    label = f"{task_label(block)}, run {run}"
+    send("klines.compact", [run, str(block)], COMPACT, label, sent_us, first=first)
 
 
 def send(
     task: str,
     args: list[Any],
     queue: str,
-    shows: str,
+    label: str,
     sent_us: int,
     *,
     first: bool = False,
     producer: Any = None,
 ) -> None:
-    """Send a task that counts as sent at `sent_us`, Redis µs.
-
-    Flower shows its arguments as `shows`.
-    """
+    """Send a task. Flower shows `label` in place of its arguments."""
     headers = {SENT_US: sent_us, **({FIRST: True} if first else {})}
     app.send_task(
         task,
         args=args,
         queue=queue,
-        argsrepr=shows,
+        argsrepr=label,
         kwargsrepr="",
         headers=headers,
         producer=producer,
     )
 
 
-def task_label(what: Window | Block) -> str:
-    """Return what a task works on as it fits the column of Flower: `um BTCUSDT 1m 2024-01-07
-    04:48..01-13 09:36Z`.
+def task_label(work: Window | Block) -> str:
+    """Return a short label: `um BTCUSDT 1m 2024-01-07 04:48..01-13 09:36Z`.
 
-    Times are UTC; what the end shares with the start, and midnights, are left out.
+    Times are UTC. Omitted are midnights, and a year of the end that is the start's.
     """
-    series = what.series if isinstance(what, Block) else what.block.series
+    series = work.series if isinstance(work, Block) else work.block.series
     kind = "" if series.kind == DEFAULT_KIND else f" {series.kind}"
     interval = f" {series.interval}" if series.interval.is_grid else ""
-    time = what.period if isinstance(what, Block) else _span_label(what.span)
+    time = work.period if isinstance(work, Block) else _span_label(work.span)
     return f"{series.market} {series.symbol}{interval}{kind} {time}"
 
 

@@ -1,6 +1,4 @@
-"""What a task works on, as fields of every line that is logged meanwhile, by whom and in what
-thread ever.
-"""
+"""Binds the task at work, its run, series and window to every log record of its thread."""
 
 from __future__ import annotations
 
@@ -12,36 +10,32 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from klinefleet.workers.domain.series import Block, Window
 
 
-def bind_log_context(run: str, what: Window | Block | None = None) -> None:
-    """Have every line until the task's end say what it is about, the library's own lines included."""
+def bind_log_context(run: str, work: Window | Block | None = None) -> None:
+    """Bind run, series and window to every log record until the task ends."""
     bind_contextvars(run=run)
-    if isinstance(what, Window):
+    if isinstance(work, Window):
         bind_contextvars(
-            series=str(what.block.series), window=str(what.span), source=str(what.source)
+            series=str(work.block.series), window=str(work.span), source=str(work.source)
         )
-    elif what:
-        bind_contextvars(series=str(what.series), window=str(what.span))
+    elif work:
+        bind_contextvars(series=str(work.series), window=str(work.span))
 
 
 def connect_task_logging() -> None:
-    """Have each task of this process log its name and id, and leave the process's log handlers as
-    they are.
-    """
-    task_prerun.connect(_begin)
-    task_postrun.connect(_end)
-    setup_logging.connect(_leave_logging_alone)
+    """Bind each task's name and id to its log records; keep the process's own log handlers."""
+    task_prerun.connect(_bind_task)
+    task_postrun.connect(_unbind)
+    setup_logging.connect(_keep_handlers)
 
 
-def _begin(task_id: str, task: Any, **_: Any) -> None:
+def _bind_task(task_id: str, task: Any, **_: Any) -> None:
     clear_contextvars()
     bind_contextvars(task=task.name, id=task_id)
 
 
-def _end(**_: Any) -> None:
+def _unbind(**_: Any) -> None:
     clear_contextvars()
 
 
-def _leave_logging_alone(**_: Any) -> None:
-    """Keep the library from setting up handlers and levels of its own: it asks whether anybody
-    listens here.
-    """
+def _keep_handlers(**_: Any) -> None:
+    """Do nothing: Celery sets up no handlers of its own once this signal has a receiver."""

@@ -1,10 +1,11 @@
-"""Lost work: sent, and held by no message that waits and by no living worker, as when a worker was
-killed.
+"""Finds lost work: sent, but neither waiting in its queue nor leased by a living worker.
 
-A queue is first in, first out. What was sent before the message that is taken next waits no more:
-it was taken, and is leased while somebody works on it. So lost work is found in a queue that is
-never empty, too. Where two send at once, their messages may stand in another order than they were
-noted in; then a copy may be sent, which changes nothing.
+Work is lost when a worker is killed, or with a Redis that lost messages.
+
+Queues are first in, first out, so a message with a lower `sent_us` than the queue's next one was
+taken already; then somebody must hold a lease on its work. This finds lost work in queues that are
+never empty, too. If two processes send at once, their messages may be queued in another order than
+their `sent_us`; then some work may be sent a second time, which changes nothing.
 """
 
 from __future__ import annotations
@@ -21,66 +22,65 @@ from klinefleet.workers.coordination.leases import are_leased
 from klinefleet.workers.coordination.redis_clock import now_us
 from klinefleet.workers.domain.queues import SENT_US
 
-#: How often lost work is looked for; what is missed twice in a row is lost.
-LOOK_S = 3.0
-#: The broker hands a message back a moment after it is noted as sent anew: so much later at most,
-#: or it looks lost.
-HANDED_BACK_US = 5_000_000
+#: Seconds between two checks. Work that is missing in two checks in a row is lost.
+CHECK_INTERVAL_S = 3.0
+#: A requeued message enters its queue a moment after its new `sent_us` is noted: this much later at
+#: most, or its work looks lost.
+REQUEUE_GRACE_US = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """Work that was sent: what whoever does it holds, where its message went, and when, Redis µs."""
+class SentWork:
+    """Work that was sent: the lease its worker takes, the queue of its message, and when."""
 
     lease: str
     queue: str
     sent_us: int
 
 
-class LostWork:
-    """Finds lost work by looking again and again; one for each who sends."""
+class LostWorkDetector:
+    """Finds lost work by checking repeatedly; each sender has one of its own."""
 
     def __init__(
         self,
         redis: Redis,
         clock: Callable[[], float] = time.monotonic,
         *,
-        interval_s: float = LOOK_S,
+        interval_s: float = CHECK_INTERVAL_S,
     ) -> None:
         self._redis = redis
         self._clock = clock
         self._interval_s = interval_s
-        self._missed: set[Sent] = set()
-        self._looked_s = clock()
+        self._missing_before: set[SentWork] = set()
+        self._checked_s = clock()
 
     @property
     def is_due(self) -> bool:
-        """Whether the last look was long enough ago."""
-        return self._clock() - self._looked_s >= self._interval_s
+        """Whether the last check is at least `interval_s` ago."""
+        return self._clock() - self._checked_s >= self._interval_s
 
-    def among(self, sent: Iterable[Sent]) -> set[Sent]:
-        """Return what of this was missed at the last look and is missed now."""
-        self._looked_s = self._clock()
-        missed = missing(self._redis, list(sent))
-        lost = missed & self._missed
-        self._missed = missed - lost
+    def find_lost(self, sent: Iterable[SentWork]) -> set[SentWork]:
+        """Return the work that is missing now and was at the last check."""
+        self._checked_s = self._clock()
+        missing = find_missing(self._redis, list(sent))
+        lost = missing & self._missing_before
+        self._missing_before = missing - lost
         return lost
 
 
-def missing(redis: Redis, sent: list[Sent]) -> set[Sent]:
-    """Return what no waiting message and no living worker holds now."""
-    waits_since = {queue: waiting_since_us(redis, queue) for queue in {one.queue for one in sent}}
-    taken = [one for one in sent if one.sent_us < waits_since[one.queue]]
-    return {
-        one
-        for one, is_held in zip(taken, are_leased(redis, [one.lease for one in taken]), strict=True)
-        if not is_held
-    }
+def find_missing(redis: Redis, sent: list[SentWork]) -> set[SentWork]:
+    """Return the work that is neither waiting in its queue nor leased at this moment."""
+    next_us = {queue: next_sent_us(redis, queue) for queue in {work.queue for work in sent}}
+    taken = [work for work in sent if work.sent_us < next_us[work.queue]]
+    leased = are_leased(redis, [work.lease for work in taken])
+    return {work for work, is_leased in zip(taken, leased, strict=True) if not is_leased}
 
 
-def waiting_since_us(redis: Redis, queue: str) -> int:
-    """Return when the message that is taken next was sent, Redis µs: now where none waits, 0 where
-    it does not say.
+def next_sent_us(redis: Redis, queue: str) -> int:
+    """Return the `sent_us` of the queue's next message.
+
+    That is the Redis time now if the queue is empty, so that all work counts as taken; 0 if the
+    message has none, so that none does.
     """
     message = cast("bytes | None", redis.lindex(queue, -1))
     if message is None:

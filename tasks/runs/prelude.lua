@@ -1,55 +1,70 @@
--- run.lua   begins every script that moves a run; a script changes all that it names, or nothing
--- KEYS[1] hash  the run                            KEYS[2] hash  block -> its record, JSON
--- KEYS[3] hash  window -> µs when it was sent      KEYS[4] set   blocks that wait for another run
--- KEYS[5] hash  what the run has to say            KEYS[6] hash  name -> tries
--- KEYS[7] list  wakes the run's planner            KEYS[8] set   symbols of which a block was claimed
--- KEYS[9] hash  block -> run, of all runs          KEYS[10] set  runs that have not ended
--- KEYS[11] sorted set  all runs by the ms of their creation
--- ARGV[1] run   ARGV[2] the planner's fencing number, '' from workers and commands   ARGV[3...] the script's own
+-- prelude.lua   prepended to every script in run_scripts/ and block_scripts/
+--
+-- KEYS[1] hash  the run                           KEYS[2] hash  block -> its state, JSON
+-- KEYS[3] hash  pending window -> sent_us         KEYS[4] set   blocks that another run has claimed
+-- KEYS[5] hash  record identity -> text           KEYS[6] hash  attempt name -> attempts
+-- KEYS[7] list  wakes the run's planner           KEYS[8] set   symbols with a claimed block
+-- KEYS[9] hash  block -> run, for all runs        KEYS[10] set  runs that have not ended
+-- KEYS[11] sorted set  run -> ms of its creation, for all runs
+-- ARGV[1] run   ARGV[2] the planner's fencing number, '' from workers and commands
+-- ARGV[3...] the script's own arguments
+--
+-- A script makes all of its changes or, if the run has ended or the caller's lease was lost, none.
 
-local RUN, BLOCKS, WINDOWS, DEFERRED, RECORDS, TRIES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local WAKE, TOUCHED, CLAIMS, ACTIVE, RUNS = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local RUN, BLOCKS, WINDOWS, DEFERRED, RECORDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ATTEMPTS, WAKE, CLAIMED_SYMBOLS = KEYS[6], KEYS[7], KEYS[8]
+local CLAIMS, ACTIVE, RUNS = KEYS[9], KEYS[10], KEYS[11]
 local run, fence = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- When messages count as sent, microseconds: each of one step a microsecond later than the one before it.
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Messages of one step get sent_us, sent_us + 1, …: the order in which they enter their queue.
 local sent_us = time[1] * 1000000 + time[2]
 local state = redis.call('HGET', RUN, 'state')
 
--- What a script returns that may change nothing: 0 for a run that has ended, -1 to a planner that another succeeded.
-local function halted()
+-- Returns nil if the script may write; else what it returns without writing:
+-- 0 for a run that has ended, -1 for a planner that a later one has replaced.
+local function refusal()
   if state ~= 'running' then return 0 end
   if fence ~= '' and redis.call('HGET', RUN, 'leader') ~= fence then return -1 end
   return nil
 end
 
-local function is_mine(block) return redis.call('HGET', CLAIMS, block) == run end
+local function is_claimed_by_run(block) return redis.call('HGET', CLAIMS, block) == run end
 
-local function block_of(name)
-  local told = redis.call('HGET', BLOCKS, name)
-  return told and cjson.decode(told)
+local function load_block(name)
+  local json = redis.call('HGET', BLOCKS, name)
+  return json and cjson.decode(json)
 end
 
--- Microseconds have more digits than JSON keeps of a number.
-local function keep(name, block)
+-- sent_us is stored as a string: cjson writes numbers with 14 digits, microseconds have 16.
+local function save_block(name, block)
   if type(block.sent_us) == 'number' then block.sent_us = string.format('%.0f', block.sent_us) end
   redis.call('HSET', BLOCKS, name, cjson.encode(block))
 end
 
--- ARGV[at] is how many records follow, each as identity and text; returns the index behind them.
-local function record(at)
-  local behind = at + 1 + 2 * tonumber(ARGV[at])
-  for i = at + 1, behind - 1, 2 do redis.call('HSET', RECORDS, ARGV[i], ARGV[i + 1]) end
-  return behind
+-- Adds windows ARGV[first..last] as pending; returns how many were not pending before.
+local function add_windows(first, last)
+  local added = 0
+  for i = first, last do
+    added = added + redis.call('HSET', WINDOWS, ARGV[i], sent_us + i - first)
+  end
+  return added
+end
+
+-- ARGV[at] is a number of records, then identity and text of each; returns the index after them.
+local function put_records(at)
+  local after = at + 1 + 2 * tonumber(ARGV[at])
+  for i = at + 1, after - 1, 2 do redis.call('HSET', RECORDS, ARGV[i], ARGV[i + 1]) end
+  return after
 end
 
 -- ARGV[first...] are counter, amount, …
-local function count(first)
+local function add_counts(first)
   for i = first, #ARGV, 2 do redis.call('HINCRBY', RUN, ARGV[i], ARGV[i + 1]) end
 end
 
--- Who waits for a run looks at all of it at each wake: more than a few tell nothing more.
-local function wake()
+-- The planner checks the whole run at each wake, so a long list of wakes would only be wasted work.
+local function wake_planner()
   redis.call('RPUSH', WAKE, 1)
   redis.call('LTRIM', WAKE, -10, -1)
 end

@@ -1,4 +1,4 @@
-"""How a run stands: as people see it, and what it has under way."""
+"""How far a run has come, and the work it has in flight."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Self
 
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.records import Level, Record, named
+from klinefleet.tasks.runs.records import Level, Record, texts_by_name
 
 
 class State(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -26,23 +26,25 @@ class State(StrEnum):
 
 
 class Phase(StrEnum):
-    """What is done with a block that is under way."""
+    """The phase of a block that a run has claimed."""
 
     CLAIMED = "claimed"
     FETCHING = "fetching"
     COMPACTING = "compacting"
 
 
+#: A run's counters. Weight, calls and klines are those of the run, not of the whole fleet.
 COUNTERS = (
-    "windows", "windows_done", "windows_failed", "calls_issued", "calls_done", "calls_ahead", "calls", "retries",
-    "weight", "klines", "file_klines", "waited_ms", "bytes", "files", "blocks", "blocks_done", "blocks_held", "rows",
-    "changed",
+    "windows", "windows_done", "windows_failed",
+    "calls_issued", "calls_done", "calls_ahead", "calls", "retries", "weight", "waited_ms",
+    "klines", "file_klines", "bytes", "files", "rows", "changed",
+    "blocks", "blocks_done", "blocks_held",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A run as people see it. Weights, calls and klines are this run's own."""
+    """A run's state, counters and records, as read at `now_ms` (Redis time)."""
 
     run: str
     state: State
@@ -55,62 +57,62 @@ class Progress:
 
     @property
     def failed(self) -> dict[str, str]:
-        """What is wanted and not in the lake, and why."""
-        return named(self.records, Level.FAILED)
+        """What was requested and is not in the lake, with the reason."""
+        return texts_by_name(self.records, Level.FAILED)
 
     @property
     def reported(self) -> dict[str, str]:
-        """Files and times with which something was wrong, and what was done about it."""
-        return named(self.records, Level.REPORT)
+        """Files and spans that had a fault, with what was done about it."""
+        return texts_by_name(self.records, Level.REPORT)
 
     @property
     def notes(self) -> dict[str, str]:
-        """What a user should know of symbols."""
-        return named(self.records, Level.NOTE)
+        """Facts about symbols that a user should know."""
+        return texts_by_name(self.records, Level.NOTE)
 
     @property
     def seconds(self) -> float:
+        """Seconds since the run began, at least a millisecond."""
         return max(0.001, ((self.ended_ms or self.now_ms) - self.began_ms) / 1000)
 
     @property
     def calls_left(self) -> int:
-        """Calls that are issued or will be, as far as is known."""
-        return (
-            max(0, self.counts["calls_issued"] - self.counts["calls_done"])
-            + self.counts["calls_ahead"]
-        )
+        """Calls still to be made, as far as is known."""
+        counts = self.counts
+        return max(0, counts["calls_issued"] - counts["calls_done"]) + counts["calls_ahead"]
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end at the pace so far, None before there is one."""
+        """Seconds to the end at the average rate so far, None before the first call."""
         done = self.counts["calls_done"]
         return self.calls_left * self.seconds / done if done else None
 
 
 @dataclass(frozen=True, slots=True)
 class BlockState:
-    """A block that is under way, since when, and when its messages were last sent; Redis ms and µs."""
+    """The phase of a block, since when, and when its compaction was last sent."""
 
     phase: Phase
     since_ms: int
+    """Redis ms at which the phase began."""
     sent_us: int
-    """When its compaction was last sent for, where it is COMPACTING."""
+    """Redis µs at which its compact task was last sent, if it is COMPACTING."""
 
     @classmethod
-    def of_json(cls, told: bytes | str) -> Self:
-        """Return the record that the scripts keep of a block."""
-        block = json.loads(told)
+    def from_json(cls, text: bytes | str) -> Self:
+        """Return the state that the scripts have stored of a block."""
+        block = json.loads(text)
         return cls(Phase(block["phase"]), int(block["since_ms"]), int(block["sent_us"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a run has under way."""
+    """The work a run has in flight, for metrics."""
 
     windows: int
     failed: int
     blocks: Sequence[BlockState]
 
     def since_ms(self, phase: Phase) -> list[int]:
-        """Return since when each block of a phase is in it, Redis ms."""
+        """Return for each block in a phase the Redis ms at which the phase began."""
         return [block.since_ms for block in self.blocks if block.phase is phase]

@@ -1,6 +1,4 @@
-"""What a run has to say: one record for failures, reports and notes, and the report in the store
-that outlives it.
-"""
+"""Records: the failures, reports and notes of a run."""
 
 from __future__ import annotations
 
@@ -15,18 +13,18 @@ from klinefleet.workers.domain.spans import Span
 
 
 class Level(StrEnum):
-    """How much a record weighs."""
+    """The severity of a record."""
 
     FAILED = "failed"
-    """Wanted and not in the lake: the run is incomplete."""
+    """Requested and not in the lake: the run is incomplete."""
     REPORT = "report"
-    """Something was wrong, and what was done about it; nothing is missing by it."""
+    """A fault and what was done about it; no rows are missing because of it."""
     NOTE = "note"
-    """A user should know it of a symbol."""
+    """A fact about a symbol that a user should know."""
 
 
-#: How a record's name says where it looked.
-_OF = {
+#: How a record's name spells its source.
+_SOURCE_SUFFIXES = {
     "monthly": " (monthly archive)",
     "daily": " (daily archive)",
     "archive": " in the archive",
@@ -36,32 +34,30 @@ _OF = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing that a run has to say."""
+    """One failure, report or note."""
 
     level: Level
     text: str
     series: Series | None = None
-    """None: of the run as a whole."""
+    """None: the whole run."""
     span: Span | None = None
-    """None: of all that was asked for."""
+    """None: the whole requested range."""
     source: str = ""
-    """A file's key, a Source, or what else it is about: `plan`, `archive`, `lake`, `sources` that
-    differ.
-    """
+    """A file's key, a Source, or one of `plan`, `archive`, `lake`, `sources` (they differ)."""
 
     @classmethod
-    def of_window(cls, level: Level, window: Window, text: str) -> Self:
+    def for_window(cls, level: Level, window: Window, text: str) -> Self:
         """Return a record of a window."""
         return cls(level, text, window.block.series, window.span, str(window.source))
 
     @classmethod
-    def of_block(cls, level: Level, block: Block, text: str) -> Self:
-        """Return a record of all of a block."""
+    def for_block(cls, level: Level, block: Block, text: str) -> Self:
+        """Return a record of a whole block."""
         return cls(level, text, block.series, block.span)
 
     @property
     def name(self) -> str:
-        """What it speaks of, for people."""
+        """The record's subject, for people."""
         if "/" in self.source or self.series is None:
             return self.source
         series = self.series
@@ -69,19 +65,19 @@ class Record:
             return series.symbol
         if self.span is None:
             return f"{series.market} {series.symbol}"
-        return f"{series.label} {self.span}{_OF.get(self.source, '')}"
+        return f"{series.label} {self.span}{_SOURCE_SUFFIXES.get(self.source, '')}"
 
     @property
     def identity(self) -> str:
-        """What a later record of the same thing shares with it."""
+        """The record's subject as JSON. A later record of the same identity replaces this one."""
         span = [self.span.start_ms, self.span.end_ms] if self.span else None
         return json.dumps(
             [self.level, str(self.series) if self.series else None, span, self.source]
         )
 
     @classmethod
-    def of(cls, identity: str, text: str) -> Self:
-        """Return the record that has this identity; ValueError where there is none."""
+    def from_identity(cls, identity: str, text: str) -> Self:
+        """Return the record of this identity; raise ValueError if it is malformed."""
         level, series, span, source, *_ = json.loads(identity)
         return cls(
             Level(level),
@@ -92,22 +88,20 @@ class Record:
         )
 
 
-def named(records: Iterable[Record], level: Level) -> dict[str, str]:
-    """Return what the records of a level say by what they speak of, sorted."""
-    return {
-        record.name: record.text
-        for record in sorted(_of_level(records, level), key=lambda record: record.name)
-    }
+def texts_by_name(records: Iterable[Record], level: Level) -> dict[str, str]:
+    """Return name → text of the records of a level, sorted by name."""
+    chosen = sorted(_filter(records, level), key=lambda record: record.name)
+    return {record.name: record.text for record in chosen}
 
 
 def failures_by_series(records: Iterable[Record]) -> dict[Series, list[Record]]:
     """Return the failures of each series."""
-    found: dict[Series, list[Record]] = {}
-    for record in _of_level(records, Level.FAILED):
+    failures: dict[Series, list[Record]] = {}
+    for record in _filter(records, Level.FAILED):
         if record.series:
-            found.setdefault(record.series, []).append(record)
-    return found
+            failures.setdefault(record.series, []).append(record)
+    return failures
 
 
-def _of_level(records: Iterable[Record], level: Level) -> Iterator[Record]:
+def _filter(records: Iterable[Record], level: Level) -> Iterator[Record]:
     return (record for record in records if record.level is level)

@@ -1,4 +1,4 @@
-"""report.csv: what a run had to report, kept in the store beside the lake."""
+"""report.csv: a run's failures and reports in the store, which outlive its state in Redis."""
 
 from __future__ import annotations
 
@@ -17,40 +17,53 @@ from klinefleet.workers.domain.timestamps import parse_iso
 from klinefleet.workers.lake import keys
 from klinefleet.workers.services import Services
 
-#: A run's report in the store, and its columns; times UTC, ends exclusive. A row of the level
-#: `request` tells in `text` what was asked for, as JSON.
-REPORT, REQUEST = "report.csv", "request"
+REPORT_FILE = "report.csv"
+#: The level of the row whose `text` is the run's request, as JSON.
+REQUEST_LEVEL = "request"
+#: Times are UTC, ends exclusive.
 _COLUMNS = ("level", "market", "kind", "interval", "symbol", "start", "end", "source", "text")
 
 
+def store_report(services: Services, progress: Progress) -> None:
+    """Store the run's failures and reports, if any, as reports/<run>/report.csv.
+
+    The file also keeps the request, for when Redis has forgotten the run.
+    """
+    records = [record for record in progress.records if record.level is not Level.NOTE]
+    if records:
+        body = to_csv(records, progress.request.to_json())
+        services.store.put(keys.report(progress.run, REPORT_FILE), body)
+
+
 def to_csv(records: Iterable[Record], request: str) -> bytes:
-    """Return the records as a report; what was asked for stands there too."""
+    """Return the records and the request (JSON) as the body of a report."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerow(_row(record))
-    writer.writerow({"level": REQUEST, "text": request})
+        writer.writerow(_to_row(record))
+    writer.writerow({"level": REQUEST_LEVEL, "text": request})
     return text.getvalue().encode()
 
 
-def of_csv(body: bytes) -> tuple[list[Record], str | None]:
-    """Return the records of a report and what was asked for; rows that say nothing are left out:
-    people may edit it.
+def parse_csv(body: bytes) -> tuple[list[Record], str | None]:
+    """Return the records and the request (JSON) of a report.
+
+    Rows that cannot be parsed are left out: people may edit the file.
     """
     records, request = list[Record](), None
     for row in csv.DictReader(io.StringIO(body.decode(errors="replace"))):
-        if row.get("level") == REQUEST:
+        if row.get("level") == REQUEST_LEVEL:
             request = row["text"]
             continue
         try:
-            records.append(_of_row(row))
+            records.append(_parse_row(row))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return records, request
 
 
-def _row(record: Record) -> dict[str, str]:
+def _to_row(record: Record) -> dict[str, str]:
     row = {"level": str(record.level), "source": record.source, "text": record.text}
     if series := record.series:
         row |= {
@@ -65,7 +78,7 @@ def _row(record: Record) -> dict[str, str]:
     return row
 
 
-def _of_row(row: dict[str, str]) -> Record:
+def _parse_row(row: dict[str, str]) -> Record:
     if None in row.values():
         raise ValueError("a row with too few columns")
     series, span = None, None
@@ -76,16 +89,3 @@ def _of_row(row: dict[str, str]) -> Record:
     if row["start"]:
         span = Span(parse_iso(row["start"]), parse_iso(row["end"]))
     return Record(Level(row["level"]), row["text"], series, span, row["source"])
-
-
-def keep_report(services: Services, progress: Progress) -> None:
-    """Keep in the store what a run has to report, if it has: reports/<run>/report.csv.
-
-    What was asked for stands there too: when Redis has forgotten the run, this is what is left of
-    it.
-    """
-    told = [record for record in progress.records if record.level is not Level.NOTE]
-    if told:
-        services.store.put(
-            keys.report(progress.run, REPORT), to_csv(told, progress.request.to_json())
-        )

@@ -1,4 +1,4 @@
-"""The life of a run: every move is one script or one transaction, and safe to make twice."""
+"""The life of a run in Redis. Every change is one script or transaction, and idempotent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Blocks
-from klinefleet.tasks.runs.moves import Moves, count_arguments, record_arguments
 from klinefleet.tasks.runs.progress import COUNTERS, Backlog, BlockState, Progress, State
 from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.scripts import RunScripts, count_arguments, record_arguments
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import Unreadable
 from klinefleet.workers.domain.markets import Pool
@@ -28,42 +28,39 @@ from klinefleet.workers.domain.redis_keys import (
 class Runs:
     """The state of all runs; `blocks` has that of their blocks.
 
-    A planner's has the fencing number of its lease: its writes raise LeaseLost once another planner
-    leads the run.
+    With a `fence`, the fencing number of a planner's lease, writes raise LeaseLost once a later
+    planner leads the run.
     """
 
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
         self._redis = redis
-        self._moves = Moves(redis, "run_scripts", fence)
+        self._scripts = RunScripts(redis, "run_scripts", fence)
         self.blocks = Blocks(redis, fence)
 
     def create(self, request: Request) -> str:
-        """Note a new run, ring for a planner, and return the run's id."""
+        """Create a run, queue it for a planner, and return its id."""
         now = now_ms(self._redis)
         run = f"{now:x}-{secrets.token_hex(2)}"
-        calls = request.calls_of_one() * len(request.symbols)
-        told = {
+        fields: dict[str, str | int] = {
             "request": request.to_json(),
             "state": State.RUNNING,
             "began_ms": now,
-            "calls_ahead": calls,
-        }
-        told |= {
+            "calls_ahead": request.calls_of_one() * len(request.symbols),
             "planned_us": now * 1000,
             "pool": str(request.pool),
             "weight_of_call": request.weight_of_call(),
         }
         with self._redis.pipeline() as pipe:
-            pipe.hset(run_key(run), mapping=told)  # type: ignore[arg-type]
+            pipe.hset(run_key(run), mapping=fields)  # type: ignore[arg-type]
             pipe.zadd(RUNS, {run: now})
             pipe.sadd(ACTIVE, run)
             pipe.rpush(NEW_RUNS, run)
             pipe.execute()
         return run
 
-    def next_new(self, seconds: float) -> str | None:
-        """Return a new run for which nobody has sent a planner, waiting at most `seconds` for one."""
-        found = cast("tuple[bytes, bytes] | None", self._redis.blpop([NEW_RUNS], timeout=seconds))
+    def next_new_run(self, timeout_s: float) -> str | None:
+        """Return a new run that has no plan task yet; None if none came within `timeout_s`."""
+        found = cast("tuple[bytes, bytes] | None", self._redis.blpop([NEW_RUNS], timeout=timeout_s))
         return found[1].decode() if found else None
 
     def active(self) -> list[str]:
@@ -71,148 +68,160 @@ class Runs:
         return sorted(run.decode() for run in cast("set[bytes]", self._redis.smembers(ACTIVE)))
 
     def newest(self) -> str | None:
-        """Return the run that was created last, None where there is none."""
+        """Return the run that was created last, None if there is none."""
         return next(iter(self.recent(1)), None)
 
-    def recent(self, most: int) -> list[str]:
+    def recent(self, limit: int) -> list[str]:
         """Return the runs that were created last, newest first."""
-        found = cast("list[bytes]", self._redis.zrange(RUNS, 0, most - 1, desc=True))
-        return [run.decode() for run in found]
+        runs = cast("list[bytes]", self._redis.zrange(RUNS, 0, limit - 1, desc=True))
+        return [run.decode() for run in runs]
 
     def progress(self, run: str) -> Progress | None:
-        """Return how a run stands, None where nothing is known of it; Unreadable of a later
-        version's.
+        """Return the run's recorded progress, None for an unknown run.
+
+        Raises Unreadable if a newer version has written its request.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(run_key(run))
             pipe.hgetall(run_key(run, "records"))
-            told, records = [{k.decode(): v.decode() for k, v in h.items()} for h in pipe.execute()]
-        if "request" not in told:
+            fields, records = map(_decode, pipe.execute())
+        if "request" not in fields:
             return None
         return Progress(
             run,
-            State(told["state"]),
-            _request(run, told["request"]),
-            int(told["began_ms"]),
-            int(told["ended_ms"]) if "ended_ms" in told else None,
+            State(fields["state"]),
+            _parse_request(run, fields["request"]),
+            int(fields["began_ms"]),
+            int(fields["ended_ms"]) if "ended_ms" in fields else None,
             now_ms(self._redis),
-            {name: int(told.get(name, 0)) for name in COUNTERS},
-            [Record.of(identity, text) for identity, text in records.items()],
+            {name: int(fields.get(name, 0)) for name in COUNTERS},
+            [Record.from_identity(*record) for record in records.items()],
         )
 
     def request(self, run: str) -> Request | None:
-        """Return what the run asked for, None where nothing is known of it; Unreadable of a later
-        version's.
+        """Return the run's request, None for an unknown run.
+
+        Raises Unreadable if a newer version has written it.
         """
-        told = cast("bytes | None", self._redis.hget(run_key(run), "request"))
-        return _request(run, told) if told else None
+        text = cast("bytes | None", self._redis.hget(run_key(run), "request"))
+        return _parse_request(run, text) if text else None
 
     def state(self, run: str) -> State | None:
-        """Return where the run stands, None where nothing is known of it."""
-        told = cast("bytes | None", self._redis.hget(run_key(run), "state"))
-        return State(told.decode()) if told else None
+        """Return the run's state, None for an unknown run."""
+        state = cast("bytes | None", self._redis.hget(run_key(run), "state"))
+        return State(state.decode()) if state else None
 
     def records(self, run: str) -> list[Record]:
-        """Return what the run has to say."""
-        found = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "records")))
-        return [Record.of(identity.decode(), text.decode()) for identity, text in found.items()]
+        """Return the run's failures, reports and notes."""
+        records = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "records")))
+        return [Record.from_identity(*record) for record in _decode(records).items()]
 
-    def record(self, run: str, *records: Record, instead_of: Iterable[Record] = ()) -> None:
-        """Note what a run has to say, `instead_of` what it said before; what an ended run said
-        stands.
+    def record(self, run: str, *records: Record, replacing: Iterable[Record] = ()) -> None:
+        """Add records to the run and remove those in `replacing`.
+
+        The records of a run that has ended stay as they are.
         """
         if records:
-            self._moves.make(
-                "record", run, *record_arguments(records), *(one.identity for one in instead_of)
-            )
+            removed = (record.identity for record in replacing)
+            self._scripts.call("record", run, *record_arguments(records), *removed)
 
-    def planned(self, run: str, later_us: int = 0) -> int:
-        """Note that a planner is sent for, or will be so much later; returns the Redis µs, 0 where
-        the run ended.
-        """
-        return int(self._moves.make("planned", run, later_us))
+    def mark_plan_sent(self, run: str, delay_us: int = 0) -> int:
+        """Return a new `sent_us` for the run's plan task; 0 if the run has ended.
 
-    def planned_us(self, runs: Sequence[str]) -> list[int]:
-        """Return for each run when a planner was last sent for, Redis µs; 0 where nothing is known
-        of it.
+        `delay_us`: the message enters the queue within that time.
         """
+        return int(self._scripts.call("mark_plan_sent", run, delay_us))
+
+    def plan_sent_us(self, runs: Sequence[str]) -> list[int]:
+        """Return for each run the `sent_us` of its last plan task, 0 for an unknown run."""
         with self._redis.pipeline(transaction=False) as pipe:
             for run in runs:
                 pipe.hget(run_key(run), "planned_us")
-            return [int(told or 0) for told in pipe.execute()]
+            return [int(sent_us or 0) for sent_us in pipe.execute()]
 
-    def lead(self, run: str, fence: int) -> Runs | None:
-        """Return what a planner leads the run with, None where the run has ended; LeaseLost where a
-        later one leads.
+    def take_lead(self, run: str, fence: int) -> Runs | None:
+        """Make a planner the run's leader and return its fenced Runs; None if the run has ended.
+
+        Raises LeaseLost if a later planner leads it.
         """
-        return Runs(self._redis, fence) if self._moves.make("lead", run, fence) else None
+        return Runs(self._redis, fence) if self._scripts.call("take_lead", run, fence) else None
 
     def cursor(self, run: str) -> tuple[int, int]:
-        """Return (index of the symbol, ms from which its blocks are still to be issued)."""
-        symbol, start_ms = cast(
+        """Return the index of the next symbol to plan, and the ms of its next block."""
+        symbol_index, start_ms = cast(
             "list[bytes | None]", self._redis.hmget(run_key(run), ["symbol", "start_ms"])
         )
-        return int(symbol or 0), int(start_ms or 0)
+        return int(symbol_index or 0), int(start_ms or 0)
 
     def advance(
-        self, run: str, symbol: int, start_ms: int, calls_ahead: int, held: int = 0
+        self, run: str, symbol_index: int, start_ms: int, calls_ahead: int, blocks_held: int = 0
     ) -> None:
-        """Note how far the run's blocks are issued, `held` of them passed over since nothing of
-        them is missing.
-        """
-        self._moves.make("advance", run, symbol, start_ms, calls_ahead, held)
+        """Move the run's cursor; `blocks_held` blocks were skipped, as nothing of them is missing.
 
-    def count(self, run: str, counts: Mapping[str, int]) -> None:
-        """Count what no other move counts: a compaction that stands still after a merge never
-        closes its block.
+        `calls_ahead` are the calls for all that lies behind the new cursor.
         """
-        self._moves.make("count", run, *count_arguments(counts))
+        self._scripts.call("advance", run, symbol_index, start_ms, calls_ahead, blocks_held)
 
-    def weight_ahead(self, pool: Pool) -> int:
-        """Return the weight of all calls to this pool that active runs have still to make."""
-        names = ["pool", "weight_of_call", "calls_issued", "calls_done", "calls_ahead"]
+    def add_counts(self, run: str, counts: Mapping[str, int]) -> None:
+        """Add to the run's counters.
+
+        A compaction adds each month's rows as soon as they are published: if it loses its lease
+        later, it never closes its block.
+        """
+        self._scripts.call("add_counts", run, *count_arguments(counts))
+
+    def remaining_weight(self, pool: Pool) -> int:
+        """Return the weight of all calls that active runs have still to make to this pool."""
+        fields = ["pool", "weight_of_call", "calls_issued", "calls_done", "calls_ahead"]
         with self._redis.pipeline(transaction=False) as pipe:
             for run in self.active():
-                pipe.hmget(run_key(run), names)
-            of_runs = pipe.execute()
+                pipe.hmget(run_key(run), fields)
+            rows = pipe.execute()
         total = 0
-        for of_pool, *numbers in of_runs:
+        for run_pool, *numbers in rows:
             weight, issued, done, ahead = (int(number or 0) for number in numbers)
-            if of_pool == pool.encode():
+            if run_pool == pool.encode():
                 total += weight * (max(0, issued - done) + ahead)
         return total
 
     def backlog(self) -> list[Backlog]:
-        """Return what each run that has not ended has under way."""
+        """Return the work in flight of each active run."""
         active = self.active()
         with self._redis.pipeline(transaction=False) as pipe:
             for run in active:
                 pipe.hlen(run_key(run, "windows"))
                 pipe.hkeys(run_key(run, "records"))
                 pipe.hvals(run_key(run, "blocks"))
-            told = iter(pipe.execute())
+            answers = iter(pipe.execute())
         return [
-            Backlog(windows, _failed(identities), [BlockState.of_json(block) for block in blocks])
-            for windows, identities, blocks in zip(told, told, told, strict=True)
+            Backlog(
+                windows,
+                _count_failed(identities),
+                [BlockState.from_json(block) for block in blocks],
+            )
+            for windows, identities, blocks in zip(answers, answers, answers, strict=True)
         ]
 
-    def wait(self, run: str, seconds: float) -> None:
-        """Return when something has happened to the run, at the latest after `seconds`."""
-        self._redis.blpop([run_key(run, "wake")], timeout=seconds)
+    def wait_for_change(self, run: str, timeout_s: float) -> None:
+        """Return when a window or block of the run is done, or after `timeout_s`."""
+        self._redis.blpop([run_key(run, "wake")], timeout=timeout_s)
 
     def end(self, run: str, state: State) -> bool:
-        """Note how a run has ended, and let go of all it held; False where it had ended before:
-        that stands.
-        """
-        return bool(self._moves.make("end", run, state, KEEP_MS))
+        """End the run and release all it holds; False if it has ended before: that state stays."""
+        return bool(self._scripts.call("end", run, state, KEEP_MS))
 
 
-def _request(run: str, told: str | bytes) -> Request:
+def _decode(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def _parse_request(run: str, text: str | bytes) -> Request:
     try:
-        return Request.from_json(told)
+        return Request.from_json(text)
     except ValueError as error:
-        raise Unreadable(f"what run {run} asked for is of another version: {error}") from error
+        raise Unreadable(f"run {run}: its request is of another version: {error}") from error
 
 
-def _failed(identities: Iterable[bytes]) -> int:
-    return sum(Record.of(identity.decode(), "").level is Level.FAILED for identity in identities)
+def _count_failed(identities: Iterable[bytes]) -> int:
+    records = (Record.from_identity(identity.decode(), "") for identity in identities)
+    return sum(record.level is Level.FAILED for record in records)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from klinefleet.tasks.runs.lost_work import HANDED_BACK_US
+from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.workers.coordination.redis_clock import now_ms, now_us
 from klinefleet.workers.domain.redis_keys import check_key
 
@@ -54,7 +54,7 @@ class Verifications:
 
     def mark_requeued(self, verification: str, piece: str) -> None:
         """Record that a piece's message went back to the end of its queue."""
-        self._mark_requeued([_open_key(verification)], [piece, HANDED_BACK_US])
+        self._mark_requeued([_open_key(verification)], [piece, REQUEUE_GRACE_US])
 
     def is_open(self, verification: str, piece: str) -> bool:
         """Return True if the verification still waits for the piece."""

@@ -32,7 +32,7 @@ def test_a_dry_run_asks_for_no_kline_and_tells_what_the_run_then_costs(fleet: Fl
     text = fleet.klines("download", "--dry-run", *wanted.arguments).stdout
     assert f"{told['klines']:,} rows" in text
     assert f"{told['requests']:,} requests, weight {told['weight']:,}" in text
-    assert "--source rest was asked for" in text
+    assert "--source rest was given" in text
     assert not Path(
         fleet.store_url, "lake/market=um/kind=klines/interval=1m/symbol=BNBUSDT"
     ).exists()

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from klinefleet.tasks.planning.turn import TURN_S
+from klinefleet.tasks.planning.plan_run import TIME_SLICE_S
 from tests.expected import Wanted, lake_frame, ms_of
 from tests.harness import AMPLE, Fleet, running_fleet
 
@@ -317,7 +317,7 @@ def test_a_lake_that_holds_nothing_or_only_what_rest_told_is_verified_at_once(fl
     done.assert_idle()
     assert done.told["state"] == "complete"
     # Not after a turn of waiting for anybody. Of several: a machine may stand still for a moment.
-    assert min(verify(fleet, empty).told["seconds"] for _ in range(3)) < TURN_S
+    assert min(verify(fleet, empty).told["seconds"] for _ in range(3)) < TIME_SLICE_S
     fleet.download(*empty.arguments)
     reissue(fleet, key(empty, "2024-01"), change=9)
     verify(fleet, empty).assert_idle()

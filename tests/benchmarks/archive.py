@@ -17,9 +17,9 @@ import polars as pl
 import pytest
 import requests
 
-from klinefleet.tasks.planning.dispatch import Dispatch
-from klinefleet.tasks.planning.ending import Ending
-from klinefleet.tasks.planning.led import LedRun
+from klinefleet.tasks.planning.completion_check import CompletionCheck
+from klinefleet.tasks.planning.dispatch import BlockDispatcher
+from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.store import Runs
@@ -146,14 +146,16 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
         )
         runs = Runs(services.redis)
         run = runs.create(asked)
-        leads = runs.lead(run, 2**62)
+        leads = runs.take_lead(run, 2**62)
         assert leads
         for series in asked.series():
             leads.claim(run, series.block(asked.start_ms))
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
-        led = LedRun(services, run, asked, leads)
-        seconds, is_settled = timed(lambda: Ending(led, Dispatch(led)).settle())
+        context = RunContext(services, run, asked, leads)
+        seconds, is_settled = timed(
+            lambda: CompletionCheck(context, BlockDispatcher(context)).check()
+        )
         assert is_settled
         runs.end(run, State.CANCELLED)
         asked_for = store.requests() if store else {}

@@ -1,17 +1,19 @@
--- open.lua   a claimed block comes under way, once: its windows are to be fetched, or it is to be compacted at once
--- ARGV[3] block   ARGV[4] calls of its windows   ARGV[5] what to count one try of, or ''   ARGV[6...] windows
--- Returns the µs at which the first counts as sent; 0 where the block is not claimed, or under way already.
+-- open.lua   opens a claimed block: adds its pending windows; without any, it is compacted at once
+-- ARGV[3] block   ARGV[4] calls of its windows   ARGV[5] attempt to count, or ''
+-- ARGV[6...] windows
+-- Returns sent_us of the first message; 0 if the block is not claimed or is open already.
 -- Cost: O(1) for each window.
 
-local halt = halted()
-if halt then return halt end
-local block = block_of(ARGV[3])
-if not block or block.phase ~= 'claimed' or not is_mine(ARGV[3]) then return 0 end
+local refused = refusal()
+if refused then return refused end
+local block = load_block(ARGV[3])
+if not block or block.phase ~= 'claimed' or not is_claimed_by_run(ARGV[3]) then return 0 end
 local windows = #ARGV - 5
-for i = 6, #ARGV do redis.call('HSET', WINDOWS, ARGV[i], sent_us + i - 6) end
-keep(ARGV[3], {phase = windows > 0 and 'fetching' or 'compacting', since_ms = now, sent_us = sent_us, left = windows})
+add_windows(6, #ARGV)
+local phase = windows > 0 and 'fetching' or 'compacting'
+save_block(ARGV[3], {phase = phase, since_ms = now_ms, sent_us = sent_us, left = windows})
 redis.call('HINCRBY', RUN, 'blocks', 1)
 redis.call('HINCRBY', RUN, 'windows', windows)
 redis.call('HINCRBY', RUN, 'calls_issued', ARGV[4])
-if ARGV[5] ~= '' then redis.call('HINCRBY', TRIES, ARGV[5], 1) end
+if ARGV[5] ~= '' then redis.call('HINCRBY', ATTEMPTS, ARGV[5], 1) end
 return sent_us

@@ -1,12 +1,13 @@
--- reconcile.lua   all that is under way, after its parts were made to agree: any key may have been lost with a Redis
--- Returns {blocks with their records, flat; windows with the ms they were sent, flat}.
--- A block whose claim is another run's waits for it; windows without a block are dropped (what they would have brought
--- is found missing before the run ends); a block without windows is to be compacted.
--- Cost: O(blocks + windows under way).
+-- reconcile.lua   makes the parts of a run's state agree again after Redis has lost some of them
+-- Returns {block, state, …; pending window, sent_us, …}. Cost: O(open blocks + pending windows).
+--
+-- A block that another run has claimed is deferred. A window without a block is dropped: its rows
+-- are found missing before the run ends. A block without pending windows is to be compacted.
 
-local halt = halted()
-if halt then return halt end
-local blocks, windows, left = redis.call('HGETALL', BLOCKS), redis.call('HGETALL', WINDOWS), {}
+local refused = refusal()
+if refused then return refused end
+local blocks, windows = redis.call('HGETALL', BLOCKS), redis.call('HGETALL', WINDOWS)
+local pending = {}  -- block -> number of its pending windows
 for i = 1, #blocks, 2 do
   local owner = redis.call('HGET', CLAIMS, blocks[i])
   if not owner then
@@ -15,17 +16,22 @@ for i = 1, #blocks, 2 do
     redis.call('HDEL', BLOCKS, blocks[i])
     redis.call('SADD', DEFERRED, blocks[i])
   end
-  if not owner or owner == run then left[blocks[i]] = 0 end
+  if not owner or owner == run then pending[blocks[i]] = 0 end
 end
 for i = 1, #windows, 2 do
   local name = string.match(windows[i], '^(.*)|')
-  if left[name] then left[name] = left[name] + 1 else redis.call('HDEL', WINDOWS, windows[i]) end
+  if pending[name] then
+    pending[name] = pending[name] + 1
+  else
+    redis.call('HDEL', WINDOWS, windows[i])
+  end
 end
-for name, number in pairs(left) do
-  local block = block_of(name)
-  if block.phase ~= 'claimed' and (block.left ~= number or (number > 0) ~= (block.phase == 'fetching')) then
-    local phase = number > 0 and 'fetching' or 'compacting'
-    keep(name, {phase = phase, since_ms = block.since_ms, sent_us = block.sent_us, left = number})
+for name, left in pairs(pending) do
+  local block = load_block(name)
+  local phase = left > 0 and 'fetching' or 'compacting'
+  if block.phase ~= 'claimed' and (block.left ~= left or block.phase ~= phase) then
+    local since_ms, last_sent_us = block.since_ms, block.sent_us
+    save_block(name, {phase = phase, since_ms = since_ms, sent_us = last_sent_us, left = left})
   end
 end
 return {redis.call('HGETALL', BLOCKS), redis.call('HGETALL', WINDOWS)}

@@ -327,7 +327,7 @@ def test_a_task_that_fails_ends_and_says_why(
     exchange.faults = [Refused("not you", code=-1)]
     with pytest.raises(TaskFailed, match="Refused: not you"):
         run_task(one)
-    assert "catalog um: Refused: not you; the one in the lake stays" in caplog.text
+    assert "catalog um: Refused: not you; the catalog in the lake was not changed" in caplog.text
 
 
 def test_a_task_without_redis_goes_back_to_its_queue(

@@ -49,12 +49,12 @@ def failures(record: Record, request: Request | None = REQUEST) -> list[tuple[Se
 
 
 def of_january(text: str = WHY) -> Record:
-    return Record.of_block(Level.FAILED, JANUARY, text)
+    return Record.for_block(Level.FAILED, JANUARY, text)
 
 
 def test_a_failure_says_which_time_of_which_series() -> None:
     window = Window(JANUARY, minutes(1, 7), Source.DAILY)
-    assert failures(Record.of_window(Level.FAILED, window, WHY)) == [(MINUTES, minutes(1, 7))]
+    assert failures(Record.for_window(Level.FAILED, window, WHY)) == [(MINUTES, minutes(1, 7))]
     assert failures(of_january()) == [(MINUTES, JANUARY.span)]
 
 
@@ -67,7 +67,7 @@ def test_a_symbol_or_a_run_that_failed_as_a_whole_lacks_all_that_was_asked_for()
 
 @pytest.mark.parametrize("level", [Level.REPORT, Level.NOTE])
 def test_what_is_no_failure_is_left_out(level: Level) -> None:
-    assert failures(Record.of_block(level, JANUARY, WHY)) == []
+    assert failures(Record.for_block(level, JANUARY, WHY)) == []
 
 
 def missing_spans(
@@ -143,9 +143,11 @@ def test_a_file_that_may_still_be_published_has_not_failed(
 ) -> None:
     """Forty-five days after a month nobody waits for its file any more."""
     april, may = (MINUTES.block(utc_ms(2024, month)) for month in (4, 5))
-    asked = [Record.of_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
+    asked = [Record.for_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
     window = Window(JANUARY, minutes(0, 9), Source.DAILY)
-    run = ended(redis, *asked, Record.of_window(Level.FAILED, window, "NotPublished: no such file"))
+    run = ended(
+        redis, *asked, Record.for_window(Level.FAILED, window, "NotPublished: no such file")
+    )
     reasons = {hole.span: hole.reason for hole in missing_spans(redis, files)}
     assert reasons == {
         april.span: Reason.NOT_PUBLISHED,

@@ -12,7 +12,7 @@ from redis import Redis
 from klinefleet.tasks.fleet.metrics_collector import FleetCollector
 from klinefleet.tasks.fleet.metrics_server import build_registry
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.blocks import Refetch
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.redis_clock import now_ms
@@ -143,7 +143,7 @@ def test_what_runs_have_under_way_is_told_until_they_end(
 ) -> None:
     put_under_way(runs, run, JANUARY, windows(3))
     put_under_way(runs, run, FEBRUARY, [])
-    runs.blocks.finish(
+    runs.blocks.finish_window(
         run,
         windows(3)[0],
         {"windows_failed": 1},
@@ -168,18 +168,18 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     )
     assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert metric(redis, "klines_oldest_compaction_seconds") is None
-    assert runs.blocks.finish(run, windows(1)[0], {"windows_done": 1}).is_last
+    assert runs.blocks.finish_window(run, windows(1)[0], {"windows_done": 1}).is_last
     assert metric(redis, "klines_oldest_window_seconds") is None
     assert metric(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
-    assert runs.blocks.compacting(run, JANUARY, 1)
+    assert runs.blocks.begin_compaction(run, JANUARY, 1)
     assert runs.blocks.close(run, JANUARY, 1, {})
     assert metric(redis, "klines_oldest_compaction_seconds") is None
 
 
 def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, [])
-    assert runs.blocks.compacting(run, JANUARY, 1)
-    runs.blocks.reopen(run, JANUARY, 1, [Again(windows(1)[0], "again", 9)])
+    assert runs.blocks.begin_compaction(run, JANUARY, 1)
+    runs.blocks.reopen(run, JANUARY, 1, [Refetch(windows(1)[0], "again", 9)])
     assert metric(redis, "klines_oldest_compaction_seconds") is None
     assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 

@@ -40,7 +40,7 @@ def lake(one: InProcessFleet, key: str = KEY) -> list[int]:
 
 
 def pending(one: InProcessFleet, run: str) -> list[Window]:
-    return list(one.runs.blocks.under_way(run).windows)
+    return list(one.runs.blocks.reconcile(run).windows)
 
 
 def failed(one: InProcessFleet, run: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ from redis import Redis
 
 from klinefleet.tasks.ingest.compaction import compact_block
 from klinefleet.tasks.ingest.fetch_window import fetch_window
-from klinefleet.tasks.planning.led import DEFAULT_LIMITS, PlannerLimits
-from klinefleet.tasks.planning.planner import planner_of
+from klinefleet.tasks.planning.planner import start_planner
+from klinefleet.tasks.planning.run_context import DEFAULT_LIMITS, PlannerLimits
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.store import Runs
@@ -143,7 +143,7 @@ class RunPlanner:
     def __init__(self, services: Services, run: str, limits: PlannerLimits) -> None:
         self.fence = next(_FENCES)
         lease = Lease(plan_lease(run), self.fence, math.inf)
-        self._planner = planner_of(services, run, lease, limits=limits)
+        self._planner = start_planner(services, run, lease, limits=limits)
 
     def lead(self, seconds: float) -> bool:
         return self._planner is not None and self._planner.lead(seconds)
@@ -151,11 +151,11 @@ class RunPlanner:
     def issue(self) -> None:
         """Issue what there is room for, without leading."""
         assert self._planner
-        self._planner._issue(self._planner._wanted())
+        self._planner._dispatch(self._planner._plan_blocks())
 
-    def send_lost_again(self) -> None:
+    def resend_lost_work(self) -> None:
         assert self._planner
-        self._planner._recovery.send_lost_again()
+        self._planner._recovery.resend_lost_work()
 
 
 _FENCES = itertools.count(1)
@@ -198,7 +198,7 @@ class InProcessFleet:
             ]
             self.services.raw_zone.store(window.block, window.span, answers)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
-            if self.runs.blocks.finish(run, window, told).is_last:
+            if self.runs.blocks.finish_window(run, window, told).is_last:
                 self.send_compact(run, window.block)
 
     def compact_one(self) -> None:
@@ -216,7 +216,7 @@ class InProcessFleet:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
-        self.most_in_flight = max(self.most_in_flight, self.runs.blocks.in_flight(run)[0])
+        self.most_in_flight = max(self.most_in_flight, self.runs.blocks.count_in_flight(run)[0])
 
     def send_compact(
         self, run: str, block: Block, sent_us: int = 0, *, first: bool = False

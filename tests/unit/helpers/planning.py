@@ -42,7 +42,7 @@ def lead(
         assert next(waits) < 5000, "the run does not come to its end"
         work()
 
-    monkeypatch.setattr(Runs, "wait", wait)
+    monkeypatch.setattr(Runs, "wait_for_change", wait)
     return one.planner(run).lead(LONG_S)
 
 

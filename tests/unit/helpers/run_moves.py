@@ -41,8 +41,8 @@ def phases(runs: Runs, run: str) -> dict[Block, Phase]:
 
 
 def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str = "") -> bool:
-    records = [Record.of_block(Level.FAILED, block, why)] if why else []
-    return runs.blocks.compacting(run, block, fence) and runs.blocks.close(
+    records = [Record.for_block(Level.FAILED, block, why)] if why else []
+    return runs.blocks.begin_compaction(run, block, fence) and runs.blocks.close(
         run, block, fence, {"rows": 100}, records=records
     )
 
@@ -52,26 +52,26 @@ def say_all_there_is(runs: Runs, run: str) -> None:
     window = windows(1)[0]
     runs.record(
         run,
-        Record.of_window(Level.FAILED, window, "late"),
+        Record.for_window(Level.FAILED, window, "late"),
         Record(Level.REPORT, "late", source="archive"),
     )
     runs.blocks.record_attempt(run, "late", 5)
-    runs.blocks.finish(
+    runs.blocks.finish_window(
         run,
         window,
         {"klines": 1},
-        records=[Record.of_window(Level.FAILED, window, "late")],
-        instead=[window],
+        records=[Record.for_window(Level.FAILED, window, "late")],
+        replacements=[window],
     )
     runs.blocks.claim(run, JANUARY)
     runs.blocks.open(run, JANUARY, [window])
-    runs.blocks.release(run, JANUARY)
+    runs.blocks.release_unneeded(run, JANUARY)
     runs.advance(run, 1, 1, 1)
-    runs.blocks.compacting(run, JANUARY, 9)
+    runs.blocks.begin_compaction(run, JANUARY, 9)
     runs.blocks.close(
-        run, JANUARY, 9, {"rows": 1}, records=[Record.of_block(Level.FAILED, JANUARY, "late")]
+        run, JANUARY, 9, {"rows": 1}, records=[Record.for_block(Level.FAILED, JANUARY, "late")]
     )
-    runs.blocks.note_sent(run, [window], [JANUARY])
-    runs.planned(run)
-    runs.blocks.under_way(run)
+    runs.blocks.mark_sent(run, [window], [JANUARY])
+    runs.mark_plan_sent(run)
+    runs.blocks.reconcile(run)
     runs.end(run, State.COMPLETE)

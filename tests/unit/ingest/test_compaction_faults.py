@@ -75,7 +75,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(
         assert tried < 20
         one.fetches.clear()
         spoil(one, minutes(0, 500))
-        one.runs.blocks.finish(run, Window(JANUARY, minutes(0, 500)), {})
+        one.runs.blocks.finish_window(run, Window(JANUARY, minutes(0, 500)), {})
         compact_block(one.services, run, JANUARY)
     assert tried == FETCHED_AGAIN - 1
     assert one.runs.blocks.states(run) == {}

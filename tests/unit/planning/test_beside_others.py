@@ -9,9 +9,9 @@ from celery.exceptions import Reject
 from redis import Redis
 
 import klinefleet.tasks.plan
-from klinefleet.tasks.planning.led import PlannerLimits
 from klinefleet.tasks.planning.new_runs import requeue_leaderless_runs
-from klinefleet.tasks.planning.planner import UNREADABLE_TRIES, Planner
+from klinefleet.tasks.planning.planner import MAX_UNREADABLE_ATTEMPTS, Planner
+from klinefleet.tasks.planning.run_context import PlannerLimits
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.blocks import Blocks
 from klinefleet.tasks.runs.progress import BlockState, State
@@ -166,7 +166,7 @@ def test_a_planner_leads_for_its_turn_only_and_says_that_the_run_goes_on(
     run = one.begin(request())
     assert one.planner(run).lead(0)
     assert one.issued == []
-    monkeypatch.setattr(Runs, "wait", lambda *_: one.services.stop.set())
+    monkeypatch.setattr(Runs, "wait_for_change", lambda *_: one.services.stop.set())
     assert one.planner(run).lead(LONG_S)
 
 
@@ -219,7 +219,7 @@ def test_a_run_of_a_later_version_is_handed_back_to_its_workers_and_ends_at_last
     redis.hset(f"klines:run:{run}", "request", request().to_json().replace('"1m"', '"1ns"'))
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
     one.services.stop.set()  # a process that ends hands back without a pause
-    for _ in range(UNREADABLE_TRIES - 1):
+    for _ in range(MAX_UNREADABLE_ATTEMPTS - 1):
         with pytest.raises(Reject):
             klinefleet.tasks.plan.plan.run(run, "what a later version tells besides")
         assert state(one, run) is State.RUNNING
@@ -235,7 +235,7 @@ def test_a_planner_that_fails_after_another_has_succeeded_it_does_not_end_the_ru
     monkeypatch.setattr(klinefleet.tasks.plan.app, "services", one.services, raising=False)
 
     def fails(planner: Planner, seconds: float) -> bool:
-        assert one.runs.lead(run, 2**62)
+        assert one.runs.take_lead(run, 2**62)
         raise TaskFailed("something that cannot pass")
 
     monkeypatch.setattr(Planner, "lead", fails)

@@ -123,8 +123,7 @@ def test_an_estimate_says_that_the_archive_does_not_answer(few: InProcessFleet) 
     told = estimate(few.services, request())
     assert told.counts["files"] == 0
     assert (
-        "the archive does not tell what it has (Restricted: 451), so REST is asked for all"
-        in told.text()
+        "the archive could not be listed (Restricted: 451), so REST is used for all" in told.text()
     )
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from klinefleet.tasks.planning.led import TRIES, PlannerLimits
+from klinefleet.tasks.planning.run_context import MAX_LOOKUPS, PlannerLimits
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
@@ -77,7 +77,7 @@ def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[0])
+        highest[0] = max(highest[0], one.runs.blocks.count_in_flight(run)[0])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -90,11 +90,11 @@ def test_a_compaction_that_falls_behind_is_waited_for(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
-    one.limits = PlannerLimits(blocks_under_way=3)
+    one.limits = PlannerLimits(blocks_in_flight=3)
     run, highest = one.begin(request(months=8)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.blocks.in_flight(run)[1])
+        highest[0] = max(highest[0], one.runs.blocks.count_in_flight(run)[1])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -207,8 +207,8 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
         if not failed:
             _, window = one.fetches.pop(3)
             failed.append(window)
-            failed_for = Record.of_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.blocks.finish(run, window, {"windows_failed": 1}, records=[failed_for])
+            failed_for = Record.for_window(Level.FAILED, window, "ServerFault: 500")
+            one.runs.blocks.finish_window(run, window, {"windows_failed": 1}, records=[failed_for])
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -301,7 +301,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_in_a_bounded_number_of_
             goes_on = lead(one, run, monkeypatch, one.work)
         except Unreachable:
             continue
-    assert turns == TRIES
+    assert turns == MAX_LOOKUPS
     assert state(one, run) is State.INCOMPLETE
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from klinefleet.tasks.planning.led import PlannerLimits
+from klinefleet.tasks.planning.run_context import PlannerLimits
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.progress import State
 from klinefleet.workers.domain import spans
@@ -109,9 +109,9 @@ def test_a_lost_window_is_missed_twice_before_it_is_sent_again(
     one.fetches = rest
     while one.fetches:
         one.fetch_one()
-    planner.send_lost_again()
+    planner.resend_lost_work()
     assert one.fetches == []
-    planner.send_lost_again()
+    planner.resend_lost_work()
     assert one.fetches == [first]
 
 
@@ -131,11 +131,11 @@ def test_what_waits_in_its_queue_or_is_worked_on_is_not_sent_again(
         far_ms = int(time.time() * 1000) + 10**9
         redis.zadd(LEASES, {fetch_lease(w): far_ms for w in held})
     for _ in range(3):
-        planner.send_lost_again()
+        planner.resend_lost_work()
     assert one.fetches == []
     redis.delete("rest.futures", LEASES)
     for _ in range(2):
-        planner.send_lost_again()
+        planner.resend_lost_work()
     assert [window for _, window in one.fetches] == held
 
 
@@ -170,5 +170,5 @@ def test_a_block_whose_last_worker_died_before_telling_is_compacted(
     one.compactions.clear()
     assert one.compactions == []
     for _ in range(2):
-        planner.send_lost_again()
+        planner.resend_lost_work()
     assert one.compactions == [(run, series_of().block(MONTHS[0]))]

@@ -13,12 +13,12 @@ from redis import Redis
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.lost_work import (
-    HANDED_BACK_US,
-    LOOK_S,
-    LostWork,
-    Sent,
-    missing,
-    waiting_since_us,
+    CHECK_INTERVAL_S,
+    REQUEUE_GRACE_US,
+    LostWorkDetector,
+    SentWork,
+    find_missing,
+    next_sent_us,
 )
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app, broker_url
@@ -60,14 +60,14 @@ def waiting(redis: Redis) -> list[tuple[str, int]]:
 def test_messages_of_one_batch_count_as_sent_one_after_the_other(broker: Redis) -> None:
     enqueue.send_fetch("run", windows(3), 1000)
     assert [us for _, us in waiting(broker)] == [1000, 1001, 1002]
-    assert waiting_since_us(broker, QUEUE) == 1000
+    assert next_sent_us(broker, QUEUE) == 1000
 
 
 def test_lost_work_goes_before_all_that_waits_and_hides_nothing_behind_it(broker: Redis) -> None:
     enqueue.send_fetch("run", windows(3)[1:], 2000)
     enqueue.send_fetch("run", windows(1), 1000, first=True)
     assert [us for _, us in waiting(broker)] == [1000, 2000, 2001]
-    assert waiting_since_us(broker, QUEUE) == 1000
+    assert next_sent_us(broker, QUEUE) == 1000
 
 
 def test_what_is_handed_back_goes_to_the_end_and_counts_as_sent_then(broker: Redis) -> None:
@@ -86,12 +86,12 @@ def test_what_is_handed_back_goes_to_the_end_and_counts_as_sent_then(broker: Red
 def test_an_empty_queue_explains_nothing_and_a_message_of_another_version_everything(
     redis: Redis,
 ) -> None:
-    long_ago = Sent("lease", QUEUE, 1)
-    assert missing(redis, [long_ago]) == {long_ago}
+    long_ago = SentWork("lease", QUEUE, 1)
+    assert find_missing(redis, [long_ago]) == {long_ago}
     for message in (b'{"headers": {}}', b"no JSON", b"[]"):
         redis.delete(QUEUE)
         redis.lpush(QUEUE, message)
-        assert missing(redis, [long_ago]) == set()
+        assert find_missing(redis, [long_ago]) == set()
 
 
 def test_of_a_batch_that_waits_still_only_what_was_taken_and_is_not_leased_is_missed(
@@ -101,30 +101,30 @@ def test_of_a_batch_that_waits_still_only_what_was_taken_and_is_not_leased_is_mi
     enqueue.send_fetch("run", windows(5), 1000)
     for _ in range(3):
         broker.rpop(QUEUE)
-    sent = [Sent(f"w{n}", QUEUE, 1000 + n) for n in range(5)]
+    sent = [SentWork(f"w{n}", QUEUE, 1000 + n) for n in range(5)]
     with Leases(broker).hold("w0"), Leases(broker).hold("w2"):
-        assert missing(broker, sent) == {sent[1]}
+        assert find_missing(broker, sent) == {sent[1]}
 
 
 def test_what_is_missed_once_is_not_lost_yet(redis: Redis) -> None:
     now_s = 0.0
-    lost, one = LostWork(redis, clock=lambda: now_s), Sent("lease", QUEUE, 1)
+    lost, one = LostWorkDetector(redis, clock=lambda: now_s), SentWork("lease", QUEUE, 1)
     assert not lost.is_due
-    now_s += LOOK_S
+    now_s += CHECK_INTERVAL_S
     assert lost.is_due
-    assert lost.among([one]) == set()
+    assert lost.find_lost([one]) == set()
     assert not lost.is_due
-    assert lost.among([one]) == {one}
+    assert lost.find_lost([one]) == {one}
     # It was sent again, and has to be missed twice again.
-    assert lost.among([one]) == set()
+    assert lost.find_lost([one]) == set()
 
 
 def test_what_was_found_in_between_is_missed_anew(redis: Redis) -> None:
-    lost, one = LostWork(redis), Sent("lease", QUEUE, 1)
-    lost.among([one])
+    lost, one = LostWorkDetector(redis), SentWork("lease", QUEUE, 1)
+    lost.find_lost([one])
     with Leases(redis).hold("lease"):
-        lost.among([one])
-    assert lost.among([one]) == set()
+        lost.find_lost([one])
+    assert lost.find_lost([one]) == set()
 
 
 def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> None:
@@ -137,12 +137,12 @@ def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> No
     )
     assert runs.blocks.claim(run, JANUARY)
     enqueue.send_fetch(run, [window], runs.blocks.open(run, JANUARY, [window]))
-    runs.blocks.note_sent(run, [window], later_us=HANDED_BACK_US)
+    runs.blocks.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
     with Connection(address(broker), transport=Transport) as connection:
         queue = connection.SimpleQueue(QUEUE)
         queue.get(block=False).reject(requeue=True)
         queue.close()
     ((_, at_us),) = waiting(broker)
-    noted_us = runs.blocks.under_way(run).windows[window]
+    noted_us = runs.blocks.reconcile(run).windows[window]
     assert at_us <= noted_us
-    assert missing(broker, [Sent("lease", QUEUE, noted_us)]) == set()
+    assert find_missing(broker, [SentWork("lease", QUEUE, noted_us)]) == set()

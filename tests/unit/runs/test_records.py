@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinefleet.tasks.runs.records import Level, Record, named
-from klinefleet.tasks.runs.report_file import REQUEST, of_csv, to_csv
+from klinefleet.tasks.runs.records import Level, Record, texts_by_name
+from klinefleet.tasks.runs.report_file import REQUEST_LEVEL, parse_csv, to_csv
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
@@ -41,31 +41,31 @@ RECORDS = st.builds(
 
 @given(RECORDS)
 def test_a_record_is_read_back_from_redis_as_it_was(record: Record) -> None:
-    assert Record.of(record.identity, record.text) == record
+    assert Record.from_identity(record.identity, record.text) == record
 
 
 @given(st.lists(RECORDS, max_size=5))
 def test_a_report_is_read_back_as_it_was(records: list[Record]) -> None:
-    assert of_csv(to_csv(records, '{"market": "um"}')) == (records, '{"market": "um"}')
+    assert parse_csv(to_csv(records, '{"market": "um"}')) == (records, '{"market": "um"}')
 
 
 def test_rows_that_say_nothing_do_not_hide_those_that_do() -> None:
-    record = Record.of_block(Level.FAILED, JANUARY, "why")
+    record = Record.for_block(Level.FAILED, JANUARY, "why")
     header, row, request = to_csv([record], "{}").splitlines(keepends=True)
     torn = b"failed,um,klines,1m,BTCUSDT,2024-13-01,,,x\nfailed,um\nso what\n\xff\n"
-    assert of_csv(header + torn + row + request) == ([record], "{}")
-    assert of_csv(b"what,told\num/klines/1m/BTCUSDT/2024-01,FAILED of an earlier version\n") == (
+    assert parse_csv(header + torn + row + request) == ([record], "{}")
+    assert parse_csv(b"what,told\num/klines/1m/BTCUSDT/2024-01,FAILED of an earlier version\n") == (
         [],
         None,
     )
-    assert of_csv(b"") == ([], None)
+    assert parse_csv(b"") == ([], None)
 
 
 def test_a_level_that_a_later_version_has_is_left_out() -> None:
-    header, row, request = to_csv([Record(Level.NOTE, "x", MINUTES)], REQUEST).splitlines(
+    header, row, request = to_csv([Record(Level.NOTE, "x", MINUTES)], REQUEST_LEVEL).splitlines(
         keepends=True
     )
-    assert of_csv(header + row.replace(b"note", b"hint") + request)[0] == []
+    assert parse_csv(header + row.replace(b"note", b"hint") + request)[0] == []
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_a_level_that_a_later_version_has_is_left_out() -> None:
         (Record(Level.FAILED, "", source="plan"), "plan"),
         (Record(Level.NOTE, "", MINUTES), "BTCUSDT"),
         (Record(Level.FAILED, "", MINUTES), "um BTCUSDT"),
-        (Record.of_block(Level.FAILED, JANUARY, ""), "um BTCUSDT 1m 2024-01-01..2024-02-01"),
+        (Record.for_block(Level.FAILED, JANUARY, ""), "um BTCUSDT 1m 2024-01-01..2024-02-01"),
         (
-            Record.of_window(Level.FAILED, Window(JANUARY, JANUARY.span, Source.MONTHLY), ""),
+            Record.for_window(Level.FAILED, Window(JANUARY, JANUARY.span, Source.MONTHLY), ""),
             "um BTCUSDT 1m 2024-01-01..2024-02-01 (monthly archive)",
         ),
     ],
@@ -87,10 +87,12 @@ def test_a_record_is_named_by_what_it_is_about(record: Record, name: str) -> Non
 
 
 def test_of_two_records_of_one_thing_the_later_stands() -> None:
-    first, second = (Record.of_block(Level.FAILED, JANUARY, why) for why in ("first", "second"))
+    first, second = (Record.for_block(Level.FAILED, JANUARY, why) for why in ("first", "second"))
     kept = {record.identity: record.text for record in (first, second)}
     assert list(kept.values()) == ["second"]
-    assert named([Record.of(*one) for one in kept.items()], Level.FAILED) == {second.name: "second"}
+    assert texts_by_name([Record.from_identity(*one) for one in kept.items()], Level.FAILED) == {
+        second.name: "second"
+    }
 
 
 def test_times_in_a_report_are_told_for_people_in_utc() -> None:

@@ -46,7 +46,7 @@ def run(runs: Runs) -> str:
 
 @ON_REDIS
 @given(number=st.integers(1, 6), seed=st.integers(0, 2**32), failing=st.sets(st.integers(0, 5)))
-def test_a_latch_fires_its_compaction_exactly_once_whatever_the_order_and_the_copies(
+def test_the_last_window_of_a_block_starts_its_compaction_once_whatever_the_order_and_the_copies(
     redis: Redis, number: int, seed: int, failing: set[int]
 ) -> None:
     redis.flushdb()
@@ -59,14 +59,14 @@ def test_a_latch_fires_its_compaction_exactly_once_whatever_the_order_and_the_co
     for window in deliveries:
         reason = "no answer" if several.index(window) in failing else ""
         told = {"windows_failed" if reason else "windows_done": 1, "calls_done": 1, "klines": 100}
-        records = [Record.of_window(Level.FAILED, window, reason)] if reason else []
-        fired.append(runs.blocks.finish(run, window, told, records=records).is_last)
+        records = [Record.for_window(Level.FAILED, window, reason)] if reason else []
+        fired.append(runs.blocks.finish_window(run, window, told, records=records).is_last)
         assert fired[-1] == (set(several) - seen == {window})
         seen.add(window)
         assert phases(runs, run) == {
             JANUARY: Phase.COMPACTING if len(seen) == number else Phase.FETCHING
         }
-        assert runs.blocks.under_way(run).windows.keys() == set(several) - seen
+        assert runs.blocks.reconcile(run).windows.keys() == set(several) - seen
     assert sum(fired) == 1
     failed = {n for n in failing if n < number}
     wanted = {
@@ -92,7 +92,7 @@ def test_threads_that_finish_at_once_fire_one_compaction(
     def finish(part: list[Window]) -> None:
         mine = Runs(redis)
         fired.extend(
-            mine.blocks.finish(run, window, {"windows_done": 1}).is_last for window in part
+            mine.blocks.finish_window(run, window, {"windows_done": 1}).is_last for window in part
         )
 
     threads = [threading.Thread(target=finish, args=[several]) for _ in range(4)]
@@ -107,14 +107,14 @@ def test_threads_that_finish_at_once_fire_one_compaction(
 def test_a_block_without_windows_goes_straight_to_compaction(runs: Runs, run: str) -> None:
     begin(runs, run, [])
     assert phases(runs, run) == {JANUARY: Phase.COMPACTING}
-    assert runs.blocks.under_way(run).windows == {}
+    assert runs.blocks.reconcile(run).windows == {}
 
 
 def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run: str) -> None:
     first, second = windows(2)
     begin(runs, run, [first, second])
     assert runs.blocks.is_pending(run, first)
-    runs.blocks.finish(run, first, {})
+    runs.blocks.finish_window(run, first, {})
     assert not runs.blocks.is_pending(run, first)
     assert runs.blocks.is_pending(run, second)
     runs.end(run, State.CANCELLED)
@@ -122,7 +122,7 @@ def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run:
     assert not runs.blocks.is_pending("never was", second)
 
 
-def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(
+def test_a_late_window_of_a_cancelled_run_does_not_count_for_the_next_run(
     runs: Runs, run: str
 ) -> None:
     """Cancelled while a worker was fetching; the next run waits for the same windows."""
@@ -131,11 +131,11 @@ def test_a_late_window_of_a_cancelled_run_is_not_taken_off_the_next_runs_latch(
     runs.end(run, State.CANCELLED)
     again = runs.create(request())
     begin(runs, again, several)
-    assert not runs.blocks.finish(run, several[0], {"calls_done": 1}).is_counted
+    assert not runs.blocks.finish_window(run, several[0], {"calls_done": 1}).is_counted
     assert runs.blocks.is_pending(again, several[0])
-    runs.blocks.finish(again, several[0], {"windows_done": 1})
-    runs.blocks.finish(again, several[1], {"windows_done": 1})
-    assert runs.blocks.in_flight(again)[0] == 0
+    runs.blocks.finish_window(again, several[0], {"windows_done": 1})
+    runs.blocks.finish_window(again, several[1], {"windows_done": 1})
+    assert runs.blocks.count_in_flight(again)[0] == 0
 
 
 def test_a_claimed_block_defers_every_other_living_run(runs: Runs, run: str) -> None:
@@ -157,7 +157,7 @@ def test_a_block_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: 
         runs.blocks.open(run, JANUARY, [])
         assert close(runs, run)
     elif how == "held":
-        runs.blocks.release(run, JANUARY)
+        runs.blocks.release_unneeded(run, JANUARY)
     else:
         runs.end(run, State.INCOMPLETE)
     assert runs.blocks.deferred(other) == [JANUARY]
@@ -200,7 +200,7 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
     begin(runs, run, windows(3))
     begin(runs, other, windows(1, FEBRUARY), FEBRUARY)
     assert not runs.blocks.claim(run, FEBRUARY)
-    runs.blocks.finish(run, windows(3)[0], {"klines": 5})
+    runs.blocks.finish_window(run, windows(3)[0], {"klines": 5})
     assert runs.blocks.record_attempt(run, "x", 3)
     refused = Record(Level.FAILED, "Refused: no such symbol", replace(MINUTES, symbol="X"))
     runs.record(run, refused, Record(Level.NOTE, "traded only then", MINUTES))
@@ -211,7 +211,7 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
     assert all(0 < redis.pttl(key) <= KEEP_MS for key in left)
     assert run not in redis.hgetall("klines:claims").values()
     assert redis.hgetall("klines:claims") == {str(FEBRUARY).encode(): other.encode()}
-    assert len(runs.blocks.under_way(other).windows) == 1
+    assert len(runs.blocks.reconcile(other).windows) == 1
     assert runs.active() == [other]
     progress = runs.progress(run)
     assert progress
@@ -224,7 +224,7 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
 
 def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    assert runs.blocks.compacting(run, JANUARY, 1)
+    assert runs.blocks.begin_compaction(run, JANUARY, 1)
     closed = [runs.blocks.close(run, JANUARY, 1, {"rows": 44_640}) for _ in range(2)]
     assert (closed, runs.blocks.states(run)) == ([True, False], {})
     assert {name: counts(runs, run)[name] for name in ("blocks", "blocks_done", "rows")} == {
@@ -238,7 +238,7 @@ def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(
     redis: Redis, runs: Runs, run: str
 ) -> None:
     begin(runs, run, [])
-    assert runs.blocks.compacting(run, JANUARY, 1)
+    assert runs.blocks.begin_compaction(run, JANUARY, 1)
     redis.hset("klines:claims", str(JANUARY), "another")
     runs.blocks.close(run, JANUARY, 1, {"rows": 1})
     assert redis.hget("klines:claims", str(JANUARY)) == b"another"
@@ -255,12 +255,12 @@ def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs,
 def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(
     redis: Redis, runs: Runs, run: str
 ) -> None:
-    assert runs.blocks.compacted_ms(JANUARY) == 0
+    assert runs.blocks.last_compacted_ms(JANUARY) == 0
     begin(runs, run, [])
     assert close(runs, run)
     seconds, _ = redis.time()
-    assert abs(runs.blocks.compacted_ms(JANUARY) - seconds * 1000) < 5_000
-    assert runs.blocks.compacted_ms(FEBRUARY) == 0
+    assert abs(runs.blocks.last_compacted_ms(JANUARY) - seconds * 1000) < 5_000
+    assert runs.blocks.last_compacted_ms(FEBRUARY) == 0
 
 
 def test_tries_are_counted_by_name_and_bounded(runs: Runs, run: str) -> None:
@@ -269,15 +269,15 @@ def test_tries_are_counted_by_name_and_bounded(runs: Runs, run: str) -> None:
 
 
 def test_windows_in_flight_are_those_issued_and_not_done(runs: Runs, run: str) -> None:
-    assert runs.blocks.in_flight(run)[0] == 0
+    assert runs.blocks.count_in_flight(run)[0] == 0
     begin(runs, run, windows(3))
-    runs.blocks.finish(run, windows(3)[0], {"windows_done": 1})
-    assert runs.blocks.in_flight(run)[0] == 2
+    runs.blocks.finish_window(run, windows(3)[0], {"windows_done": 1})
+    assert runs.blocks.count_in_flight(run)[0] == 2
 
 
 def test_the_cursor_is_where_it_was_left(runs: Runs, run: str) -> None:
     assert runs.cursor(run) == (0, 0)
-    runs.advance(run, 3, 1_704_067_200_000, 77, held=5)
+    runs.advance(run, 3, 1_704_067_200_000, 77, blocks_held=5)
     assert runs.cursor(run) == (3, 1_704_067_200_000)
     assert (counts(runs, run)["calls_ahead"], counts(runs, run)["blocks_held"]) == (77, 5)
 
@@ -305,12 +305,12 @@ def test_the_end_is_foretold_from_the_pace_so_far(redis: Redis, runs: Runs, run:
 def test_weight_ahead_is_that_of_the_pools_own_active_runs(runs: Runs) -> None:
     futures = [runs.create(request()), runs.create(request(market=Market.COIN_M))]
     spot = runs.create(request(market=Market.SPOT))
-    assert runs.weight_ahead(Pool.FUTURES) == 2 * 2 * (90 + 84)
-    assert runs.weight_ahead(Pool.SPOT) == 2 * (45 + 42)
+    assert runs.remaining_weight(Pool.FUTURES) == 2 * 2 * (90 + 84)
+    assert runs.remaining_weight(Pool.SPOT) == 2 * (45 + 42)
     runs.end(futures[0], State.COMPLETE)
     runs.end(spot, State.CANCELLED)
-    assert runs.weight_ahead(Pool.FUTURES) == 2 * (90 + 84)
-    assert runs.weight_ahead(Pool.SPOT) == 0
+    assert runs.remaining_weight(Pool.FUTURES) == 2 * (90 + 84)
+    assert runs.remaining_weight(Pool.SPOT) == 0
 
 
 def test_what_is_not_known_is_none_and_no_error(runs: Runs) -> None:
@@ -325,8 +325,8 @@ def test_what_is_not_known_is_none_and_no_error(runs: Runs) -> None:
 
 def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
     made = [runs.create(request()) for _ in range(2)]
-    assert [runs.next_new(0.01), runs.next_new(0.01)] == made
-    assert runs.next_new(0.01) is None
+    assert [runs.next_new_run(0.01), runs.next_new_run(0.01)] == made
+    assert runs.next_new_run(0.01) is None
     assert runs.newest() in made
     assert runs.active() == sorted(made)
 
@@ -335,18 +335,21 @@ def test_a_waiting_planner_hears_of_each_window_and_block(
     redis: Redis, runs: Runs, run: str
 ) -> None:
     begin(runs, run, windows(1))
-    for happens in (lambda: runs.blocks.finish(run, windows(1)[0], {}), lambda: close(runs, run)):
+    for happens in (
+        lambda: runs.blocks.finish_window(run, windows(1)[0], {}),
+        lambda: close(runs, run),
+    ):
         assert redis.llen(f"klines:run:{run}:wake") == 0
         happens()
         assert redis.llen(f"klines:run:{run}:wake") == 1
-        runs.wait(run, 60)
+        runs.wait_for_change(run, 60)
 
 
 def test_wakes_that_nobody_hears_do_not_pile_up(redis: Redis, runs: Runs, run: str) -> None:
     several = windows(50)
     begin(runs, run, several)
     for window in several:
-        runs.blocks.finish(run, window, {})
+        runs.blocks.finish_window(run, window, {})
     assert redis.llen(f"klines:run:{run}:wake") <= 10
 
 
@@ -361,11 +364,11 @@ def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(
     assert runs.blocks.claim(run, JANUARY)
     sent_us = runs.blocks.open(run, JANUARY, several)
     sent = {window: sent_us + number for number, window in enumerate(several)}
-    assert list(runs.blocks.under_way(run).windows.items()) == sorted(sent.items())
-    again_ms = runs.blocks.note_sent(run, [several[0]], [JANUARY])
-    told = runs.blocks.under_way(run)
+    assert list(runs.blocks.reconcile(run).windows.items()) == sorted(sent.items())
+    again_ms = runs.blocks.mark_sent(run, [several[0]], [JANUARY])
+    told = runs.blocks.reconcile(run)
     assert told.windows[several[0]] == told.blocks[JANUARY].sent_us == again_ms
     assert told.windows[several[1]] == sent_us + 1
-    runs.blocks.finish(run, several[0], {})
-    runs.blocks.note_sent(run, several[:1])
-    assert several[0] not in runs.blocks.under_way(run).windows
+    runs.blocks.finish_window(run, several[0], {})
+    runs.blocks.mark_sent(run, several[:1])
+    assert several[0] not in runs.blocks.reconcile(run).windows

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Again
+from klinefleet.tasks.runs.blocks import Refetch
 from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import LeaseLost
@@ -77,7 +77,7 @@ class RunsMachine(RuleBasedStateMachine):
     def a_planner_takes_the_lead(self, which: int) -> None:
         run = self._run(which)
         self.fences += 1
-        leads = self.runs.lead(run, self.fences)
+        leads = self.runs.take_lead(run, self.fences)
         if leads:
             self.planners.append((run, self.fences, leads))
             self.models[run].leader = self.fences
@@ -120,7 +120,8 @@ class RunsMachine(RuleBasedStateMachine):
     def a_planner_releases(self, which: int, block: Block) -> None:
         run, fence, runs = self._planner(which)
         if (
-            self._as_led(run, fence, lambda: runs.blocks.release(run, block) is None) is None
+            self._as_led(run, fence, lambda: runs.blocks.release_unneeded(run, block) is None)
+            is None
             or self.has_lapsed
         ):
             return
@@ -140,7 +141,7 @@ class RunsMachine(RuleBasedStateMachine):
         """By whom and how often ever; another source may have to answer in its place."""
         run, window = self._any_run(which), WINDOWS_OF[block][n]
         instead = [WINDOWS_OF[block][1 - n]] if replaced else []
-        got = self.runs.blocks.finish(run, window, {"windows_done": 1}, instead=instead)
+        got = self.runs.blocks.finish_window(run, window, {"windows_done": 1}, replacements=instead)
         if self.has_lapsed:
             return
         opened = self.models[run].blocks.get(block) if run in self.models else None
@@ -161,7 +162,7 @@ class RunsMachine(RuleBasedStateMachine):
     def a_compaction_begins(self, which: int, block: Block) -> None:
         run = self._any_run(which)
         self.fences += 1
-        got = self.runs.blocks.compacting(run, block, self.fences)
+        got = self.runs.blocks.begin_compaction(run, block, self.fences)
         if got:
             self.compactions.append((run, block, self.fences))
         if self.has_lapsed:
@@ -202,7 +203,7 @@ class RunsMachine(RuleBasedStateMachine):
         windows = WINDOWS_OF[block][:many]
         try:
             self.runs.blocks.reopen(
-                run, block, fence, [Again(window, str(window), 1000) for window in windows]
+                run, block, fence, [Refetch(window, str(window), 1000) for window in windows]
             )
         except LeaseLost:
             assert self.has_lapsed or not self._is_its_own(run, block, fence)
@@ -286,19 +287,19 @@ class RunsMachine(RuleBasedStateMachine):
         for other in self.runs.active():
             if other != run:
                 self.runs.end(other, State.CANCELLED)
-        leads = self.runs.lead(run, 10**9)
+        leads = self.runs.take_lead(run, 10**9)
         assert leads
         held = set[Block]()
         for _ in range(10):
             for block in BLOCKS:
                 if block not in held and leads.blocks.claim(run, block):
                     leads.blocks.open(run, block, WINDOWS_OF[block])
-            under_way = leads.blocks.under_way(run)
+            under_way = leads.blocks.reconcile(run)
             for window in under_way.windows:
-                leads.blocks.finish(run, window, {})
+                leads.blocks.finish_window(run, window, {})
             for block in leads.blocks.states(run):
                 self.fences += 1
-                if leads.blocks.compacting(run, block, 10**9 + self.fences):
+                if leads.blocks.begin_compaction(run, block, 10**9 + self.fences):
                     assert leads.blocks.close(run, block, 10**9 + self.fences, {})
                     held.add(block)
             if (

@@ -1,4 +1,4 @@
-"""Runs a move of a run: one Lua script on the prelude that all of them share."""
+"""Runs the Lua scripts of a run's state, each prepended with `prelude.lua`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from klinefleet.workers.domain.redis_keys import script_keys
 _HERE = Path(__file__).parent
 
 
-class Moves:
-    """The scripts of one folder. `fence` is the fencing number of the planner that makes the moves,
-    if one does.
-    """
+class RunScripts:
+    """The scripts of one folder. `fence`: the fencing number of the planner that calls them."""
 
     def __init__(self, redis: Redis, folder: str, fence: int | None) -> None:
         self._redis = redis
@@ -28,35 +26,33 @@ class Moves:
         self._fence = "" if fence is None else fence
         self._scripts: dict[str, Script] = {}
 
-    def make(self, move: str, run: str, *args: Any, keys: Sequence[str] = ()) -> Any:
-        """Return the script's answer; LeaseLost if another planner leads the run by now."""
-        if move not in self._scripts:
-            self._scripts[move] = self._redis.register_script(_source(self._folder, move))
-        answer: Any = self._scripts[move](
+    def call(self, script: str, run: str, *args: Any, keys: Sequence[str] = ()) -> Any:
+        """Return the script's answer; raise LeaseLost if a later planner leads the run."""
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(_source(self._folder, script))
+        answer: Any = self._scripts[script](
             keys=[*script_keys(run), *keys], args=[run, self._fence, *args]
         )
         if answer == -1:
-            raise LeaseLost(
-                f"run {run}: another planner leads it by now; this one has changed nothing more"
-            )
+            raise LeaseLost(f"run {run}: another planner leads it now; nothing was written")
         return answer
 
 
 @cache
-def _source(folder: str, move: str) -> str:
-    return "".join((_HERE / part).read_text() for part in ("prelude.lua", f"{folder}/{move}.lua"))
+def _source(folder: str, script: str) -> str:
+    return "".join((_HERE / part).read_text() for part in ("prelude.lua", f"{folder}/{script}.lua"))
 
 
 def record_arguments(records: Sequence[Record]) -> list[str | int]:
-    """Return records as scripts take them: how many, then identity and text of each."""
+    """Return records as script arguments: their number, then identity and text of each."""
     return [len(records), *(part for record in records for part in (record.identity, record.text))]
 
 
 def count_arguments(counts: Mapping[str, int]) -> list[str | int]:
-    """Return counts as scripts take them: name and amount, one after the other."""
+    """Return counts as script arguments: counter, amount, …"""
     return [part for pair in counts.items() for part in pair]
 
 
-def pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+def as_pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
     """Return a script's flat answer as pairs."""
     return zip(flat[::2], flat[1::2], strict=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.planning.ending import ONCE_MORE
-from klinefleet.tasks.planning.led import TRIES
+from klinefleet.tasks.planning.completion_check import MAX_REDISPATCHES
+from klinefleet.tasks.planning.run_context import MAX_LOOKUPS
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.domain.errors import LeaseLost, TaskFailed, Unreachable
@@ -95,7 +95,7 @@ def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
     (told,) = failed(one, run).values()
     assert told.startswith("NotHeld: fetched and compacted twice, and not in the lake at ")
     assert "KLINES_STORE_URL" in told
-    assert counts(one, run)["blocks"] == 1 + ONCE_MORE
+    assert counts(one, run)["blocks"] == 1 + MAX_REDISPATCHES
 
 
 def test_answers_that_end_too_early_are_asked_for_once_more(
@@ -113,7 +113,7 @@ def test_answers_that_end_too_early_are_asked_for_once_more(
                 window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))]
             )
             told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
-            one.runs.blocks.finish(run, window, told)
+            one.runs.blocks.finish_window(run, window, told)
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -131,8 +131,8 @@ def test_what_failed_for_good_is_not_asked_for_once_more(
         if not gone:
             _, window = one.fetches.pop(0)
             gone.append(window)
-            why = Record.of_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.blocks.finish(run, window, {"windows_failed": 1}, records=[why])
+            why = Record.for_window(Level.FAILED, window, "ServerFault: 500")
+            one.runs.blocks.finish_window(run, window, {"windows_failed": 1}, records=[why])
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -148,13 +148,13 @@ def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
     [block] = series_of().blocks(JANUARY)
 
     def work() -> None:
-        one.runs.record(run, Record.of_block(Level.FAILED, block, "StoreFault: delete failed"))
+        one.runs.record(run, Record.for_block(Level.FAILED, block, "StoreFault: delete failed"))
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
     assert (state(one, run), failed(one, run)) == (State.COMPLETE, {})
     (told,) = reported(one, run).values()
-    assert told == "StoreFault: delete failed; it is held all the same"
+    assert told == "StoreFault: delete failed; the lake holds it anyway"
 
 
 def test_the_end_waits_for_a_block_that_another_run_has_by_then(
@@ -200,7 +200,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
 ) -> None:
     run, listed, read = one.begin(request()), list[str](), list[str]()
     files = one.services.store
-    list_, tail = files.list, files.tail
+    list_, tail = files.list, files.read_tail
     one.services.__dict__["coverage"] = remembering(one, tmp_path)
 
     def watch() -> None:
@@ -210,7 +210,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
                 files, "list", lambda folder: listed.append(folder) or list_(folder)
             )
             monkeypatch.setattr(
-                files, "tail", lambda key, size: read.append(key) or tail(key, size)
+                files, "read_tail", lambda key, size: read.append(key) or tail(key, size)
             )
 
     assert not lead(one, run, monkeypatch, watch)
@@ -280,10 +280,10 @@ def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incom
 
     monkeypatch.setattr(one.client, "exchange_info", away)
     run = one.begin(request(months=1))
-    for _ in range(TRIES - 1):
+    for _ in range(MAX_LOOKUPS - 1):
         with pytest.raises(Unreachable):
             lead(one, run, monkeypatch, one.work)
-    with pytest.raises(TaskFailed, match="does not tell its symbols"):
+    with pytest.raises(TaskFailed, match="could not load symbols"):
         lead(one, run, monkeypatch, one.work)
     assert (one.issued, state(one, run)) == ([], State.RUNNING), (
         "klines.plan ends it, with this as its failure"

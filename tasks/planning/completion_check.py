@@ -1,0 +1,127 @@
+"""Compares a run's request with the lake before the run ends, in the planner's own store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from klinefleet.tasks.planning.dispatch import BlockDispatcher
+from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
+from klinefleet.tasks.planning.run_context import RunContext
+from klinefleet.tasks.runs.records import Level, Record, failures_by_series
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.series import Block, Series, missing
+from klinefleet.workers.domain.spans import Span
+
+logger = logging.getLogger(__name__)
+#: Times a block is dispatched again because the lake lacks rows that are not recorded as failed.
+MAX_REDISPATCHES = 1
+
+
+class CompletionCheck:
+    """The check that the lake holds what one run has requested."""
+
+    def __init__(self, context: RunContext, dispatcher: BlockDispatcher) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+
+    def check(self) -> bool:
+        """Return True if the lake holds the request, apart from what is recorded as failed.
+
+        What the lake lacks is dispatched once more; what it lacks after that is recorded as failed.
+        Only symbols of which the run has claimed a block are compared: of the others, planning has
+        found nothing missing.
+        """
+        context = self._context
+        request = context.request
+        claimed = context.runs.blocks.claimed_symbols(context.run)
+        symbols = [symbol for symbol in request.symbols if claimed is None or symbol in claimed]
+        holdings = Holdings(context.services, replace(request, symbols=tuple(symbols)))
+        failures = failures_by_series(context.runs.records(context.run))
+        is_complete = True
+        for symbol in symbols:
+            series = Series(request.market, request.kind, request.interval, symbol)
+            held = context.load_holdings(holdings, series)
+            if held is not None:
+                is_complete = self._check_series(held, failures.get(series, [])) and is_complete
+        return is_complete
+
+    def _check_series(self, held: SeriesHoldings, failures: list[Record]) -> bool:
+        target = self._context.target_span(held)
+        self._withdraw_failures(held, failures)
+        failed = [record.span or self._context.request.span for record in failures]
+        is_complete = True
+        for block, parts in self._lacking(held, target, failed):
+            if not self._fail_if_redispatched(block, parts):
+                self._redispatch(block, parts, block.span.clip(target), held)
+                is_complete = False
+        return is_complete
+
+    def _lacking(
+        self, held: SeriesHoldings, target: Span, failed: list[Span]
+    ) -> Iterator[tuple[Block, list[Span]]]:
+        """Yield each block with the parts of `target` that the lake lacks, without `failed`."""
+        series = held.series
+        if self._context.request.revise:
+            for block in series.blocks(target):
+                windows = held.republished(block, block.span.clip(target))
+                if left := spans.without([window.span for window in windows], failed):
+                    yield block, left
+            return
+        unexplained = spans.without(missing(series, held.in_lake, target), failed)
+        lacking = [part for part in unexplained if _has_rows(series, part)]
+        for block in dict.fromkeys(block for part in lacking for block in series.blocks(part)):
+            parts = spans.clip(lacking, block.span)
+            yield block, [part for part in parts if _has_rows(series, part)]
+
+    def _fail_if_redispatched(self, block: Block, parts: list[Span]) -> bool:
+        """Record the parts as failed and return True if the block was dispatched again already."""
+        context = self._context
+        attempts = context.runs.blocks.count_attempts(context.run, _attempt_name(block))
+        if attempts < MAX_REDISPATCHES:
+            return False
+        text = (
+            "NotHeld: fetched and compacted twice, and not in the lake at "
+            f"{context.services.settings.store_url}: the exchange's answers end earlier, "
+            "or a worker's KLINES_STORE_URL names another store"
+        )
+        records = (Record(Level.FAILED, text, block.series, part) for part in parts)
+        context.runs.record(context.run, *records)
+        return True
+
+    def _redispatch(
+        self, block: Block, parts: list[Span], target: Span, held: SeriesHoldings
+    ) -> None:
+        context = self._context
+        lacking = ", ".join(map(str, parts))
+        logger.warning(
+            "plan %s: the lake lacks %s of %s; fetching it again", context.run, lacking, block
+        )
+        if context.runs.blocks.claim(context.run, block):
+            self._dispatcher.dispatch(block, target, held, attempt_name=_attempt_name(block))
+
+    def _withdraw_failures(self, held: SeriesHoldings, failures: list[Record]) -> None:
+        """Turn failures into reports if the lake holds their span."""
+        context = self._context
+        if context.request.revise:
+            return
+        obsolete = [
+            record
+            for record in failures
+            if record.span and not missing(held.series, held.in_lake, record.span)
+        ]
+        reports = (
+            replace(record, level=Level.REPORT, text=f"{record.text}; the lake holds it anyway")
+            for record in obsolete
+        )
+        context.runs.record(context.run, *reports, replacing=obsolete)
+
+
+def _attempt_name(block: Block) -> str:
+    return f"once more {block}"
+
+
+def _has_rows(series: Series, span: Span) -> bool:
+    """Return True if a candle opens in the span."""
+    return series.interval.opens(span.start_ms, span.end_ms) > 0
