@@ -1,83 +1,76 @@
-"""The catalog's reports: since when there is what, and which symbols are on several markets, as
-CSV.
-"""
+"""Writes reports of the catalogs as CSV: first dates, and symbols that several markets have."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import iso
 from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
 
-_EARLIEST = ("market", "symbol", "earliest_date", "available_intervals", "first_candle")
-#: COIN-M is quoted in USD where the others have the dollar's stand-in.
-_DOLLARS = {"USD": "USDT"}
+_DATES_HEADER = ("market", "symbol", "earliest_date", "available_intervals", "first_candle")
+#: COIN-M quotes in USD what the other markets quote in USDT.
+_COIN_M_QUOTES = {"USD": "USDT"}
 
 
 def write_reports(catalogs: Mapping[Market, Catalog], folder: Path) -> Iterator[tuple[Path, int]]:
-    """Write every report into a folder; yields each file and how many rows it has."""
+    """Write all reports into a folder; yield each file and its number of rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    earliest = {market: list(_earliest(catalog)) for market, catalog in catalogs.items()}
-    for market, rows in earliest.items():
-        yield _write(folder / f"{market}_earliest_dates.csv", _EARLIEST, rows)
-    everything = [row for market in sorted(earliest, key=str) for row in earliest[market]]
-    yield _write(folder / "all_markets_earliest_dates.csv", _EARLIEST, everything)
-    both, spot, um, cm = ["base", "quote"], Market.SPOT, Market.USD_M, Market.COIN_M
-    yield _write(
-        folder / "spot_um_symbols.csv", [*both, "spot", "um"], list(_shared(catalogs, [spot, um]))
-    )
-    yield _write(
-        folder / "spot_um_cm_symbols.csv",
-        [*both, "spot", "um", "cm"],
-        list(_shared(catalogs, [spot, um, cm])),
-    )
+    dates = {market: list(_earliest_dates(catalog)) for market, catalog in catalogs.items()}
+    for market, rows in dates.items():
+        yield _write(folder / f"{market}_earliest_dates.csv", _DATES_HEADER, rows)
+    all_dates = [row for market in sorted(dates, key=str) for row in dates[market]]
+    yield _write(folder / "all_markets_earliest_dates.csv", _DATES_HEADER, all_dates)
+    spot_um = [Market.SPOT, Market.USD_M]
+    for markets in (spot_um, [*spot_um, Market.COIN_M]):
+        names = [str(market) for market in markets]
+        path = folder / f"{'_'.join(names)}_symbols.csv"
+        yield _write(path, ["base", "quote", *names], list(_shared_symbols(catalogs, markets)))
 
 
-def _earliest(catalog: Catalog) -> Iterator[list[str]]:
-    """Yield each symbol's first day in the archive (its first candle's where it has none), and its
-    first candle.
-    """
+def _earliest_dates(catalog: Catalog) -> Iterator[list[str]]:
+    """Yield the row of each symbol: its first day in the archive, else that of its first candle."""
     for entry in catalog.entries():
-        begins_ms = entry.archive_ms if entry.archive_ms is not None else entry.first_ms
-        if begins_ms is not None:
-            first = iso(entry.first_ms) if entry.first_ms is not None else ""
+        start_ms = entry.archive_ms if entry.archive_ms is not None else entry.first_ms
+        if start_ms is not None:
             yield [
                 str(catalog.market),
                 entry.symbol,
-                iso(begins_ms)[:10],
+                iso(start_ms)[:10],
                 ",".join(entry.intervals),
-                first,
+                iso(entry.first_ms) if entry.first_ms is not None else "",
             ]
 
 
-def _shared(catalogs: Mapping[Market, Catalog], markets: list[Market]) -> Iterator[list[str]]:
-    """Yield base and quote, and the symbols that have them on each of the markets; no contracts
-    with an end.
-    """
-    by_market = [_by_assets(catalogs[market]) for market in markets]
-    for assets in sorted(set.intersection(*(set(named) for named in by_market))):
-        yield [*assets, *(named[assets] for named in by_market)]
+def _shared_symbols(
+    catalogs: Mapping[Market, Catalog], markets: Sequence[Market]
+) -> Iterator[list[str]]:
+    """Yield base and quote that all markets have, and each market's symbol of them."""
+    by_market = [_symbols_by_assets(catalogs[market]) for market in markets]
+    shared = set.intersection(*(set(symbols) for symbols in by_market))
+    for assets in sorted(shared):
+        yield [*assets, *(symbols[assets] for symbols in by_market)]
 
 
-def _by_assets(catalog: Catalog) -> dict[tuple[str, str], str]:
-    named: dict[tuple[str, str], str] = {}
-    dollars = _DOLLARS if catalog.market is Market.COIN_M else {}
+def _symbols_by_assets(catalog: Catalog) -> dict[tuple[str, str], str]:
+    """Return the first symbol of each base and quote, without contracts that expire."""
+    symbols: dict[tuple[str, str], str] = {}
+    quotes = _COIN_M_QUOTES if catalog.market is Market.COIN_M else {}
     for entry in catalog.entries():
-        if entry.base and entry.quote and _is_lasting(entry):
-            named.setdefault((entry.base, dollars.get(entry.quote, entry.quote)), entry.symbol)
-    return named
+        if entry.base and entry.quote and not _expires(entry):
+            assets = entry.base, quotes.get(entry.quote, entry.quote)
+            symbols.setdefault(assets, entry.symbol)
+    return symbols
 
 
-def _is_lasting(entry: CatalogEntry) -> bool:
-    return "QUARTER" not in entry.contract_type and not entry.symbol.rpartition("_")[2].isdecimal()
+def _expires(entry: CatalogEntry) -> bool:
+    """Return True for a delivery contract, by its type or a name like BTCUSDT_241227."""
+    return "QUARTER" in entry.contract_type or entry.symbol.rpartition("_")[2].isdecimal()
 
 
-def _write(
-    path: Path, header: list[str] | tuple[str, ...], rows: list[list[str]]
-) -> tuple[Path, int]:
+def _write(path: Path, header: Sequence[str], rows: list[list[str]]) -> tuple[Path, int]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -56,22 +56,22 @@ def test_a_symbol_that_trades_has_its_files_beginning_and_no_end(maker: Maker) -
     one, _ = maker(listing("BTCUSDT"))
     publish(one, "BTCUSDT", "2021-02", "2021-01-15", "2021-03-01")
     publish(one, "BTCUSDT", "2021-02", interval=MO1)
-    told = updated(one)["BTCUSDT"]
-    assert (told.onboard_ms, told.first_ms, told.archive_ms) == (
+    found = updated(one)["BTCUSDT"]
+    assert (found.onboard_ms, found.first_ms, found.archive_ms) == (
         utc_ms(2021),
         utc_ms(2021),
         utc_ms(2021, 1, 15),
     )
-    assert told.last_ms is None
-    assert told.intervals == ("1M", "1m")
-    assert (told.in_archive, told.in_rest, told.is_guessed) == (True, True, False)
+    assert found.last_ms is None
+    assert found.intervals == ("1M", "1m")
+    assert (found.in_archive, found.in_rest, found.is_guessed) == (True, True, False)
 
 
 def test_a_symbol_without_files_is_not_lost(maker: Maker) -> None:
     one, _ = maker(listing("NEWUSDT"))
-    told = updated(one)["NEWUSDT"]
-    assert (told.intervals, told.in_archive, told.archive_ms) == ((), False, None)
-    assert told.trading_span.start_ms == utc_ms(2021)
+    found = updated(one)["NEWUSDT"]
+    assert (found.intervals, found.in_archive, found.archive_ms) == ((), False, None)
+    assert found.trading_span.start_ms == utc_ms(2021)
 
 
 def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: Maker) -> None:
@@ -79,10 +79,10 @@ def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: 
     publish(
         one, "SRMUSDT", "2022-01", "2022-02", "2022-01-11", "2022-02-01", "2022-02-28", "2022-03-05"
     )
-    told = updated(one)["SRMUSDT"]
-    assert told.trading_span == Span(utc_ms(2022, 1, 11), utc_ms(2022, 3, 6))
-    assert (told.status, told.in_rest, told.is_guessed) == ("", False, True)
-    assert (told.base, told.quote, told.pair) == ("SRM", "USDT", "SRMUSDT")
+    found = updated(one)["SRMUSDT"]
+    assert found.trading_span == Span(utc_ms(2022, 1, 11), utc_ms(2022, 3, 6))
+    assert (found.status, found.in_rest, found.is_guessed) == ("", False, True)
+    assert (found.base, found.quote, found.pair) == ("SRM", "USDT", "SRMUSDT")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_symbol_that_only_the_archive_knows_lives_as_long_as_its_files(maker: 
     ],
     ids=["months", "days", "both"],
 )
-def test_a_life_is_told_by_whatever_files_there_are(
+def test_the_trading_span_comes_from_whatever_files_there_are(
     maker: Maker, periods: list[str], life: Span
 ) -> None:
     one, _ = maker()
@@ -102,13 +102,13 @@ def test_a_life_is_told_by_whatever_files_there_are(
     assert updated(one)["OLDUSDT"].trading_span == life
 
 
-def test_seconds_that_began_years_later_do_not_tell_the_first_day(maker: Maker) -> None:
+def test_seconds_that_began_years_later_do_not_set_the_first_day(maker: Maker) -> None:
     one, _ = maker()
     publish(one, "OLDUSDT", "2021-02-01", interval=S1, market=Market.SPOT)
     publish(one, "OLDUSDT", "2017-08-17", "2023-01-01", interval=D1, market=Market.SPOT)
-    told = updated(one, Market.SPOT)["OLDUSDT"]
-    assert told.trading_span == Span(utc_ms(2017, 8, 17), utc_ms(2023, 1, 2))
-    assert told.intervals == ("1d", "1s")
+    found = updated(one, Market.SPOT)["OLDUSDT"]
+    assert found.trading_span == Span(utc_ms(2017, 8, 17), utc_ms(2023, 1, 2))
+    assert found.intervals == ("1d", "1s")
 
 
 def test_a_symbol_that_settled_ends_with_its_files_and_without_files_at_its_delivery(
@@ -117,15 +117,15 @@ def test_a_symbol_that_settled_ends_with_its_files_and_without_files_at_its_deli
     ended = utc_ms(2022, 5, 1)
     one, _ = maker(*(listing(name, "SETTLING", delivery_ms=ended) for name in ("AUSDT", "BUSDT")))
     publish(one, "AUSDT", "2022-04-30", "2022-05-01")
-    told = updated(one)
-    assert told["AUSDT"].last_ms == utc_ms(2022, 5, 2)
-    assert told["BUSDT"].last_ms == ended
+    found = updated(one)
+    assert found["AUSDT"].last_ms == utc_ms(2022, 5, 2)
+    assert found["BUSDT"].last_ms == ended
 
 
 def test_the_delivery_date_of_a_contract_that_trades_is_not_its_end(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT_241227", delivery_ms=utc_ms(2024, 12, 27)))
-    told = updated(one)["BTCUSDT_241227"]
-    assert (told.delivery_ms, told.last_ms) == (utc_ms(2024, 12, 27), None)
+    found = updated(one)["BTCUSDT_241227"]
+    assert (found.delivery_ms, found.last_ms) == (utc_ms(2024, 12, 27), None)
 
 
 def test_odd_folders_and_names_of_the_archive_are_no_symbols(maker: Maker) -> None:
@@ -134,10 +134,10 @@ def test_odd_folders_and_names_of_the_archive_are_no_symbols(maker: Maker) -> No
     publish(one, "btcusdt", "2022-01")
     publish(one, "ADABKRW", "2020-8")
     publish(one, "币安人生USDT", "2022-01")
-    told = updated(one)
-    assert set(told) == {"BTCUSDT", "ADABKRW", "币安人生USDT"}
-    assert told["ADABKRW"].trading_span.start_ms == 0
-    assert (told["ADABKRW"].base, told["ADABKRW"].quote) == ("ADA", "BKRW")
+    found = updated(one)
+    assert set(found) == {"BTCUSDT", "ADABKRW", "币安人生USDT"}
+    assert found["ADABKRW"].trading_span.start_ms == 0
+    assert (found["ADABKRW"].base, found["ADABKRW"].quote) == ("ADA", "BKRW")
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,18 @@ def test_base_and_quote_of_a_forgotten_name_are_guessed_by_the_longest_quote(
 ) -> None:
     one, _ = maker(listing("BTCNEWCOIN", base="BTC", quote="NEWCOIN"))
     publish(one, symbol, "2022-01")
-    told = updated(one)[symbol]
-    assert (told.base, told.quote, told.is_guessed) == (base, quote, True)
+    found = updated(one)[symbol]
+    assert (found.base, found.quote, found.is_guessed) == (base, quote, True)
 
 
-def test_without_the_archive_the_catalog_says_that_it_is_not_whole(maker: Maker) -> None:
+def test_a_catalog_made_without_the_archive_says_so(maker: Maker) -> None:
     one, _ = maker(listing("BTCUSDT"))
     one.archive.fault = Unreachable("no route")
-    said: list[str] = []
-    made = update_catalog(one.services, UM, said.append)
+    lines: list[str] = []
+    made = update_catalog(one.services, UM, lines.append)
     assert not made.has_archive
     assert [symbol.symbol for symbol in made.entries()] == ["BTCUSDT"]
-    assert (
-        "Unreachable: no route; made of exchangeInfo and of what the last catalog knew" in said[0]
-    )
+    assert "Unreachable: no route; its archive part is from the last catalog" in lines[0]
 
 
 def test_an_archive_that_does_not_answer_costs_no_symbol_that_was_known(maker: Maker) -> None:
@@ -215,8 +213,8 @@ def test_a_catalog_is_believed_for_a_day_and_no_longer(
     one.services.catalogs.store(
         catalog(entry("OLDUSDT"), made_ms=now_ms(one.services.redis) - age_ms)
     )
-    told = [symbol.symbol for symbol in fresh_catalog(one.services, UM).entries()]
-    assert told == (["BTCUSDT"] if is_made_anew else ["OLDUSDT"])
+    found = [symbol.symbol for symbol in fresh_catalog(one.services, UM).entries()]
+    assert found == (["BTCUSDT"] if is_made_anew else ["OLDUSDT"])
 
 
 def test_an_exchange_that_does_not_answer_leaves_the_catalog_that_there_is(maker: Maker) -> None:
@@ -239,10 +237,10 @@ def test_a_fault_that_passes_is_asked_through_and_a_refusal_is_not(maker: Maker)
     assert len(exchange.faults) == 1
 
 
-def test_futures_tell_their_first_day_and_are_asked_for_no_candle(maker: Maker) -> None:
+def test_futures_list_their_first_day_and_no_candle_is_requested(maker: Maker) -> None:
     one, exchange = maker(listing("BTCUSDT"), listing("ODDUSDT", onboard_ms=None))
-    told = updated(one)
-    assert (told["BTCUSDT"].first_ms, told["ODDUSDT"].first_ms) == (utc_ms(2021), None)
+    found = updated(one)
+    assert (found["BTCUSDT"].first_ms, found["ODDUSDT"].first_ms) == (utc_ms(2021), None)
     assert exchange.asked == []
 
 
@@ -256,10 +254,10 @@ def test_the_first_candle_of_a_spot_symbol_is_asked_for_once_and_never_again(mak
     )
     assert updated(one, Market.SPOT)["BTCUSDT"].first_ms == utc_ms(2017, 8, 17)
     exchange.listings = (spot("BTCUSDT"), spot("ETHUSDT"))
-    told = updated(one, Market.SPOT)
+    found = updated(one, Market.SPOT)
     assert exchange.asked == ["BTCUSDT 1m", "ETHUSDT 1m"]
-    assert [told[name].first_ms for name in told] == [utc_ms(2017, 8, 17), utc_ms(2018)]
-    assert told["BTCUSDT"].pair == "BTCUSDT"
+    assert [found[name].first_ms for name in found] == [utc_ms(2017, 8, 17), utc_ms(2018)]
+    assert found["BTCUSDT"].pair == "BTCUSDT"
 
 
 def test_a_spot_symbol_without_a_candle_yet_is_asked_again(maker: Maker) -> None:
@@ -276,8 +274,8 @@ def test_where_a_forgotten_symbols_files_begin_is_not_its_first_candle_once_rest
     publish(one, "BACKUSDT", "2020-01", market=Market.SPOT)
     assert updated(one, Market.SPOT)["BACKUSDT"].first_ms == utc_ms(2020)
     exchange.listings = (spot("BACKUSDT"),)
-    told = updated(one, Market.SPOT)["BACKUSDT"]
-    assert (told.first_ms, told.archive_ms) == (utc_ms(2019), utc_ms(2020))
+    found = updated(one, Market.SPOT)["BACKUSDT"]
+    assert (found.first_ms, found.archive_ms) == (utc_ms(2019), utc_ms(2020))
 
 
 def test_a_first_candle_that_is_refused_leaves_the_catalog_that_there_is(maker: Maker) -> None:
@@ -293,11 +291,11 @@ def test_a_first_candle_that_is_refused_leaves_the_catalog_that_there_is(maker: 
 
 def test_more_symbols_than_are_asked_at_once_keep_their_own_answers(maker: Maker) -> None:
     many = [f"C{n:03}USDT" for n in range(250)]
-    said: list[str] = []
+    lines: list[str] = []
     one, _ = maker(*map(spot, many), first={name: utc_ms(2020) + n for n, name in enumerate(many)})
-    made = update_catalog(one.services, Market.SPOT, said.append)
+    made = update_catalog(one.services, Market.SPOT, lines.append)
     assert [symbol.first_ms for symbol in made.entries()] == [utc_ms(2020) + n for n in range(250)]
-    assert "first candles of spot: 200 of 250 symbols" in said
+    assert "first candles of spot: 200 of 250 symbols" in lines
 
 
 class Task:

@@ -28,7 +28,7 @@ def entry(
     intervals: tuple[str, ...] = ("1m",),
 ) -> CatalogEntry:
     pair = f"{base}{quote}"
-    told = (
+    fields = (
         symbol,
         status,
         base,
@@ -42,13 +42,13 @@ def entry(
         None,
         intervals,
     )
-    return CatalogEntry(*told, in_archive=archive_ms is not None, in_rest=bool(status))
+    return CatalogEntry(*fields, in_archive=archive_ms is not None, in_rest=bool(status))
 
 
 def reports(
     tmp_path: Path, spot: list[CatalogEntry], um: list[CatalogEntry], cm: list[CatalogEntry]
 ) -> dict[str, list[list[str]]]:
-    """Every report's rows by its file's name; each has told how many there are."""
+    """Every report's rows by its file's name; its row count is checked."""
     catalogs = {m: Catalog(m, 0, entries) for m, entries in ((UM, um), (SPOT, spot), (CM, cm))}
     written = dict(write_reports(catalogs, tmp_path / "some" / "reports"))
     read = {
@@ -95,20 +95,20 @@ def test_a_symbol_of_which_nobody_knows_when_it_began_has_no_date_made_up_for_it
     tmp_path: Path,
 ) -> None:
     unknown = entry("NEWUSDT", "NEW", "USDT", archive_ms=None, first_ms=None)
-    told = reports(tmp_path, [unknown], [unknown], [])
-    assert told["spot_earliest_dates.csv"] == [HEADER]
-    assert told["spot_um_symbols.csv"][1:] == [["NEW", "USDT", "NEWUSDT", "NEWUSDT"]]
+    rows = reports(tmp_path, [unknown], [unknown], [])
+    assert rows["spot_earliest_dates.csv"] == [HEADER]
+    assert rows["spot_um_symbols.csv"][1:] == [["NEW", "USDT", "NEWUSDT", "NEWUSDT"]]
 
 
 def test_all_markets_are_every_markets_rows_in_one_order(tmp_path: Path) -> None:
     one = entry("BTCUSDT", "BTC", "USDT")
-    told = reports(
+    rows = reports(
         tmp_path,
         [one],
         [entry("ETHUSDT", "ETH", "USDT"), one],
         [entry("BTCUSD_PERP", "BTC", "USD")],
     )
-    together = [(row[0], row[1]) for row in told["all_markets_earliest_dates.csv"][1:]]
+    together = [(row[0], row[1]) for row in rows["all_markets_earliest_dates.csv"][1:]]
     assert together == [
         ("cm", "BTCUSD_PERP"),
         ("spot", "BTCUSDT"),
@@ -134,25 +134,25 @@ def test_only_what_every_market_has_is_shared_and_dollars_of_coin_m_stand_for_us
         entry("BTCUSD_PERP", "BTC", "USD", "PERPETUAL"),
         entry("XRPUSD_PERP", "XRP", "USD", "PERPETUAL"),
     ]
-    told = reports(tmp_path, spot, um, cm)
-    assert told["spot_um_symbols.csv"][1:] == [
+    rows = reports(tmp_path, spot, um, cm)
+    assert rows["spot_um_symbols.csv"][1:] == [
         ["BTC", "USDC", "BTCUSDC", "BTCUSDC"],
         ["BTC", "USDT", "BTCUSDT", "BTCUSDT"],
         ["ETH", "USDT", "ETHUSDT", "ETHUSDT"],
     ]
-    assert told["spot_um_cm_symbols.csv"][1:] == [
+    assert rows["spot_um_cm_symbols.csv"][1:] == [
         ["BTC", "USDT", "BTCUSDT", "BTCUSDT", "BTCUSD_PERP"]
     ]
 
 
 def test_symbols_are_matched_by_their_assets_and_not_by_their_names(tmp_path: Path) -> None:
-    told = reports(
+    rows = reports(
         tmp_path,
         [entry("LUNAUSDT", "LUNA", "USDT"), entry("ABUSD", "A", "BUSD")],
         [entry("LUNAUSDT", "LUNA2", "USDT"), entry("ABUSD", "AB", "USD")],
         [],
     )
-    assert told["spot_um_symbols.csv"][1:] == []
+    assert rows["spot_um_symbols.csv"][1:] == []
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_symbols_are_matched_by_their_assets_and_not_by_their_names(tmp_path: Pa
 def test_a_contract_that_ends_is_never_a_symbols_counterpart(
     tmp_path: Path, symbol: str, contract_type: str
 ) -> None:
-    told = reports(
+    rows = reports(
         tmp_path,
         [entry("BTCUSDT", "BTC", "USDT")],
         [entry(symbol, "BTC", "USDT", contract_type)],
         [],
     )
-    assert told["spot_um_symbols.csv"][1:] == []
-    assert len(told["um_earliest_dates.csv"]) == 2
+    assert rows["spot_um_symbols.csv"][1:] == []
+    assert len(rows["um_earliest_dates.csv"]) == 2
 
 
 def test_a_name_that_was_used_again_stands_before_the_settled_one(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_name_that_was_used_again_stands_before_the_settled_one(tmp_path: Path
         entry("ICPUSDTSETTLED", "ICP", "USDT", status=""),
         entry("ICPUSDT", "ICP", "USDT", "PERPETUAL"),
     ]
-    told = reports(tmp_path, [entry("ICPUSDT", "ICP", "USDT")], um, [])
-    assert told["spot_um_symbols.csv"][1:] == [["ICP", "USDT", "ICPUSDT", "ICPUSDT"]]
+    rows = reports(tmp_path, [entry("ICPUSDT", "ICP", "USDT")], um, [])
+    assert rows["spot_um_symbols.csv"][1:] == [["ICP", "USDT", "ICPUSDT", "ICPUSDT"]]
 
 
 def test_symbols_whose_assets_are_unknown_are_not_matched_with_one_another(tmp_path: Path) -> None:
@@ -196,9 +196,9 @@ def test_a_symbol_of_any_script_is_written_as_it_is_and_an_older_report_is_repla
 ) -> None:
     life = entry("币安人生USDT", "币安人生", "USDT")
     reports(tmp_path, [entry("BTCUSDT", "BTC", "USDT")], [], [])
-    told = reports(tmp_path, [life], [life], [])
-    assert [row[1] for row in told["spot_earliest_dates.csv"]] == ["symbol", "币安人生USDT"]
-    assert told["spot_um_symbols.csv"][1:] == [["币安人生", "USDT", "币安人生USDT", "币安人生USDT"]]
+    rows = reports(tmp_path, [life], [life], [])
+    assert [row[1] for row in rows["spot_earliest_dates.csv"]] == ["symbol", "币安人生USDT"]
+    assert rows["spot_um_symbols.csv"][1:] == [["币安人生", "USDT", "币安人生USDT", "币安人生USDT"]]
     body = (tmp_path / "some" / "reports" / "spot_earliest_dates.csv").read_bytes()
     assert b"\r" not in body
     assert body.endswith(b"\n")
