@@ -1,7 +1,7 @@
 """Compacts one block: decodes its raw objects, settles conflicts, merges, publishes, deletes them.
 
-Nothing of a block is merged while another source can be asked about it. A damaged raw object is
-fetched again; another source answers for an unusable archive file; REST is asked for the gaps of
+Nothing of a block is merged while another source can still be fetched for it. A damaged raw object
+is fetched again; another source replaces an unusable archive file; REST is fetched for the gaps of
 archive files and for rows that differ.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from klinefleet.tasks.ingest.raw_rows import Loaded, file_of, load, origins
+from klinefleet.tasks.ingest.raw_rows import Loaded, archive_file, load_raw_objects, origins
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.blocks import Refetch
 from klinefleet.tasks.runs.policy import policy_for_run
@@ -46,12 +46,12 @@ from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Times a block may go back to the queue because the store failed, before it counts as failed.
-HAND_BACKS = 5
-#: Times a window may be fetched again because its raw object could not be used.
-FETCHED_AGAIN = 3
-#: Times a window may be asked for to settle a doubt; the second covers a lost answer.
-_RECHECKS = 2
+#: Attempts at a block while the store fails. After the last one the block counts as failed.
+MAX_ATTEMPTS = 5
+#: Fetches of a window whose raw object cannot be used, the first included.
+MAX_FETCHES = 3
+#: The second recheck of a window is refused: its source has answered already.
+_RECHECK_LIMIT = 2
 
 
 def compact_block(services: Services, run: str, block: Block) -> str:
@@ -97,7 +97,7 @@ class _Compaction:
         except LeaseLost:
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._may_go_back():
+            if isinstance(error, StoreFault) and self._may_requeue():
                 raise
             reason = error.reason
             logger.error("compact %s failed: %s", self._block, reason)
@@ -108,14 +108,14 @@ class _Compaction:
             metrics.BLOCKS.add(outcome="failed" if reason else "done")
         return reason
 
-    def _may_go_back(self) -> bool:
-        return self._runs.blocks.record_attempt(self._run, str(self._block), HAND_BACKS)
+    def _may_requeue(self) -> bool:
+        return self._runs.blocks.record_attempt(self._run, str(self._block), MAX_ATTEMPTS)
 
     def _compact(self) -> Counter[str] | None:
         """Publish the block and return its counts; None where windows had to be sent first."""
         services, run = self._services, self._run
         policy = policy_for_run(services, run, self._block.series)
-        loaded = load(services, services.raw_zone.entries(self._block))
+        loaded = load_raw_objects(services, services.raw_zone.entries(self._block))
         held = _held_rows(services, self._runs, run, loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
         sent_us, windows = self._reopen(loaded, held, policy)
@@ -145,33 +145,33 @@ class _Compaction:
         block = self._block
         damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
         again = [Window(block, span, source) for source, span in damaged]
-        replacing = [Refetch(window, str(window), FETCHED_AGAIN) for window in again]
+        replacing = [Refetch(window, str(window), MAX_FETCHES) for window in again]
         replacing += [
-            Refetch(window, f"instead {window}", FETCHED_AGAIN)
+            Refetch(window, f"instead {window}", MAX_FETCHES)
             for window in self._replacements(loaded, policy)
         ]
         doubtful = windows_to_recheck(block, loaded.versions, held, policy)
-        wanted = [*replacing, *(Refetch(one, f"doubt {one}", _RECHECKS) for one in doubtful)]
+        wanted = [*replacing, *(Refetch(one, f"doubt {one}", _RECHECK_LIMIT) for one in doubtful)]
         if not wanted:
             return 0, []
         self._lease.check()
         sent_us, accepted = self._runs.blocks.reopen(self._run, block, self._lease.fence, wanted)
         for one, is_accepted in zip(replacing, accepted, strict=False):
             if not is_accepted:
-                text = f"RawDamaged: it was fetched {FETCHED_AGAIN} times and never usable"
+                text = f"RawDamaged: fetched {MAX_FETCHES} times, never usable"
                 self._records.append(Record.for_window(Level.FAILED, one.window, text))
         return sent_us, [
             one.window for one, is_accepted in zip(wanted, accepted, strict=True) if is_accepted
         ]
 
     def _replacements(self, loaded: Loaded, policy: Policy) -> list[Window]:
-        """Return the windows that answer for unusable archive files, and record the files."""
+        """Return the windows that replace unusable archive files, and record the files."""
         replacements = list[Window]()
         for entry, error in loaded.unusable:
             window = Window(entry.block, entry.span, entry.source)
             others = fallback(window, policy)
             sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
-            self._report(f"{error.reason}; {sources} instead", entry.span, file_of(entry).key)
+            self._report(f"{error.reason}; {sources} instead", entry.span, archive_file(entry).key)
             if not others:
                 self._records.append(Record.for_window(Level.FAILED, window, error.reason))
             replacements += others
@@ -207,7 +207,7 @@ class _Compaction:
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
         if merged.changed:
-            text = f"{merged.changed:,} rows that were held have other values now"
+            text = f"{merged.changed:,} held rows have new values"
             self._report(text, month_span(month), "lake")
         return [merged.published] if merged.published else []
 
@@ -222,32 +222,32 @@ class _Compaction:
         winners = " and ".join(sorted(set(conflicts.filter("stands")["source"])))
         rows = conflicts[series.kind.time_column].n_unique()
         sources = ", ".join(sorted(set(conflicts["source"])))
-        text = f"{rows:,} rows differ between {sources}: {winners} stand; all versions in {key}"
+        text = f"{rows:,} rows differ between {sources}: {winners} used; all versions in {key}"
         self._report(text, block.span, "sources")
 
     def _report_gaps(self, loaded: Loaded, trusted: list[Span], policy: Policy) -> None:
         """Report the gaps of archive files that no other source can fill or confirm."""
         if not policy.is_listed:
-            self._report_believed_gaps(loaded)
+            self._report_trusted_gaps(loaded)
         series = self._block.series
         files = spans.union(entry.span for entry, _ in loaded.frames)
         for span in (gap for whole in files for gap in spans.gaps(trusted, whole)):
             rows = series.interval.opens(span.start_ms, span.end_ms)
             lacking = f"{rows:,} rows are not in the archive's files"
             if policy.may_rest:
-                self._report(f"{lacking}, and REST failed: they stay missing", span, "archive")
+                self._report(f"{lacking}; REST failed: they stay missing", span, "archive")
             else:
                 text = f"{lacking}; REST is disabled (--source archive): they stay missing"
                 self._records.append(Record(Level.FAILED, text, series, span))
 
-    def _report_believed_gaps(self, loaded: Loaded) -> None:
-        """Report the gaps of a symbol that REST has forgotten: its files are believed."""
+    def _report_trusted_gaps(self, loaded: Loaded) -> None:
+        """Report the gaps of a symbol that REST no longer has: its files are trusted."""
         series = self._block.series
         gaps = {gap for version in loaded.versions for gap in missing_in(series, version)}
         if rows := sum(series.interval.opens(gap.start_ms, gap.end_ms) for gap in gaps):
             text = (
-                f"{rows:,} rows are not in the archive's files, and REST has forgotten the symbol: "
-                "believed as it is"
+                f"{rows:,} rows are not in the archive's files; REST no longer has the symbol: "
+                "they count as gaps of the exchange"
             )
             self._report(text, self._block.span, "archive")
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Times a window may go back to the queue because the store failed, before it counts as failed.
-HAND_BACKS = 5
+#: Attempts at a window while the store fails. After the last one the window counts as failed.
+MAX_ATTEMPTS = 5
 
 
 def fetch_window(services: Services, run: str, window: Window) -> str:
@@ -88,7 +88,7 @@ class _WindowFetch:
         except (OverWeight, LeaseLost):
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._may_go_back():
+            if isinstance(error, StoreFault) and self._may_requeue():
                 raise
             reason = error.reason
             logger.error("fetch %s failed: %s", window, reason)
@@ -106,8 +106,8 @@ class _WindowFetch:
             enqueue.send_compact(self._run, window.block, finished.sent_us)
         return reason
 
-    def _may_go_back(self) -> bool:
-        return self._runs.blocks.record_attempt(self._run, str(self._window), HAND_BACKS)
+    def _may_requeue(self) -> bool:
+        return self._runs.blocks.record_attempt(self._run, str(self._window), MAX_ATTEMPTS)
 
     def _keep_files(self) -> list[Window]:
         """Store the window's archive files; return the windows that replace unusable ones."""
@@ -127,7 +127,7 @@ class _WindowFetch:
     def _replace(
         self, file: ArchiveFile, span: Span, fault: FleetError, policy: Policy
     ) -> list[Window]:
-        """Return the windows that answer for an unusable file, and record the file."""
+        """Return the windows that replace an unusable file, and record the file."""
         window = Window(self._window.block, span, self._window.source)
         others = fallback(window, policy, is_refused=isinstance(fault, Firewalled | Restricted))
         sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"

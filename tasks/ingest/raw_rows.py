@@ -38,14 +38,14 @@ class Loaded:
         return [SourceRows(entry.source, entry.span, rows) for entry, rows in self.frames]
 
 
-def load(services: Services, entries: Iterable[RawEntry]) -> Loaded:
+def load_raw_objects(services: Services, entries: Iterable[RawEntry]) -> Loaded:
     """Return the rows of raw objects. One that another compaction has deleted is left out."""
     loaded = Loaded()
     for entry in entries:
         try:
             bodies = services.raw_zone.load(entry)
             if bodies is not None:
-                loaded.frames.append((entry, _rows(entry, bodies)))
+                loaded.frames.append((entry, _decode(entry, bodies)))
                 _count_file(entry, loaded.frames[-1][1].height)
         except ArchiveFileUnusable as error:
             logger.warning("compact %s: %s", entry.block, error.reason)
@@ -64,17 +64,17 @@ def _count_file(entry: RawEntry, rows: int) -> None:
         metrics.ROWS_FETCHED.add(rows, market=entry.block.series.market, source=entry.source)
 
 
-def _rows(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
+def _decode(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
     kind = entry.block.series.kind
     if entry.source.is_archive:
-        rows = decode_archive(kind, member(bodies[0], file_of(entry).stem))
+        rows = decode_archive(kind, member(bodies[0], archive_file(entry).stem))
     else:
         rows = decode_pages(kind, bodies)
-    return final(rows, entry)
+    return final_rows(rows, entry)
 
 
-def final(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
-    """Return the rows of the entry's span: others were not asked for, or not final when fetched.
+def final_rows(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
+    """Return the rows of the entry's span: others were not requested, or not final when fetched.
 
     BadAnswer where rows of REST open before the span or are out of order.
     """
@@ -96,6 +96,6 @@ def origins(loaded: Loaded, covered: list[Span]) -> Iterator[Origin]:
             yield Origin(span, entry.source, entry.etag, content)
 
 
-def file_of(entry: RawEntry) -> ArchiveFile:
+def archive_file(entry: RawEntry) -> ArchiveFile:
     """Return the archive file that a raw object is."""
     return ArchiveFile.of(entry.block.series, entry.source, entry.span.start_ms)

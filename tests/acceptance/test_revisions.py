@@ -374,4 +374,4 @@ def test_where_held_rows_change_the_report_still_names_where_all_versions_are(fl
     assert versions
     told = " ".join(done.told["report"].values())
     assert all(name in told for name in versions), done.told["report"]
-    assert "rows that were held have other values now" in told
+    assert "held rows have new values" in told

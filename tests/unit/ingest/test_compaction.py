@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from klinefleet.tasks.ingest.compaction import compact_block
-from klinefleet.tasks.ingest.raw_rows import final
+from klinefleet.tasks.ingest.raw_rows import final_rows
 from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
@@ -30,17 +30,17 @@ def entry(span: Span) -> RawEntry:
 
 def test_rows_in_order_inside_their_window_are_taken_as_they_are() -> None:
     rows = frame([*opens(minutes(2, 4)), *opens(minutes(7, 9))])
-    assert final(rows, entry(minutes(0, 10))).equals(rows)
+    assert final_rows(rows, entry(minutes(0, 10))).equals(rows)
 
 
 def test_rows_after_the_windows_end_were_still_forming_and_are_left_out() -> None:
-    assert times_of(final(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(
+    assert times_of(final_rows(frame(opens(minutes(0, 12))), entry(minutes(0, 10)))) == list(
         opens(minutes(0, 10))
     )
 
 
 def test_no_rows_are_valid_too() -> None:
-    assert final(frame([]), entry(minutes(0, 10))).is_empty()
+    assert final_rows(frame([]), entry(minutes(0, 10))).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_no_rows_are_valid_too() -> None:
 )
 def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[int]) -> None:
     with pytest.raises(BadAnswer, match="will be fetched again"):
-        final(frame(times), entry(minutes(0, 10)))
+        final_rows(frame(times), entry(minutes(0, 10)))
 
 
 def test_a_block_is_merged_proved_and_its_raw_objects_go(one: InProcessFleet, run: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import FETCHED_AGAIN, HAND_BACKS, compact_block
-from klinefleet.tasks.ingest.raw_rows import load
+from klinefleet.tasks.ingest.compaction import MAX_ATTEMPTS, MAX_FETCHES, compact_block
+from klinefleet.tasks.ingest.raw_rows import load_raw_objects
 from klinefleet.tasks.runs.blocks import Blocks
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.errors import ReadBackMismatch, StoreFault
@@ -77,7 +77,7 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(
         spoil(one, minutes(0, 500))
         one.runs.blocks.finish_window(run, Window(JANUARY, minutes(0, 500)), {})
         compact_block(one.services, run, JANUARY)
-    assert tried == FETCHED_AGAIN - 1
+    assert tried == MAX_FETCHES - 1
     assert one.runs.blocks.states(run) == {}
     assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
     assert one.services.coverage.covered(MINUTES) == []
@@ -87,8 +87,8 @@ def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(
     one: InProcessFleet, run: str
 ) -> None:
     hopeless, once = minutes(0, 500), minutes(1000, 1500)
-    for _ in range(FETCHED_AGAIN - 1):
-        one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), FETCHED_AGAIN)
+    for _ in range(MAX_FETCHES - 1):
+        one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), MAX_FETCHES)
     spoil(one, hopeless)
     spoil(one, once)
     compact_block(one.services, run, JANUARY)
@@ -177,7 +177,7 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
         raise StoreFault("the store is down")
 
     monkeypatch.setattr(one.services.partitions, "merge", fails)
-    for _ in range(HAND_BACKS - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         with pytest.raises(StoreFault):
             compact_block(one.services, run, JANUARY)
         assert phases(one, run) == {JANUARY: Phase.COMPACTING}
@@ -198,7 +198,7 @@ def test_a_damaged_partition_ends_the_block_with_a_reason(one: InProcessFleet, r
 def test_what_another_compaction_has_taken_meanwhile_is_not_missed(one: InProcessFleet) -> None:
     first, second = store(one, minutes(0, 500)), store(one, minutes(500, 1000))
     one.services.raw_zone.drop([first])
-    loaded = load(one.services, [first, second])
+    loaded = load_raw_objects(one.services, [first, second])
     frames, damaged = loaded.frames, loaded.damaged
     assert [e for e, _ in frames] == [second]
     assert damaged == []
