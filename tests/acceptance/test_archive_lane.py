@@ -183,7 +183,7 @@ def test_without_rest_what_the_archive_lacks_is_named_and_stays_missing(fleet: F
     assert done.returncode == 1
     told: dict[str, Any] = json.loads(done.stdout)
     (reason,) = told["failed"].values()
-    assert "the archive has no file" in reason
+    assert "no archive file published" in reason
     assert fleet.exchange.calls() == []
 
 

@@ -134,7 +134,7 @@ def test_without_rest_every_recorded_row_is_held_and_every_hole_in_the_files_sta
     }
     assert named == set(outages(published))
     others = [reason for name, reason in told["failed"].items() if name not in in_files]
-    assert all("the archive has no file" in reason for reason in others)
+    assert all("no archive file published" in reason for reason in others)
 
 
 def test_with_rest_every_recorded_row_is_held_and_the_holes_in_the_files_are_asked_about_once(
