@@ -16,12 +16,12 @@ from redis import Redis
 
 from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
 from klinefleet.tasks.coverage.holes import Reason
-from klinefleet.tasks.requests import build
 from klinefleet.tasks.requests.request import closed_ms
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.registry import kind_named
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.parsing import parse_interval, parse_timestamp
 from klinefleet.workers.domain.queues import QUEUES
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS, parse_iso
@@ -162,12 +162,12 @@ def coverage_of(fleet: Fleet, given: dict[str, str], settings: dict[str, str]) -
     market, kind = Market(given["--market"]), kind_named(given["--kind"])
     symbols = tuple(given["--symbols"].split(",")) if "--symbols" in given else ()
     start_ms, end_ms = (
-        build.moment_of(name, given[name]) if name in given else None for name in TIME
+        parse_timestamp(name, given[name]) if name in given else None for name in TIME
     )
     query = CoverageQuery(
         market,
         kind,
-        build.interval_of(market, kind, given.get("--interval")),
+        parse_interval(market, kind, given.get("--interval")),
         symbols,
         start_ms,
         end_ms,

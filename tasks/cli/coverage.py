@@ -1,6 +1,4 @@
-"""`klines coverage`: what is held of which series, every hole with its reason, as a table, JSON or
-a picture.
-"""
+"""`klines coverage`: what the lake holds of each series, and why each missing part is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klinefleet.tasks.cli.options import (
+    end_option,
+    interval_option,
+    kind_option,
+    market_option,
+    start_option,
+)
 from klinefleet.tasks.client.session import lake_services
+from klinefleet.tasks.requests.build import parse_bounds
+from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
@@ -26,41 +33,33 @@ if TYPE_CHECKING:
     from klinefleet.tasks.coverage.report import CoverageReport
 
 
-#: What pictures are written as, by the ending of their name.
-ENDINGS = (".png", ".html")
-#: A command that ends sooner prints no progress.
+#: Extensions of the files that --plot writes.
+PLOT_EXTENSIONS = (".png", ".html")
+#: A command that ends sooner, in seconds, prints no progress.
 QUIET_S = 2.0
 
 
 @click.command()
-@click.option("--market", help="Only spot, um or cm.")
-@click.option(
-    "--kind",
-    help="Only klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.",
-)
-@click.option("--interval", help="Only 1m, 1h, …")
+@market_option(show_default="all")
+@kind_option(show_default="all")
+@interval_option(show_default="all")
 @click.option(
     "--symbols",
-    help="Only these, separated by commas; with --market also such that nothing is held of.",
+    metavar="LIST",
+    show_default="all held ones",
+    help="Symbols, separated by commas; with --market also ones that the lake does not hold.",
 )
-@click.option(
-    "--start",
-    help="First open time, UTC; where not given, the first that any series of the kind holds.",
-)
-@click.option(
-    "--end",
-    help="End, exclusive, UTC; where not given, the last that any series of the kind holds.",
-)
-@click.option(
-    "--holes", is_flag=True, help="List every hole; for a single series they are listed anyway."
-)
+@start_option(show_default="the first held open time of the kind")
+@end_option(show_default="the last held one")
+@click.option("--holes", is_flag=True, help="List every hole; for a single series they always are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with every hole.")
 @click.option(
     "--plot",
     "plots",
+    metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    help="Draw it to a .png or a .html that needs nothing else; may be given for both.",
+    help="Draw the coverage to a .png or a self-contained .html file; may be repeated.",
 )
 def coverage(
     market: str | None,
@@ -73,19 +72,25 @@ def coverage(
     as_json: bool,
     plots: tuple[Path, ...],
 ) -> None:
-    """Tell what the lake holds of each series and why each missing part is missing.
+    """Show what the lake holds, and why the rest is missing.
 
-    Without options of everything in the lake. Works without Redis; with one it tells also what runs
-    are at.
+    Works without Redis; with one it also shows what is being fetched.
 
     \b
-    Reasons: before listing, after the end of trading, exchange outage (most series of the market had no candle),
-      no candle at the exchange (this one alone), failed, not published yet, being fetched, not fetched, damaged.
-    Exit code 0: nothing is missing but what never existed (the first four). 1: something is missing that can be
-      fetched (the last five). 2: the request makes no sense.
-    JSON: {store, made, complete, runs_known, groups: [{market, kind, interval, start, end, catalog, series, outages}],
-      series: [{market, kind, interval, symbol, asked, listed, ended, is_listing_known, held, rows, share, complete,
-      holes: [{start, end, reason, candles, told, again}]}]}, times UTC, ends exclusive.
+    A hole has one of these reasons. Nothing can be done about the first four; exit code 1
+    means that there is a hole of the others, 0 that there is none, 2 a wrong request.
+      before listing, after the end of trading
+      exchange outage                   most series of the market have no candle
+      no candle at the exchange         this series alone has none
+      failed, not published yet, being fetched, not fetched, damaged
+
+    \b
+    --json prints one object; times are UTC, ends exclusive:
+      {store, made, complete, runs_known,
+       groups: [{market, kind, interval, start, end, catalog, series, outages}],
+       series: [{market, kind, interval, symbol, asked, listed, ended, is_listing_known,
+                 held, rows, share, complete,
+                 holes: [{start, end, reason, candles, told, again}]}]}
 
     \b
       klines coverage --market um --interval 1m --plot coverage.html
@@ -94,21 +99,13 @@ def coverage(
     from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
     from klinefleet.tasks.coverage.text import lines
 
-    _check(plots)
-    query = CoverageQuery(
-        *_group(market, kind, interval),
-        tuple(
-            dict.fromkeys(checked_symbol(symbol) for symbol in symbols.split(",") if symbol.strip())
+    with on_refusal("nothing was read"):
+        _check_plots(plots)
+        query = CoverageQuery(
+            *_parse_group(market, kind, interval),
+            _parse_symbols(symbols),
+            *parse_bounds(start, end),
         )
-        if symbols is not None
-        else (),
-        parsing.parse_timestamp("start", start) if start is not None else None,
-        parsing.parse_timestamp("end", end) if end is not None else None,
-    )
-    if symbols is not None and not query.symbols:
-        raise RequestError(f"no symbol in {symbols!r}")
-    if query.start_ms is not None and query.end_ms is not None and query.start_ms >= query.end_ms:
-        raise RequestError(f"start {start} is not before end {end}")
     with lake_services() as services:
         report = coverage_report(services, query, _DelayedProgress(), now_ms=WallClock().now_ms())
     for path in plots:
@@ -124,40 +121,50 @@ class _DelayedProgress:
     """Prints progress lines to stderr, once the command has run for `QUIET_S`."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._began > QUIET_S:
-            click.echo(f"{text} …", err=True)
+    def __call__(self, step: str) -> None:
+        if time.monotonic() - self._started_at > QUIET_S:
+            click.echo(f"{step} …", err=True)
 
 
-def _group(
+def _parse_group(
     market: str | None, kind: str | None, interval: str | None
 ) -> tuple[Market | None, Kind | None, Interval | None]:
-    """Return the market, kind and interval of these names; RequestError where there are no such, or
-    not together.
+    """Return the market, kind and interval of these names, None for those not given.
+
+    RequestError if one does not exist, or they do not go together.
     """
-    of_market = parsing.parse_market(market) if market is not None else None
-    of_kind = parsing.parse_kind(of_market, kind) if kind is not None else None
-    # Spot has every interval.
-    if interval is None and (of_kind is None or of_kind.has_interval):
-        return of_market, of_kind, None
-    return (
-        of_market,
-        of_kind,
-        parsing.parse_interval(of_market or Market.SPOT, of_kind or DEFAULT_KIND, interval),
+    parsed_market = parsing.parse_market(market) if market is not None else None
+    parsed_kind = parsing.parse_kind(parsed_market, kind) if kind is not None else None
+    if interval is None and (parsed_kind is None or parsed_kind.has_interval):
+        return parsed_market, parsed_kind, None
+    # Without a market, any interval of spot is right: it has all there are.
+    parsed_interval = parsing.parse_interval(
+        parsed_market or Market.SPOT, parsed_kind or DEFAULT_KIND, interval
     )
+    return parsed_market, parsed_kind, parsed_interval
 
 
-def _check(plots: tuple[Path, ...]) -> None:
-    """Raise RequestError for a picture that cannot be written, before anything takes time."""
+def _parse_symbols(text: str | None) -> tuple[str, ...]:
+    """Return the symbols of a list, each once; none for None, which means all."""
+    if text is None:
+        return ()
+    names = [checked_symbol(name) for name in text.split(",") if name.strip()]
+    if not names:
+        raise RequestError(f"no symbol in --symbols {text!r}")
+    return tuple(dict.fromkeys(names))
+
+
+def _check_plots(plots: tuple[Path, ...]) -> None:
+    """Raise RequestError for a plot that cannot be written, before anything takes time."""
     from klinefleet.workers.support.optional import require_extra
 
     for path in plots:
-        if path.suffix.lower() not in ENDINGS:
-            raise RequestError(f"--plot {path} ends in none of {', '.join(ENDINGS)}")
+        if path.suffix.lower() not in PLOT_EXTENSIONS:
+            raise RequestError(f"--plot {path} must end in {' or '.join(PLOT_EXTENSIONS)}")
         if not path.absolute().parent.is_dir():
-            raise RequestError(f"--plot {path}: there is no folder {path.absolute().parent}")
+            raise RequestError(f"--plot {path}: no folder {path.absolute().parent}")
         if path.suffix.lower() == ".png":
             require_extra("matplotlib", "--plot to a .png")
 
@@ -173,4 +180,4 @@ def _draw(report: CoverageReport, path: Path) -> None:
         write(report, build_grids(report), path)
     except OSError as error:
         raise RequestError(f"--plot {path} cannot be written: {error}") from error
-    click.echo(f"{path} is drawn", err=True)
+    click.echo(f"wrote {path}", err=True)

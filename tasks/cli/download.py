@@ -1,6 +1,4 @@
-"""What has rows fetched: `klines download`, and the order that `klines verify --revisions` gives as
-well.
-"""
+"""`klines download`, and the queueing of a run that `klines verify --revisions` uses too."""
 
 from __future__ import annotations
 
@@ -11,54 +9,63 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from klinefleet.tasks.cli.options import (
+    end_option,
+    interval_option,
+    kind_option,
+    market_option,
+    run_options,
+    start_option,
+    symbol_options,
+)
 from klinefleet.tasks.client import preflight
-from klinefleet.tasks.client.session import exchange_ms, fleet_services, hear_sigterm, private_fleet
+from klinefleet.tasks.client.session import (
+    exchange_ms,
+    fleet_services,
+    handle_sigterm_as_ctrl_c,
+    private_fleet,
+)
 from klinefleet.tasks.requests import build
+from klinefleet.tasks.requests.refusal import on_refusal
+from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.services import Services
 
 if TYPE_CHECKING:
     from klinefleet.tasks.fleet.supervisor import Supervisor
     from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.cli.options import run_options, symbol_options
+
+#: Before the exchange opened: each symbol is then fetched from its first candle.
+DEFAULT_START = "2017-01-01"
 
 
 @click.command()
-@click.option("--market", required=True, help="spot, um (USD-M futures) or cm (COIN-M futures).")
+@market_option(required=True)
 @symbol_options
-@click.option(
-    "--kind",
-    default="klines",
-    show_default=True,
-    help="klines, markPriceKlines, indexPriceKlines (by pair), premiumIndexKlines or fundingRate.",
-)
-@click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
-@click.option(
-    "--start",
-    default="2017-01-01",
-    help="First open time, UTC: 2024-01-01; each symbol's own where it is not given.",
-)
-@click.option("--end", help="End, exclusive, UTC; now where it is not given.")
+@kind_option(default=DEFAULT_KIND.name, show_default=True)
+@interval_option(show_default="1m")
+@start_option(default=DEFAULT_START, show_default="each symbol's first candle")
+@end_option(show_default="now")
 @click.option(
     "--source",
+    metavar="SOURCE",
     default="auto",
     show_default=True,
-    help="auto: monthly and daily files of the archive where they are sooner, REST for the rest; "
-    "archive; rest.",
+    help="Source: archive (monthly and daily files), rest, or auto, the faster one for each part.",
 )
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Tell files, calls, weight, bytes and minutes, and why; fetch nothing.",
-)
+@click.option("--dry-run", is_flag=True, help="Show the plan and its cost; fetch nothing.")
 @run_options
 def download(start: str, end: str | None, source: str, dry_run: bool, **options: Any) -> None:
-    """Fetch every row of some symbols and a time that is not held yet.
+    """Fetch candles that the lake does not hold yet.
 
-    What is held already is not fetched again, so the same command goes on where a broken one ended,
-    and keeps a lake current when it is repeated. Ctrl-C cancels the run; what was fetched by then
-    stays.
+    Held candles are not fetched again: the same command continues an interrupted download, and
+    repeated it keeps the lake current. Ctrl-C cancels the run; fetched data is kept.
+
+    \b
+      klines download --market um --symbols BTCUSDT,ETHUSDT --start 2024-01-01 --end 2024-02-01
+      klines download --market spot --all --quote USDT --interval 1h --dry-run
     """
     submit(options, start=start, end=end, source=source, dry_run=dry_run)
 
@@ -72,41 +79,20 @@ def submit(
     dry_run: bool = False,
     revise: bool = False,
 ) -> None:
-    """Check what was asked for, have it fetched and show it to its end; nothing is queued where it
-    makes no sense.
-    """
-    from klinefleet.tasks.requests.symbols import parse_selection
+    """Queue the run that the options describe, and show it until it ends.
 
-    local, detach, as_json = options["local"], options["detach"], options["as_json"]
-    if local and detach:
-        raise RequestError(
-            "--local ends its worker with the command, so --detach cannot go with it"
-        )
-    market = build.market_of(options["market"])
-    kind = build.kind_of(market, options["kind"])
-    interval = build.interval_of(market, kind, options["interval"])
-    mode = build.mode_of(source)
-    named = ("symbols", "symbols_file", "top", "every")
-    narrowed = {name: options[name] for name in ("quote", "status", "skip_unknown")}
-    selection = parse_selection(*(options[name] for name in named), **narrowed)
+    With --detach, print its id instead; with `dry_run`, its cost. A RequestError says that nothing
+    was queued.
+    """
+    detach, as_json = options["detach"], options["as_json"]
     with ExitStack() as stack:
-        services = stack.enter_context(fleet_services(local=local))
-        preflight.check_redis(services)
-        preflight.check_store(services)
-        queues, supervisor = preflight.queues_of(market, kind, mode), None
-        if local and not dry_run:
-            supervisor = stack.enter_context(private_fleet(services, queues))
-        preflight.load_exchange_info(services, market)
-        now_ms = exchange_ms(services, market)
-        span = build.range_of(kind, interval, start, end, now_ms=now_ms)
-        request, notes = preflight.request_of(
-            services, market, kind, interval, selection, span, mode, revise
-        )
-        if dry_run:
-            _show_estimate(services, request, as_json)
-            return
-        if not local and not detach:
-            preflight.check_workers(services, queues)
+        with on_refusal("nothing was queued"):
+            services, supervisor, request, notes = _prepare(
+                stack, options, start, end, source, dry_run=dry_run, revise=revise
+            )
+            if dry_run:
+                _show_estimate(services, request, as_json)
+                return
         run = _send(services, request, notes)
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
@@ -114,43 +100,91 @@ def submit(
         sys.exit(_follow(services, run, as_json, supervisor))
 
 
+def _prepare(
+    stack: ExitStack,
+    options: dict[str, Any],
+    start: str,
+    end: str | None,
+    source: str,
+    *,
+    dry_run: bool,
+    revise: bool,
+) -> tuple[Services, Supervisor | None, Request, dict[str, str]]:
+    """Check everything before a run is queued.
+
+    Returns the services, the supervisor of a --local run, the request, and a note for each symbol
+    that was left out. RequestError if anything is wrong or missing.
+    """
+    from klinefleet.tasks.requests.symbols import parse_selection
+
+    local, detach = options["local"], options["detach"]
+    if local and detach:
+        raise RequestError("--local cannot be combined with --detach")
+    market = parsing.parse_market(options["market"])
+    kind = parsing.parse_kind(market, options["kind"])
+    interval = parsing.parse_interval(market, kind, options["interval"])
+    mode = build.parse_source(source)
+    selection = parse_selection(
+        options["symbols"],
+        options["symbols_file"],
+        options["top"],
+        options["all"],
+        quote=options["quote"],
+        status=options["status"],
+        skip_unknown=options["skip_unknown"],
+    )
+    services = stack.enter_context(fleet_services(local=local))
+    preflight.check_redis(services)
+    preflight.check_store(services)
+    queues, supervisor = preflight.required_queues(market, kind, mode), None
+    if local and not dry_run:
+        supervisor = stack.enter_context(private_fleet(services, queues))
+    preflight.load_exchange_info(services, market)
+    span = build.parse_range(kind, interval, start, end, now_ms=exchange_ms(services, market))
+    request, notes = preflight.build_request(
+        services, market, kind, interval, selection, span, mode, revise
+    )
+    if not (dry_run or local or detach):
+        preflight.check_workers(services, queues)
+    return services, supervisor, request, notes
+
+
 def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
+    """Queue a run, with its notes of symbols that were left out, and return its id."""
     from klinefleet.tasks.runs.records import Level, Record
     from klinefleet.tasks.runs.store import Runs
 
     runs = Runs(services.redis)
     run = runs.create(request)
-    series = (Series(request.market, request.kind, request.interval, symbol) for symbol in notes)
-    runs.record(
-        run,
-        *(Record(Level.NOTE, note, of) for of, note in zip(series, notes.values(), strict=True)),
-    )
+    group = (request.market, request.kind, request.interval)
+    records = [Record(Level.NOTE, note, Series(*group, name)) for name, note in notes.items()]
+    runs.record(run, *records)
     return run
 
 
 def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor | None) -> int:
-    """Show a run to its end and return the exit code; Ctrl-C and SIGTERM cancel it."""
+    """Show a run until it ends, and return the exit code; Ctrl-C and SIGTERM cancel it."""
     from klinefleet.tasks.client.follow import follow
     from klinefleet.tasks.runs.progress import State
     from klinefleet.tasks.runs.store import Runs
     from klinefleet.tasks.runs.summary import summarize
 
-    hear_sigterm()
+    handle_sigterm_as_ctrl_c()
     try:
         progress = follow(services, run, supervisor.restart_dead if supervisor else lambda: None)
     except KeyboardInterrupt:
         Runs(services.redis).end(run, State.CANCELLED)
         click.echo(
-            "cancelled: what was fetched is kept, the same command goes on from there", err=True
+            "cancelled; fetched data is kept, and the same command continues from there", err=True
         )
         return 1
-    told = summarize(services, progress)
-    click.echo(json.dumps(told.facts(), ensure_ascii=False) if as_json else told.text())
+    result = summarize(services, progress)
+    click.echo(json.dumps(result.facts(), ensure_ascii=False) if as_json else result.text())
     return 0 if progress.state is State.COMPLETE else 1
 
 
 def _show_estimate(services: Services, request: Request, as_json: bool) -> None:
     from klinefleet.tasks.planning.estimate import estimate
 
-    told = estimate(services, request, lambda text: click.echo(text, err=True))
-    click.echo(json.dumps(told.facts()) if as_json else told.text())
+    result = estimate(services, request, lambda text: click.echo(text, err=True))
+    click.echo(json.dumps(result.facts()) if as_json else result.text())

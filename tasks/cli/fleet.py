@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -11,39 +12,49 @@ import click
 
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import fleet_services
+from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.workers.coordination.private_redis import is_reachable, shared_redis
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.support.log import log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
 
+#: Seconds between two looks at who serves the queues.
+POLL_S = 0.1
+
 
 @click.command()
-@click.option("--queues", help="Only these, separated by commas; `klines workers` lists all.")
+@click.option(
+    "--queues",
+    metavar="LIST",
+    show_default="all",
+    help="Serve only these queues, separated by commas; `klines workers` lists them.",
+)
 @click.option(
     "--loglevel",
     default="INFO",
     show_default=True,
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    help="What is logged: at DEBUG a line for every window, at INFO runs, bans and failures.",
+    help="Least severe messages to log: INFO has runs, bans and failures, DEBUG every window.",
 )
 def worker(queues: str | None, loglevel: str) -> None:
-    """Work for every run until told to stop (Ctrl-C): one process per queue.
+    """Start workers on this machine, one process a queue.
 
-    Start more on any machine.
+    They serve every run until Ctrl-C or SIGTERM. Start more on any machine. Without
+    KLINES_REDIS_URL they bring a Redis for this machine.
     """
     from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
     settings = Settings.load()
-    lanes = parse_lanes(queues)
     with ExitStack() as stack:
-        if settings.redis_url is None:
-            settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
-        elif not is_reachable(settings.redis_url):
-            raise RequestError(
-                f"no Redis answers at {mask_secrets(settings.redis_url)}; no worker was started"
-            )
+        with on_refusal("no worker was started"):
+            lanes = parse_lanes(queues)
+            if settings.redis_url is None:
+                settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
+            elif not is_reachable(settings.redis_url):
+                url = mask_secrets(settings.redis_url)
+                raise RequestError(f"Redis does not answer at {url}")
         log_to_stderr(loglevel, settings.log)
         supervisor = Supervisor(settings, lanes, loglevel=loglevel)
         logging.getLogger(__name__).info(
@@ -57,9 +68,9 @@ def worker(queues: str | None, loglevel: str) -> None:
 
 @click.command()
 def beat() -> None:
-    """Send what is due by the clock, until told to stop: each market's catalog, daily.
+    """Run the scheduler, which updates catalogs daily.
 
-    Run one in a fleet.
+    Run one in a fleet, until Ctrl-C or SIGTERM.
     """
     from klinefleet.tasks.fleet.scheduler import run_scheduler
     from klinefleet.workers.app import connect
@@ -73,27 +84,32 @@ def beat() -> None:
 
 
 @click.command()
-@click.option("--wait", default=0, help="Seconds to wait until every queue is served.")
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Wait so long for every queue to have a worker.",
+)
 def workers(wait: int) -> None:
-    """List the queues that are served and by how many processes; exit 1 where one is served by
-    none.
+    """List queues, their workers and the weight spent.
 
-    For queues that spend weight also what is left of it at each public address.
+    Each queue is listed with its number of worker processes, and below it what each public address
+    has spent of this minute's weight. Exit code 1 if a queue has no worker.
     """
-    import time
-
     from klinefleet.tasks.fleet.status import count_workers, status_lines
 
-    ends = time.monotonic() + wait
+    deadline = time.monotonic() + wait
     while True:
         try:
             with fleet_services() as services:
                 preflight.check_redis(services)
                 counts = count_workers(services)
-                if all(counts.values()) or time.monotonic() > ends:
+                if all(counts.values()) or time.monotonic() > deadline:
                     click.echo("\n".join(status_lines(services, counts)))
                     sys.exit(0 if all(counts.values()) else 1)
         except RequestError:
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise
-        time.sleep(0.1)
+        time.sleep(POLL_S)

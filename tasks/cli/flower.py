@@ -1,4 +1,4 @@
-"""`klines flower`: Celery's Flower over our fleet, closed to whoever has no password."""
+"""`klines flower`: Celery's Flower for this fleet, with a password beyond this machine."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from klinefleet.workers.support.settings import Settings
 PASSWORD = "FLOWER_BASIC_AUTH"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-#: Tasks and their ends that are remembered: about 2 KB each; at the spot budget's pace they are
-#: some hours.
-MOST_TASKS = 10_000
+#: Tasks that Flower remembers, about 2 KB each: some hours at the pace of the spot budget.
+MAX_TASKS = 10_000
 #: How often the state file is written while Flower runs, ms; it is also written at the end.
-SAVED_EVERY_MS = 60_000
-#: Workers that are gone stay in the table for so long, seconds: the names of containers change with
-#: every upgrade.
-GONE_FOR_S = 3600
-#: What fits a screen: what it is about, how it stands, how long it took, who did it; why it failed
-#: is on its own page.
+SAVE_INTERVAL_MS = 60_000
+#: How long workers that are gone stay in the table, seconds. Containers get new names with every
+#: upgrade.
+OFFLINE_WORKER_TTL_S = 3600
+#: The columns that fit a screen; why a task failed is on its own page.
 COLUMNS = "name,args,state,received,runtime,worker"
 
-#: Flower cuts arguments off at 400 pixels, in the middle of a window.
+#: Flower cuts arguments off at 400 pixels, in the middle of a window's name.
 STYLE = b"<style>.overflow-auto { max-width: 34rem; }</style>"
 
 
 @click.command()
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=5555, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--address", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option(
+    "--port",
+    default=5555,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Listen on this port.",
+)
 @click.option(
     "--state",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File that keeps tasks over restarts.",
+    help="Keep tasks in this file over restarts.",
 )
 @click.option(
     "--control", is_flag=True, help="Let visitors stop workers, revoke tasks and send new ones."
@@ -47,9 +51,9 @@ STYLE = b"<style>.overflow-auto { max-width: 34rem; }</style>"
 def flower(address: str, port: int, state: Path | None, control: bool) -> None:
     """Watch tasks and workers in a browser.
 
-    Beyond loopback only with FLOWER_BASIC_AUTH=user:password set.
+    To listen beyond this machine, set FLOWER_BASIC_AUTH=user:password.
     """
-    Settings.load()  # what a .env file says of Flower is in the environment now
+    Settings.load()  # puts the FLOWER_ variables of a .env file into the environment
     _check(address, state)
     with fleet_services() as services:
         preflight.check_redis(services)
@@ -61,36 +65,36 @@ def flower(address: str, port: int, state: Path | None, control: bool) -> None:
 
 def arguments(address: str, port: int, *, state: Path | None, control: bool) -> list[str]:
     """Return Flower's own options."""
-    told = [
+    options = [
         f"--address={address}",
         f"--port={port}",
-        f"--max_tasks={MOST_TASKS}",
+        f"--max_tasks={MAX_TASKS}",
         f"--tasks_columns={COLUMNS}",
+        f"--purge_offline_workers={OFFLINE_WORKER_TTL_S}",
+        "--logging=none",
     ]
-    told += [f"--purge_offline_workers={GONE_FOR_S}", "--logging=none"]
     if state:
-        told += [
+        options += [
             "--persistent=True",
             f"--db={state.absolute()}",
-            f"--state_save_interval={SAVED_EVERY_MS}",
+            f"--state_save_interval={SAVE_INTERVAL_MS}",
         ]
-    return told if control else [*told, "--read_only=True"]
+    return options if control else [*options, "--read_only=True"]
 
 
 def _check(address: str, state: Path | None) -> None:
+    """Raise RequestError if the password is missing or malformed, or the state is not writable."""
     password = os.environ.get(PASSWORD, "")
     if not password and address not in LOOPBACK:
-        raise RequestError(
-            f"Flower listens beyond this machine ({address}) only with {PASSWORD}=user:password set"
-        )
+        raise RequestError(f"--address {address} needs {PASSWORD}=user:password to be set")
     if password and not all(re.fullmatch("[^:]+:.+", entry) for entry in password.split(",")):
         raise RequestError(f"{PASSWORD} must be user:password, several separated by commas")
     if state and not os.access(state.absolute().parent, os.W_OK):
-        raise RequestError(f"--state {state}: its folder is not there or cannot be written to")
+        raise RequestError(f"--state {state}: its folder is missing or not writable")
 
 
 def _serve(settings: Settings, options: list[str]) -> None:
-    """Run Flower in this process until it is told to stop."""
+    """Run Flower in this process until Ctrl-C or SIGTERM."""
     from klinefleet.workers.app import connect_as_library
     from klinefleet.workers.patches.flower_access import patch_flower
 

@@ -1,6 +1,6 @@
 """The `klines` command. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 complete, 1 incomplete or failed, 2 the request makes no sense (nothing was queued).
+Exit codes: 0 complete, 1 incomplete or failed, 2 a wrong request, of which nothing was done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from klinefleet.workers.support.masking import mask_secrets
 
 
 class Commands(click.Group):
-    """Turns errors into one line each: our own, and what was typed that is no command or option."""
+    """Prints each error in one line, our own and Click's, and lists commands as they are added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def main(self, *args: Any, **options: Any) -> Any:
         try:
@@ -51,25 +54,26 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Download Binance klines, all of them, once and correct, with a fleet of workers.
+    """Download Binance candles with a fleet of workers, and read them from a lake of Parquet files.
 
     \b
-    First steps (without --local, start `klines worker` in another terminal):
-      klines download --local --market spot --symbols BTCUSDT --interval 1m --start 2024-01-01 --end 2024-02-01
+    First steps (or start `klines worker` in another terminal and leave out --local):
+      klines download --local --market spot --symbols BTCUSDT --start 2024-01-01 --end 2024-02-01
+      klines read --market spot --symbols BTCUSDT --resample 1h
     """
 
 
 for command in (
     download,
-    verify,
-    read,
-    catalog,
-    coverage,
-    flower,
     status,
     cancel,
+    read,
+    coverage,
+    verify,
+    catalog,
     worker,
     workers,
     beat,
+    flower,
 ):
     main.add_command(command)

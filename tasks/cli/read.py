@@ -1,10 +1,7 @@
-"""`klines read`: rows of the lake on the screen, in a file or in a pipe, as they are held or as SQL
-makes them.
-"""
+"""`klines read`: rows of the lake, or a query's result, as a table, in a file or on a pipe."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,12 +10,22 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from klinefleet.tasks.cli.options import (
+    end_option,
+    interval_option,
+    kind_option,
+    market_option,
+    start_option,
+    symbols_file_option,
+    symbols_option,
+)
 from klinefleet.tasks.client.session import (
     command_settings,
     fleet_services,
-    hear_sigterm,
+    handle_sigterm_as_ctrl_c,
     private_fleet,
 )
+from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.symbols import parse_selection
 from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RangeNotHeld, RequestError
@@ -36,137 +43,136 @@ if TYPE_CHECKING:
     from klinefleet.workers.reader.reader import Fill, Reader
 
 
-#: Missing spans that are named; more are counted.
-_NAMED = 5
-#: Options that say which rows; with --sql the query does.
-_ROWS = (
-    "market", "symbols", "symbols_file", "every", "kind", "interval", "start", "end", "columns", "resample", "fill",
-    "panel", "partial", "fetch", "local",
-)  # fmt: skip
+#: Missing spans that an error names; if there are more, they are counted.
+_MAX_NAMED = 5
+#: Options that select or shape rows, which --sql does by itself.
+_ROW_OPTIONS = (
+    *("market", "symbols", "symbols_file", "all", "kind", "interval", "start", "end"),
+    *("columns", "resample", "fill", "panel", "partial", "fetch", "local"),
+)
 
 
 @click.command()
-@click.option("--market", help="spot, um (USD-M futures) or cm (COIN-M futures).")
-@click.option("--symbols", help="Symbols, separated by commas: BTCUSDT,ETHUSDT.")
+@market_option()
+@symbols_option
+@symbols_file_option
+@click.option("--all", is_flag=True, help="Read every symbol that the lake holds.")
+@kind_option(show_default=DEFAULT_KIND.name)
+@interval_option(show_default="1m")
+@start_option(show_default="the first held open time")
+@end_option(show_default="the last held one")
 @click.option(
-    "--symbols-file",
-    type=click.Path(path_type=Path),
-    help="A CSV with a column symbol, or one a line.",
+    "--columns", metavar="LIST", show_default="all", help="Only these columns, separated by commas."
 )
-@click.option("--all", "every", is_flag=True, help="Every symbol that the lake holds anything of.")
 @click.option(
-    "--kind", help="klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate."
+    "--resample", metavar="INTERVAL", help="Aggregate to coarser candles: 5m, 1h, 1d, 1w, 1M, 7m."
 )
-@click.option("--interval", help="1s (spot only), 1m (the default), 3m … 1d, 3d, 1w, 1M.")
-@click.option(
-    "--start",
-    help="First open time, UTC: 2024-01-01; where what is held begins if it is not given.",
-)
-@click.option("--end", help="End, exclusive, UTC; where what is held ends if it is not given.")
-@click.option("--columns", help="Only these, separated by commas; `symbol` comes first.")
-@click.option("--resample", help="Make coarser candles of them: 5m, 1h, 1d, 1w, 1M, 7m.")
 @click.option(
     "--fill",
     type=click.Choice(["forward"]),
-    help="Make up what the exchange lacks; is_made_up marks it.",
+    help="Fill in candles that the exchange lacks, marked by the column is_made_up.",
 )
 @click.option(
     "--panel",
     is_flag=False,
     flag_value="close",
     metavar="[COLUMN]",
-    help="A column for each symbol: close.",
+    help="Make a column of each symbol, with its close or COLUMN.",
 )
-@click.option(
-    "--partial", is_flag=True, help="Read what is held of the range, though it is not all."
-)
-@click.option("--fetch", is_flag=True, help="Have the fleet fetch what is missing, and wait.")
+@click.option("--partial", is_flag=True, help="Read what is held, even if part is missing.")
+@click.option("--fetch", is_flag=True, help="Fetch what is missing, and wait for it.")
 @click.option(
     "--local",
     is_flag=True,
-    help="With --fetch: start a private Redis and worker for this one command.",
+    help="With --fetch: start a private Redis and workers for this command.",
 )
 @click.option(
     "--sql",
     metavar="QUERY",
-    help="Answer one SELECT instead; each kind is a view: klines, fundingRate, …",
+    help="Run one SELECT instead. Each kind is a view: klines, fundingRate, …",
 )
 @click.option("--head", type=click.IntRange(min=0), metavar="N", help="Show the first N rows.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Show the last N rows.")
 @click.option(
-    "--describe", is_flag=True, help="Show count, least, mean and greatest of each column."
+    "--describe", is_flag=True, help="Show count, nulls, min, mean and max of each column."
 )
 @click.option(
     "--to",
     metavar="FILE",
-    help="Write FILE.csv, .parquet, .arrow, .feather or .json; - for stdout.",
+    help="Write all rows to a .csv, .parquet, .arrow, .feather or .json file; - is stdout.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["csv", "parquet", "arrow", "json"]),
-    help="With --to -: csv, …",
+    show_default="csv",
+    help="Format of --to -.",
 )
 def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> None:
-    """Read rows of the lake: to the screen, to a file, or to a pipe.
+    """Print, export or query rows of the lake.
+
+    Without --to, the first and last rows are shown. On a terminal, columns that do not fit are left
+    out and named. If the range is not held completely, the exit code is 1, and the missing spans
+    are named with the command that fetches them.
 
     \b
       klines read --market um --symbols BTCUSDT --start 2024-01-01 --end 2024-02-01 --resample 1h
       klines read --market um --symbols BTCUSDT,ETHUSDT --interval 1h --panel --to closes.parquet
       klines read --market spot --symbols BTCUSDT --start 2024-01-01 --fetch --to - | head
       klines read --sql "SELECT symbol, max(high) FROM klines WHERE interval = '1d' GROUP BY symbol"
-
-    Exit 1 where the range is not all held, naming the missing spans and the command that fetches
-    them.
     """
-    screen = Screen(options["head"], options["tail"], options["describe"])
-    _check_target(to, form, screen)
+    view = View(options["head"], options["tail"], options["describe"])
     with ExitStack() as stack:
+        with on_refusal("nothing was read"):
+            _check_target(to, form, view)
+            if sql is not None:
+                _check_query_options(options, view)
+            else:
+                request = ReadRequest.parse(options)
         if sql is not None:
-            _give(_answer(sql, options, screen), screen, to, form)
+            _output(_run_query(sql), view, to, form)
             return
-        asked = Asked.of(options)
         reader = _reader(stack, options["fetch"], options["local"])
         try:
-            rows = asked.rows(reader, fetch=options["fetch"])
+            rows = request.read(reader, fetch=options["fetch"])
         except RangeNotHeld as error:
-            raise RangeNotHeld(asked.told(error.missing), missing=error.missing) from error
+            raise RangeNotHeld(request.explain(error.missing), missing=error.missing) from error
         if options["fetch"]:
             click.echo(str(reader.report), err=True)
-        _give(rows, screen, to, form)
+        _output(rows, view, to, form)
 
 
 @dataclass(frozen=True, slots=True)
-class Screen:
-    """What is to be seen where nothing is written."""
+class View:
+    """What is shown where nothing is written."""
 
     head: int | None
     tail: int | None
     describe: bool
 
     @property
-    def is_asked_for(self) -> bool:
+    def is_requested(self) -> bool:
         return self.head is not None or self.tail is not None or self.describe
 
 
-class Known(TypedDict):
-    """Which rows, in the words that every way of reading takes."""
+class RowOptions(TypedDict):
+    """Arguments that `scan`, `read` and `panel` of a Reader share."""
 
     kind: str
     partial: bool
     fetch: bool
 
 
-class Shaped(TypedDict):
-    """What is made of them."""
+class ShapeOptions(TypedDict):
+    """Arguments that `read` and `panel` of a Reader share."""
 
     resample: str | None
     fill: Fill | None
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which rows are to be read, in the reader's words."""
+class ReadRequest:
+    """The rows to read, as a Reader takes them."""
 
     market: Market
     kind: Kind
@@ -181,155 +187,153 @@ class Asked:
     partial: bool
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> Asked:
-        """Return what the options say; RequestError where they make no sense."""
+    def parse(cls, options: dict[str, Any]) -> ReadRequest:
+        """Return the request of the command's options; RequestError if they contradict."""
         if not options["market"]:
             raise RequestError(
-                "say which rows: --market and --symbols, --symbols-file or --all; or --sql"
+                "no rows selected; use --market with --symbols, --symbols-file or --all, or --sql"
             )
         if options["local"] and not options["fetch"]:
+            raise RequestError("--local needs --fetch")
+        columns = options["columns"].split(",") if options["columns"] else None
+        if options["panel"] and columns:
             raise RequestError(
-                "--local starts a worker for what --fetch asks for; say --fetch as well"
-            )
-        if options["panel"] and options["columns"]:
-            raise RequestError(
-                "--panel has one column of each symbol; say --panel "
-                f"{options['columns'].split(',')[0]}"
+                f"--panel cannot be combined with --columns; use --panel {columns[0]}"
             )
         market = parsing.parse_market(options["market"])
         kind = parsing.parse_kind(market, options["kind"] or DEFAULT_KIND.name)
         interval = parsing.parse_interval(market, kind, options["interval"])
         selection = parse_selection(
-            options["symbols"], options["symbols_file"], None, options["every"]
+            options["symbols"], options["symbols_file"], None, options["all"]
         )
         return cls(
             market,
             kind,
             interval,
-            selection.names or _held(market, kind, interval),
+            selection.names or _held_symbols(market, kind, interval),
             options["start"],
             options["end"],
-            [name.strip() for name in options["columns"].split(",")]
-            if options["columns"]
-            else None,
+            [name.strip() for name in columns] if columns else None,
             options["resample"],
             options["fill"],
             options["panel"],
             options["partial"],
         )
 
-    def rows(self, reader: Reader, *, fetch: bool) -> pl.LazyFrame:
-        """Return the rows; in memory only where coarser candles, made up ones or a panel are asked
-        for.
-        """
+    def read(self, reader: Reader, *, fetch: bool) -> pl.LazyFrame:
+        """Return the rows; lazy unless they are resampled, filled or made a panel."""
         interval = self.interval if self.interval.is_grid else None
-        what = (self.market, self.symbols, interval, self.start, self.end)
-        how = Known(kind=str(self.kind), partial=self.partial, fetch=fetch)
-        shape = Shaped(resample=self.resample, fill=self.fill)
+        series = (self.market, self.symbols, interval, self.start, self.end)
+        rows = RowOptions(kind=str(self.kind), partial=self.partial, fetch=fetch)
+        shape = ShapeOptions(resample=self.resample, fill=self.fill)
         if self.panel:
-            return reader.panel(*what, value=self.panel, **how, **shape).lazy()
+            return reader.panel(*series, value=self.panel, **rows, **shape).lazy()
         columns = None if self.columns is None else list(dict.fromkeys(["symbol", *self.columns]))
         if self.resample or self.fill:
-            return reader.read(*what, columns=columns, **how, **shape).lazy()
-        return reader.scan(*what, columns=columns, **how)
+            return reader.read(*series, columns=columns, **rows, **shape).lazy()
+        return reader.scan(*series, columns=columns, **rows)
 
-    def told(self, missing: Mapping[str, list[Span]]) -> str:
-        """Return in one line what is missing, and what fetches it."""
+    def explain(self, missing: Mapping[str, list[Span]]) -> str:
+        """Return in one line which spans are missing, and what fetches them."""
         named = [f"{symbol} {span}" for symbol, spans in missing.items() for span in spans]
-        more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
-        spans = [span for several in missing.values() for span in several]
+        more = f" and {len(named) - _MAX_NAMED:,} more" if len(named) > _MAX_NAMED else ""
+        return (
+            "the range is not held completely; nothing was read; missing: "
+            f"{', '.join(named[:_MAX_NAMED])}{more}. Fetch it with `{self._download(missing)}` or "
+            "--fetch, or use --partial to read what is held"
+        )
+
+    def _download(self, missing: Mapping[str, list[Span]]) -> str:
+        """Return the command that fetches the missing spans."""
+        spans = [span for symbol_spans in missing.values() for span in symbol_spans]
         kind = "" if self.kind == DEFAULT_KIND else f" --kind {self.kind}"
         interval = f" --interval {self.interval}" if self.interval.is_grid else ""
-        start, end = (
-            iso(min(span.start_ms for span in spans)),
-            iso(max(span.end_ms for span in spans)),
-        )
+        start = iso(min(span.start_ms for span in spans))
+        end = iso(max(span.end_ms for span in spans))
         return (
-            "not all of it is held, nothing was read; missing: "
-            f"{', '.join(named[:_NAMED])}{more}. Fetch it with "
-            f"`klines download --market {self.market}{kind} --symbols "
-            f"{','.join(missing)}{interval} --start {start} "
-            f"--end {end}` or with --fetch, or read what is there with --partial"
+            f"klines download --market {self.market}{kind} --symbols {','.join(missing)}{interval} "
+            f"--start {start} --end {end}"
         )
 
 
-def _held(market: Market, kind: Kind, interval: Interval) -> tuple[str, ...]:
-    """Return the symbols that the lake holds anything of, sorted."""
+def _held_symbols(market: Market, kind: Kind, interval: Interval) -> tuple[str, ...]:
+    """Return the symbols that the lake holds rows of, sorted; RequestError if there are none."""
     from klinefleet.workers.storage.open import open_store
 
     store_url = command_settings().store_url
     listed = open_store(store_url).list(keys.group_folder("lake", market, kind, interval))
-    symbols = sorted(
-        {
-            symbol
-            for entry in listed
-            if keys.month_of(entry.key) and (symbol := keys.symbol_of(entry.key))
-        }
-    )
+    partitions = [entry.key for entry in listed if keys.month_of(entry.key)]
+    symbols = sorted({symbol for key in partitions if (symbol := keys.symbol_of(key))})
     if not symbols:
         raise RequestError(f"the lake at {store_url} holds no {interval} {kind} of market {market}")
     return tuple(symbols)
 
 
 def _reader(stack: ExitStack, fetch: bool, local: bool) -> Reader:
-    """Return a reader, with a fleet where something may have to be fetched."""
+    """Return a reader; with `fetch` it fetches through a fleet, with `local` a private one."""
     from klinefleet.workers.reader.reader import Reader
 
     if not fetch:
         return Reader(command_settings().store_url)
     from klinefleet.tasks.client.fetcher import FleetFetcher
 
-    hear_sigterm()
-    services = stack.enter_context(fleet_services(local=local))
+    handle_sigterm_as_ctrl_c()
+    with on_refusal("nothing was read"):
+        services = stack.enter_context(fleet_services(local=local))
     start = (lambda queues: stack.enter_context(private_fleet(services, queues))) if local else None
     return Reader(services.settings.store_url, fetcher=FleetFetcher(services, start))
 
 
-def _answer(sql: str, options: dict[str, Any], screen: Screen) -> Iterator[pl.DataFrame]:
-    """Return the answer to a query, in parts."""
+def _check_query_options(options: dict[str, Any], view: View) -> None:
+    """Raise RequestError for options that --sql cannot be combined with."""
+    if given := [name for name in _ROW_OPTIONS if options[name]]:
+        option = f"--{given[0].replace('_', '-')}"
+        raise RequestError(f"--sql cannot be combined with {option}: the query selects the rows")
+    if view.describe:
+        raise RequestError("--sql cannot be combined with --describe; use SUMMARIZE SELECT …")
+
+
+def _run_query(sql: str) -> Iterator[pl.DataFrame]:
+    """Return the query's result in parts."""
     from klinefleet.workers.reader.sql import answer
 
-    if told := [name for name in _ROWS if options[name]]:
-        option = {"every": "all"}.get(told[0], told[0].replace("_", "-"))
-        raise RequestError(f"--sql says itself which rows; --{option} cannot go with it")
-    if screen.describe:
-        raise RequestError("--describe cannot go with --sql; SUMMARIZE SELECT … does it")
     return answer(command_settings().store_url, sql)
 
 
-def _check_target(to: str | None, form: str | None, screen: Screen) -> None:
-    """RequestError where it is not clear where the rows go, before any is read."""
-    from klinefleet.tasks.cli.row_writer import format_of
+def _check_target(to: str | None, form: str | None, view: View) -> None:
+    """Raise RequestError if the options of the output contradict each other."""
+    from klinefleet.tasks.cli.row_writer import parse_format
 
     if to is not None:
-        format_of(to, form)
-        if screen.is_asked_for:
+        parse_format(to, form)
+        if view.is_requested:
             raise RequestError(
-                "--head, --tail and --describe are for the screen; --to writes all rows"
+                "--to cannot be combined with --head, --tail or --describe: it writes all rows"
             )
     elif form is not None:
-        raise RequestError(f"--format {form} says what goes to stdout; say --to - as well")
+        raise RequestError(f"--format {form} needs --to -")
 
 
-def _give(
-    rows: pl.LazyFrame | Iterable[pl.DataFrame], screen: Screen, to: str | None, form: str | None
+def _output(
+    rows: pl.LazyFrame | Iterable[pl.DataFrame], view: View, to: str | None, form: str | None
 ) -> None:
-    """Write the rows to where they are wanted, or show some of them."""
+    """Write the rows to the target, or show some of them."""
     import polars as pl
 
     from klinefleet.tasks.cli import row_table, row_writer
 
     if to is None:
-        width = shutil.get_terminal_size().columns
-        if screen.describe:
+        width = row_table.screen_width()
+        if view.describe:
             assert isinstance(rows, pl.LazyFrame)
-            click.echo(row_table.description(rows, width))
+            click.echo(row_table.render_description(rows, width))
         else:
-            click.echo(row_table.text(row_table.glimpse(rows, screen.head, screen.tail), width))
+            shown = row_table.preview(rows, view.head, view.tail)
+            click.echo(row_table.render_rows(shown, width))
         return
-    parts = row_writer.parts_of(rows) if isinstance(rows, pl.LazyFrame) else rows
+    parts = row_writer.read_in_parts(rows) if isinstance(rows, pl.LazyFrame) else rows
     if to == "-":
-        row_writer.write_stdout(parts, row_writer.format_of(to, form))
+        row_writer.write_stdout(parts, row_writer.parse_format(to, form))
         return
-    count, size = row_writer.write_file(parts, Path(to), row_writer.format_of(to, form))
+    count, size = row_writer.write_file(parts, Path(to), row_writer.parse_format(to, form))
     click.echo(f"{count:,} rows, {size / 1e6:,.1f} MB: {to}", err=True)

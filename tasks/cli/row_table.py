@@ -1,166 +1,145 @@
-"""Rows on the screen: as many columns as fit its width, numbers aligned, times without the zeros
-that all share.
-"""
+"""Rows as a table on the screen: as many columns as fit, numbers aligned by their decimal point."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
-from rich.cells import cell_len
 
-from klinefleet.tasks.cli.row_writer import parts_of
+from klinefleet.tasks.cli.row_writer import read_in_parts
+from klinefleet.tasks.cli.text_table import TextColumn, fitting, table_lines
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, SECOND_MS
 
-#: Rows shown at each end where nobody says how many.
-SHOWN = 5
-#: Digits behind the point that are shown at most; the exchange's prices have eight.
-_MOST_DECIMALS = 8
-#: Columns left out that are named; more are counted.
-_NAMED = 8
-_APART, _GAP, _NOTHING = "…", "  ", "-"
+#: Rows shown at each end where neither --head nor --tail is given.
+DEFAULT_ROWS = 5
+#: Most decimals shown; the exchange's prices have up to eight.
+_MAX_DECIMALS = 8
+#: Left-out columns that are named; if there are more, they are counted.
+_MAX_NAMED = 8
+#: Stands between the first and the last rows, and for a missing value.
+_ELLIPSIS, _NULL = "…", "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
-    """The first and the last rows of some, no row in both, and how many there are (None: not
-    counted).
-    """
+class Preview:
+    """The first and the last rows of a table, no row in both."""
 
     head: pl.DataFrame
     tail: pl.DataFrame
-    rows: int | None
+    row_count: int | None
+    """How many rows there are; None: not counted."""
 
 
-def glimpse(
+def screen_width() -> int | None:
+    """Return the terminal's width, or COLUMNS if set; None where stdout is a file or a pipe."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def preview(
     rows: pl.LazyFrame | Iterable[pl.DataFrame], head: int | None, tail: int | None
-) -> Glimpse:
-    """Return the ends of rows, lazy or in parts of which the first tells the columns.
+) -> Preview:
+    """Return the ends of lazy rows, or of parts whose first one has all columns.
 
-    No others are kept; where only the first are asked for, no others are read.
+    Only the ends are kept in memory. With `head` alone, nothing else is read from lazy rows.
     """
     if head is not None and tail is None and isinstance(rows, pl.LazyFrame):
         first = rows.head(head).collect()
-        return Glimpse(first, first.clear(), None)
+        return Preview(first, first.clear(), None)
     if head is None and tail is None:
-        head = tail = SHOWN
+        head = tail = DEFAULT_ROWS
     head, tail = head or 0, tail or 0
-    parts = iter(parts_of(rows) if isinstance(rows, pl.LazyFrame) else rows)
+    parts = iter(read_in_parts(rows) if isinstance(rows, pl.LazyFrame) else rows)
     first = last = next(parts)
     count = first.height
     for part in parts:
         count += part.height
         first = pl.concat([first, part.head(head)]).head(head)
         last = pl.concat([last, part.tail(tail)]).tail(tail)
-    return Glimpse(first, last.tail(max(0, min(tail, count - first.height))), count)
+    return Preview(first, last.tail(max(0, min(tail, count - first.height))), count)
 
 
-def text(seen: Glimpse, width: int) -> str:
-    """Return a table of at most `width` characters a line, and below it what it does not show."""
-    shown = pl.concat([seen.head, seen.tail])
-    if shown.columns == ["explain_key", "explain_value"]:
-        return "\n".join(shown["explain_value"])
-    is_apart = seen.rows is not None and 0 < seen.head.height < shown.height < seen.rows
-    apart = seen.head.height if is_apart else None
-    columns = [Column(name, _cells(shown[name]), shown[name].dtype) for name in shown.columns]
-    lines, left_out = _lines(columns, width, apart)
-    counted = (
-        f"the first {shown.height:,} rows"
-        if seen.rows is None
-        else f"{seen.rows:,} row{'s' if seen.rows != 1 else ''}"
-    )
-    return "\n".join([*lines, *textwrap.wrap(counted + _left_out(left_out), width)])
+def render_rows(shown: Preview, width: int | None) -> str:
+    """Return the table, at most `width` wide, and below it the row count and what is left out."""
+    rows = pl.concat([shown.head, shown.tail])
+    if rows.columns == ["explain_key", "explain_value"]:
+        return "\n".join(rows["explain_value"])
+    columns = [
+        TextColumn(name, _cells(rows[name]), rows[name].dtype.is_numeric()) for name in rows.columns
+    ]
+    has_gap = shown.row_count is not None and 0 < shown.head.height < rows.height < shown.row_count
+    if shown.row_count is None:
+        summary = f"the first {rows.height:,} rows"
+    else:
+        summary = f"{shown.row_count:,} row{'' if shown.row_count == 1 else 's'}"
+    return _render(columns, width, summary, gap_after=shown.head.height if has_gap else None)
 
 
-def description(rows: pl.LazyFrame, width: int) -> str:
-    """Return a table of how many values each column has and lacks, the least, the mean and the
-    greatest.
-    """
-    schema, each = rows.collect_schema(), pl.all()
-    asked = {
-        "values": each.count(),
-        "missing": each.null_count(),
-        "least": each.min(),
-        "greatest": each.max(),
+def render_description(rows: pl.LazyFrame, width: int | None) -> str:
+    """Return a table with each column's count, nulls, minimum, mean and maximum."""
+    schema, every = rows.collect_schema(), pl.all()
+    aggregates = {
+        "count": every.count(),
+        "nulls": every.null_count(),
+        "min": every.min(),
+        "max": every.max(),
     }
     means = pl.selectors.numeric().mean().name.prefix("mean ")
-    told = rows.select(
-        means, *(one.name.prefix(f"{name} ") for name, one in asked.items())
+    statistics = rows.select(
+        means, *(aggregate.name.prefix(f"{name} ") for name, aggregate in aggregates.items())
     ).collect(engine="streaming")
-    columns = [Column("", ["values", "missing", "least", "mean", "greatest"], pl.String())]
+    columns = [TextColumn("", ["count", "nulls", "min", "mean", "max"])]
     for name, dtype in schema.items():
-        numbers = [f"{told[f'{what} {name}'].item():,}" for what in ("values", "missing")]
-        ends = pl.concat([told[f"least {name}"], told[f"greatest {name}"].alias(f"least {name}")])
-        least, greatest = _cells(ends)
-        mean = (
-            _decimal(round(told[f"mean {name}"].item(), 8))
-            if dtype.is_numeric() and ends.null_count() == 0
-            else _NOTHING
+        counts = [
+            f"{statistics[f'{statistic} {name}'].item():,}" for statistic in ("count", "nulls")
+        ]
+        # In one series, so that both get the same decimals.
+        ends = pl.concat(
+            [statistics[f"min {name}"], statistics[f"max {name}"].alias(f"min {name}")]
         )
-        columns.append(Column(name, [*numbers, least, mean, greatest], pl.Int64()))
-    lines, left_out = _lines(columns, width, None)
-    return "\n".join([*lines, *textwrap.wrap(f"{len(schema)} columns{_left_out(left_out)}", width)])
+        minimum, maximum = _cells(ends)
+        has_mean = dtype.is_numeric() and ends.null_count() == 0
+        mean = _decimal(round(statistics[f"mean {name}"].item(), 8)) if has_mean else _NULL
+        columns.append(TextColumn(name, [*counts, minimum, mean, maximum], is_number=True))
+    return _render(columns, width, f"{len(schema)} columns")
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column as it is shown."""
+def _render(
+    columns: list[TextColumn], width: int | None, summary: str, gap_after: int | None = None
+) -> str:
+    """Return the columns that fit, and the summary with the names of those that do not.
 
-    name: str
-    cells: list[str]
-    dtype: pl.DataType
-
-    @property
-    def width(self) -> int:
-        return max(cell_len(cell) for cell in (self.name, *self.cells))
-
-    def padded(self, cell: str) -> str:
-        """Return the cell in the column's width: numbers to the right, all else to the left."""
-        room = " " * (self.width - cell_len(cell))
-        return room + cell if self.dtype.is_numeric() else cell + room
-
-
-def _lines(columns: list[Column], width: int, apart: int | None) -> tuple[list[str], list[str]]:
-    """Return the lines of the columns that fit, and the names of the others; `apart` rows stand
-    above a mark.
+    An ellipsis stands after `gap_after` rows.
     """
-    fitting, used = columns[:1], columns[0].width
-    for column in columns[1:]:
-        used += len(_GAP) + column.width
-        if used > width:
-            break
-        fitting.append(column)
-    rows = [
-        [column.name for column in fitting],
-        *zip(*(column.cells for column in fitting), strict=True),
-    ]
-    lines = [
-        _GAP.join(column.padded(cell) for column, cell in zip(fitting, row, strict=True)).rstrip()
-        for row in rows
-    ]
-    if apart is not None:
-        lines.insert(1 + apart, _APART)
-    return lines, [column.name for column in columns[len(fitting) :]]
-
-
-def _left_out(names: list[str]) -> str:
-    if not names:
-        return ""
-    told = ", ".join(names) if len(names) <= _NAMED else f"{len(names):,} columns more"
-    return f"; not shown: {told}"
+    shown = fitting(columns, width)
+    lines = table_lines(shown)
+    if gap_after is not None:
+        lines.insert(1 + gap_after, _ELLIPSIS)
+    left_out = [column.heading for column in columns[len(shown) :]]
+    if left_out:
+        is_short = len(left_out) <= _MAX_NAMED
+        summary += f"; not shown: {', '.join(left_out) if is_short else f'{len(left_out)} columns'}"
+    return "\n".join([*lines, *(textwrap.wrap(summary, width) if width else [summary])])
 
 
 def _cells(values: pl.Series) -> list[str]:
+    """Return the values as text, floats with the same number of decimals."""
     if isinstance(values.dtype, pl.Datetime):
-        return _moments(values)
+        return _times(values)
     if values.dtype.is_float():
-        told = [_decimal(value) for value in values]
-        decimals = max((len(one.partition(".")[2]) for one in told if "e" not in one), default=0)
-        return [_padded(one, decimals) for one in told]
+        texts = [_decimal(value) for value in values]
+        decimals = max(
+            (len(text.partition(".")[2]) for text in texts if "e" not in text), default=0
+        )
+        return [_with_decimals(text, decimals) for text in texts]
     return [
-        _NOTHING if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        _NULL if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         for value in values
     ]
 
@@ -168,24 +147,25 @@ def _cells(values: pl.Series) -> list[str]:
 def _decimal(value: float | None) -> str:
     """Return the number with as many decimals as it has, eight at most."""
     if value is None:
-        return _NOTHING
-    if value and not 10.0**-_MOST_DECIMALS <= abs(value) < 10.0**15:
+        return _NULL
+    if value and not 10.0**-_MAX_DECIMALS <= abs(value) < 10.0**15:
         return f"{value:.6g}"
-    return f"{value:.{_MOST_DECIMALS}f}".rstrip("0").rstrip(".")
+    return f"{value:.{_MAX_DECIMALS}f}".rstrip("0").rstrip(".")
 
 
-def _padded(told: str, decimals: int) -> str:
-    """Return the number with zeros so that points stand below each other."""
-    if not decimals or not told.lstrip("-").replace(".", "").isdigit():
-        return told
-    whole, _, part = told.partition(".")
-    return f"{whole}.{part:0<{decimals}}"
+def _with_decimals(text: str, decimals: int) -> str:
+    """Return the number with zeros appended, so that a column's decimal points are aligned."""
+    if not decimals or not text.lstrip("-").replace(".", "").isdigit():
+        return text
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction:0<{decimals}}"
 
 
-def _moments(values: pl.Series) -> list[str]:
-    """Return moments as text, to the day, minute, second or millisecond that they need."""
+def _times(values: pl.Series) -> list[str]:
+    """Return times as text: date, minutes, seconds or milliseconds, as far as any value needs."""
     ms = values.dt.timestamp("ms").drop_nulls()
-    day, minute = (bool((ms % unit == 0).all()) for unit in (DAY_MS, MINUTE_MS))
-    second = bool((ms % SECOND_MS == 0).all())
+    day, minute, second = (
+        bool((ms % unit_ms == 0).all()) for unit_ms in (DAY_MS, MINUTE_MS, SECOND_MS)
+    )
     clock = "" if day else " %H:%M" if minute else " %H:%M:%S" if second else " %H:%M:%S%.3f"
-    return [told or _NOTHING for told in values.dt.strftime(f"%Y-%m-%d{clock}")]
+    return [text or _NULL for text in values.dt.strftime(f"%Y-%m-%d{clock}")]

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from klinefleet.tasks.cli.options import json_option
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import fleet_services
 from klinefleet.workers.domain.errors import RequestError
@@ -13,9 +14,12 @@ from klinefleet.workers.domain.errors import RequestError
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option
 def status(run: str | None, as_json: bool) -> None:
-    """Tell how a run stands; without RUN, of all that are under way, or of the last one."""
+    """Show a run's progress.
+
+    Without RUN: all active runs, or else the latest.
+    """
     from klinefleet.tasks.client.follow import status_line
     from klinefleet.tasks.runs.store import Runs
     from klinefleet.tasks.runs.summary import summarize
@@ -23,15 +27,13 @@ def status(run: str | None, as_json: bool) -> None:
     with fleet_services() as services:
         preflight.check_redis(services)
         runs = Runs(services.redis)
-        chosen = [run] if run else runs.active() or [name for name in [runs.newest()] if name]
-        if not chosen:
-            click.echo("no run yet", err=True)
-        for name in chosen:
+        names = [run] if run else runs.active() or [name for name in [runs.newest()] if name]
+        if not names:
+            click.echo("no runs yet", err=True)
+        for name in names:
             progress = runs.progress(name)
             if progress is None:
-                raise RequestError(
-                    f"no run {name!r} is known; `klines status` lists those under way"
-                )
+                raise _unknown(name)
             if as_json:
                 click.echo(json.dumps(summarize(services, progress).facts(), ensure_ascii=False))
             elif progress.state.has_ended:
@@ -43,15 +45,23 @@ def status(run: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("run")
 def cancel(run: str) -> None:
-    """End a run: what is not begun is dropped, what was fetched stays and is not fetched again."""
+    """Cancel a run.
+
+    What it has not begun is dropped. What it has fetched is kept, and is not fetched again.
+    """
     from klinefleet.tasks.runs.progress import State
     from klinefleet.tasks.runs.store import Runs
 
     with fleet_services() as services:
         preflight.check_redis(services)
-        state = Runs(services.redis).state(run)
+        runs = Runs(services.redis)
+        state = runs.state(run)
         if state is None:
-            raise RequestError(f"no run {run!r} is known; `klines status` lists those under way")
+            raise _unknown(run)
         if not state.has_ended:
-            Runs(services.redis).end(run, State.CANCELLED)
-        click.echo(f"run {run} is {Runs(services.redis).state(run)}")
+            runs.end(run, State.CANCELLED)
+        click.echo(f"run {run} is {runs.state(run)}")
+
+
+def _unknown(run: str) -> RequestError:
+    return RequestError(f"no run {run!r}; `klines status` lists active runs")

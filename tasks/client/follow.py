@@ -1,4 +1,4 @@
-"""What a user sees of a run while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""Follow a run until it ends, showing its progress."""
 
 from __future__ import annotations
 
@@ -15,73 +15,70 @@ from klinefleet.workers.domain.errors import RunLost
 from klinefleet.workers.limits.budget import combined_state
 from klinefleet.workers.services import Services
 
-LOOK_S = 0.1
-#: How long Redis may be away before the command gives up following (the run itself may go on).
+#: Seconds between two looks at a run's progress.
+POLL_S = 0.1
+#: Seconds between two attempts while Redis does not answer.
+REDIS_RETRY_S = 1.0
+#: How long Redis may be away before the command stops following; the run itself may go on.
 REDIS_AWAY_S = 120.0
 
 
-def follow(services: Services, run: str, tend: Callable[[], None] = lambda: None) -> Progress:
-    """Show a run's progress until it has ended, and return how; `tend` is called at every look.
+def follow(services: Services, run: str, on_poll: Callable[[], None] = lambda: None) -> Progress:
+    """Show a run's progress until it ends, and return its last progress.
 
-    RunLost where Redis forgot it or stays away; what was fetched is in the store.
+    `on_poll` is called before each look. RunLost if Redis stays away or has forgotten the run; what
+    was fetched is in the store.
     """
-    runs, shows = Runs(services.redis), progress_display("planning")
-    seen = time.monotonic()
-    with shows:
+    runs, last_answer = Runs(services.redis), time.monotonic()
+    with progress_display("planning") as display:
         while True:
-            tend()
+            on_poll()
             try:
                 progress = runs.progress(run)
             except RedisError as error:
-                if time.monotonic() - seen > REDIS_AWAY_S:
+                if time.monotonic() - last_answer > REDIS_AWAY_S:
                     raise RunLost(
                         f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); run {run} may "
-                        "go on"
+                        "still go on"
                     ) from error
-                shows.say("Redis does not answer; waiting for it")
-                time.sleep(1.0)
+                display.say("waiting for Redis, which does not answer")
+                time.sleep(REDIS_RETRY_S)
                 continue
             if progress is None:
                 raise RunLost(
-                    f"Redis knows nothing of run {run} any more; what was fetched is held, ask "
-                    "again"
+                    f"Redis has no run {run} any more; fetched data is kept, run the command again"
                 )
-            seen = time.monotonic()
+            last_answer = time.monotonic()
             done = progress.counts["calls_done"]
-            shows.show(
-                done,
-                done + progress.calls_left,
-                f"{run}: ",
-                partial(status_line, services, progress),
-            )
+            text = partial(status_line, services, progress)
+            display.show(done, done + progress.calls_left, f"{run}: ", text)
             if progress.state.has_ended:
                 return progress
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
 
 def status_line(services: Services, progress: Progress) -> str:
-    """Return where a run stands, in one line."""
+    """Return a run's progress in one line."""
     states = services.pool_states(progress.request.pool)
     counts, pool = progress.counts, combined_state(list(states.values()))
     closed = {name: state.closed_ms // 1000 for name, state in states.items() if state.closed_ms}
+    waited_s = counts["waited_ms"] / 1000
+    has_eta = progress.eta_s is not None and not progress.state.has_ended
     parts = [
         f"windows {counts['windows_done']:,}/{counts['windows']:,}",
         f"{counts['files']:,} files" if counts["files"] else "",
         f"{counts['klines']:,} rows",
-        f"budget {pool.used / pool.limit:.0%} of this minute" if pool.limit else "",
-        *(f"the exchange closed {name} for {seconds} s" for name, seconds in closed.items()),
-        f"waited {counts['waited_ms'] / 1000:,.0f} s for weight"
-        if counts["waited_ms"] > 1000
-        else "",
+        f"{pool.used / pool.limit:.0%} of this minute's weight used" if pool.limit else "",
+        *(f"{name} blocked by the exchange for {seconds} s" for name, seconds in closed.items()),
+        f"waited {waited_s:,.0f} s for weight" if waited_s > 1 else "",
         f"{counts['windows_failed']:,} failed" if counts["windows_failed"] else "",
-        f"{_clock(progress.eta_s)} to go"
-        if progress.eta_s is not None and not progress.state.has_ended
-        else "",
+        f"{_clock(progress.eta_s or 0)} left" if has_eta else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
 def _clock(seconds: float) -> str:
+    """Return a duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

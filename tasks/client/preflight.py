@@ -1,4 +1,4 @@
-"""What is checked before a run is queued: Redis, workers, the store, the exchange's symbols."""
+"""Check what a run needs before it is queued: Redis, workers, the store, the symbols."""
 
 from __future__ import annotations
 
@@ -16,58 +16,57 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
+from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.support.masking import mask_secrets
 
-#: A lane that starts again, as after Redis was away, serves within so long; how often it is looked
-#: for.
-RETURNS_S, LOOK_S = LEASE_TTL_MS / 1000 + 4.0, 0.5
+#: Longest wait for a worker that restarts, as after Redis was away, seconds.
+RESTART_TIMEOUT_S = LEASE_TTL_MS / 1000 + 4.0
+#: How often workers are looked up meanwhile, seconds.
+POLL_S = 0.5
 
 
 def check_redis(services: Services) -> None:
-    """Raise RequestError where no Redis answers."""
-    if not is_reachable(services.settings.redis_url or ""):
-        raise RequestError(
-            f"no Redis answers at {mask_secrets(services.settings.redis_url or '')}; nothing was "
-            "queued"
-        )
+    """Raise RequestError if Redis does not answer."""
+    url = services.settings.redis_url or ""
+    if not is_reachable(url):
+        raise RequestError(f"Redis does not answer at {mask_secrets(url)}")
 
 
-def queues_of(market: Market, kind: Kind, mode: Mode) -> list[str]:
-    """Return the queues that a run needs."""
+def required_queues(market: Market, kind: Kind, mode: Mode) -> list[str]:
+    """Return the queues that a run needs workers for."""
     rest = [] if mode is Mode.ARCHIVE else [rest_queue(kind.pool(market))]
-    return [PLAN, *rest, *([] if mode is Mode.REST else [ARCHIVE]), COMPACT]
+    archive = [] if mode is Mode.REST else [ARCHIVE]
+    return [PLAN, *rest, *archive, COMPACT]
 
 
 def check_workers(
     services: Services,
     queues: list[str],
-    otherwise: str = "queue it for later with --detach",
+    alternative: str = "queue it for later with --detach",
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Raise RequestError where a queue that is needed is served by no living worker; says what to
-    do `otherwise`.
+    """Raise RequestError if a queue has no live worker; the message offers `alternative`.
 
-    Where workers lived until just now, a queue that is not served is waited for: a lane may be
-    starting again.
+    Where workers were alive until just now, one may be restarting: then it is waited for.
     """
-    for look in range(int(RETURNS_S / LOOK_S)):
-        missing = _unserved(services, queues)
-        if not missing:
+    for attempt in range(int(RESTART_TIMEOUT_S / POLL_S)):
+        unserved = _unserved(services, queues)
+        if not unserved:
             return
         if not any_worker_seen_recently(services.redis):
             break
-        if not look:
+        if attempt == 0:
             _say(
-                f"no worker serves {', '.join(missing)} now; waiting up to {RETURNS_S:.0f} s for "
-                "one to start again"
+                f"no worker serves {', '.join(unserved)} now; waiting up to "
+                f"{RESTART_TIMEOUT_S:.0f} s for one to restart"
             )
-        pause(LOOK_S)
-    if missing := _unserved(services, queues):
+        pause(POLL_S)
+    if unserved := _unserved(services, queues):
         raise RequestError(
-            f"no worker serves {', '.join(missing)}: start one with `klines worker`, or "
-            f"{otherwise}; nothing was queued"
+            f"no worker serves {', '.join(unserved)}: start one with `klines worker`, or "
+            f"{alternative}"
         )
 
 
@@ -77,19 +76,19 @@ def _unserved(services: Services, queues: list[str]) -> list[str]:
 
 
 def check_store(services: Services) -> None:
-    """Raise RequestError where the store takes no object."""
+    """Raise RequestError if the store cannot be written."""
     try:
         services.store.check_writable()
     except (StoreFault, OSError) as error:
-        where = services.settings.store_url
-        raise RequestError(
-            f"store {where} cannot be written: {error}; nothing was queued"
-        ) from error
+        url = services.settings.store_url
+        raise RequestError(f"store {url} cannot be written: {error}") from error
 
 
 def load_exchange_info(services: Services, market: Market) -> None:
-    """Have the market's symbols and limit known; RequestError where the exchange does not tell and
-    never has.
+    """Load the market's symbols and weight limit from the exchange.
+
+    Where it does not answer, the last known symbols are used, with a warning; RequestError where
+    none are known.
     """
     try:
         services.symbol_cache.refresh(market)
@@ -97,16 +96,15 @@ def load_exchange_info(services: Services, market: Market) -> None:
         age_ms = services.symbol_cache.symbols_age_ms(market)
         if age_ms is None:
             raise RequestError(
-                f"the exchange does not tell its symbols: {error.reason}; nothing was queued"
+                f"could not load symbols from the exchange: {error.reason}"
             ) from error
-        age_h = age_ms / 3_600_000
         _say(
-            f"the exchange does not tell its symbols ({error.reason}); those of {age_h:.1f} hours "
-            "ago are used"
+            f"could not load symbols from the exchange ({error.reason}); using those of "
+            f"{age_ms / HOUR_MS:.1f} hours ago"
         )
 
 
-def request_of(
+def build_request(
     services: Services,
     market: Market,
     kind: Kind,
@@ -116,7 +114,7 @@ def request_of(
     mode: Mode,
     revise: bool,
 ) -> tuple[Request, dict[str, str]]:
-    """Return the request, and what the user should know of symbols that are not in it."""
+    """Return the request, and a note for each symbol that is left out of it."""
     chosen = choose_symbols(services, market, kind, interval, selection, mode, _say)
     return Request(market, kind, interval, chosen.symbols, *span, mode, revise), chosen.notes
 

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 from typing import Protocol, Self
 
-#: Off a terminal, a line is printed this often.
-LINE_S = 5.0
+#: Seconds between two lines where stderr is no terminal.
+LINE_INTERVAL_S = 5.0
 
 
 class ProgressDisplay(Protocol):
-    """What moves on stderr while something goes on."""
+    """Shows progress while its `with` block runs."""
 
-    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
-        """Show how much is done; a line of its own begins with `name`.
+    def show(self, done: int, total: int, label: str, text: Callable[[], str]) -> None:
+        """Show how much is done. Plain lines begin with `label`.
 
-        `text` is asked for only where it is shown.
+        `text` is called only when its result is shown.
         """
         ...
 
@@ -30,47 +30,44 @@ class ProgressDisplay(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def progress_display(first: str) -> ProgressDisplay:
-    """Return a bar on a terminal, which says `first` until there is more to say, and plain lines
-    elsewhere.
-    """
-    return _Bar(first) if sys.stderr.isatty() else _Lines()
+def progress_display(initial_text: str) -> ProgressDisplay:
+    """Return a bar on a terminal, which shows `initial_text` first, and plain lines elsewhere."""
+    return _Bar(initial_text) if sys.stderr.isatty() else _Lines()
 
 
 class _Lines:
     """Plain lines, for logs and pipes."""
 
     def __enter__(self) -> Self:
-        self._shown = time.monotonic()
-        self._said = ""
+        self._shown_at = time.monotonic()
+        self._last_text = ""
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
-        if time.monotonic() - self._shown >= LINE_S:
-            self._shown = time.monotonic()
-            self.say(f"{name}{text()}")
+    def show(self, done: int, total: int, label: str, text: Callable[[], str]) -> None:
+        if time.monotonic() - self._shown_at >= LINE_INTERVAL_S:
+            self._shown_at = time.monotonic()
+            self.say(f"{label}{text()}")
 
     def say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
+        if text != self._last_text:
+            self._last_text = text
             print(text, file=sys.stderr, flush=True)
 
 
 class _Bar:
-    """One line that moves, on a terminal."""
+    """A moving bar, for terminals."""
 
-    def __init__(self, first: str) -> None:
-        self._first = first
+    def __init__(self, initial_text: str) -> None:
+        self._initial_text = initial_text
 
     def __enter__(self) -> Self:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._bars = Bars(
+        self._progress = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=30),
             TextColumn("{task.description}"),
@@ -78,15 +75,15 @@ class _Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._bars.start()
-        self._task = self._bars.add_task(self._first, total=None)
+        self._progress.start()
+        self._task = self._progress.add_task(self._initial_text, total=None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._progress.stop()
 
-    def show(self, done: int, total: int, name: str, text: Callable[[], str]) -> None:
-        self._bars.update(self._task, completed=done, total=total, description=text())
+    def show(self, done: int, total: int, label: str, text: Callable[[], str]) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=text())
 
     def say(self, text: str) -> None:
-        self._bars.update(self._task, description=text)
+        self._progress.update(self._task, description=text)

@@ -1,7 +1,6 @@
-"""Mends what a verification found: faulty time is taken out of the lake, so that it is missing, and
-fetched again.
+"""Repair what a verification found: remove the faulty time from the lake, then fetch it again.
 
-Interrupted in between, the time stays missing, which the next download of it mends.
+If that is interrupted, the removed time is missing, and the next download fetches it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.follow import follow
 from klinefleet.tasks.client.session import exchange_ms
 from klinefleet.tasks.requests import build
+from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.request import Request, closed_ms
 from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.store import Runs
@@ -28,88 +28,88 @@ from klinefleet.workers.services import Services
 
 @dataclass(slots=True)
 class Repair:
-    """What was done about faults."""
+    """The result of a repair."""
 
-    taken: dict[Series, list[Span]] = field(default_factory=dict)
-    """The time that was taken out of the lake."""
+    removed: dict[Series, list[Span]] = field(default_factory=dict)
+    """The spans that were removed from the lake."""
     runs: list[Progress] = field(default_factory=list)
-    """How it was fetched again."""
+    """The ended runs that fetched them again."""
     failed: dict[str, str] = field(default_factory=dict)
-    """What could not be taken out, or not be fetched again."""
+    """Partitions or windows that could not be removed or fetched, with the reason."""
 
-    def is_mended(self, series: Series) -> bool:
-        """Return whether all that was taken out of a series was fetched again, as far as it exists."""
-        mine = [run for run in self.runs if series in run.request.series()]
-        return series in self.taken and all(run.state is State.COMPLETE for run in mine)
+    def is_complete(self, series: Series) -> bool:
+        """Return True if all that was removed from a series, and exists, was fetched again."""
+        runs = [run for run in self.runs if series in run.request.series()]
+        return series in self.removed and all(run.state is State.COMPLETE for run in runs)
 
 
-def repair(services: Services, faults: Iterable[Fault], tend: Callable[[], None]) -> Repair:
-    """Take faulty time out of the lake and have it fetched again; `tend` is called meanwhile.
+def repair(services: Services, faults: Iterable[Fault], on_poll: Callable[[], None]) -> Repair:
+    """Remove faulty time from the lake and fetch it again; `on_poll` is called while waiting.
 
-    RequestError, and nothing is taken out, where the exchange does not even tell its symbols.
-    Interrupted, the runs are cancelled.
+    RequestError, before anything is removed, if the exchange's symbols cannot be loaded. If
+    interrupted, the runs are cancelled.
     """
-    wrong = _by_partition(faults)
-    for market in sorted({series.market for series, _ in wrong}):
-        preflight.load_exchange_info(services, market)
-    done, runs = Repair(), Runs(services.redis)
-    for (series, month), parts in wrong.items():
+    faulty = _spans_by_partition(faults)
+    with on_refusal("nothing was removed"):
+        for market in sorted({series.market for series, _ in faulty}):
+            preflight.load_exchange_info(services, market)
+    result, runs = Repair(), Runs(services.redis)
+    for (series, month), parts in faulty.items():
         try:
-            gone = services.partitions.forget(series, month, parts)
-            done.taken[series] = spans.union([*done.taken.get(series, []), *gone])
+            removed = services.partitions.forget(series, month, parts)
+            result.removed[series] = spans.union([*result.removed.get(series, []), *removed])
         except FleetError as error:
-            done.failed[keys.partition(series, month)] = error.reason
-    created = [runs.create(request) for request in requests_of(services, done.taken)]
+            result.failed[keys.partition(series, month)] = error.reason
+    created = [runs.create(request) for request in refetch_requests(services, result.removed)]
     try:
-        done.runs = [follow(services, run, tend) for run in created]
+        result.runs = [follow(services, run, on_poll) for run in created]
     except BaseException:
         for run in created:
             runs.end(run, State.CANCELLED)
         raise
-    for ended in done.runs:
-        done.failed |= ended.failed
-    return done
+    for progress in result.runs:
+        result.failed |= progress.failed
+    return result
 
 
-def requests_of(services: Services, taken: dict[Series, list[Span]]) -> Iterator[Request]:
-    """Yield what fetches the time that was taken out: one request for all symbols that lack the
-    same.
-    """
+def refetch_requests(services: Services, removed: dict[Series, list[Span]]) -> Iterator[Request]:
+    """Yield requests for the removed spans, one for all symbols that lack the same span."""
     now_ms: dict[Market, int] = {}
-    alike: dict[tuple[Series, Span], list[str]] = {}
-    for series, parts in taken.items():
+    symbols_by_span: dict[tuple[Series, Span], list[str]] = {}
+    for series, parts in removed.items():
         if series.market not in now_ms:
             now_ms[series.market] = exchange_ms(services, series.market)
-        possible = Span(
-            build.FIRST_MS, closed_ms(series.kind, series.interval, now_ms[series.market])
-        )
-        for span in _joined(services, series, spans.clip(parts, possible)):
+        end_ms = closed_ms(series.kind, series.interval, now_ms[series.market])
+        fetchable = spans.clip(parts, Span(build.FIRST_MS, end_ms))
+        for span in _joined(services, series, fetchable):
             if series.interval.opens(span.start_ms, span.end_ms):
                 any_series = Series(series.market, series.kind, series.interval, "")
-                alike.setdefault((any_series, span), []).append(series.symbol)
-    for (series, span), symbols in alike.items():
+                symbols_by_span.setdefault((any_series, span), []).append(series.symbol)
+    for (series, span), symbols in symbols_by_span.items():
         yield Request(
             series.market, series.kind, series.interval, tuple(symbols), span.start_ms, span.end_ms
         )
 
 
-def _by_partition(faults: Iterable[Fault]) -> dict[tuple[Series, str], list[Span] | None]:
-    """Return what is to be taken out of each partition, None for all of it."""
-    wrong: dict[tuple[Series, str], list[Span] | None] = {}
+def _spans_by_partition(
+    faults: Iterable[Fault],
+) -> dict[tuple[Series, str], list[Span] | None]:
+    """Return the spans to remove from each partition, None for all of it."""
+    faulty: dict[tuple[Series, str], list[Span] | None] = {}
     for fault in faults:
         partition = keys.partition_of(fault.key)
-        if partition is not None:
-            parts = wrong.setdefault(partition, [])
-            wrong[partition] = (
-                None if parts is None or fault.span is None else spans.union([*parts, fault.span])
-            )
-    return wrong
+        if partition is None:
+            continue
+        parts = faulty.setdefault(partition, [])
+        if parts is None or fault.span is None:
+            faulty[partition] = None
+        else:
+            faulty[partition] = spans.union([*parts, fault.span])
+    return faulty
 
 
 def _joined(services: Services, series: Series, parts: list[Span]) -> list[Span]:
-    """Return spans that lack just `parts`: neighbours with nothing but held time between them are
-    one.
-    """
+    """Return the spans, those joined that have only held time between them."""
     try:
         held = services.coverage.covered(series)
     except FleetError:

@@ -1,6 +1,4 @@
-"""What every command works in: its settings, its Redis, its log, and where asked for a private
-fleet.
-"""
+"""A command's surroundings: its settings, log, Redis and, with --local, a private fleet."""
 
 from __future__ import annotations
 
@@ -28,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 def command_settings() -> Settings:
-    """Return a command's settings, and have it log to stderr."""
+    """Return the settings, and start logging to stderr."""
     settings = Settings.load()
-    # A person reads what a command says, terminal or not.
+    # People read a command's log, so AUTO means text even where stderr is no terminal.
     log_to_stderr("WARNING", TEXT if settings.log == AUTO else settings.log)
     return settings
 
 
 @contextmanager
 def fleet_services(*, local: bool = False) -> Iterator[Services]:
-    """Yield what a command works with; `local` brings a private Redis of its own."""
+    """Yield services with a Redis: the configured one, or with `local` a private one."""
     settings = command_settings()
     with ExitStack() as stack:
         if local:
@@ -45,34 +43,30 @@ def fleet_services(*, local: bool = False) -> Iterator[Services]:
         elif settings.redis_url is None:
             if not is_reachable(shared_url()):
                 raise RequestError(
-                    "no Redis: start `klines worker` (it brings one), use --local, or set "
-                    "KLINES_REDIS_URL; "
-                    "nothing was queued"
+                    "no Redis found; start `klines worker`, which brings one, use --local, or set "
+                    "KLINES_REDIS_URL"
                 )
             settings = replace(settings, redis_url=shared_url())
         yield Services(settings)
 
 
 def offline_services() -> Services:
-    """Return what a command works with that asks nobody but the store and the archive: there is no
-    Redis in it.
-    """
+    """Return services without a Redis, for work on the store and the archive alone."""
     return Services(command_settings())
 
 
 @contextmanager
 def lake_services() -> Iterator[Services]:
-    """Yield what a command works with that looks at the lake; its `settings.redis_url` is None
-    where no Redis answers.
+    """Yield services for reading the lake, with a Redis only if one answers.
 
-    One that is named and does not answer is told of on stderr.
+    Else `settings.redis_url` is None; a configured Redis that does not answer is logged.
     """
     settings = command_settings()
     url = settings.redis_url or shared_url()
     if not is_reachable(url):
         if settings.redis_url:
             logger.warning(
-                "no Redis answers at %s: what runs are doing is not known", mask_secrets(url)
+                "Redis does not answer at %s: the state of runs is unknown", mask_secrets(url)
             )
         url = ""
     yield Services(replace(settings, redis_url=url or None))
@@ -80,8 +74,9 @@ def lake_services() -> Iterator[Services]:
 
 @contextmanager
 def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]:
-    """Start the lanes that a run needs; they stop with the command, and tell no metrics: nobody
-    could find them.
+    """Start workers for the queues, and stop them with the command.
+
+    They serve no metrics: no Prometheus could find them.
     """
     from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
@@ -97,8 +92,8 @@ def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]
         supervisor.stop()
 
 
-def hear_sigterm() -> None:
-    """Have SIGTERM end this command as Ctrl-C does."""
+def handle_sigterm_as_ctrl_c() -> None:
+    """Raise KeyboardInterrupt on SIGTERM."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -106,27 +101,27 @@ def hear_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-#: An exchange's clock that is known to differ from Redis's by more is asked again before it is
-#: believed.
-DOUBTFUL_MS = 600_000
+#: A known clock offset larger than this is measured again before it is used, ms.
+MAX_TRUSTED_OFFSET_MS = 600_000
 
 
 def exchange_ms(services: Services, market: Market) -> int:
-    """Return the exchange's time, ms UTC, as its latest answer to any public address tells it.
+    """Return the exchange's time, ms UTC.
 
-    Where there was none, or a doubtful one, the exchange is asked; where it does not answer, what
-    is known stands, or Redis's time with a warning.
+    Redis's clock and the offset that the latest answer to any public address had. The exchange is
+    asked where no offset is known, or one too large to trust. If it does not answer, such an offset
+    is used after all, or Redis's clock alone, with a warning.
     """
     pool = RULES[market].pool
     budgets = {services.settings.egress: services.budget(pool), **services.budgets(pool)}
-    states = (budget.state() for budget in budgets.values())
-    known = [
+    states = [budget.state() for budget in budgets.values()]
+    offsets = [
         (state.offset_at_ms or 0, state.offset_ms)
         for state in states
         if state.offset_ms is not None
     ]
-    offset_ms = max(known)[1] if known else None
-    if offset_ms is not None and abs(offset_ms) <= DOUBTFUL_MS:
+    offset_ms = max(offsets)[1] if offsets else None
+    if offset_ms is not None and abs(offset_ms) <= MAX_TRUSTED_OFFSET_MS:
         return now_ms(services.redis) + offset_ms
     try:
         return services.client(market).time_ms()
@@ -134,7 +129,7 @@ def exchange_ms(services: Services, market: Market) -> int:
         if offset_ms is not None:
             return now_ms(services.redis) + offset_ms
         logger.warning(
-            "%s does not tell the time (%s): that of Redis is used, and must be right",
+            "%s does not return its time (%s); using the clock of Redis, which must be right",
             market,
             error.reason,
         )

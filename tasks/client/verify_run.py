@@ -1,6 +1,4 @@
-"""Has the lake's partitions checked, in pieces: by this process, or by the fleet while this process
-looks on.
-"""
+"""Run a verification's pieces: in this process, or by the fleet while this process waits."""
 
 from __future__ import annotations
 
@@ -24,72 +22,72 @@ from klinefleet.workers.domain.redis_keys import check_lease
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.threads import Threads
 
-#: Pieces that are sent and not done, at most: Redis holds no more of a verification, however large
-#: the lake is.
+#: Most pieces sent and not yet done: bounds what Redis holds, however large the lake is.
 PIECES_IN_FLIGHT = 200
-#: Pieces that are checked at once where no fleet does it: a store's answers are waited for side by
-#: side.
-AT_ONCE = 4
-#: Times a piece is sent; one that was lost as often is given up: it may be what its workers die of.
+#: Pieces checked at once in this process, which mostly waits for the store.
+LOCAL_THREADS = 4
+#: Times a piece is sent. One that was lost as often may be what kills its workers.
 TRIES = 5
+#: Seconds between two rounds of a fleet's verification.
+POLL_S = 0.05
+#: Seconds between two attempts while Redis does not answer.
+REDIS_RETRY_S = 1.0
 
-#: How pieces are checked: by this process, or by the fleet.
+#: How pieces are checked: `check_here` or `check_by_fleet`.
 Check = Callable[[Services, Sequence[Piece], ProgressDisplay], Findings]
 
 
-def check_here(services: Services, pieces: Sequence[Piece], shows: ProgressDisplay) -> Findings:
-    """Return what came of the pieces, checked by this process."""
-    found, total = Findings(), sum(len(piece.months) for piece in pieces)
-    with Threads(AT_ONCE, thread_name_prefix="check") as threads:
-        checked = [threads.submit(verify_piece, services, piece) for piece in pieces]
+def check_here(services: Services, pieces: Sequence[Piece], display: ProgressDisplay) -> Findings:
+    """Check the pieces in this process and return the findings."""
+    findings, total = Findings(), sum(len(piece.months) for piece in pieces)
+    with Threads(LOCAL_THREADS, thread_name_prefix="check") as threads:
+        futures = [threads.submit(verify_piece, services, piece) for piece in pieces]
         try:
-            for one in as_completed(checked):
-                found.add(one.result())
-                _show(shows, found, total)
+            for future in as_completed(futures):
+                findings.add(future.result())
+                _show(display, findings, total)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-    return found
+    return findings
 
 
 def check_by_fleet(
     services: Services,
     pieces: Sequence[Piece],
-    shows: ProgressDisplay,
+    display: ProgressDisplay,
     *,
     send: SendPieces = send_pieces,
     lost_work_interval_s: float = CHECK_INTERVAL_S,
 ) -> Findings:
-    """Return what came of the pieces, checked by the workers; those of killed ones are sent again.
+    """Have workers check the pieces and return the findings.
 
-    RunLost where Redis stays away.
+    Pieces of killed workers are sent again. RunLost if Redis stays away.
     """
     connect(services.settings)
-    led = _FleetVerification(services, pieces, send, lost_work_interval_s)
-    seen = time.monotonic()
+    verification = _FleetVerification(services, pieces, send, lost_work_interval_s)
+    last_answer = time.monotonic()
     try:
-        while led.goes_on:
+        while not verification.is_done:
             try:
-                led.turn()
-                seen = time.monotonic()
+                verification.advance()
+                last_answer = time.monotonic()
             except (RedisError, OperationalError) as error:
-                if time.monotonic() - seen > REDIS_AWAY_S:
+                if time.monotonic() - last_answer > REDIS_AWAY_S:
                     raise RunLost(
                         f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); verify again"
                     ) from error
-                shows.say("Redis does not answer; waiting for it")
-                time.sleep(1.0)
-            _show(shows, led.found, led.total)
-            time.sleep(0.05)
+                display.say("waiting for Redis, which does not answer")
+                time.sleep(REDIS_RETRY_S)
+            _show(display, verification.findings, verification.total)
+            time.sleep(POLL_S)
     finally:
-        led.end()
-    return led.found
+        verification.end()
+    return verification.findings
 
 
 class _FleetVerification:
-    """A verification that this process leads: a bounded number of pieces is sent, and more as they
-    are done.
-    """
+    """A verification that this process leads, with a bounded number of pieces in flight."""
 
     def __init__(
         self,
@@ -98,7 +96,7 @@ class _FleetVerification:
         send: SendPieces,
         lost_work_interval_s: float,
     ) -> None:
-        self.found = Findings()
+        self.findings = Findings()
         self.total = sum(len(piece.months) for piece in pieces)
         self._services = services
         self._checks = Verifications(services.redis)
@@ -110,67 +108,66 @@ class _FleetVerification:
         self._lost = LostWorkDetector(services.redis, interval_s=lost_work_interval_s)
 
     @property
-    def goes_on(self) -> bool:
-        return bool(self._waiting or self._sent)
+    def is_done(self) -> bool:
+        return not (self._waiting or self._sent)
 
-    def turn(self) -> None:
-        """Take in what is done, send what there is room for, and send again what was lost."""
-        still, told = self._checks.poll(self._check)
-        for name, found in map(Findings.from_json, told):
+    def advance(self) -> None:
+        """Collect results, resend lost pieces, and send as many new ones as there is room for."""
+        sent_us, results = self._checks.poll(self._check)
+        for name, findings in map(Findings.from_json, results):
             if self._sent.pop(name, None):
-                self.found.add(found)
-        lost = self._lost_of(still)
-        again = [piece for name, piece in self._sent.items() if name not in still or name in lost]
-        since_us = min((still[name] for name in lost), default=0)
-        for piece in again:
+                self.findings.add(findings)
+        lost = self._lost_pieces(sent_us)
+        resend = [
+            piece for name, piece in self._sent.items() if name not in sent_us or name in lost
+        ]
+        for piece in resend:
             if self._tries[str(piece)] == TRIES:
                 del self._sent[str(piece)]
-                self.found.failed[str(piece)] = (
-                    f"lost {TRIES} times with whoever checked it, and given up"
+                self.findings.failed[str(piece)] = (
+                    f"given up: lost {TRIES} times with the worker that checked it"
                 )
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
-        self._send([piece for piece in again if str(piece) in self._sent], since_us)
+        oldest_us = min((sent_us[name] for name in lost), default=0)
+        self._send([piece for piece in resend if str(piece) in self._sent], oldest_us)
         self._send([self._waiting.popleft() for _ in range(room)])
 
     def end(self) -> None:
         self._checks.end(self._check)
 
-    def _send(self, ready: list[Piece], since_us: int | None = None) -> None:
-        """Send pieces; those that were sent before, at `since_us`, Redis µs, go before all that
-        waits.
-        """
-        if not ready:
+    def _send(self, pieces: list[Piece], first_sent_us: int | None = None) -> None:
+        """Send pieces; resent ones, first sent at `first_sent_us`, Redis µs, go ahead of others."""
+        if not pieces:
             return
-        self._sent |= {str(piece): piece for piece in ready}
-        self._tries.update(map(str, ready))
-        sent_us = self._checks.mark_sent(self._check, map(str, ready))
-        is_again = since_us is not None
-        self._send_pieces(
-            self._check, ready, since_us if since_us is not None else sent_us, first=is_again
-        )
+        self._sent |= {str(piece): piece for piece in pieces}
+        self._tries.update(map(str, pieces))
+        now_us = self._checks.mark_sent(self._check, map(str, pieces))
+        if first_sent_us is None:
+            self._send_pieces(self._check, pieces, now_us, first=False)
+        else:
+            self._send_pieces(self._check, pieces, first_sent_us, first=True)
 
-    def _lost_of(self, still: dict[str, int]) -> set[str]:
-        """Return the pieces that no message and no living worker holds, twice in a row."""
+    def _lost_pieces(self, sent_us: dict[str, int]) -> set[str]:
+        """Return the pieces that twice in a row no message and no live worker held."""
         if not self._lost.is_due:
             return set()
-        names = still.keys() & self._sent.keys()
-        sent = {
+        names = {
             SentWork(
-                check_lease(self._check, name), piece_queue(self._sent[name]), still[name]
+                check_lease(self._check, name), piece_queue(self._sent[name]), sent_us[name]
             ): name
-            for name in names
+            for name in sent_us.keys() & self._sent.keys()
         }
-        return {sent[one] for one in self._lost.find_lost(sent)}
+        return {names[sent] for sent in self._lost.find_lost(names)}
 
 
-def _show(shows: ProgressDisplay, found: Findings, total: int) -> None:
-    shows.show(found.partitions, total, "verify: ", lambda: progress_line(found, total))
+def _show(display: ProgressDisplay, findings: Findings, total: int) -> None:
+    display.show(findings.partitions, total, "verify: ", lambda: progress_line(findings, total))
 
 
-def progress_line(found: Findings, total: int) -> str:
-    """Return where a verification stands, in one line."""
-    compared = f", {found.compared:,} compared" if found.compared else ""
+def progress_line(findings: Findings, total: int) -> str:
+    """Return a verification's progress in one line."""
+    compared = f", {findings.compared:,} compared" if findings.compared else ""
     return (
-        f"{found.partitions:,}/{total:,} partitions, {found.rows:,} rows{compared}, "
-        f"{len(found.faults):,} faults"
+        f"{findings.partitions:,}/{total:,} partitions, {findings.rows:,} rows{compared}, "
+        f"{len(findings.faults):,} faults"
     )

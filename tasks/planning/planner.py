@@ -136,9 +136,9 @@ class Planner:
         """Yield the blocks from the run's cursor on; move the cursor past each."""
         request = self._request
         index, from_ms = self._runs.cursor(self._run)
-        calls_of_one = request.calls_of_one()
+        calls_per_symbol = request.calls_per_symbol()
         for series in request.series(first=index):
-            calls_after = calls_of_one * (len(request.symbols) - index - 1)
+            calls_after = calls_per_symbol * (len(request.symbols) - index - 1)
             blocks_held = 0
             if held := self._context.load_holdings(self._holdings, series):
                 blocks_held = yield from self._plan_series(

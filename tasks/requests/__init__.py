@@ -1,4 +1,4 @@
-"""What a user asks for, parsed and checked: series, range, sources, symbols.
+"""The request of a run: its range, source and symbols, parsed and checked.
 
 May import: `catalog_update`.
 Begin with `request.py`.

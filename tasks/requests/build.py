@@ -1,88 +1,54 @@
-"""From a user's words to a Request: everything that can be wrong with them is said here, in one
-line.
-"""
+"""Parse a request's source and range from what the user typed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from klinefleet.tasks.requests.request import closed_ms
-from klinefleet.workers.domain import parsing
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
-from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.parsing import parse_timestamp
 from klinefleet.workers.domain.timestamps import iso, utc_ms
 from klinefleet.workers.sources.policy import Mode
 
-#: The exchange opened in July 2017; nothing older is asked for.
+#: The exchange opened in July 2017, so nothing older is requested.
 FIRST_MS = utc_ms(2017)
 
 
-def market_of(text: str) -> Market:
-    """Return the market of this name."""
-    with _refusing():
-        return parsing.parse_market(text)
-
-
-def kind_of(market: Market, text: str) -> Kind:
-    """Return the kind of this name, where the market has it."""
-    with _refusing():
-        return parsing.parse_kind(market, text)
-
-
-def interval_of(market: Market, kind: Kind, text: str | None) -> Interval:
-    """Return the interval of this name, where the market has it; for events, which have none, what
-    stands for it.
-    """
-    with _refusing():
-        return parsing.parse_interval(market, kind, text)
-
-
-def mode_of(text: str) -> Mode:
-    """Return the sources of this name."""
+def parse_source(text: str) -> Mode:
+    """Return the source mode of this name."""
     try:
         return Mode(text.lower())
     except ValueError:
-        raise RequestError(
-            f"no source {text!r}; there are {', '.join(Mode)}; nothing was queued"
-        ) from None
+        raise RequestError(f"no source {text!r}; there are {', '.join(Mode)}") from None
 
 
-def moment_of(name: str, text: str) -> int:
-    """Return a date or a time in ms; what tells no zone is UTC."""
-    with _refusing():
-        return parsing.parse_timestamp(name, text)
+def parse_bounds(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """Return a start and an end, ms UTC, None for one that is not given."""
+    start_ms = parse_timestamp("start", start) if start is not None else None
+    end_ms = parse_timestamp("end", end) if end is not None else None
+    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+        raise RequestError(f"start {start} is not before end {end}")
+    return start_ms, end_ms
 
 
-def range_of(
+def parse_range(
     kind: Kind, interval: Interval, start: str, end: str | None, *, now_ms: int
 ) -> tuple[int, int]:
-    """Return the open times [start, end) that are wanted and closed, ms UTC."""
-    start_ms, end_ms = moment_of("start", start), now_ms if end is None else moment_of("end", end)
+    """Return the first open time and the end (exclusive) of the closed candles in a range, ms UTC.
+
+    `now_ms` is the exchange's clock, and the end where none is given.
+    """
+    start_ms = parse_timestamp("start", start)
+    end_ms = now_ms if end is None else parse_timestamp("end", end)
     if start_ms < 0:
-        raise RequestError(f"start {start} lies before 1970; nothing was queued")
+        raise RequestError(f"start {start} is before 1970")
     if start_ms >= now_ms:
-        raise RequestError(
-            f"start {start} lies in the future (it is {iso(now_ms)} UTC); nothing was queued"
-        )
+        raise RequestError(f"start {start} is in the future; it is now {iso(now_ms)} UTC")
     if start_ms >= end_ms:
-        raise RequestError(f"start {start} is not before end {end}; nothing was queued")
+        raise RequestError(f"start {start} is not before end {end}")
     first_ms = interval.ceil(max(start_ms, FIRST_MS))
     last_ms = min(interval.ceil(min(end_ms, now_ms)), closed_ms(kind, interval, now_ms))
     if first_ms >= last_ms:
         until = "now" if end is None else end
-        raise RequestError(
-            f"no {interval} candle opens and closes between {start} and {until}; nothing was queued"
-        )
+        raise RequestError(f"no {interval} candle opens and closes between {start} and {until}")
     return first_ms, last_ms
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Say of a word that makes no sense that nothing came of it."""
-    try:
-        yield
-    except RequestError as error:
-        raise RequestError(f"{error}; nothing was queued") from None

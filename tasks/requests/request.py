@@ -1,4 +1,4 @@
-"""What a user asks for: one value that travels from the command line to the planner."""
+"""The request: the value that travels from the command line to the planner."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 def closed_ms(kind: Kind, interval: Interval, now_ms: int) -> int:
-    """Return the end of what may be requested, ms UTC, on an open time.
+    """Return the open time, ms UTC, before which candles are final.
 
-    `now_ms` is the exchange's clock. Younger rows are still corrected there.
+    `now_ms` is the exchange's clock. Rows younger than the kind's `settle_ms` are still corrected.
     """
     return interval.floor(now_ms - kind.settle_ms)
 
@@ -40,9 +40,7 @@ class Request:
     end_ms: int
     source: Mode = Mode.AUTO
     revise: bool = False
-    """Whether it is not about what is missing, but about archive files that were published anew
-    since.
-    """
+    """True: fetch archive files that were published again, instead of what is missing."""
 
     @property
     def span(self) -> Span:
@@ -50,91 +48,89 @@ class Request:
 
     @property
     def pool(self) -> Pool:
-        """The pool whose weight it spends."""
+        """The pool whose weight this request spends."""
         return self.kind.pool(self.market)
 
     @property
     def is_small(self) -> bool:
-        """Whether REST answers all of it in a round trip or two."""
-        return self.calls_of_one() * len(self.symbols) <= SMALL_CALLS
+        """True if REST answers all of it in a round trip or two."""
+        return self.calls_per_symbol() * len(self.symbols) <= SMALL_CALLS
 
     def series(self, first: int = 0) -> Iterator[Series]:
         """Yield the series from the one at index `first` on."""
         for symbol in self.symbols[first:]:
             yield Series(self.market, self.kind, self.interval, symbol)
 
-    def calls_of_one(self) -> int:
-        """Return how many calls one symbol takes that existed all the time."""
+    def calls_per_symbol(self) -> int:
+        """Return the calls for one symbol that traded the whole range."""
         any_series = next(self.series())
         return sum(
             page_count(any_series, block.span.clip(self.span))
             for block in any_series.blocks(self.span)
         )
 
-    def weight_of_call(self) -> int:
+    def call_weight(self) -> int:
         """Return the weight of this request's usual call."""
-        first = next(self.series())
-        return max(
-            (
-                page.weight
-                for page in pages(first, next(first.blocks(self.span)).span.clip(self.span))
-            ),
-            default=1,
-        )
+        any_series = next(self.series())
+        first_block = next(any_series.blocks(self.span))
+        calls = pages(any_series, first_block.span.clip(self.span))
+        return max((call.weight for call in calls), default=1)
 
     def to_json(self) -> str:
-        """Return it as a JSON object, as it is kept in Redis and in reports."""
+        """Return the request as a JSON object, as Redis and reports keep it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps(values, default=str)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Request:
-        """Return the request that `to_json` wrote, by this version or another; ValueError names a
-        key that is wrong.
+        """Return the request that `to_json` of this or another version wrote.
 
-        Unknown keys are ignored, optional ones have their defaults. The interval is required: none
-        is the usual one.
+        Unknown keys are ignored; optional ones have defaults. The interval is required. ValueError
+        names the key that is missing or wrong.
         """
-        told = json.loads(text)
-        if not isinstance(told, dict):
-            raise ValueError(f"a request is a JSON object, this is {told!r}")  # noqa: TRY004 - as of what is no JSON
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"a request is a JSON object, not {values!r}")  # noqa: TRY004 - as for invalid JSON
         return cls(
-            market=_read(told, "market", Market),
-            kind=_read(told, "kind", kind_named, DEFAULT_KIND),
-            interval=_read(told, "interval", Interval),
-            symbols=_read(told, "symbols", _names),
-            start_ms=_read(told, "start_ms", _ms),
-            end_ms=_read(told, "end_ms", _ms),
-            source=_read(told, "source", Mode, Mode.AUTO),
-            revise=_read(told, "revise", _flag, False),
+            market=_parse(values, "market", Market),
+            kind=_parse(values, "kind", kind_named, DEFAULT_KIND),
+            interval=_parse(values, "interval", Interval),
+            symbols=_parse(values, "symbols", _strings),
+            start_ms=_parse(values, "start_ms", _integer),
+            end_ms=_parse(values, "end_ms", _integer),
+            source=_parse(values, "source", Mode, Mode.AUTO),
+            revise=_parse(values, "revise", _boolean, False),
         )
 
 
-def _read(told: dict[str, Any], key: str, read: Callable[[Any], T], default: T | None = None) -> T:
-    """Return a key's value, or its default where there is one and the key is missing."""
-    if key not in told:
+def _parse(
+    values: dict[str, Any], key: str, parse: Callable[[Any], T], default: T | None = None
+) -> T:
+    """Return a key's parsed value, or the default of a missing key."""
+    if key not in values:
         if default is None:
-            raise ValueError(f"a request without {key!r}: it has {', '.join(told) or 'nothing'}")
+            found = ", ".join(values) or "no keys"
+            raise ValueError(f"a request without {key!r}: it has {found}")
         return default
     try:
-        return read(told[key])
+        return parse(values[key])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a request's {key!r} was {told[key]!r}: {error}") from error
+        raise ValueError(f"a request's {key!r} was {values[key]!r}: {error}") from error
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise TypeError("a list of symbols is needed")
+        raise TypeError("it must be a list of symbols")
     return tuple(value)
 
 
-def _ms(value: Any) -> int:
+def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("a whole number of milliseconds is needed")
+        raise TypeError("it must be a whole number of milliseconds")
     return value
 
 
-def _flag(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError("true or false is needed")
+        raise TypeError("it must be true or false")
     return value

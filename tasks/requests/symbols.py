@@ -1,4 +1,4 @@
-"""Which symbols a user means: named, from a file, or all that the catalog knows of a market."""
+"""Select a request's symbols: named ones, those of a file, or all of a market's catalog."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from klinefleet.workers.domain.symbols import checked_symbol, is_symbol
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 
-#: Columns of a symbols file that hold the exchange's symbol.
+#: Columns of a symbols file that may hold the symbol, the first found is read.
 SYMBOL_COLUMNS = ("symbol", "binance_symbol")
-#: What a contract with a delivery date is called, and what such a one does not have.
-#: Contracts that are delivered on a day: BTCUSDT_250627.
-_DELIVERED = re.compile(r".*_\d{6}")
+#: Contracts with a delivery date: BTCUSDT_250627.
+_DELIVERY_CONTRACT = re.compile(r".*_\d{6}")
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolSelection:
-    """What the user said of symbols; no names means all."""
+    """The symbols that the options select; `names` is None for all."""
 
     names: tuple[str, ...] | None
     quote: str | None = None
@@ -37,7 +36,7 @@ class SymbolSelection:
 
 @dataclass(frozen=True, slots=True)
 class ChosenSymbols:
-    """The symbols that are asked for, and what the user should know of the others."""
+    """The symbols to request, and for each symbol left out a note that says why."""
 
     symbols: tuple[str, ...]
     notes: dict[str, str] = field(default_factory=dict)
@@ -47,37 +46,32 @@ def parse_selection(
     symbols: str | None,
     file: Path | None,
     top: int | None,
-    every: bool,
+    all_symbols: bool,
     *,
     quote: str | None = None,
     status: str = "all",
     skip_unknown: bool = False,
 ) -> SymbolSelection:
-    """Return what the options say, each symbol once and in its order."""
+    """Return the selection of the symbol options: each symbol once, in the order given."""
     if symbols is not None and file is not None:
-        raise RequestError("give --symbols or --symbols-file, not both; nothing was queued")
+        raise RequestError("use --symbols or --symbols-file, not both")
     if top is not None and file is None:
-        raise RequestError("--top takes the first symbols of a --symbols-file; nothing was queued")
-    names = (
-        symbols.split(",")
-        if symbols is not None
-        else _from_file(file)
-        if file is not None
-        else None
-    )
-    if (names is None) is not every:
-        raise RequestError(
-            "say which symbols: --symbols, --symbols-file or --all; nothing was queued"
-        )
-    if names is None:
+        raise RequestError("--top needs --symbols-file: it takes the file's first symbols")
+    if all_symbols:
+        if symbols is not None or file is not None:
+            raise RequestError("--all cannot be combined with --symbols or --symbols-file")
         return SymbolSelection(None, quote.upper() if quote else None, status)
     if quote or status != "all":
-        raise RequestError(
-            "--quote and --status narrow --all, not a list of names; nothing was queued"
-        )
+        raise RequestError("--quote and --status need --all")
+    if symbols is not None:
+        names, origin = symbols.split(","), f"--symbols {symbols!r}"
+    elif file is not None:
+        names, origin = _read_file(file), f"symbols file {file}"
+    else:
+        raise RequestError("no symbols given; use --symbols, --symbols-file or --all")
     chosen = tuple(dict.fromkeys(checked_symbol(name) for name in names if name.strip()))
     if not chosen:
-        raise RequestError("no symbol was named; nothing was queued")
+        raise RequestError(f"no symbol in {origin}")
     return SymbolSelection(chosen[:top], skip_unknown=skip_unknown)
 
 
@@ -90,13 +84,16 @@ def choose_symbols(
     mode: Mode,
     say: Callable[[str], None],
 ) -> ChosenSymbols:
-    """Return the symbols that are meant; RequestError for one that nobody knows."""
+    """Return the selected symbols that exist.
+
+    UnknownSymbol where one does not, unless the selection skips unknown ones and some exist. `say`
+    gets a line for each step of making a catalog.
+    """
     if selection.names is None:
-        return _all(services, market, kind, selection, mode, say)
-    if kind.is_of_perpetuals and (
-        ending := next(filter(_DELIVERED.fullmatch, selection.names), None)
-    ):
-        raise RequestError(f"{ending} is delivered on a day and has no {kind}; nothing was queued")
+        return _choose_all(services, market, kind, selection, mode, say)
+    if kind.is_of_perpetuals:
+        for name in filter(_DELIVERY_CONTRACT.fullmatch, selection.names):
+            raise RequestError(f"{name} has a delivery date; only perpetual contracts have {kind}")
     known = [
         name
         for name in selection.names
@@ -106,9 +103,7 @@ def choose_symbols(
     if unknown and not (known and selection.skip_unknown):
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = _hint(services, market, kind, unknown[0])
-        raise UnknownSymbol(
-            f"market {market} has no symbol {unknown[0]}{more}{hint}; nothing was queued"
-        )
+        raise UnknownSymbol(f"market {market} has no symbol {unknown[0]}{more}{hint}")
     notes = {
         name: f"market {market} has no such symbol{_hint(services, market, kind, name)}; left out"
         for name in unknown
@@ -116,7 +111,7 @@ def choose_symbols(
     return ChosenSymbols(tuple(known), notes)
 
 
-def _all(
+def _choose_all(
     services: Services,
     market: Market,
     kind: Kind,
@@ -124,7 +119,7 @@ def _all(
     mode: Mode,
     say: Callable[[str], None],
 ) -> ChosenSymbols:
-    # Imported where it is needed: Polars and Celery would make every command start later.
+    # Imported here because Polars and Celery make every command start later.
     from klinefleet.tasks.catalog_update.build import fresh_catalog
 
     catalog = fresh_catalog(services, market, say)
@@ -136,26 +131,21 @@ def _all(
     else:
         names = [entry.symbol for entry in entries]
     if kind.is_of_perpetuals:
-        names = [name for name in names if not _DELIVERED.fullmatch(name)]
-    odd = [name for name in names if not is_symbol(name)]
-    if len(odd) == len(names):
-        asked = " ".join(
-            part
-            for part in (
-                f"--quote {selection.quote}" if selection.quote else "",
-                f"--status {selection.status}",
-            )
-        )
-        raise RequestError(f"market {market} has no symbol with {asked}; nothing was queued")
+        names = [name for name in names if not _DELIVERY_CONTRACT.fullmatch(name)]
+    invalid = [name for name in names if not is_symbol(name)]
+    if len(invalid) == len(names):
+        quote = f"--quote {selection.quote} " if selection.quote else ""
+        raise RequestError(f"market {market} has no symbol with {quote}--status {selection.status}")
     return ChosenSymbols(
-        tuple(name for name in names if name not in odd),
-        dict.fromkeys(odd, "left out: a symbol has only letters, digits, '_' and '-'"),
+        tuple(name for name in names if name not in invalid),
+        dict.fromkeys(invalid, "left out: a symbol has only letters, digits, '_' and '-'"),
     )
 
 
 def _is_known(services: Services, series: Series, mode: Mode) -> bool:
-    """Whether REST knows the symbol, or at least the archive has files of it; RequestError where it
-    does not tell.
+    """Return True if REST lists the symbol or, where allowed, the archive has files of it.
+
+    RequestError where the archive does not answer.
     """
     if services.symbol_cache.listing(series) is not None:
         return True
@@ -165,13 +155,13 @@ def _is_known(services: Services, series: Series, mode: Mode) -> bool:
         return services.archive_indexes.get(series).published_span() is not None
     except FleetError as error:
         raise RequestError(
-            f"market {series.market} does not list {series.symbol}, and the archive does not tell "
-            "whether it has files "
-            f"of it: {error.reason}; nothing was queued"
+            f"market {series.market} does not list {series.symbol}, and the archive could not be "
+            f"searched for its files: {error.reason}"
         ) from error
 
 
 def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
+    """Return " (did you mean …?)" with the names closest to an unknown one, or nothing."""
     names = (
         services.symbol_cache.pairs(market)
         if kind.is_of_pair
@@ -181,22 +171,19 @@ def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
-def _from_file(path: Path) -> list[str]:
+def _read_file(path: Path) -> list[str]:
+    """Return the symbols of a CSV file with a symbol column, or of a list with one a line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(
-            f"symbols file {path} cannot be read: {error}; nothing was queued"
-        ) from error
+        raise RequestError(f"symbols file {path} cannot be read: {error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise RequestError(f"symbols file {path} is empty; nothing was queued")
+        raise RequestError(f"symbols file {path} is empty")
     header = next(csv.reader(lines[:1]))
     column = next((name for name in SYMBOL_COLUMNS if name in header), None)
     if column:
         return [row[column] or "" for row in csv.DictReader(lines)]
     if len(header) > 1:
-        raise RequestError(
-            f"symbols file {path} has no column {' or '.join(SYMBOL_COLUMNS)}; nothing was queued"
-        )
+        raise RequestError(f"symbols file {path} has no column {' or '.join(SYMBOL_COLUMNS)}")
     return lines

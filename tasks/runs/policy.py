@@ -30,7 +30,7 @@ def policy_for_request(
     is_brief = False
     if parts:
         calls = sum(page_count(series, part) for part in parts)
-        is_brief = calls * request.weight_of_call() / weight_per_s <= _ARCHIVE_LISTING_S
+        is_brief = calls * request.call_weight() / weight_per_s <= _ARCHIVE_LISTING_S
     return Policy(
         request.source, weight_per_s, request.is_small or is_brief, _is_listed(services, series)
     )

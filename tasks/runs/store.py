@@ -45,10 +45,10 @@ class Runs:
             "request": request.to_json(),
             "state": State.RUNNING,
             "began_ms": now,
-            "calls_ahead": request.calls_of_one() * len(request.symbols),
+            "calls_ahead": request.calls_per_symbol() * len(request.symbols),
             "planned_us": now * 1000,
             "pool": str(request.pool),
-            "weight_of_call": request.weight_of_call(),
+            "weight_of_call": request.call_weight(),
         }
         with self._redis.pipeline() as pipe:
             pipe.hset(run_key(run), mapping=fields)  # type: ignore[arg-type]

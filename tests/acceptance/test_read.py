@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,12 @@ def test_a_query_that_makes_no_sense_or_writes_is_refused_in_one_line(
 
 
 def test_the_screen_shows_both_ends_and_says_what_it_does_not_show(lake: Lake) -> None:
-    told = lake.read(*BOTH, "--start", "2024-01-31", "--end", "2024-02-01").splitlines()
+    day = (*BOTH, "--start", "2024-01-31", "--end", "2024-02-01")
+    piped = lake.read(*day).splitlines()
+    assert piped[0].split() == long(MINUTES).columns
+    assert piped[12] == "2,880 rows"
+    narrow = replace(lake, env=lake.env | {"COLUMNS": "80"})
+    told = narrow.read(*day).splitlines()
     assert told[0].split()[:3] == ["symbol", "open_time", "open"]
     assert told[6] == "…"
     assert (told[1][:25], told[11][:25]) == (
@@ -270,11 +276,11 @@ def test_the_screen_shows_both_ends_and_says_what_it_does_not_show(lake: Lake) -
         )
     described = lake.read(*ONE, "--interval", "1h", "--describe").splitlines()
     assert [line.split()[0] for line in described[1:6]] == [
-        "values",
-        "missing",
-        "least",
+        "count",
+        "nulls",
+        "min",
         "mean",
-        "greatest",
+        "max",
     ]
 
 

@@ -15,8 +15,7 @@ def checked_symbol(text: str) -> str:
     symbol = text.strip().upper()
     if not _spells_symbol(symbol):
         raise RequestError(
-            f"symbol {text!r} cannot be one: only letters, digits, '_' and '-' occur; nothing was "
-            "queued"
+            f"invalid symbol {text!r}: only letters, digits, '_' and '-' are allowed"
         )
     return symbol
 

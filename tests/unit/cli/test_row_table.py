@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
-from klinefleet.tasks.cli.row_table import description, glimpse, text
+from klinefleet.tasks.cli.row_table import preview, render_description, render_rows, screen_width
 from tests.unit.helpers.klines import frame, minutes, opens
 
 ROWS = frame(opens(minutes(0, 100)))
@@ -29,7 +29,7 @@ def test_both_ends_are_shown_and_no_row_twice_lazy_or_in_parts(
     head: int | None, tail: int | None
 ) -> None:
     seen = [
-        glimpse(rows, head, tail)
+        preview(rows, head, tail)
         for rows in (ROWS.lazy(), parts(1, 50, 49), parts(100), parts(97, 2, 1))
     ]
     first = 5 if head is tail is None else head or 0
@@ -37,22 +37,37 @@ def test_both_ends_are_shown_and_no_row_twice_lazy_or_in_parts(
     for one in seen:
         assert one.head.equals(ROWS.head(first))
         assert one.tail.equals(ROWS.tail(last))
-        assert one.rows == 100
+        assert one.row_count == 100
 
 
 def test_the_first_rows_alone_are_read_without_counting_the_others() -> None:
-    seen = glimpse(ROWS.lazy(), 3, None)
-    assert (seen.head.height, seen.tail.height, seen.rows) == (3, 0, None)
-    assert text(seen, 200).splitlines()[-1].startswith("the first 3 rows")
+    seen = preview(ROWS.lazy(), 3, None)
+    assert (seen.head.height, seen.tail.height, seen.row_count) == (3, 0, None)
+    assert render_rows(seen, 200).splitlines()[-1].startswith("the first 3 rows")
 
 
 @pytest.mark.parametrize("width", [20, 80, 120, 200])
 def test_no_line_of_the_table_is_wider_than_the_screen(width: int) -> None:
-    lines = text(glimpse(ROWS.lazy(), None, None), width).splitlines()
+    lines = render_rows(preview(ROWS.lazy(), None, None), width).splitlines()
     assert max(cell_len(line) for line in lines) <= max(width, len("taker_buy_quote_volume"))
     below = " ".join(lines[1 + 5 + 1 + 5 :])
     assert below.startswith("100 rows")
     assert ("not shown" in below) is (width < 200)
+
+
+def test_every_column_is_shown_on_a_pipe_and_no_line_is_wrapped() -> None:
+    heading, *_, summary = render_rows(preview(ROWS.lazy(), None, None), None).splitlines()
+    assert heading.split() == ROWS.columns
+    assert summary == "100 rows"
+
+
+def test_the_width_is_the_terminals_or_columns_and_none_on_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert screen_width() is None
+    monkeypatch.setenv("COLUMNS", "91")
+    assert screen_width() == 91
 
 
 def test_numbers_of_a_column_have_their_points_below_each_other_and_nothing_is_rounded_away() -> (
@@ -64,7 +79,7 @@ def test_numbers_of_a_column_have_their_points_below_each_other_and_nothing_is_r
             "flag": [True, False, None, True, True],
         }
     )
-    lines = text(glimpse(told.lazy(), None, None), 80).splitlines()[1:-1]
+    lines = render_rows(preview(told.lazy(), None, None), 80).splitlines()[1:-1]
     assert [line.split() for line in lines] == [
         ["1.50000000", "true"],
         ["0.00001234", "false"],
@@ -77,7 +92,7 @@ def test_numbers_of_a_column_have_their_points_below_each_other_and_nothing_is_r
 
 def test_wide_letters_do_not_push_what_follows_out_of_its_column() -> None:
     told = pl.DataFrame({"symbol": ["币安人生USDT", "BTCUSDT"], "close": [1, 22]})
-    lines = text(glimpse(told.lazy(), None, None), 80).splitlines()[:3]
+    lines = render_rows(preview(told.lazy(), None, None), 80).splitlines()[:3]
     assert {cell_len(line) for line in lines} == {len("symbol") + 2 * 4 + 4 - 6 + 6 + 1}
 
 
@@ -94,28 +109,28 @@ def test_moments_are_shown_to_what_they_need() -> None:
             .dt.offset_by(f"{unit}")
             .alias("t")
         )
-        assert shown in text(glimpse(times.lazy(), None, None), 80)
+        assert shown in render_rows(preview(times.lazy(), None, None), 80)
 
 
 def test_a_description_has_the_ends_and_the_mean_of_each_column() -> None:
     told = pl.DataFrame({"close": [1.0, 2.5, None], "symbol": ["B", "A", "A"]}).lazy()
-    lines = [line.split() for line in description(told, 80).splitlines()]
+    lines = [line.split() for line in render_description(told, 80).splitlines()]
     assert lines == [
         ["close", "symbol"],
-        ["values", "2", "3"],
-        ["missing", "1", "0"],
-        ["least", "1.0", "A"],
+        ["count", "2", "3"],
+        ["nulls", "1", "0"],
+        ["min", "1.0", "A"],
         ["mean", "1.75", "-"],
-        ["greatest", "2.5", "B"],
+        ["max", "2.5", "B"],
         ["2", "columns"],
     ]
 
 
 def test_a_description_of_no_rows_says_so() -> None:
     assert [
-        line.split()[:3] for line in description(ROWS.clear().lazy(), 80).splitlines()[1:4]
+        line.split()[:3] for line in render_description(ROWS.clear().lazy(), 80).splitlines()[1:4]
     ] == [
-        ["values", "0", "0"],
-        ["missing", "0", "0"],
-        ["least", "-", "-"],
+        ["count", "0", "0"],
+        ["nulls", "0", "0"],
+        ["min", "-", "-"],
     ]

@@ -9,7 +9,13 @@ import polars as pl
 import pyarrow.parquet
 import pytest
 
-from klinefleet.tasks.cli.row_writer import PART_ROWS, Format, format_of, parts_of, write_file
+from klinefleet.tasks.cli.row_writer import (
+    PART_ROWS,
+    Format,
+    parse_format,
+    read_in_parts,
+    write_file,
+)
 from klinefleet.workers.domain.errors import FleetError, NotWritten, RequestError
 from tests.unit.helpers.klines import frame, minutes, opens
 
@@ -46,7 +52,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_stood_there(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(
-        NotWritten, match=r"rows\.csv: No space left on device; nothing was put there"
+        NotWritten, match=r"rows\.csv: No space left on device; nothing was written"
     ):
         write_file([ROWS], tmp_path / "rows.csv", Format.CSV)
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +89,7 @@ def test_a_list_does_not_go_into_a_cell_of_csv(tmp_path: Path) -> None:
 
 
 def test_parts_of_lazy_rows_begin_with_their_columns_and_keep_their_order() -> None:
-    first, *parts = parts_of(ROWS.lazy())
+    first, *parts = read_in_parts(ROWS.lazy())
     assert (first.height, first.schema) == (0, ROWS.schema)
     assert pl.concat(parts).equals(ROWS)
 
@@ -105,10 +111,10 @@ def test_the_form_is_that_of_the_ending_or_the_option_and_never_a_guess(
     target: str, told: str | None, form: Format | None
 ) -> None:
     if form:
-        assert format_of(target, told) is form
+        assert parse_format(target, told) is form
     else:
         with pytest.raises(RequestError):
-            format_of(target, told)
+            parse_format(target, told)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from klinefleet.tasks.client import fetcher
-from klinefleet.tasks.client.fetcher import FleetFetcher, requests_of
+from klinefleet.tasks.client.fetcher import FleetFetcher, group_into_requests
 from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
@@ -71,7 +71,7 @@ def end_with(
 def test_all_that_is_missing_of_one_kind_and_interval_is_one_request() -> None:
     hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
     nothing = series_of("SOLUSDT")
-    minutes, other = requests_of(
+    minutes, other = group_into_requests(
         {
             series_of(): [JANUARY],
             series_of("ETHUSDT"): [JANUARY, MARCH],
@@ -89,7 +89,7 @@ def test_all_that_is_missing_of_one_kind_and_interval_is_one_request() -> None:
 
 def test_a_request_holds_whole_candles() -> None:
     hours = Series(Market.USD_M, KLINES, Interval.H1, "BTCUSDT")
-    (request,) = requests_of({hours: [Span(MONTHS[0] + 1, MONTHS[0] + HOUR_MS + 1)]})
+    (request,) = group_into_requests({hours: [Span(MONTHS[0] + 1, MONTHS[0] + HOUR_MS + 1)]})
     assert request.span == Span(MONTHS[0], MONTHS[0] + 2 * HOUR_MS)
 
 

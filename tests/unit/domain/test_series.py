@@ -242,7 +242,6 @@ def test_what_cannot_be_a_symbol_is_refused_and_named(symbol: str) -> None:
     with pytest.raises(RequestError) as refused:
         checked_symbol(symbol)
     assert repr(symbol) in str(refused.value)
-    assert "nothing was queued" in str(refused.value)
 
 
 @settings(max_examples=120)

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.tasks.requests import build
-from klinefleet.workers.domain.errors import RequestError
+from klinefleet.tasks.requests.refusal import on_refusal
+from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
-from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.timestamps import DAY_MS, iso, utc_ms
+from klinefleet.workers.sources.policy import Mode
 from tests.unit.helpers.strategies import intervals, moments
 
 NOW_MS = utc_ms(2024, 6, 15) + 10 * 3_600_000 + 30_500
@@ -20,7 +21,7 @@ NOW_MS = utc_ms(2024, 6, 15) + 10 * 3_600_000 + 30_500
 def range_of(
     start: str, end: str | None = None, *, interval: Interval = Interval.M1, now_ms: int = NOW_MS
 ) -> list[str]:
-    return [iso(ms) for ms in build.range_of(KLINES, interval, start, end, now_ms=now_ms)]
+    return [iso(ms) for ms in build.parse_range(KLINES, interval, start, end, now_ms=now_ms)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_every_candle_of_a_range_opens_in_it_and_is_closed(
         and interval.advance(at, 1) <= now_ms - KLINES.settle_ms
     ]
     try:
-        first_ms, last_ms = build.range_of(KLINES, interval, *texts, now_ms=now_ms)
+        first_ms, last_ms = build.parse_range(KLINES, interval, *texts, now_ms=now_ms)
     except RequestError:
         assert closed == []
         return
@@ -97,7 +98,7 @@ def test_every_candle_of_a_range_opens_in_it_and_is_closed(
 @pytest.mark.parametrize(
     ("start", "end", "interval", "said"),
     [
-        ("2024-06-16", None, Interval.M1, "start 2024-06-16 lies in the future"),
+        ("2024-06-16", None, Interval.M1, "start 2024-06-16 is in the future"),
         ("2024-02-01", "2024-01-01", Interval.M1, "start 2024-02-01 is not before end 2024-01-01"),
         ("2024-01-01", "2024-01-01", Interval.M1, "is not before end"),
         (
@@ -118,7 +119,6 @@ def test_a_range_that_makes_no_sense_is_refused_in_one_line(
     with pytest.raises(RequestError) as refused:
         range_of(start, end, interval=interval)
     assert said in str(refused.value)
-    assert str(refused.value).endswith("nothing was queued")
     assert "\n" not in str(refused.value)
 
 
@@ -136,15 +136,14 @@ def test_an_end_in_the_last_month_there_is_means_now_too() -> None:
     ]
 
 
-def test_markets_and_intervals_are_told_by_name() -> None:
-    assert build.market_of("UM") is Market.USD_M
-    assert build.interval_of(Market.SPOT, KLINES, "1M") is Interval.MO1
-    assert build.interval_of(Market.SPOT, KLINES, "1m") is Interval.M1
-    with pytest.raises(
-        RequestError, match="no market 'futures'; there are spot, um, cm; nothing was queued"
-    ):
-        build.market_of("futures")
-    with pytest.raises(RequestError, match="no interval '1H'; there are 1s, 1m"):
-        build.interval_of(Market.SPOT, KLINES, "1H")
-    with pytest.raises(RequestError, match="market um has no interval 1s"):
-        build.interval_of(Market.USD_M, KLINES, "1s")
+def test_a_source_is_found_by_its_name() -> None:
+    assert build.parse_source("REST") is Mode.REST
+    with pytest.raises(RequestError, match="no source 'ftp'; there are auto, archive, rest"):
+        build.parse_source("ftp")
+
+
+@pytest.mark.parametrize("error", [RequestError("no market 'x'"), UnknownSymbol("no symbol X")])
+def test_a_refusal_says_once_what_happened_to_the_data(error: RequestError) -> None:
+    with pytest.raises(type(error)) as refused, on_refusal("nothing was queued"):
+        raise error
+    assert str(refused.value) == f"{error}; nothing was queued"

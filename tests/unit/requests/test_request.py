@@ -44,8 +44,8 @@ def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
         for block in series.blocks(request.span)
         for page in pages(series, block.span.clip(request.span))
     ]
-    assert request.calls_of_one() == len(calls)
-    assert request.weight_of_call() >= 1
+    assert request.calls_per_symbol() == len(calls)
+    assert request.call_weight() >= 1
 
 
 def test_series_are_those_of_the_symbols_from_an_index_on() -> None:
