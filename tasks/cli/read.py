@@ -295,9 +295,9 @@ def _check_query_options(options: dict[str, Any], view: View) -> None:
 
 def _run_query(sql: str) -> Iterator[pl.DataFrame]:
     """Return the query's result in parts."""
-    from klinefleet.workers.reader.sql import answer
+    from klinefleet.workers.reader.sql import run_query
 
-    return answer(command_settings().store_url, sql)
+    return run_query(command_settings().store_url, sql)
 
 
 def _check_target(to: str | None, form: str | None, view: View) -> None:

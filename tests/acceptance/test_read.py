@@ -240,9 +240,9 @@ def test_sql_joins_markets_and_knows_symbols_intervals_and_times(lake: Lake) -> 
         ("SELECT 'a'::INT", "Conversion Error"),
         ("", "one SELECT"),
         ("SELECT 1; SELECT 2", "one SELECT"),
-        ("COPY (SELECT 1) TO 'x.csv'", "only read"),
-        ("COPY (PIVOT klines ON symbol USING max(close)) TO 'x.csv'", "only read"),
-        ("CREATE TABLE x AS SELECT 1", "only read"),
+        ("COPY (SELECT 1) TO 'x.csv'", "read-only"),
+        ("COPY (PIVOT klines ON symbol USING max(close)) TO 'x.csv'", "read-only"),
+        ("CREATE TABLE x AS SELECT 1", "read-only"),
     ],
 )
 def test_a_query_that_makes_no_sense_or_writes_is_refused_in_one_line(

@@ -1,9 +1,8 @@
-"""Partitions of a bucket kept on this machine as uncompressed Arrow, and mapped into memory instead
-of being read.
+"""A disk cache of a bucket's partitions: uncompressed Arrow files, mapped into memory.
 
-A file is named by the partition's key and ETag, so a partition that was replaced is never taken for
-the new one. Files are written beside and renamed: what stands under a name is whole, whoever else
-writes or was killed while writing.
+A file's name is the hash of the store, the partition's key and its ETag, so an old version is never
+returned for a new one. Files are written under a temporary name and renamed. A file is therefore
+complete under its final name, even if other processes write it too or are killed while writing.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Of a symbol-year of 1m 46 MB lie here: room for some two hundred.
+#: A year of 1m candles of one symbol takes 46 MB, so about two hundred fit.
 MAX_BYTES = 10 * 2**30
 
-#: A file that somebody began to write so long ago was left behind by a process that was killed.
-_LEFT_BEHIND_S = HOUR_MS / 1000
+#: A temporary file older than this belongs to a process that was killed.
+_MAX_TEMP_FILE_AGE_S = HOUR_MS / 1000
 _MAGIC = b"ARROW1"
 
 
 class ArrowCache:
-    """At most `max_bytes` of partitions below `folder`; the ones used longest ago go first.
+    """A cache of at most `max_bytes` below `folder`; the least recently used files go first.
 
-    Several processes may share it. It is only ever a saving: what cannot be written or read is not
-    there.
+    Several processes may share it. A file that cannot be read or written is a cache miss, never an
+    error.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -52,13 +51,11 @@ class ArrowCache:
         self._arrow = _pyarrow()
 
     def get(self, store: str, entry: StoredObject) -> pl.DataFrame | None:
-        """Return the rows of just this version of a partition, mapped; None where they are not
-        here.
-        """
+        """Return the memory-mapped rows of this version of a partition; None on a cache miss."""
         path = self._path(store, entry)
         try:
-            frame = self._mapped(path)
-            # Read by whoever makes room: what was used last stays longest.
+            rows = self._map(path)
+            # `make_room` removes files by this time, the oldest first.
             os.utime(path)
         except FileNotFoundError:
             return None
@@ -68,77 +65,79 @@ class ArrowCache:
             self._arrow.ArrowException,
             pl.exceptions.PolarsError,
         ) as error:
-            logger.warning("cache: %s cannot be used, it is removed: %s", path, error)
+            logger.warning("cache: could not read %s, so it is removed: %s", path, error)
             with suppress(OSError):
                 path.unlink()
             return None
-        return frame
+        return rows
 
     def has(self, store: str, entry: StoredObject) -> bool:
-        """Return whether this version of a partition is here."""
+        """Return whether this version of a partition is cached."""
         return self._path(store, entry).exists()
 
     def put(self, store: str, entry: StoredObject, rows: pl.DataFrame) -> pl.DataFrame:
-        """Keep the rows of this version of a partition, and return them, mapped where they could be
-        kept.
+        """Cache the rows of this version of a partition and return them memory-mapped.
 
-        Whoever keeps several calls `make_room` afterwards.
+        If they cannot be written, `rows` itself is returned. Call `make_room` after the last `put`.
         """
         path = self._path(store, entry)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        temp_path = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
+            with temp_path.open("wb") as file:
                 rows.rechunk().write_ipc(file, compression="uncompressed")
-                # After a crash of the machine a renamed file may be there without its bytes.
+                # Without it, a renamed file may be empty after the machine crashes.
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
-            return self._mapped(path)
+            temp_path.replace(path)
+            return self._map(path)
         except (OSError, ValueError, self._arrow.ArrowException) as error:
-            logger.warning("cache: %s cannot be kept in %s: %s", entry.key, self.folder, error)
+            logger.warning("cache: could not write %s to %s: %s", entry.key, self.folder, error)
             with suppress(OSError):
-                beside.unlink(missing_ok=True)
+                temp_path.unlink(missing_ok=True)
             return rows
 
     def make_room(self) -> None:
-        """Remove what was used longest ago until no more than `max_bytes` are left.
+        """Remove the least recently used files until at most `max_bytes` are left.
 
-        Whoever has mapped a removed file keeps its rows.
+        Rows that are mapped already stay valid after their file is removed.
         """
         files = sorted(self._files())
-        too_many = sum(size for _, size, _ in files) - self.max_bytes
+        excess_bytes = sum(size for _, size, _ in files) - self.max_bytes
         for _, size, path in files:
-            if too_many <= 0:
+            if excess_bytes <= 0:
                 return
             with suppress(OSError):
                 path.unlink()
-            too_many -= size
+            excess_bytes -= size
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield when each file was used last, its bytes and where it is; what was left half written
-        is removed.
+        """Yield each cached file as (time of last use, bytes, path).
+
+        Temporary files left by killed writers are removed on the way.
         """
         for path in self.folder.rglob("*.arrow*"):
             with suppress(OSError):
-                found = path.stat()
+                stat = path.stat()
                 if not path.name.startswith("."):
-                    yield found.st_mtime, found.st_size, path
-                elif time.time() - found.st_mtime > _LEFT_BEHIND_S:
+                    yield stat.st_mtime, stat.st_size, path
+                elif time.time() - stat.st_mtime > _MAX_TEMP_FILE_AGE_S:
                     path.unlink()
 
-    def _mapped(self, path: Path) -> pl.DataFrame:
+    def _map(self, path: Path) -> pl.DataFrame:
+        """Return the memory-mapped rows of a file; ValueError if the file is incomplete."""
         with path.open("rb") as file:
+            starts_right = file.read(len(_MAGIC)) == _MAGIC
             if (
-                file.read(len(_MAGIC)) != _MAGIC
+                not starts_right
                 or file.seek(-len(_MAGIC), os.SEEK_END) < 0
                 or file.read() != _MAGIC
             ):
-                raise ValueError("it is no Arrow file, or not a whole one")
+                raise ValueError("it is not a complete Arrow file")
         table: pa.Table = self._arrow.ipc.open_file(self._arrow.memory_map(str(path))).read_all()
-        frame = pl.from_arrow(table, rechunk=False)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        rows = pl.from_arrow(table, rechunk=False)
+        assert isinstance(rows, pl.DataFrame)
+        return rows
 
     def _path(self, store: str, entry: StoredObject) -> Path:
         name = hashlib.sha256(f"{store}\n{entry.key}\n{entry.etag}".encode()).hexdigest()
@@ -146,13 +145,15 @@ class ArrowCache:
 
 
 def default_folder() -> Path:
-    """Return where partitions are kept: below XDG_CACHE_HOME, or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "klinefleet" / "partitions"
+    """Return the folder of the cache: below XDG_CACHE_HOME, or else below ~/.cache."""
+    cache_home = os.environ.get("XDG_CACHE_HOME")
+    return (
+        (Path(cache_home) if cache_home else Path.home() / ".cache") / "klinefleet" / "partitions"
+    )
 
 
 def can_map() -> bool:
-    """Return whether the library that maps Arrow files is installed (klinefleet[read])."""
+    """Return whether PyArrow, which maps the files, is installed (extra klinefleet[read])."""
     try:
         _pyarrow()
     except ImportError:

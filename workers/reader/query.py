@@ -1,6 +1,4 @@
-"""What a reader is asked for: checked before anything is looked up, and planned before anything is
-read.
-"""
+"""A reader's query, checked before anything is looked up, and the plan by which it is read."""
 
 from __future__ import annotations
 
@@ -21,23 +19,21 @@ from klinefleet.workers.domain.parsing import (
 from klinefleet.workers.domain.schema import schema_of
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.symbols import checked_symbol
-from klinefleet.workers.reader.lookup import Part, RequestedRange
-from klinefleet.workers.reader.resample import Shape
+from klinefleet.workers.reader.lookup import RequestedRange, SeriesPlan
+from klinefleet.workers.reader.resample import Reshaping
 
 SYMBOL = "symbol"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Series of one kind and interval, the time that is wanted of them, and how their rows are
-    shaped.
-    """
+    """Series of one kind and interval, the requested range, and how their rows are reshaped."""
 
     series: tuple[Series, ...]
-    wanted: RequestedRange
-    shape: Shape
-    is_list: bool
-    """Whether a list of symbols was given: then each row names its own."""
+    requested: RequestedRange
+    reshaping: Reshaping
+    has_symbol_column: bool
+    """Whether each row names its symbol: if a list of symbols was given."""
 
     @classmethod
     def parse(
@@ -53,27 +49,30 @@ class Query:
         resample: str | None = None,
         fill: str | None = None,
     ) -> Query:
-        """Return what a reader's arguments ask for; RequestError names the one that makes no sense."""
-        of_market = parse_market(market)
-        of_kind = parse_kind(of_market, kind)
-        step = parse_interval(of_market, of_kind, interval)
-        names = dict.fromkeys(
-            checked_symbol(one) for one in ([symbols] if isinstance(symbols, str) else symbols)
-        )
-        if not names:
-            raise RequestError("no symbol was given; nothing was read")
-        shape = Shape.of(of_kind, step, resample, fill)
-        start_ms = shape.ceil(None if start is None else parse_timestamp("start", start))
-        end_ms = shape.ceil(None if end is None else parse_timestamp("end", end))
+        """Return the query of a reader's arguments; RequestError names an invalid argument."""
+        parsed_market = parse_market(market)
+        parsed_kind = parse_kind(parsed_market, kind)
+        parsed_interval = parse_interval(parsed_market, parsed_kind, interval)
+        symbol_list = [symbols] if isinstance(symbols, str) else symbols
+        unique_symbols = dict.fromkeys(checked_symbol(symbol) for symbol in symbol_list)
+        if not unique_symbols:
+            raise RequestError("no symbols given; nothing was read")
+        reshaping = Reshaping.parse(parsed_kind, parsed_interval, resample, fill)
+        start_ms = reshaping.ceil(None if start is None else parse_timestamp("start", start))
+        end_ms = reshaping.ceil(None if end is None else parse_timestamp("end", end))
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
             raise RequestError(
-                f"no {step} candle opens between {start} and {end}; nothing was read"
+                f"no {resample or parsed_interval} candle opens between {start} and {end}; "
+                "nothing was read"
             )
         return cls(
-            tuple(Series(of_market, of_kind, step, name) for name in names),
-            RequestedRange(start_ms, end_ms, step.floor(now_ms)),
-            shape,
-            not isinstance(symbols, str),
+            tuple(
+                Series(parsed_market, parsed_kind, parsed_interval, symbol)
+                for symbol in unique_symbols
+            ),
+            RequestedRange(start_ms, end_ms, parsed_interval.floor(now_ms)),
+            reshaping,
+            has_symbol_column=not isinstance(symbols, str),
         )
 
     @property
@@ -86,36 +85,35 @@ class ReadPlan:
     """A query, and what the lake holds of each of its series."""
 
     query: Query
-    parts: tuple[Part, ...]
+    series_plans: tuple[SeriesPlan, ...]
 
     @property
     def schema(self) -> pl.Schema:
-        """The columns of the rows before they are shaped: with `symbol` first if a list of symbols
-        was given.
-        """
-        symbol = {SYMBOL: pl.String()} if self.query.is_list else {}
+        """The columns before reshaping: `symbol`, if the rows have it, then those of the kind."""
+        symbol = {SYMBOL: pl.String()} if self.query.has_symbol_column else {}
         return pl.Schema({**symbol, **schema_of(self.query.kind)})
 
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """What Polars needs of one series' rows; `symbol` if they have to name it."""
+    """What Polars asks for of one series' rows: a filter, columns and a number of rows."""
 
     symbol: str | None
+    """The value of the column `symbol`; None if the rows have no such column."""
     columns: list[str]
     predicate: pl.Expr | None
-    most: int | None
+    max_rows: int | None
 
     def __call__(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         if self.symbol is not None:
             rows = rows.with_columns(pl.lit(self.symbol).alias(SYMBOL))
         rows = rows if self.predicate is None else rows.filter(self.predicate)
         rows = rows.select(self.columns)
-        return rows if self.most is None else rows.head(self.most)
+        return rows if self.max_rows is None else rows.head(self.max_rows)
 
 
 def checked_columns(columns: Sequence[str], schema: pl.Schema) -> list[str]:
-    """Return the columns; RequestError if one is not in the schema."""
+    """Return the columns; RequestError if the schema lacks one."""
     for name in columns:
         if name not in schema:
             raise RequestError(

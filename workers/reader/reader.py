@@ -1,51 +1,43 @@
-"""What people take out of the lake: lazy or whole, long or wide, coarser, filled up, or candle by
-candle.
+"""The Reader: rows of the lake as a lazy frame, a frame, a panel or single candles.
 
 from klinefleet import Reader
 
-lake = Reader("./data")                    # or s3://bucket/prefix, or nothing: KLINES_STORE_URL
+lake = Reader("./data")                    # or s3://bucket/prefix; default: KLINES_STORE_URL
 year = lake.read("um", "BTCUSDT", "1m", "2024-01-01", "2025-01-01")
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from klinefleet.workers.domain.errors import RequestError
-from klinefleet.workers.domain.intervals import months_of
 from klinefleet.workers.domain.parsing import Moment, parse_kind, parse_market
 from klinefleet.workers.domain.schema import Candle
-from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
 from klinefleet.workers.reader.arrow_cache import ArrowCache, can_map
-from klinefleet.workers.reader.lookup import Fetcher, Lookup, Part, Provenance
+from klinefleet.workers.reader.lookup import Fetcher, Lookup, Provenance
 from klinefleet.workers.reader.partition_reader import PartitionReader
-from klinefleet.workers.reader.query import SYMBOL, Query, ReadPlan, RowQuery, checked_columns
+from klinefleet.workers.reader.plan_executor import PlanExecutor
+from klinefleet.workers.reader.query import SYMBOL, Query, ReadPlan, checked_columns
 from klinefleet.workers.reader.resample import MADE_UP
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import Clock, WallClock
 from klinefleet.workers.support.settings import Settings
-from klinefleet.workers.support.threads import run_in_order
 
-#: Batches of partitions that are read at once or wait to be taken.
-_AT_ONCE = 4
-_CANDLE = ("open_time", "open", "high", "low", "close", "volume")
 Fill = Literal["forward"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """Where the rows of a reading come from, part by part; as text one line each."""
+    """Where the rows of a call come from, span by span; as text, one line for each."""
 
     parts: tuple[Provenance, ...]
 
@@ -54,25 +46,18 @@ class ReadReport:
 
 
 class Reader:
-    """Reads one lake. Errors: RequestError (UnknownSymbol among them), RangeNotHeld, StoreFault,
-    PartitionDamaged.
-
-    Every method takes a market (spot, um, cm), a symbol or a list of them, an interval (1m, 1h, 1M
-    … as the exchange spells them; nothing for kind fundingRate), and the time [start, end), UTC:
-    text, date, datetime or ms. Where start or end is not given, what is held begins or ends there.
-    Of time that is not held RangeNotHeld names the spans; `partial=True` reads what is there,
-    `fetch=True` has the fleet fetch the rest and waits (see `tasks.notebook`).
+    """Reads one lake: lazily (`scan`), as a whole (`read`), as a panel or candle by candle.
 
     Rows have the columns of the lake in its order (`workers.domain.schema.schema_of`): times are
-    Datetime(ms, UTC), prices and volumes Float64, counts Int64, and where a list of symbols is
-    given `symbol` (String) comes first. They are sorted by time, symbol after symbol in the order
-    of the list, one row a candle; nothing is filled up. What compaction replaces meanwhile is read
-    as it was before or as it is after, never half of it. Of a query on a `scan`, Polars passes
-    these errors on as they are.
+    Datetime(ms, UTC), prices and volumes Float64, counts Int64. If a list of symbols is given,
+    `symbol` (String) comes first. The rows of each symbol follow one another in the order of the
+    list, sorted by time. Each candle of the exchange is one row; its gaps are not filled.
 
-    Partitions of a bucket are kept by `read` in a cache on this machine, and mapped (`cache=False`:
-    in none; or an `ArrowCache` with a folder and a bound of its own). A reader is not for several
-    threads at once; make one for each.
+    A partition that compaction replaces during a call is read as it was before or as it is after,
+    never half of it. A reader must not be shared by threads; create one for each.
+
+    Errors: RequestError (UnknownSymbol included), RangeNotHeld, StoreFault, PartitionDamaged; with
+    `fetch=True` also TaskFailed.
     """
 
     def __init__(
@@ -83,18 +68,29 @@ class Reader:
         fetcher: Fetcher | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """Open a lake for reading; no connection is made yet.
+
+        store_url: a folder or s3://bucket/prefix; the default is the setting KLINES_STORE_URL.
+        cache: whether `read` caches a bucket's partitions on this machine, memory-mapped; or an
+            ArrowCache with its own folder and size.
+        fetcher: has missing time fetched for `fetch=True`; see `tasks.notebook.reader`.
+        clock: where the current time comes from; no candle after it is expected.
+
+        SettingsError if a setting is invalid; RequestError if the store URL is.
+        """
         store = (Settings.load().store_url if store_url is None else store_url).rstrip("/")
         files = open_store(store)
         if isinstance(cache, bool):
-            # A folder is on this machine already.
-            kept = ArrowCache() if cache and files.is_remote and can_map() else None
+            # A folder is on this machine already, so it needs no cache.
+            arrow_cache = ArrowCache() if cache and files.is_remote and can_map() else None
         else:
-            kept = cache
-        self._months = PartitionReader(files, store, kept)
+            arrow_cache = cache
+        partitions = PartitionReader(files, store, arrow_cache)
         coverage = Coverage(files, FooterCache(store, footer_cache_path()))
-        self._lookup = Lookup(files, self._months, coverage, Catalogs(files), fetcher)
+        self._lookup = Lookup(files, partitions, coverage, Catalogs(files), fetcher)
+        self._executor = PlanExecutor(partitions, self._lookup.trading_span)
         self._clock = clock or WallClock()
-        self._last: ReadPlan | None = None
+        self._last_plan: ReadPlan | None = None
 
     def scan(
         self,
@@ -109,22 +105,34 @@ class Reader:
         partial: bool = False,
         fetch: bool = False,
     ) -> pl.LazyFrame:
-        """Return the rows, unread: only the columns, rows and partitions that the query needs are.
+        """Return the rows as a LazyFrame that reads only what its query needs.
 
-        What is held is looked up now and read when the query runs. The interval is 1m where none is
-        given.
+        What the lake holds is looked up now; rows are read when the query runs.
 
-            lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01").filter(pl.col("volume") >
-            100).collect()
+        market: spot, um (USD-M futures) or cm (COIN-M futures).
+        symbols: one symbol, or a list of them.
+        interval: as the exchange spells it: 1m (the default), 1h, 1M; none for fundingRate.
+        start, end: [start, end) in UTC: text, date, datetime or ms; by default, all that is held.
+        kind: klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.
+        columns: the columns to return, in this order; by default all.
+        partial: return what is held, even if some of the range is missing.
+        fetch: have the fleet fetch what is missing, and wait for it.
+
+        RequestError if an argument is invalid; RangeNotHeld names the missing spans; StoreFault,
+        PartitionDamaged and TaskFailed as in `Reader`. Polars passes on those that are raised while
+        the query runs.
+
+            bars = lake.scan("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01")
+            busy = bars.filter(pl.col("volume") > 100).collect()
         """
-        query = Query.parse(
-            market, symbols, interval, start, end, kind=kind, now_ms=self._clock.now_ms()
+        plan = self._plan(
+            market, symbols, interval, start, end, kind=kind, partial=partial, fetch=fetch
         )
-        plan = self._plan(query, partial=partial, fetch=fetch)
         names = checked_columns(plan.schema.names() if columns is None else columns, plan.schema)
-        schema = {name: plan.schema[name] for name in names}
         return register_io_source(
-            self._source(plan, names), schema=schema, explain_name="klinefleet"
+            self._executor.batch_source(plan, names),
+            schema={name: plan.schema[name] for name in names},
+            explain_name="klinefleet",
         )
 
     def read(
@@ -142,32 +150,34 @@ class Reader:
         resample: str | None = None,
         fill: Fill | None = None,
     ) -> pl.DataFrame:
-        """Return the rows.
+        """Return the rows as a DataFrame, resampled and filled on request.
 
-        `resample` makes coarser candles: 5m, 1h, 1w, 1M, or any number of s, m, h or d (7m; counted
-        from the epoch). Only candles that the range holds wholly are made. `fill="forward"` makes
-        up the candles that the exchange does not have within what is held, with the close before
-        them and no volume; `is_made_up` tells them.
+        market, symbols, interval, start, end, kind, columns, partial, fetch: as in `scan`.
+        resample: a coarser interval: 5m, 1h, 1w, 1M, or any number of s, m, h or d (7m), counted
+            from the epoch. A candle is made only if the range holds all of its time.
+        fill: "forward" adds the candles that the exchange lacks within what is held: the previous
+            close as all prices, no volume. The Boolean column `is_made_up` marks them.
 
-            lake.read("spot", "BTCUSDT", "1m", "2024-01-01", "2024-02-01", resample="1h",
-            fill="forward")
+        RequestError if an argument is invalid; RangeNotHeld names the missing spans; StoreFault,
+        PartitionDamaged and TaskFailed as in `Reader`.
+
+            hours = lake.read("um", "BTCUSDT", "1m", "2024-01-01", resample="1h", fill="forward")
         """
-        now_ms = self._clock.now_ms()
-        query = Query.parse(
+        plan = self._plan(
             market,
             symbols,
             interval,
             start,
             end,
             kind=kind,
+            partial=partial,
+            fetch=fetch,
             resample=resample,
             fill=fill,
-            now_ms=now_ms,
         )
-        plan = self._plan(query, partial=partial, fetch=fetch)
         schema = pl.Schema({**plan.schema, **({MADE_UP: pl.Boolean()} if fill else {})})
         names = checked_columns(schema.names() if columns is None else columns, schema)
-        return self._rows(plan, plan.parts, names)
+        return self._executor.rows(plan, plan.series_plans, names)
 
     def panel(
         self,
@@ -184,14 +194,22 @@ class Reader:
         resample: str | None = None,
         fill: Fill | None = None,
     ) -> pl.DataFrame:
-        """Return one column of several symbols side by side: the time, then a column for each
-        symbol; null: no row.
+        """Return one value of several symbols side by side, a column for each symbol.
 
-        lake.panel("um", ["BTCUSDT", "ETHUSDT"], "1h", "2024-01-01", "2024-02-01")
+        The time is the first column. A value is null where the symbol has no row.
+
+        value: the column to return, such as close or volume.
+        market, symbols, interval, start, end, kind, partial, fetch: as in `scan`.
+        resample, fill: as in `read`.
+
+        RequestError if an argument is invalid; RangeNotHeld names the missing spans; StoreFault,
+        PartitionDamaged and TaskFailed as in `Reader`.
+
+            closes = lake.panel("um", ["BTCUSDT", "ETHUSDT"], "1h", "2024-01-01", "2024-02-01")
         """
         symbols = [symbols] if isinstance(symbols, str) else list(symbols)
         time = parse_kind(parse_market(market), kind).time_column
-        long = self.read(
+        rows = self.read(
             market,
             symbols,
             interval,
@@ -205,7 +223,7 @@ class Reader:
             fill=fill,
         )
         names = [checked_symbol(symbol) for symbol in symbols]
-        return long.pivot(SYMBOL, on_columns=names, index=time, values=value).sort(time)
+        return rows.pivot(SYMBOL, on_columns=names, index=time, values=value).sort(time)
 
     def iter_candles(
         self,
@@ -221,117 +239,81 @@ class Reader:
         resample: str | None = None,
         fill: Fill | None = None,
     ) -> Iterator[Candle]:
-        """Yield candle after candle in the order of their times, of one time in the order of the
-        symbols.
+        """Yield the candles one by one, by time, and at the same time in the order of the symbols.
 
-        One month is in memory at a time, but where candles are made coarser or made up: then all of
-        them. Prices without volumes (mark, index, premium) have a volume of 0.
+        One month is in memory at a time; with `resample` or `fill`, all of them are. Mark, index
+        and premium prices have volume 0.
 
-            for candle in lake.iter_candles("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01"): ...
+        kind: any but fundingRate, whose rows are events.
+        market, symbols, interval, start, end, partial, fetch: as in `scan`.
+        resample, fill: as in `read`.
+
+        RequestError if an argument is invalid; RangeNotHeld names the missing spans; StoreFault,
+        PartitionDamaged and TaskFailed as in `Reader`.
+
+            for candle in lake.iter_candles("um", ["BTCUSDT", "ETHUSDT"], "1m", "2024-01-01"):
+                print(candle.symbol, candle.timestamp, candle.close)
         """
-        several = [symbols] if isinstance(symbols, str) else symbols
         if not parse_kind(None, kind).has_interval:
             raise RequestError(f"kind {kind} has events, not candles; nothing was read")
-        now_ms = self._clock.now_ms()
-        query = Query.parse(
+        # Rows of a list name their symbol.
+        symbol_list = [symbols] if isinstance(symbols, str) else symbols
+        plan = self._plan(
             market,
-            several,
+            symbol_list,
             interval,
             start,
             end,
             kind=kind,
+            partial=partial,
+            fetch=fetch,
             resample=resample,
             fill=fill,
-            now_ms=now_ms,
         )
-        return self._candles(self._plan(query, partial=partial, fetch=fetch))
+        return self._executor.candles(plan)
 
     @property
     def report(self) -> ReadReport:
-        """Where the rows of the last reading come from: cache, lake or fetched, and who told them."""
-        parts = self._last.parts if self._last else ()
-        return ReadReport(
-            tuple(provenance for part in parts for provenance in self._lookup.provenance(part))
-        )
+        """Where the rows of the last call come from.
 
-    def _plan(self, query: Query, *, partial: bool, fetch: bool) -> ReadPlan:
-        """Look up what is held of a query, or have the fleet fetch what is not."""
-        look = self._lookup.fetch if fetch else self._lookup.find
-        self._last = ReadPlan(query, tuple(look(query.series, query.wanted, partial=partial)))
-        return self._last
+        Each part has its symbol, span, `held` (cache, lake or fetched) and source (monthly, daily
+        or rest).
 
-    def _source(
-        self, plan: ReadPlan, names: list[str]
-    ) -> Callable[
-        [list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]
-    ]:
-        """Return what Polars calls to have the rows, with the columns and the filter that the query
-        needs.
+            lake.read("um", "BTCUSDT", "1d", "2024-01-01", "2024-02-01")
+            print(lake.report)  # BTCUSDT 2024-01-01..2024-02-01: lake (monthly)
         """
-
-        def frames(
-            columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
-        ) -> Iterator[pl.DataFrame]:
-            wanted = names if columns is None else columns
-            # Of a query that takes all rows it is known which columns it looks at.
-            alone = (
-                [name for name in wanted if name != SYMBOL]
-                if predicate is None and most is None
-                else []
-            )
-            jobs = (
-                functools.partial(
-                    self._months.query, batch, RowQuery(symbol, wanted, predicate, most), alone
-                )
-                for part in plan.parts
-                for symbol in [part.series.symbol if plan.query.is_list else None]
-                for batch in part.months.batches()
-            )
-            # Where only the first rows are wanted, nothing is read in advance.
-            for frame in run_in_order(jobs, _AT_ONCE if most is None else 1):
-                yield frame if most is None else frame.head(most)
-                most = None if most is None else most - frame.height
-                if most is not None and most <= 0:
-                    return
-
-        return frames
-
-    def _rows(self, plan: ReadPlan, parts: Sequence[Part], names: Sequence[str]) -> pl.DataFrame:
-        """Return these columns of the rows, shaped."""
-        shape = plan.query.shape
-        # To shape rows takes all of their columns.
-        columns = (
-            plan.query.kind.names if shape.is_shaped else [name for name in names if name != SYMBOL]
+        series_plans = self._last_plan.series_plans if self._last_plan else ()
+        return ReadReport(
+            tuple(part for plan in series_plans for part in self._lookup.provenance(plan))
         )
-        batches = [(part, batch) for part in parts for batch in part.months.batches()]
-        jobs = (functools.partial(self._months.rows, batch, columns) for _, batch in batches)
-        read = zip(batches, run_in_order(jobs, _AT_ONCE), strict=True)
-        frames = []
-        for symbol, several in itertools.groupby(read, lambda found: found[0][0].series.symbol):
-            found = list(several)
-            part, rows = found[0][0][0], pl.concat([frame for _, frame in found], rechunk=False)
-            if shape.is_shaped:
-                rows = shape.made(rows, part.held, self._lookup.trading_span(part.series))
-            frames.append(
-                rows.select(pl.lit(symbol).alias(SYMBOL), pl.all()) if plan.query.is_list else rows
-            )
-        return pl.concat(frames, rechunk=False).select(names)
 
-    def _candles(self, plan: ReadPlan) -> Iterator[Candle]:
-        columns = [SYMBOL, *(name for name in _CANDLE if name in plan.schema)]
-        order = {part.series.symbol: place for place, part in enumerate(plan.parts)}
-        for parts in [plan.parts] if plan.query.shape.is_shaped else _by_month(plan.parts):
-            rows = self._rows(plan, parts, columns)
-            place = pl.col(SYMBOL).replace_strict(order, return_dtype=pl.Int64)
-            for symbol, opened, *prices in rows.sort(
-                "open_time", place, maintain_order=True
-            ).iter_rows():
-                yield Candle(symbol, opened, *prices, *([] if "volume" in columns else [0.0]))
-
-
-def _by_month(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Yield the parts month by month, so that no more than a month of each is in memory."""
-    begins = min(part.months.span.start_ms for part in parts)
-    ends = max(part.months.span.end_ms for part in parts)
-    for _, month in months_of(Span(begins, ends)):
-        yield [replace(part, months=part.months.within(month)) for part in parts]
+    def _plan(
+        self,
+        market: str,
+        symbols: str | Sequence[str],
+        interval: str | None,
+        start: Moment | None,
+        end: Moment | None,
+        *,
+        kind: str,
+        partial: bool,
+        fetch: bool,
+        resample: str | None = None,
+        fill: str | None = None,
+    ) -> ReadPlan:
+        """Check the arguments and look up what is held, after a fetch if `fetch`."""
+        query = Query.parse(
+            market,
+            symbols,
+            interval,
+            start,
+            end,
+            kind=kind,
+            now_ms=self._clock.now_ms(),
+            resample=resample,
+            fill=fill,
+        )
+        look_up = self._lookup.fetch if fetch else self._lookup.find
+        series_plans = look_up(query.series, query.requested, partial=partial)
+        self._last_plan = ReadPlan(query, tuple(series_plans))
+        return self._last_plan

@@ -1,6 +1,4 @@
-"""Coarser candles from finer ones, and rows made up where the exchange has none: only where
-somebody asks for it.
-"""
+"""Coarser candles made of finer ones, and missing candles filled. Both only on request."""
 
 from __future__ import annotations
 
@@ -16,66 +14,67 @@ from klinefleet.workers.domain.schema import MOMENT
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.candle_grid import CandleGrid
 
-#: The column that marks rows which the exchange never had.
+#: The Boolean column that marks filled candles: rows that the exchange never had.
 MADE_UP = "is_made_up"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What is made of a series' rows before they are given away: coarser candles, filled up; or
-    nothing.
-    """
+class Reshaping:
+    """How rows are changed before they are returned: resampled, filled, both, or not at all."""
 
     kind: Kind
     grid: CandleGrid | None
-    """Where the rows open that are given away; events have none."""
-    is_coarser: bool
+    """Open times of the returned candles; None for events."""
+    is_resampled: bool
     is_filled: bool
 
     @classmethod
-    def of(cls, kind: Kind, interval: Interval, coarser: str | None, fill: str | None) -> Shape:
-        """Return what is asked for; RequestError where it cannot be made."""
+    def parse(
+        cls, kind: Kind, interval: Interval, resample: str | None, fill: str | None
+    ) -> Reshaping:
+        """Return the reshaping that `resample` and `fill` ask for; RequestError if impossible."""
         if fill not in (None, "forward"):
-            raise RequestError(f"rows can be filled 'forward', not {fill!r}; nothing was read")
+            raise RequestError(f"fill must be 'forward', not {fill!r}; nothing was read")
         if not interval.is_grid:
-            if coarser or fill:
+            if resample or fill:
                 raise RequestError(
-                    f"kind {kind} has events, not candles: none can be made of them; nothing "
-                    "was read"
+                    f"kind {kind} has events, not candles: they cannot be resampled or filled; "
+                    "nothing was read"
                 )
-            return cls(kind, None, False, False)
-        held = CandleGrid.of(interval)
-        wanted = held if coarser is None else CandleGrid.parse(coarser)
-        if not wanted.is_made_of(held):
+            return cls(kind, None, is_resampled=False, is_filled=False)
+        stored = CandleGrid.of(interval)
+        returned = stored if resample is None else CandleGrid.parse(resample)
+        if not returned.is_made_of(stored):
             raise RequestError(
-                f"candles of {coarser} are not made of whole ones of {interval}; nothing was read"
+                f"a {resample} candle is not a whole number of {interval} candles; nothing was read"
             )
-        return cls(kind, wanted, wanted != held, bool(fill))
+        return cls(kind, returned, is_resampled=returned != stored, is_filled=bool(fill))
 
     @property
-    def is_shaped(self) -> bool:
+    def has_effect(self) -> bool:
         """Whether rows are changed at all."""
-        return self.is_coarser or self.is_filled
+        return self.is_resampled or self.is_filled
 
     def ceil(self, ms: int | None) -> int | None:
-        """Return the first open time at or after `ms` of what is given away."""
+        """Return the first open time of a returned candle at or after `ms`; None stays None."""
         return ms if ms is None or self.grid is None else self.grid.ceil_ms(ms)
 
-    def made(self, rows: pl.DataFrame, held: Sequence[Span], life: Span | None) -> pl.DataFrame:
-        """Return what is made of one symbol's rows, of which the `held` time is known; no candle is
-        made of a part.
+    def apply(
+        self, rows: pl.DataFrame, held: Sequence[Span], trading_span: Span | None
+    ) -> pl.DataFrame:
+        """Return one symbol's rows, resampled and filled.
 
-        The first candle after the listing and the last before the end of trading are whole as they
-        are.
+        `held` are the spans that the lake holds: no candle is made of a part of its time. Only the
+        first and the last candle of `trading_span` are made of what there is, as the exchange does.
         """
         if self.grid is None:
             return rows
-        if self.is_coarser:
-            held = [_whole(self.grid, span, life) for span in held]
-            opened = pl.col("open_time").dt.timestamp("ms")
-            inside = [(opened >= span.start_ms) & (opened < span.end_ms) for span in held]
+        if self.is_resampled:
+            held = [_whole_candles(self.grid, span, trading_span) for span in held]
+            open_ms = pl.col("open_time").dt.timestamp("ms")
+            is_held = [(open_ms >= span.start_ms) & (open_ms < span.end_ms) for span in held]
             rows = resample(self.kind, rows, self.grid).filter(
-                pl.any_horizontal(inside) if inside else pl.lit(False)
+                pl.any_horizontal(is_held) if is_held else pl.lit(False)
             )
         return fill_forward(self.kind, rows, self.grid, held) if self.is_filled else rows
 
@@ -83,51 +82,52 @@ class Shape:
 def resample(kind: Kind, rows: pl.DataFrame, grid: CandleGrid) -> pl.DataFrame:
     """Return one candle for each open time of `grid` under which there are rows.
 
-    `rows` are candles sorted by open_time, of one symbol, or of several (column `symbol`) one after
-    the other; the result has the columns in the same order. The first and the last candle are made
-    of the rows there are: cut `rows` at open times of the grid. Minutes that the exchange does not
-    have are missing in the sums, as in its own candles.
+    `rows` are candles sorted by open_time, of one symbol, or of several symbols (column `symbol`)
+    one after the other. The result has the same columns in the same order. The first and the last
+    candle are made of the rows given, so cut `rows` at open times of the grid. Minutes that the
+    exchange lacks are missing in the sums, as they are in its own coarser candles.
     """
-    by = [pl.col("symbol")] if "symbol" in rows.columns else []
-    opened = grid.floor(pl.col("open_time")).alias("_open")
-    values = [
+    symbol = [pl.col("symbol")] if "symbol" in rows.columns else []
+    new_open = grid.floor(pl.col("open_time")).alias("_new_open")
+    aggregates = [
         getattr(pl.col(column.name), column.aggregate.value)()
         for column in kind.columns
         if column.aggregate and column.name in rows.columns
     ]
-    candles = rows.group_by(*by, opened, maintain_order=True).agg(values)
-    made = candles.rename({"_open": "open_time"})
-    closed = (
-        (grid.next(pl.col("open_time")) - pl.duration(milliseconds=1))
-        .cast(MOMENT)
-        .alias("close_time")
+    candles = (
+        rows.group_by(*symbol, new_open, maintain_order=True)
+        .agg(aggregates)
+        .rename({"_new_open": "open_time"})
     )
-    return made.with_columns(closed).select(rows.columns)
+    close_time = grid.next(pl.col("open_time")) - pl.duration(milliseconds=1)
+    return candles.with_columns(close_time.cast(MOMENT).alias("close_time")).select(rows.columns)
 
 
 def fill_forward(
     kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]
 ) -> pl.DataFrame:
-    """Return one symbol's candles, those missing in `held` made up, and the column `is_made_up`.
+    """Return one symbol's candles with those missing in `held` filled, and `is_made_up`.
 
-    A made-up candle has the close before it in all four prices, and no volume. Nothing is made up
-    before the first row: there is no price to go on with. What is not held stays missing.
+    A filled candle has the previous close as its four prices, and no volume. Nothing is filled
+    before the first row, since there is no price yet, or outside `held`.
     """
     marked = rows.with_columns(pl.lit(False).alias(MADE_UP))
-    gone = _missing_opens(kind, rows, grid, held)
-    if not gone.len():
+    missing_opens = _missing_opens(kind, rows, grid, held)
+    if not missing_opens.len():
         return marked
     time = kind.time_column
-    made = gone.cast(MOMENT).alias(time).to_frame().with_columns(pl.lit(True).alias(MADE_UP))
-    both = pl.concat([marked, made], how="diagonal").sort(time)
+    empty_candles = (
+        missing_opens.cast(MOMENT).alias(time).to_frame().with_columns(pl.lit(True).alias(MADE_UP))
+    )
+    candles = pl.concat([marked, empty_candles], how="diagonal").sort(time)
     last_close = pl.col("close").forward_fill()
-    close_time = grid.next(pl.col(time)) - pl.duration(milliseconds=1)
-    values = [column for column in kind.columns if column.aggregate and not column.may_be_null]
-    filled = [
+    values = [
         pl.col(column.name).fill_null(0 if column.aggregate is Aggregate.SUM else last_close)
-        for column in values
+        for column in kind.columns
+        if column.aggregate and not column.may_be_null
     ]
-    return both.with_columns(*filled, pl.col("close_time").fill_null(close_time)).select(
+    close_time = grid.next(pl.col(time)) - pl.duration(milliseconds=1)
+    return candles.with_columns(*values, pl.col("close_time").fill_null(close_time)).select(
         marked.columns
     )
 
@@ -135,20 +135,20 @@ def fill_forward(
 def _missing_opens(
     kind: Kind, rows: pl.DataFrame, grid: CandleGrid, held: Sequence[Span]
 ) -> pl.Series:
-    """Return the open times of the grid in `held` after the first row that have none, ms UTC."""
+    """Return the open times, ms UTC, in `held` after the first row that have no row."""
     opens = [grid.opens(span) for span in held]
     if not opens or not rows.height:
         return pl.Series(dtype=pl.Int64)
-    had = rows.select(grid.floor(pl.col(kind.time_column)).dt.timestamp("ms")).to_series()
-    wanted = pl.concat(opens)
-    return wanted.filter((wanted > int(had[0])) & ~wanted.is_in(had.implode()))
+    present = rows.select(grid.floor(pl.col(kind.time_column)).dt.timestamp("ms")).to_series()
+    expected = pl.concat(opens)
+    return expected.filter((expected > int(present[0])) & ~expected.is_in(present.implode()))
 
 
-def _whole(grid: CandleGrid, held: Span, life: Span | None) -> Span:
-    """Return the part of the held time that is whole candles of the grid."""
+def _whole_candles(grid: CandleGrid, held: Span, trading_span: Span | None) -> Span:
+    """Return the part of `held` that consists of whole candles of the grid."""
     start_ms, end_ms = grid.ceil_ms(held.start_ms), grid.floor_ms(held.end_ms)
-    if life and held.start_ms <= life.start_ms:
+    if trading_span and held.start_ms <= trading_span.start_ms:
         start_ms = grid.floor_ms(held.start_ms)
-    if life and held.end_ms >= life.end_ms:
+    if trading_span and held.end_ms >= trading_span.end_ms:
         end_ms = grid.ceil_ms(held.end_ms)
     return Span(start_ms, max(start_ms, end_ms))

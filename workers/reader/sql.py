@@ -1,10 +1,10 @@
-"""SQL over the lake's layout, by DuckDB: one view a kind, in memory, from a folder or from S3.
+"""SQL over the lake by DuckDB, from a folder or from S3: one view for each kind, in memory.
 
-    klines, markPriceKlines, …   market, symbol, interval (as the exchange spells it: 1m, 1M), then the columns
-    fundingRate                  market, symbol, then the columns
+    klines, markPriceKlines, …   market, symbol, interval (1m, 1M), then the kind's columns
+    fundingRate                  market, symbol, then the kind's columns
 
-Only the folders and months that the conditions leave are opened. From S3 it reads through s3fs,
-since DuckDB's own extension for S3 would have to be downloaded first.
+DuckDB opens only the folders and partitions that match the WHERE conditions. S3 is read through
+s3fs, because DuckDB would have to download its own S3 extension first.
 """
 
 from __future__ import annotations
@@ -34,59 +34,64 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Rows that an answer is given in at once.
+#: Rows in each frame that is yielded.
 BATCH_ROWS = 100_000
-#: What DuckDB may use before it goes on in temporary files; the rest of the machine is for whoever
-#: takes the rows.
+#: Memory that DuckDB may use before it spills to disk. The rest is for the code that uses the rows.
 MEMORY_LIMIT = "50%"
-#: How soon Ctrl-C is heard.
-_LOOK_S = 0.1
+#: Seconds until Ctrl-C takes effect.
+_POLL_S = 0.1
 
-#: PIVOT runs as several statements; others that do are refused where they could write.
-_PIVOTS = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
+#: DuckDB runs a PIVOT as several statements. Other multi-statement queries might write.
+_READ_ONLY_MULTI = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 
 
-def answer(store_url: str, query: str) -> Iterator[pl.DataFrame]:
-    """Yield the answer to one SELECT in parts: first one without rows that tells the columns; times
-    in ms UTC.
+def run_query(store_url: str, query: str) -> Iterator[pl.DataFrame]:
+    """Yield the result of one SELECT in batches of rows, times in ms UTC.
 
-    RequestError with DuckDB's own words where the query makes no sense; StoreFault or
-    PartitionDamaged where the lake cannot be read.
+    The first batch has no rows, only the columns. RequestError with DuckDB's message if the query
+    is invalid; StoreFault or PartitionDamaged if the lake cannot be read.
     """
     duckdb = require_extra("duckdb", "SQL over the lake")
     require_extra("pyarrow", "SQL over the lake")
     kinds, store = list[Kind](), open_store(store_url)
     try:
-        with _database() as database, _beside(database) as thread:
-            kinds += _open(database, store)
-            _check(database, query)
-            batches = _done(thread.submit(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS)))
-            yield _frame(batches.schema.empty_table())
-            while batch := _done(thread.submit(next, batches, None)):
-                yield _frame(batch)
+        with _database() as database, _query_thread(database) as thread:
+            kinds += _create_views(database, store)
+            _check_read_only(database, query)
+            batches = _result(
+                thread.submit(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS))
+            )
+            yield _to_polars(batches.schema.empty_table())
+            while batch := _result(thread.submit(next, batches, None)):
+                yield _to_polars(batch)
     except duckdb.CatalogException as error:
-        held = f"the lake at {store_url} has {', '.join(map(str, kinds)) or 'nothing yet'}"
-        raise RequestError(f"{_first_line(error)}; {held}") from error
+        views = ", ".join(map(str, kinds)) or "nothing yet"
+        raise RequestError(f"{_first_line(error)}; the lake at {store_url} has {views}") from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-        told = _first_line(error)
-        if f"{store.address('lake')}/" in told:
-            raise PartitionDamaged(f"{told}; it was left as it is") from error
-        raise RequestError(told) from error
+        message = _first_line(error)
+        if f"{store.address('lake')}/" in message:
+            raise PartitionDamaged(f"{message}; it was left as it is") from error
+        raise RequestError(message) from error
     except duckdb.Error as error:
-        raise StoreFault(f"{_first_line(error)}; the lake at {store_url} was only read") from error
+        raise StoreFault(
+            f"{_first_line(error)}; nothing was changed in the lake at {store_url}"
+        ) from error
 
 
 @contextmanager
 def _database() -> Iterator[DuckDBPyConnection]:
-    """Yield an empty database in memory that downloads nothing and leaves no file behind."""
+    """Yield an in-memory database that downloads no extensions and leaves no files."""
     duckdb = require_extra("duckdb", "SQL over the lake")
-    with tempfile.TemporaryDirectory(prefix="klines-sql-", ignore_cleanup_errors=True) as spill:
+    with tempfile.TemporaryDirectory(
+        prefix="klines-sql-", ignore_cleanup_errors=True
+    ) as spill_folder:
         offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         database = duckdb.connect(
-            config={**offline, "temp_directory": spill, "memory_limit": MEMORY_LIMIT}
+            config={**offline, "temp_directory": spill_folder, "memory_limit": MEMORY_LIMIT}
         )
         try:
             database.execute("SET TimeZone = 'UTC'")
+            # Otherwise DuckDB looks up unknown table names among Python variables.
             database.execute("SET python_enable_replacements = false")
             yield database
         finally:
@@ -94,32 +99,31 @@ def _database() -> Iterator[DuckDBPyConnection]:
 
 
 @contextmanager
-def _beside(database: DuckDBPyConnection) -> Iterator[ThreadPoolExecutor]:
-    """Yield a thread to ask the database in: so Ctrl-C is heard here, and ends what is under way
-    there.
-    """
+def _query_thread(database: DuckDBPyConnection) -> Iterator[ThreadPoolExecutor]:
+    """Yield a thread to run queries in; an exception here, like Ctrl-C, interrupts the query."""
     with ThreadPoolExecutor(1, thread_name_prefix="sql") as thread:
         try:
             yield thread
         except BaseException:
-            # A query that is only about to begin does not know that it was interrupted before.
-            ended = thread.submit(int)
-            while not wait([ended], _LOOK_S).done:
+            # Interrupt repeatedly: a query that starts after an interrupt is not stopped by it.
+            last_task = thread.submit(int)
+            while not wait([last_task], _POLL_S).done:
                 database.interrupt()
             raise
 
 
-def _done(doing: Future[T]) -> T:
-    """Return what comes of it. Looks up now and then: once Polars is loaded, Ctrl-C wakes nobody
-    who just waits.
+def _result(task: Future[T]) -> T:
+    """Return the result of a task once it is done.
+
+    It polls, because once Polars is loaded Ctrl-C does not wake a thread that only waits.
     """
-    while not wait([doing], _LOOK_S).done:
+    while not wait([task], _POLL_S).done:
         pass
-    return doing.result()
+    return task.result()
 
 
-def _open(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind]:
-    """Make a view for each kind that the lake has, and return those."""
+def _create_views(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind]:
+    """Create a view for each kind in the lake, and return these kinds."""
     duckdb = require_extra("duckdb", "SQL over the lake")
     lake, filesystem = store.address("lake"), store.duckdb_filesystem()
     if filesystem:
@@ -131,58 +135,58 @@ def _open(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind]:
     else:
         found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}
         lake = glob.escape(lake)
-    held = []
+    created = []
     for kind in (kind for name, kind in KINDS.items() if name in found):
-        # A folder may have been made for a partition that is only being written.
+        # A folder may still be empty while its first partition is written.
         with suppress(duckdb.IOException):
-            database.execute(view_of(lake, kind))
-            held.append(kind)
-    return held
+            database.execute(create_view_sql(lake, kind))
+            created.append(kind)
+    return created
 
 
-def view_of(lake: str, kind: Kind) -> str:
-    """Return the statement that makes a kind's view over the folder `lake`.
-
-    Where partitions may lack a column, DuckDB has to look at each before it knows the columns.
-    """
-    has_interval = kind.has_interval
-    pattern = (
-        f"{lake}/market=*/kind={kind}/{'interval=*/' if has_interval else ''}symbol=*/*.parquet"
-    )
-    interval = (
-        "CASE interval WHEN '1mo' THEN '1M' ELSE interval END AS interval," if has_interval else ""
-    )
-    names = "market, kind, symbol" + (", interval" if has_interval else "")
+def create_view_sql(lake: str, kind: Kind) -> str:
+    """Return the CREATE VIEW statement of a kind over the folder `lake`."""
+    if kind.has_interval:
+        folders, path_columns = "interval=*/symbol=*", "market, kind, symbol, interval"
+        # Folders are named 1mo, since 1M and 1m are one folder where case is ignored.
+        interval = "CASE interval WHEN '1mo' THEN '1M' ELSE interval END AS interval,"
+    else:
+        folders, path_columns, interval = "symbol=*", "market, kind, symbol", ""
+    pattern = f"{lake}/market=*/kind={kind}/{folders}/*.parquet".replace("'", "''")
+    # Without union_by_name, DuckDB takes the columns from the first partition alone. With it, it
+    # opens every partition first.
+    union_by_name = str(kind.has_added_columns).lower()
     return (
-        f'CREATE VIEW "{kind}" AS SELECT market, symbol, {interval} * EXCLUDE ({names}) FROM '
-        "read_parquet("
-        f"'{pattern.replace(chr(39), chr(39) * 2)}', hive_partitioning = true, "
-        f"hive_types_autocast = false, union_by_name = {str(kind.has_added_columns).lower()})"
+        f'CREATE VIEW "{kind}" AS '
+        f"SELECT market, symbol, {interval} * EXCLUDE ({path_columns}) "
+        f"FROM read_parquet('{pattern}', hive_partitioning = true, "
+        f"hive_types_autocast = false, union_by_name = {union_by_name})"
     )
 
 
-def _check(database: DuckDBPyConnection, query: str) -> None:
-    """RequestError unless the query is one that only reads."""
-    kinds = require_extra("duckdb", "SQL over the lake").StatementType
+def _check_read_only(database: DuckDBPyConnection, query: str) -> None:
+    """Raise RequestError unless the query is one statement that only reads."""
+    types = require_extra("duckdb", "SQL over the lake").StatementType
     statements = database.extract_statements(query)
     if len(statements) != 1:
-        raise RequestError(f"one SELECT is answered at a time; there were {len(statements)}")
-    reads = statements[0].type in (kinds.SELECT, kinds.EXPLAIN)
-    if not reads and not (statements[0].type is kinds.MULTI and _PIVOTS.match(query)):
+        raise RequestError(f"expected one SELECT, got {len(statements)} statements; none was run")
+    [statement] = statements
+    is_pivot = statement.type is types.MULTI and _READ_ONLY_MULTI.match(query)
+    if statement.type not in (types.SELECT, types.EXPLAIN) and not is_pivot:
         raise RequestError(
-            f"the lake is only read here: a SELECT is answered, not {statements[0].type.name}"
+            f"the lake is read-only: expected a SELECT, got {statement.type.name}; nothing was run"
         )
 
 
-def _frame(batch: RecordBatch) -> pl.DataFrame:
-    """Return a part of the answer; moments as the lake has them, in ms UTC."""
-    frame = pl.DataFrame(pl.from_arrow(batch))
-    moments = [
+def _to_polars(batch: RecordBatch) -> pl.DataFrame:
+    """Return a batch as a frame whose times are Datetime(ms, UTC), as in the lake."""
+    rows = pl.DataFrame(pl.from_arrow(batch))
+    times = [
         name
-        for name, dtype in frame.schema.items()
+        for name, dtype in rows.schema.items()
         if isinstance(dtype, pl.Datetime) and dtype.time_zone
     ]
-    return frame.with_columns(pl.col(moments).cast(pl.Datetime("ms", "UTC")))
+    return rows.with_columns(pl.col(times).cast(pl.Datetime("ms", "UTC")))
 
 
 def _first_line(error: Exception) -> str:

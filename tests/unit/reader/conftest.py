@@ -26,5 +26,5 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def held(store: Path) -> pl.DataFrame:
-    """Two months of hours of BTCUSDT."""
+    """Two months of hourly BTCUSDT candles, held by the lake."""
     return hold_all(store, hours(), TWO_MONTHS)

@@ -1,4 +1,4 @@
-"""The cache gives back just the version that was put, mapped, and is never more than a saving."""
+"""The cache returns exactly the version that was put, mapped; its faults are cache misses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.helpers.klines import frame, minutes, opens
 
 STORE = "s3://lake"
 ROWS = frame(opens(minutes(0, 500)))
-#: More than a file of them has, less than two files.
+#: More bytes than one file of them, fewer than two.
 FILE_BYTES = 60_000
 ROOT = Path(__file__).parents[3]
 
@@ -40,7 +40,7 @@ def files(cache: ArrowCache) -> list[Path]:
     return [path for path in cache.folder.rglob("*") if path.is_file()]
 
 
-def test_what_was_kept_comes_back(cache: ArrowCache) -> None:
+def test_cached_rows_are_returned(cache: ArrowCache) -> None:
     assert cache.get(STORE, entry()) is None
     assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
     held = cache.get(STORE, entry())
@@ -49,21 +49,21 @@ def test_what_was_kept_comes_back(cache: ArrowCache) -> None:
     assert cache.has(STORE, entry())
 
 
-def test_a_partition_that_was_replaced_is_never_taken_for_the_new_one(cache: ArrowCache) -> None:
+def test_another_version_of_a_partition_is_a_miss(cache: ArrowCache) -> None:
     cache.put(STORE, entry("e1"), ROWS)
     assert cache.get(STORE, entry("e2")) is None
     assert cache.get("s3://other", entry("e1")) is None
     assert cache.get(STORE, entry("e1", "lake/b/2024-01.parquet")) is None
 
 
-def test_no_rows_are_kept_as_well(cache: ArrowCache) -> None:
+def test_a_partition_without_rows_is_cached_too(cache: ArrowCache) -> None:
     cache.put(STORE, entry(), ROWS.clear())
     held = cache.get(STORE, entry())
     assert held is not None
     assert (held.height, held.schema) == (0, ROWS.schema)
 
 
-def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_file_goes_first(tmp_path: Path) -> None:
     cache = ArrowCache(tmp_path, max_bytes=3 * FILE_BYTES)
     for n in range(3):
         cache.put(STORE, entry(f"e{n}"), ROWS)
@@ -76,7 +76,7 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in files(cache)) <= cache.max_bytes
 
 
-def test_rows_stay_whole_when_their_file_is_removed_under_them(tmp_path: Path) -> None:
+def test_mapped_rows_outlive_their_file(tmp_path: Path) -> None:
     cache = ArrowCache(tmp_path, max_bytes=0)
     held = cache.put(STORE, entry(), ROWS)
     cache.make_room()
@@ -85,9 +85,7 @@ def test_rows_stay_whole_when_their_file_is_removed_under_them(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("left", [0, 5, 2000, 40_000])
-def test_a_file_that_was_cut_short_is_removed_and_not_believed(
-    cache: ArrowCache, left: int
-) -> None:
+def test_a_truncated_file_is_removed_and_a_miss(cache: ArrowCache, left: int) -> None:
     cache.put(STORE, entry(), ROWS)
     [path] = files(cache)
     path.write_bytes(path.read_bytes()[:left])
@@ -96,7 +94,7 @@ def test_a_file_that_was_cut_short_is_removed_and_not_believed(
     assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
 
 
-def test_a_cache_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_misses_always(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = ArrowCache(tmp_path / "file" / "cache")
     assert_frame_equal(cache.put(STORE, entry(), ROWS), ROWS)
@@ -104,20 +102,20 @@ def test_a_cache_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
     cache.make_room()
 
 
-def test_a_writer_killed_half_way_leaves_nothing_to_be_read_and_nothing_for_ever(
+def test_a_killed_writers_file_is_never_read_and_removed_after_an_hour(
     cache: ArrowCache,
 ) -> None:
     cache.put(STORE, entry(), ROWS)
     [path] = files(cache)
-    beside = path.with_name(f".{path.name}.killed")
-    beside.write_bytes(path.read_bytes()[:2000])
+    temp_path = path.with_name(f".{path.name}.killed")
+    temp_path.write_bytes(path.read_bytes()[:2000])
     path.unlink()
     assert cache.get(STORE, entry()) is None
     cache.make_room()
-    assert beside.exists(), "its writer may be at it still"
-    os.utime(beside, (time.time() - 7200,) * 2)
+    assert temp_path.exists(), "its writer may still be alive"
+    os.utime(temp_path, (time.time() - 7200,) * 2)
     cache.make_room()
-    assert not beside.exists()
+    assert not temp_path.exists()
 
 
 def _hammer(folder: str, seed: int) -> None:
@@ -161,7 +159,7 @@ while True:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that keeps partitions until it is killed."""
+    """Run a process that caches partitions until it is killed."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
     )
@@ -174,7 +172,7 @@ def writing(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         writer.communicate()
 
 
-def test_a_cache_whose_writer_is_killed_again_and_again_never_gives_half_a_file(
+def test_a_cache_whose_writers_are_killed_never_returns_half_a_file(
     tmp_path: Path,
 ) -> None:
     cache = ArrowCache(tmp_path)
@@ -186,13 +184,13 @@ def test_a_cache_whose_writer_is_killed_again_and_again_never_gives_half_a_file(
             assert held is None or held.equals(ROWS)
 
 
-def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_below_XDG_CACHE_HOME(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_folder() == Path("/somewhere/klinefleet/partitions")
 
 
-def test_rows_are_mapped_and_not_copied(cache: ArrowCache) -> None:
-    """The rows that come back are the file's bytes: what is written into the file shows in them."""
+def test_rows_are_mapped_not_copied(cache: ArrowCache) -> None:
+    """The rows are the bytes of the file: what is written to the file shows in them."""
     rows = pl.concat([ROWS] * 40)
     held = cache.put(STORE, entry(), rows)
     before = held["close"][0]

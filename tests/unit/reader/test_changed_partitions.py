@@ -42,7 +42,7 @@ def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str
         reader(store).scan("um", "BTCUSDT", "1h").collect()
 
 
-def test_a_value_that_was_changed_on_the_disk_never_comes_by_way_of_the_cache(
+def test_a_value_changed_on_disk_is_never_read_through_the_cache(
     store: Path, held: pl.DataFrame
 ) -> None:
     path = store / keys.partition(hours(), "2024-02")
@@ -79,7 +79,7 @@ def test_a_partition_with_other_columns_is_not_mixed_with_ours(
 
 
 def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.DataFrame) -> None:
-    """Polars opens a file more than once: between two looks it may have become another."""
+    """Polars opens a file more than once: between two of them it may be replaced."""
     readings, newer = list[pl.DataFrame](), list[pl.DataFrame]()
 
     def replaced(rows: pl.DataFrame) -> pl.DataFrame:
@@ -89,15 +89,13 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store: Path, held: pl.D
         return rows
 
     partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
-    months = partitions.list(hours(), TWO_MONTHS)
-    read = partitions.query(months, lambda rows: rows.map_batches(replaced))
+    listed = partitions.list(hours(), TWO_MONTHS)
+    read = partitions.query(listed, lambda rows: rows.map_batches(replaced))
     assert len(readings) == 2
     assert_frame_equal(read, newer[0])
 
 
-def test_what_is_replaced_at_every_look_is_read_in_one_piece(
-    store: Path, held: pl.DataFrame
-) -> None:
+def test_what_is_replaced_at_every_scan_is_read_as_a_whole(store: Path, held: pl.DataFrame) -> None:
     salts = itertools.count(1)
 
     def replaced(rows: pl.DataFrame) -> pl.DataFrame:
@@ -105,16 +103,16 @@ def test_what_is_replaced_at_every_look_is_read_in_one_piece(
         return rows
 
     partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
-    months = partitions.list(hours(), TWO_MONTHS)
-    read = partitions.query(months, lambda rows: rows.map_batches(replaced))
-    assert next(salts) == 5, "three looks, and the one that cannot fail"
+    listed = partitions.list(hours(), TWO_MONTHS)
+    read = partitions.query(listed, lambda rows: rows.map_batches(replaced))
+    assert next(salts) == 5, "three scans, and the reading that cannot fail"
     assert read["open_time"].to_list() == held["open_time"].to_list()
     assert read.select((pl.col("close") - held["close"]).n_unique()).item() == 1, (
         "rows of two versions"
     )
 
 
-def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_meanwhile(
+def test_a_restored_partition_is_not_read_with_the_footer_of_its_replacement(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a repair: the footer was read of another version than the listed one."""
@@ -123,10 +121,10 @@ def test_a_partition_that_comes_back_is_not_taken_for_what_stood_in_its_place_me
     lake = reader(store)
     footers_of = lake._lookup._coverage.footers_of
 
-    def replaced(*asked: Any) -> Any:
+    def replaced(*args: Any) -> Any:
         path.unlink()
         hold_all(store, hours(), Span(FEBRUARY, FEBRUARY + 9 * HOUR_MS))
-        return footers_of(*asked)
+        return footers_of(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(lake._lookup._coverage, "footers_of", replaced)

@@ -1,4 +1,4 @@
-"""What the lake does not hold is named, or fetched by a fleet; it is never passed over."""
+"""What the lake does not hold is named or fetched by a fleet; it is never skipped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_range_that_is_not_held_is_refused_with_what_is_missing(store: Path) -
         reader(store).scan("um", "BTCUSDT", "1h", "2023-12-31")
 
 
-def test_a_month_that_is_missing_in_the_middle_is_never_passed_over(store: Path) -> None:
+def test_a_missing_month_in_the_middle_is_never_skipped(store: Path) -> None:
     hold_all(store, hours(), Span(JANUARY, FEBRUARY))
     late = hold_all(store, hours(), Span(MARCH, NOW_MS))
     with pytest.raises(RangeNotHeld, match=r"2024-02-01\.\.2024-03-01"):
@@ -53,7 +53,7 @@ def test_a_month_that_is_missing_in_the_middle_is_never_passed_over(store: Path)
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-02-10", partial=True), late)
 
 
-def test_an_end_in_the_future_wants_no_more_than_there_can_be(store: Path) -> None:
+def test_an_end_in_the_future_requests_only_closed_candles(store: Path) -> None:
     held = hold_all(store, hours(), Span(MARCH, NOW_MS))
     assert_frame_equal(
         reader(store, NOW_MS + 1).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01"), held
@@ -62,7 +62,7 @@ def test_an_end_in_the_future_wants_no_more_than_there_can_be(store: Path) -> No
         reader(store, NOW_MS + HOUR_MS).read("um", "BTCUSDT", "1h", "2024-03-01", "2030-01-01")
 
 
-def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
+def test_a_gap_of_the_exchange_is_not_missing(store: Path) -> None:
     rows = rows_at(
         [*range(JANUARY, JANUARY + 5 * HOUR_MS, HOUR_MS), JANUARY + 9 * HOUR_MS], step_ms=HOUR_MS
     )
@@ -70,30 +70,32 @@ def test_the_exchanges_own_gap_is_no_missing_time(store: Path) -> None:
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01"), rows)
 
 
-def test_time_before_the_listing_and_after_the_end_is_not_missing(
+def test_time_before_listing_and_after_delisting_is_not_missing(
     store: Path, held: pl.DataFrame
 ) -> None:
     files = open_store(str(store))
     one = entry("BTCUSDT")
-    life = {"first_ms": JANUARY, "last_ms": MARCH}
+    dates = {"first_ms": JANUARY, "last_ms": MARCH}
     Catalogs(files).store(
-        catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | life))
+        catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | dates))
     )
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", "2017-01-01", "2024-03-10"), held)
 
 
-def test_a_symbol_that_nobody_knows_is_named_with_its_like(store: Path, held: pl.DataFrame) -> None:
+def test_an_unknown_symbol_is_named_with_similar_ones(store: Path, held: pl.DataFrame) -> None:
     with pytest.raises(
         UnknownSymbol, match=r"holds nothing of um/klines/1h/BTCUSD; did you mean BTCUSDT\?"
     ):
         reader(store).read("um", "BTCUSD", "1h", "2024-01-01")
-    with pytest.raises(UnknownSymbol, match="1 other symbols are there"):
+    with pytest.raises(UnknownSymbol, match="it holds 1 other symbols"):
         reader(store).read("um", "XYZ", "1h")
     with pytest.raises(UnknownSymbol):
         reader(store).read("spot", "BTCUSDT", "1h")
 
 
-def test_a_symbol_that_the_catalog_knows_is_only_not_held(store: Path, held: pl.DataFrame) -> None:
+def test_a_symbol_of_the_catalog_is_not_held_rather_than_unknown(
+    store: Path, held: pl.DataFrame
+) -> None:
     Catalogs(open_store(str(store))).store(catalog(entry("ETHUSDT")))
     with pytest.raises(RangeNotHeld, match="ETHUSDT lacks 2020-01-01"):
         reader(store).read("um", "ETHUSDT", "1h")
@@ -104,38 +106,37 @@ class Fleet:
 
     def __init__(self, store: Path, lacks: Span | None = None) -> None:
         self.store, self.lacks = store, lacks
-        self.asked: dict[Series, list[Span]] = {}
+        self.requested: dict[Series, list[Span]] = {}
 
-    def trading_span(self, of: Series) -> Span:
+    def trading_span(self, series: Series) -> Span:
         return Span(JANUARY, NOW_MS)
 
     def fetch(self, wanted: dict[Series, list[Span]]) -> None:
-        self.asked |= wanted
-        for of, spans in wanted.items():
+        self.requested |= wanted
+        for series, spans in wanted.items():
             for span in spans:
-                hold_all(
-                    self.store, of, Span(span.start_ms, self.lacks.start_ms) if self.lacks else span
-                )
+                end_ms = self.lacks.start_ms if self.lacks else span.end_ms
+                hold_all(self.store, series, Span(span.start_ms, end_ms))
 
 
-def test_fetch_has_the_fleet_bring_just_what_is_missing(store: Path) -> None:
+def test_fetch_requests_only_what_is_missing(store: Path) -> None:
     hold_all(store, hours(), Span(JANUARY, FEBRUARY))
     fleet = Fleet(store)
     lake = Reader(str(store), fetcher=fleet, clock=ManualClock(NOW_MS))
     rows = lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
-    assert fleet.asked == {hours(): [Span(FEBRUARY, NOW_MS)]}
+    assert fleet.requested == {hours(): [Span(FEBRUARY, NOW_MS)]}
     assert rows.height == (NOW_MS - JANUARY) // HOUR_MS
     assert [(part.span.start_ms, part.held) for part in lake.report.parts] == [
         (JANUARY, "lake"),
         (FEBRUARY, "fetched"),
         (MARCH, "fetched"),
     ]
-    fleet.asked = {}
+    fleet.requested = {}
     lake.read("um", ["BTCUSDT"], "1h", "2017-01-01", fetch=True)
-    assert fleet.asked == {}
+    assert fleet.requested == {}
 
 
-def test_what_the_fleet_could_not_bring_is_named(store: Path) -> None:
+def test_what_the_fleet_could_not_fetch_is_named(store: Path) -> None:
     lake = Reader(
         str(store), fetcher=Fleet(store, lacks=Span(FEBRUARY, NOW_MS)), clock=ManualClock(NOW_MS)
     )

@@ -1,4 +1,4 @@
-"""A partition that an earlier version wrote, with a column less, is read and extended as it is."""
+"""A partition of an earlier version that lacks a column can be read and extended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
-from klinefleet.workers.reader.sql import view_of
+from klinefleet.workers.reader.sql import create_view_sql
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.small_lakes import NOW_MS, hold, rows_at, series
@@ -34,18 +34,18 @@ JANUARY, FEBRUARY = (
 LACKING = "count"
 
 
-def rows_of(span: Span) -> pl.DataFrame:
+def minutes_in(span: Span) -> pl.DataFrame:
     return rows_at(range(span.start_ms, span.end_ms, 60_000))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A lake with an older partition of January and one of today of February."""
+    """A lake with a partition of an earlier version for January, and one of today for February."""
     store = tmp_path / "store"
-    older = rows_of(JANUARY).drop(LACKING)
+    older = minutes_in(JANUARY).drop(LACKING)
     footer = Footer((JANUARY,), (), prove(MINUTES, older, [JANUARY]))
     open_store(str(store)).put(keys.partition(MINUTES, "2024-01"), encode(older, footer))
-    hold(store, MINUTES, rows_of(FEBRUARY), [FEBRUARY])
+    hold(store, MINUTES, minutes_in(FEBRUARY), [FEBRUARY])
     return store
 
 
@@ -59,7 +59,7 @@ def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
 ) -> None:
     cache = ArrowCache(tmp_path / "cache") if is_cached else False
     lake = Reader(str(store), cache=cache, clock=ManualClock(NOW_MS))
-    wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(FEBRUARY)])
+    wanted = pl.concat([with_null(minutes_in(JANUARY)), minutes_in(FEBRUARY)])
     for _ in range(2):
         found = lake.read("um", "BTCUSDT", "1m", partial=True)
         assert_frame_equal(found, wanted)
@@ -72,9 +72,9 @@ def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
 def test_an_older_partition_is_extended_and_keeps_its_values(store: Path) -> None:
     lake = Partitions(open_store(str(store)))
     next_hour = Span(JANUARY.end_ms, JANUARY.end_ms + HOUR_MS)
-    merged = lake.merge(MINUTES, "2024-01", rows_of(next_hour), [next_hour])
+    merged = lake.merge(MINUTES, "2024-01", minutes_in(next_hour), [next_hour])
     assert (merged.gained, merged.changed) == (60, 0)
-    wanted = pl.concat([with_null(rows_of(JANUARY)), rows_of(next_hour)])
+    wanted = pl.concat([with_null(minutes_in(JANUARY)), minutes_in(next_hour)])
     assert_frame_equal(lake.rows(MINUTES, "2024-01"), wanted)
 
 
@@ -82,13 +82,15 @@ def test_sql_reads_an_older_partition_beside_one_of_today(store: Path) -> None:
     added = Column(LACKING, ColumnType.INT, may_be_null=True, is_added=True)
     columns = (added if column.name == LACKING else column for column in KLINES.columns)
     with duckdb.connect() as database:
-        database.execute(view_of(f"{store}/lake", replace(KLINES, columns=tuple(columns))))
+        database.execute(create_view_sql(f"{store}/lake", replace(KLINES, columns=tuple(columns))))
         counted = database.execute(f"SELECT count(*), count({LACKING}) FROM klines").fetchone()
     assert counted == (120, 60)
 
 
 def test_a_partition_without_its_time_is_damaged(store: Path) -> None:
     key = keys.partition(MINUTES, "2024-01")
-    open_store(str(store)).put(key, encode(rows_of(JANUARY).drop("open_time"), Footer((JANUARY,))))
+    open_store(str(store)).put(
+        key, encode(minutes_in(JANUARY).drop("open_time"), Footer((JANUARY,)))
+    )
     with pytest.raises(PartitionDamaged, match="its columns are"):
-        Partitions(open_store(str(store))).merge(MINUTES, "2024-01", rows_of(JANUARY), [JANUARY])
+        Partitions(open_store(str(store))).merge(MINUTES, "2024-01", minutes_in(JANUARY), [JANUARY])

@@ -1,4 +1,4 @@
-"""The reader returns just the rows that are asked for and held."""
+"""The reader returns exactly the requested rows that the lake holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake.catalog import Catalogs
-from klinefleet.workers.reader.partition_reader import TOGETHER, PartitionReader
+from klinefleet.workers.reader.partition_reader import MAX_BATCH_PARTITIONS, PartitionReader
 from klinefleet.workers.reader.reader import Moment
 from klinefleet.workers.storage.open import open_store
 from tests.expected import ms_of
@@ -40,7 +40,7 @@ from tests.unit.helpers.small_lakes import (
 )
 
 
-def test_what_is_held_comes_back_as_it_was_put(store: Path, held: pl.DataFrame) -> None:
+def test_rows_are_returned_as_they_were_stored(store: Path, held: pl.DataFrame) -> None:
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h"), held)
     assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h").collect(), held)
 
@@ -54,7 +54,7 @@ def test_what_is_held_comes_back_as_it_was_put(store: Path, held: pl.DataFrame) 
         ("2024-01-19T23:00:00.001", datetime(2024, 2, 10, 11, 30, tzinfo=UTC)),
     ],
 )
-def test_a_range_is_half_open_and_told_in_any_way(
+def test_a_range_is_half_open_whatever_the_type_of_its_ends(
     store: Path, held: pl.DataFrame, start: Moment, end: Moment
 ) -> None:
     wanted = between(held, utc_ms(2024, 1, 20), utc_ms(2024, 2, 10) + 12 * HOUR_MS)
@@ -62,7 +62,7 @@ def test_a_range_is_half_open_and_told_in_any_way(
     assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h", start, end).collect(), wanted)
 
 
-def test_a_query_on_a_scan_gives_what_it_gives_on_the_rows(store: Path, held: pl.DataFrame) -> None:
+def test_a_query_on_a_scan_gives_the_same_as_on_the_rows(store: Path, held: pl.DataFrame) -> None:
     lazy = reader(store).scan("um", "BTCUSDT", "1h", "2024-01-10")
     rows = between(held, utc_ms(2024, 1, 10), MARCH)
     high = pl.col("high") > pl.col("low") + 300
@@ -85,7 +85,7 @@ def test_a_query_on_a_scan_gives_what_it_gives_on_the_rows(store: Path, held: pl
         assert_frame_equal(query(lazy).collect(), query(rows.lazy()).collect())
 
 
-def test_columns_are_those_asked_for_in_their_order(store: Path, held: pl.DataFrame) -> None:
+def test_columns_are_those_requested_in_their_order(store: Path, held: pl.DataFrame) -> None:
     wanted = ["close", "open_time"]
     assert_frame_equal(
         reader(store).read("um", "BTCUSDT", "1h", columns=wanted), held.select(wanted)
@@ -97,7 +97,7 @@ def test_columns_are_those_asked_for_in_their_order(store: Path, held: pl.DataFr
         reader(store).scan("um", "BTCUSDT", "1h", columns=["vol"])
 
 
-def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store: Path) -> None:
+def test_times_are_the_same_read_or_computed_from_the_footers(store: Path) -> None:
     """A month with gaps, one with a candle off its hour, and one that is wanted in part."""
     gone, late = JANUARY + 7 * HOUR_MS, FEBRUARY + 3 * HOUR_MS
     times = [at + (at == late) * 20 for at in range(JANUARY, NOW_MS, HOUR_MS) if at != gone]
@@ -111,32 +111,33 @@ def test_times_come_out_alike_whether_they_are_read_or_told_by_the_footers(store
         ("2024-03-01", None),
     ]:
         wanted = between(rows, ms_of(start), ms_of(end) if end else NOW_MS)
-        asked = ("um", "BTCUSDT", "1h", start, end)
-        assert_frame_equal(lake.read(*asked, columns=two), wanted.select(two))
-        assert_frame_equal(lake.scan(*asked).select(two).collect(), wanted.select(two))
-        assert_frame_equal(lake.read(*asked), wanted)
+        arguments = ("um", "BTCUSDT", "1h", start, end)
+        assert_frame_equal(lake.read(*arguments, columns=two), wanted.select(two))
+        assert_frame_equal(lake.scan(*arguments).select(two).collect(), wanted.select(two))
+        assert_frame_equal(lake.read(*arguments), wanted)
 
 
-def test_several_symbols_follow_one_another_in_the_order_asked_for(
-    store: Path, held: pl.DataFrame
-) -> None:
+def test_several_symbols_follow_in_the_requested_order(store: Path, held: pl.DataFrame) -> None:
     eth = hold_all(store, hours("ETHUSDT"), TWO_MONTHS, salt=0.5)
     long = pl.concat(
         rows.select(pl.lit(symbol).alias("symbol"), pl.all())
         for symbol, rows in (("ETHUSDT", eth), ("BTCUSDT", held))
     )
-    asked = ("um", ["ethusdt", "BTCUSDT", "ETHUSDT"], "1h")
-    assert_frame_equal(reader(store).read(*asked), long)
-    assert_frame_equal(reader(store).scan(*asked).collect(), long)
-    of_one = (
-        reader(store).scan(*asked).filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
+    arguments = ("um", ["ethusdt", "BTCUSDT", "ETHUSDT"], "1h")
+    assert_frame_equal(reader(store).read(*arguments), long)
+    assert_frame_equal(reader(store).scan(*arguments).collect(), long)
+    one_symbol = (
+        reader(store)
+        .scan(*arguments)
+        .filter(pl.col("symbol") == "BTCUSDT")
+        .select("close", "symbol")
     )
     assert_frame_equal(
-        of_one.collect(), long.filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
+        one_symbol.collect(), long.filter(pl.col("symbol") == "BTCUSDT").select("close", "symbol")
     )
 
 
-def test_a_list_of_one_symbol_names_it_too(store: Path, held: pl.DataFrame) -> None:
+def test_a_list_one_symbol_symbol_names_it_too(store: Path, held: pl.DataFrame) -> None:
     assert reader(store).read("um", ["BTCUSDT"], "1h")["symbol"].unique().to_list() == ["BTCUSDT"]
     assert "symbol" not in reader(store).read("um", "BTCUSDT", "1h").columns
 
@@ -170,7 +171,7 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("arguments", "message"),
     [
         ({"market": "futures"}, "no market 'futures'; there are spot, um, cm"),
         ({"interval": "1H"}, "no interval '1H'"),
@@ -178,22 +179,22 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(
         ({"kind": "trades"}, "no kind 'trades'"),
         ({"start": "yesterday"}, "start 'yesterday' is no date"),
         ({"start": "2024-02-01", "end": "2024-02-01"}, "no 1h candle opens between"),
-        ({"symbols": []}, "no symbol was given"),
-        ({"symbols": "../../x"}, "invalid symbol '../../x'"),
+        ({"symbols": []}, "no symbols given"),
+        ({"symbols": "../../x"}, "cannot be one"),
         (
             {"symbols": "BTCUSDT", "resample": "30m"},
-            "candles of 30m are not made of whole ones of 1h",
+            "a 30m candle is not a whole number of 1h candles",
         ),
         ({"resample": "soon"}, "no interval 'soon'"),
-        ({"fill": "backward"}, "filled 'forward', not 'backward'"),
+        ({"fill": "backward"}, "fill must be 'forward', not 'backward'"),
         ({"kind": "fundingRate", "interval": None, "fill": "forward"}, "events, not candles"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
-    store: Path, asked: dict[str, str], told: str
+def test_an_invalid_argument_is_refused_by_name(
+    store: Path, arguments: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(RequestError, match=told):
-        reader(store).read(**({"market": "um", "symbols": "BTCUSDT", "interval": "1h"} | asked))  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=message):
+        reader(store).read(**({"market": "um", "symbols": "BTCUSDT", "interval": "1h"} | arguments))  # type: ignore[arg-type]
 
 
 def test_funding_events_are_read_as_they_are(store: Path) -> None:
@@ -211,7 +212,7 @@ def test_funding_events_are_read_as_they_are(store: Path) -> None:
         reader(store).iter_candles("um", "BTCUSDT", kind="fundingRate")
 
 
-def test_what_a_month_of_candles_is_called_on_disk_is_nobodys_business(store: Path) -> None:
+def test_monthly_candles_are_read_as_1M_whatever_their_folder_is_called(store: Path) -> None:
     months = series(interval=Interval.MO1)
     hold(store, months, rows_at([JANUARY, FEBRUARY]), [TWO_MONTHS])
     assert reader(store).read("um", "BTCUSDT", "1M", "2024-01-01", "2024-03-01").height == 2
@@ -241,7 +242,7 @@ def test_only_the_partitions_of_the_range_are_opened(
         pl, "scan_parquet", lambda files, **o: (opened.extend(files), scan(files, **o))[1]
     )
     tails: list[str] = []
-    tail = type(lake._lookup._files).read_tail  # what the footers are read by
+    tail = type(lake._lookup._files).read_tail  # reads the footers
     monkeypatch.setattr(
         type(lake._lookup._files),
         "read_tail",
@@ -255,29 +256,32 @@ def test_only_the_partitions_of_the_range_are_opened(
 def test_a_long_series_is_read_some_partitions_at_a_time(store: Path) -> None:
     two_hours = series(interval=Interval.H2)
     years = hold_all(store, two_hours, Span(utc_ms(2019), MARCH))
-    asked = Span(utc_ms(2019, 1, 15), utc_ms(2024, 2, 15))
+    span = Span(utc_ms(2019, 1, 15), utc_ms(2024, 2, 15))
     partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
-    batches = list(partitions.list(two_hours, asked).batches())
-    assert [len(batch.entries) for batch in batches] == [TOGETHER, 62 - TOGETHER]
+    batches = list(partitions.list(two_hours, span).batches())
+    assert [len(batch.entries) for batch in batches] == [
+        MAX_BATCH_PARTITIONS,
+        62 - MAX_BATCH_PARTITIONS,
+    ]
     assert all(one.span.end_ms == other.span.start_ms for one, other in itertools.pairwise(batches))
-    wanted = between(years, asked.start_ms, asked.end_ms)
+    wanted = between(years, span.start_ms, span.end_ms)
     lake, query = reader(store), ("um", "BTCUSDT", "2h", "2019-01-15", "2024-02-15")
     assert_frame_equal(lake.read(*query), wanted)
     assert_frame_equal(lake.scan(*query).head(4000).collect(), wanted[:4000])
 
 
-def test_the_catalog_is_read_once_a_reading_however_many_symbols_it_has(
+def test_a_call_loads_the_catalog_once_for_all_symbols(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, symbols = open_store(str(store)), ["BTCUSDT", "ETHUSDT", "BNBUSDT"]
     Catalogs(files).store(catalog(*map(entry, symbols)))
     for symbol in symbols[1:]:
         hold_all(store, hours(symbol), TWO_MONTHS)
-    lake, asked = reader(store), list[Market]()
+    lake, loaded = reader(store), list[Market]()
     newest = lake._lookup._catalogs.newest
     monkeypatch.setattr(
-        lake._lookup._catalogs, "newest", lambda market: (asked.append(market), newest(market))[1]
+        lake._lookup._catalogs, "newest", lambda market: (loaded.append(market), newest(market))[1]
     )
     for _ in range(2):
         lake.read("um", symbols, "1h", "2023-01-01", resample="1d", partial=True)
-    assert asked == [Market.USD_M] * 2
+    assert loaded == [Market.USD_M] * 2

@@ -1,4 +1,4 @@
-"""Coarser candles are those that a person would make by hand; filled rows are marked."""
+"""Coarser candles are those one would make by hand; filled rows are marked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.lake.candle_grid import CandleGrid
-from klinefleet.workers.reader.resample import MADE_UP, Shape, resample
+from klinefleet.workers.reader.resample import MADE_UP, Reshaping, resample
 from tests.unit.helpers.small_lakes import rows_at
 
 JANUARY = utc_ms(2024, 1)
@@ -148,13 +148,17 @@ def test_only_whole_candles_make_one(held: str, wanted: str, is_made: bool) -> N
     assert CandleGrid.parse(wanted).is_made_of(CandleGrid.parse(held)) is is_made
 
 
-def made(
-    rows: pl.DataFrame, held: list[Span], coarser: str | None, fill: str | None, life: Span | None
+def reshaped(
+    rows: pl.DataFrame,
+    held: list[Span],
+    coarser: str | None,
+    fill: str | None,
+    trading_span: Span | None,
 ) -> pl.DataFrame:
-    return Shape.of(KLINES, Interval.M1, coarser, fill).made(rows, held, life)
+    return Reshaping.parse(KLINES, Interval.M1, coarser, fill).apply(rows, held, trading_span)
 
 
-def hours_of(rows: pl.DataFrame) -> list[int]:
+def open_hours(rows: pl.DataFrame) -> list[int]:
     return ((rows["open_time"].dt.timestamp("ms") - JANUARY) // HOUR_MS).to_list()
 
 
@@ -165,19 +169,19 @@ def test_no_candle_is_made_of_a_part_of_its_time() -> None:
         Span(JANUARY + 3 * HOUR_MS, JANUARY + 270 * MINUTE_MS),
     ]
     rows = rows_at(at for span in spans for at in range(span.start_ms, span.end_ms, MINUTE_MS))
-    assert hours_of(made(rows, spans, "1h", None, None)) == [1, 3]
+    assert open_hours(reshaped(rows, spans, "1h", None, None)) == [1, 3]
 
 
-def test_the_first_candle_of_a_life_is_whole_as_the_exchange_has_it() -> None:
-    life = Span(JANUARY + 30 * MINUTE_MS, JANUARY + 270 * MINUTE_MS)
-    rows = rows_at(range(life.start_ms, life.end_ms, MINUTE_MS))
-    assert hours_of(made(rows, [life], "1h", None, life)) == [0, 1, 2, 3, 4]
+def test_the_first_and_last_candle_of_trading_are_made_of_what_there_is() -> None:
+    trading_span = Span(JANUARY + 30 * MINUTE_MS, JANUARY + 270 * MINUTE_MS)
+    rows = rows_at(range(trading_span.start_ms, trading_span.end_ms, MINUTE_MS))
+    assert open_hours(reshaped(rows, [trading_span], "1h", None, trading_span)) == [0, 1, 2, 3, 4]
 
 
-def test_what_is_made_up_is_marked_and_goes_on_with_the_last_close() -> None:
+def test_filled_candles_are_marked_and_have_the_last_close() -> None:
     span = Span(JANUARY, JANUARY + 10 * MINUTE_MS)
     rows = rows_at(JANUARY + n * MINUTE_MS for n in (2, 3, 6))
-    filled = made(rows, [span], None, "forward", None)
+    filled = reshaped(rows, [span], None, "forward", None)
     assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [
         2,
         3,
@@ -202,12 +206,12 @@ def test_what_is_made_up_is_marked_and_goes_on_with_the_last_close() -> None:
         assert row["close_time"] - row["open_time"] == timedelta(milliseconds=59_999)
 
 
-def test_nothing_is_made_up_where_nothing_is_known() -> None:
+def test_nothing_is_filled_outside_of_what_is_held() -> None:
     held = [
         Span(JANUARY, JANUARY + 3 * MINUTE_MS),
         Span(JANUARY + 6 * MINUTE_MS, JANUARY + 8 * MINUTE_MS),
     ]
-    filled = made(rows_at([JANUARY]), held, None, "forward", None)
+    filled = reshaped(rows_at([JANUARY]), held, None, "forward", None)
     assert [(at - JANUARY) // MINUTE_MS for at in filled["open_time"].dt.timestamp("ms")] == [
         0,
         1,
@@ -215,13 +219,15 @@ def test_nothing_is_made_up_where_nothing_is_known() -> None:
         6,
         7,
     ]
-    nothing = made(rows_at([]), held, None, "forward", None)
+    nothing = reshaped(rows_at([]), held, None, "forward", None)
     assert (nothing.height, nothing.columns[-1]) == (0, MADE_UP)
 
 
 def test_a_candle_off_its_minute_stands_for_it() -> None:
     late = rows_at([JANUARY, JANUARY + MINUTE_MS + 17, JANUARY + 2 * MINUTE_MS])
-    assert made(late, [Span(JANUARY, JANUARY + 3 * MINUTE_MS)], None, "forward", None).height == 3
+    assert (
+        reshaped(late, [Span(JANUARY, JANUARY + 3 * MINUTE_MS)], None, "forward", None).height == 3
+    )
 
 
 def test_filled_coarse_candles_are_made_of_whole_ones() -> None:
@@ -229,16 +235,16 @@ def test_filled_coarse_candles_are_made_of_whole_ones() -> None:
     rows = rows_at(
         at for at in range(span.start_ms, span.end_ms, MINUTE_MS) if (at - JANUARY) // HOUR_MS != 2
     )
-    filled = made(rows, [span], "1h", "forward", None)
-    assert (hours_of(filled), filled[MADE_UP].to_list()) == (
+    filled = reshaped(rows, [span], "1h", "forward", None)
+    assert (open_hours(filled), filled[MADE_UP].to_list()) == (
         [0, 1, 2, 3],
         [False, False, True, False],
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("0m", "no interval '0m'"), ("1x", "no interval"), ("m", "no interval")]
+    ("text", "message"), [("0m", "no interval '0m'"), ("1x", "no interval"), ("m", "no interval")]
 )
-def test_an_interval_that_is_none_is_refused(text: str, told: str) -> None:
-    with pytest.raises(RequestError, match=told):
+def test_an_invalid_interval_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         CandleGrid.parse(text)

@@ -1,4 +1,4 @@
-"""SQL over the lake opens only what it needs, and says what is wrong with the lake."""
+"""SQL over the lake opens only what it needs, and names what is wrong with the lake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partitions import Partitions
-from klinefleet.workers.reader.sql import answer
+from klinefleet.workers.reader.sql import run_query
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.storage.s3 import S3Store
 from tests.servers import ObjectStore
@@ -25,8 +25,8 @@ SPAN = Span(utc_ms(2024, 1), utc_ms(2024, 5))
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 
 
-def fill(store_url: str) -> None:
-    """Have the lake hold the first minutes of some months of some symbols."""
+def store_minutes(store_url: str) -> None:
+    """Store the first ten minutes of four months of four symbols."""
     partitions = Partitions(open_store(store_url))
     for symbol in SYMBOLS:
         series = Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol)
@@ -38,7 +38,7 @@ def fill(store_url: str) -> None:
 
 
 def query_rows(store_url: str, query: str) -> pl.DataFrame:
-    return pl.concat(answer(store_url, query))
+    return pl.concat(run_query(store_url, query))
 
 
 def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_objects(
@@ -47,23 +47,23 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
     with ObjectStore(tmp_path) as store:
         for name, value in store.env.items():
             monkeypatch.setenv(name, value)
-        fill("s3://bucket/pre")
+        store_minutes("s3://bucket/pre")
         before = store.requests()
-        told = query_rows(
+        rows = query_rows(
             "s3://bucket/pre",
             "SELECT count(*) AS n FROM klines WHERE symbol = 'ETHUSDT' AND interval = '1m'",
         )
         spent = {
             method: count - before.get(method, 0) for method, count in store.requests().items()
         }
-        assert told["n"].item() == 40
+        assert rows["n"].item() == 40
         assert spent["LIST"] <= 2
         assert spent.get("HEAD", 0) == 0
         # Of each of its four objects the footer and the rows, and of one more the columns.
         assert spent["GET"] <= 10
 
 
-def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_path: Path) -> None:
+def test_monthly_candles_are_named_1M_and_times_are_utc_in_ms(tmp_path: Path) -> None:
     series = Series(MINUTES.market, MINUTES.kind, Interval.MO1, "BTCUSDT")
     Partitions(open_store(str(tmp_path))).merge(
         series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)]
@@ -75,15 +75,15 @@ def test_a_months_candles_are_spelled_as_everywhere_and_times_are_utc_in_ms(tmp_
 
 
 def test_an_answer_without_rows_has_its_columns(tmp_path: Path) -> None:
-    fill(str(tmp_path))
-    (only,) = answer(str(tmp_path), "SELECT symbol, close FROM klines WHERE market = 'cm'")
+    store_minutes(str(tmp_path))
+    (only,) = run_query(str(tmp_path), "SELECT symbol, close FROM klines WHERE market = 'cm'")
     assert (only.height, only.schema) == (
         0,
         pl.Schema({"symbol": pl.String(), "close": pl.Float64()}),
     )
 
 
-def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_empty(
+def test_an_empty_lake_runs_queries_without_a_view_and_is_named_as_empty_otherwise(
     tmp_path: Path,
 ) -> None:
     assert query_rows(str(tmp_path / "none"), "SELECT 1 AS one")["one"].to_list() == [1]
@@ -94,13 +94,13 @@ def test_an_empty_lake_still_answers_what_asks_for_no_rows_and_says_that_it_is_e
 
 
 def test_a_damaged_partition_is_the_lakes_fault_not_the_querys(tmp_path: Path) -> None:
-    fill(str(tmp_path))
+    store_minutes(str(tmp_path))
     (tmp_path / keys.partition(MINUTES, "2024-02")).write_bytes(b"no parquet")
     with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet"):
         query_rows(str(tmp_path), "SELECT sum(close) FROM klines")
 
 
-def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_bucket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Away:
         def find(self, path: str) -> dict[str, str]:
             raise ConnectionError("nobody is there")
@@ -112,7 +112,7 @@ def test_a_bucket_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
         query_rows("s3://bucket", "SELECT 1")
 
 
-def test_whoever_lacks_duckdb_is_told_how_to_get_it(
+def test_without_duckdb_the_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
@@ -120,8 +120,8 @@ def test_whoever_lacks_duckdb_is_told_how_to_get_it(
         query_rows(str(tmp_path), "SELECT 1")
 
 
-def test_python_variables_are_no_tables(tmp_path: Path) -> None:
-    """DuckDB would look for a name that it does not know among the caller's."""
+def test_python_variables_are_not_tables(tmp_path: Path) -> None:
+    """By default DuckDB looks up unknown table names among the caller's variables."""
     secret = pl.DataFrame({"mine": [1]})
     with pytest.raises(RequestError, match="secret does not exist"):
         query_rows(str(tmp_path), "SELECT * FROM secret")
