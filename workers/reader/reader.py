@@ -76,7 +76,9 @@ class Reader:
         fetcher: has missing time fetched for `fetch=True`; see `tasks.notebook.reader`.
         clock: where the current time comes from; no candle after it is expected.
 
-        SettingsError if a setting is invalid; RequestError if the store URL is.
+        SettingsError if a setting is invalid.
+
+            lake = Reader("s3://bucket/prefix", cache=ArrowCache(max_bytes=2 * 2**30))
         """
         store = (Settings.load().store_url if store_url is None else store_url).rstrip("/")
         files = open_store(store)

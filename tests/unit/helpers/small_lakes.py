@@ -20,7 +20,7 @@ from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
 
-#: The readers of tests live in March 2024.
+#: The current time of the readers under test.
 NOW_MS = utc_ms(2024, 3, 15)
 
 
@@ -31,7 +31,7 @@ def series(
 
 
 def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -> pl.DataFrame:
-    """Candles at these open times, ms; every value tells time, column and salt."""
+    """Return candles at these open times, ms; each value depends on time, column and salt."""
     opened = pl.Series("open_time", list(times), dtype=pl.Int64)
     minute = (opened // 1000 % 1_000_003).cast(pl.Float64) + salt
     columns: dict[str, pl.Series] = {"open_time": opened.cast(MOMENT)}
@@ -44,29 +44,31 @@ def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -
     return pl.DataFrame(columns).select(schema_of(KLINES).names())
 
 
-def hold(store: Path | str, of: Series, rows: pl.DataFrame, covered: Sequence[Span]) -> None:
-    """Put rows and the time that they cover into a lake."""
-    partitions, times = (
-        Partitions(open_store(str(store))),
-        rows[of.kind.time_column].dt.timestamp("ms"),
-    )
+def hold(
+    store: Path | str, held_series: Series, rows: pl.DataFrame, covered: Sequence[Span]
+) -> None:
+    """Store rows, and the spans that they cover, in a lake."""
+    partitions = Partitions(open_store(str(store)))
+    times = rows[held_series.kind.time_column].dt.timestamp("ms")
     for span in covered:
         for month, bounds in months_of(span):
             part = bounds.clip(span)
             held = rows.filter((times >= part.start_ms) & (times < part.end_ms))
             partitions.merge(
-                of, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)]
+                held_series, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)]
             )
 
 
-def hold_all(store: Path | str, of: Series, span: Span, *, salt: float = 0.0) -> pl.DataFrame:
-    """Put every candle of a span into a lake, and return them."""
+def hold_all(
+    store: Path | str, held_series: Series, span: Span, *, salt: float = 0.0
+) -> pl.DataFrame:
+    """Store every candle of a span in a lake, and return them."""
     rows = rows_at(
-        range(span.start_ms, span.end_ms, of.interval.step_ms),
-        step_ms=of.interval.step_ms,
+        range(span.start_ms, span.end_ms, held_series.interval.step_ms),
+        step_ms=held_series.interval.step_ms,
         salt=salt,
     )
-    hold(store, of, rows, [span])
+    hold(store, held_series, rows, [span])
     return rows
 
 
