@@ -19,7 +19,7 @@ def parse_source(text: str) -> Mode:
     try:
         return Mode(text.lower())
     except ValueError:
-        raise RequestError(f"no source {text!r}; there are {', '.join(Mode)}") from None
+        raise RequestError(f"unknown source {text!r}; known are {', '.join(Mode)}") from None
 
 
 def parse_bounds(start: str | None, end: str | None) -> tuple[int | None, int | None]:

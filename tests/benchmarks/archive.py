@@ -149,7 +149,7 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
         leads = runs.take_lead(run, 2**62)
         assert leads
         for series in asked.series():
-            leads.claim(run, series.block(asked.start_ms))
+            leads.blocks.claim(run, series.block(asked.start_ms))
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
         context = RunContext(services, run, asked, leads)

@@ -20,7 +20,7 @@ def parse_market(text: str) -> Market:
     try:
         return Market(text.lower())
     except ValueError:
-        raise RequestError(f"no market {text!r}; there are {', '.join(Market)}") from None
+        raise RequestError(f"unknown market {text!r}; known are {', '.join(Market)}") from None
 
 
 def parse_kind(market: Market | None, text: str) -> Kind:
@@ -28,7 +28,7 @@ def parse_kind(market: Market | None, text: str) -> Kind:
     known = {name.lower(): kind for name, kind in KINDS.items()}
     kind = known.get(text.lower())
     if kind is None:
-        raise RequestError(f"no kind {text!r}; there are {', '.join(KINDS)}")
+        raise RequestError(f"unknown kind {text!r}; known are {', '.join(KINDS)}")
     if market is not None and market not in kind.markets:
         raise RequestError(f"market {market} has no {kind}")
     return kind
@@ -42,7 +42,7 @@ def parse_interval(market: Market, kind: Kind, text: str | None) -> Interval:
         return Interval.EVENTS
     text = Interval.M1 if text is None else text
     if text not in CANDLE_INTERVALS:
-        raise RequestError(f"no interval {text!r}; there are {', '.join(CANDLE_INTERVALS)}")
+        raise RequestError(f"unknown interval {text!r}; known are {', '.join(CANDLE_INTERVALS)}")
     check_interval(market, Interval(text))
     return Interval(text)
 

@@ -146,7 +146,7 @@ def _monthly_pieces(
 
 
 def _is_edge(series: Series, pieces: list[Span], published: PublishedFiles) -> bool:
-    """Return True if the daily files of the pieces are fewer bytes than the month, and published."""
+    """Return True if the pieces' daily files are published, and fewer bytes than the month."""
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or len(days) > EDGE_DAYS:
         return False

@@ -173,14 +173,14 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"market": "futures"}, "no market 'futures'; there are spot, um, cm"),
-        ({"interval": "1H"}, "no interval '1H'"),
+        ({"market": "futures"}, "unknown market 'futures'; known are spot, um, cm"),
+        ({"interval": "1H"}, "unknown interval '1H'"),
         ({"market": "um", "interval": "1s"}, "market um has no interval 1s"),
-        ({"kind": "trades"}, "no kind 'trades'"),
+        ({"kind": "trades"}, "unknown kind 'trades'"),
         ({"start": "yesterday"}, "start 'yesterday' is no date"),
         ({"start": "2024-02-01", "end": "2024-02-01"}, "no 1h candle opens between"),
         ({"symbols": []}, "no symbols given"),
-        ({"symbols": "../../x"}, "cannot be one"),
+        ({"symbols": "../../x"}, "invalid symbol"),
         (
             {"symbols": "BTCUSDT", "resample": "30m"},
             "a 30m candle is not a whole number of 1h candles",

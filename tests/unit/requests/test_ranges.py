@@ -138,7 +138,7 @@ def test_an_end_in_the_last_month_there_is_means_now_too() -> None:
 
 def test_a_source_is_found_by_its_name() -> None:
     assert build.parse_source("REST") is Mode.REST
-    with pytest.raises(RequestError, match="no source 'ftp'; there are auto, archive, rest"):
+    with pytest.raises(RequestError, match="unknown source 'ftp'; known are auto, archive, rest"):
         build.parse_source("ftp")
 
 
