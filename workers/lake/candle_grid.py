@@ -1,4 +1,4 @@
-"""Where candles open: a calendar of equal steps, or of months, as arithmetic on whole columns."""
+"""The open times of candles, in equal steps or months, as arithmetic on whole columns."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""What can be wrong with one partition, told from its bytes alone: every fault by its name, its
-time and its rows.
+"""Checks one partition by its bytes alone: every fault with its name, its time and its rows.
 
 What the exchange itself does is no fault: candles that open off their minute or close early, as
-early as they open (spot, 2017 and 2018, around outages), and minutes without a candle that the
-partition's proof knows.
+early as they open (spot, 2017 and 2018, around outages), and gaps that the proof lists.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _PRICES = ("open", "high", "low", "close")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of one partition; without rows where they cannot be read."""
+    """The faults of one partition, and its rows and footer as far as they can be read."""
 
     faults: list[Fault] = field(default_factory=list)
     rows: pl.DataFrame | None = None
@@ -170,7 +168,7 @@ def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Itera
 
 
 def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
-    """Yield what is wrong with rows; only those with a fault are looked at one by one."""
+    """Yield the faults of rows. Only faulty rows are looked at one by one."""
     time = series.kind.time_column
     tagged = rows.with_columns(
         pl.col(name).dt.timestamp("ms").alias(f"_{name}")
@@ -275,7 +273,7 @@ def _is_over(part: str, whole: str) -> pl.Expr:
 
 
 def _covered(times: pl.Series, footer: Footer) -> pl.Series:
-    """Return for each row whether its time is covered."""
+    """Return a boolean for each row: whether its time is covered."""
     ms, covered = times.dt.timestamp("ms"), spans.union(footer.covered)
     if not covered:
         return pl.repeat(False, ms.len(), eager=True)

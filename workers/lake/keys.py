@@ -1,4 +1,4 @@
-"""Every object key is built and parsed here, and says what is inside.
+"""Builds and parses every object key.
 
 lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.json.zst
@@ -41,12 +41,12 @@ def series_folder(zone: str, series: Series) -> str:
 
 
 def market_folder(zone: str, market: Market) -> str:
-    """Return the folder of all that is held of a market."""
+    """Return the folder of a market."""
     return f"{zone}/market={market}"
 
 
 def group_folder(zone: str, market: Market, kind: Kind, interval: Interval) -> str:
-    """Return the folder of all symbols' series of one kind and interval."""
+    """Return the folder of a group: all symbols of one kind and interval."""
     grid = (
         f"/interval={'1mo' if interval is Interval.MO1 else interval}" if interval.is_grid else ""
     )
@@ -54,18 +54,18 @@ def group_folder(zone: str, market: Market, kind: Kind, interval: Interval) -> s
 
 
 def symbol_of(key: str) -> str | None:
-    """Return the symbol whose folder holds the key, None where it is in none."""
+    """Return the symbol whose folder has the key; None if it is in none."""
     found = re.search(r"/symbol=([^/]+)/", key)
     return found[1] if found else None
 
 
 def partition(series: Series, month: str) -> str:
-    """Return the key of one month of a series; `month` is YYYY-MM."""
+    """Return the key of a series' partition of a month, YYYY-MM."""
     return f"{series_folder('lake', series)}/{month}.parquet"
 
 
 def month_of(key: str) -> str | None:
-    """Return the month of a partition's key, None where the key is none."""
+    """Return the month of a partition's key; None if it is no partition's."""
     found = _MONTH.fullmatch(key)
     return found[1] if found else None
 
@@ -80,7 +80,7 @@ def partition_of(key: str) -> tuple[Series, str] | None:
 
 @lru_cache(maxsize=10_000)
 def _series_in(folder: str) -> Series | None:
-    """Return the series that lies in a folder of the lake, None where none does."""
+    """Return the series of a folder of the lake; None if it is no series'."""
     found = _SERIES.fullmatch(folder)
     if not found or not is_symbol(found["symbol"]):
         return None
@@ -133,7 +133,7 @@ def catalog(market: Market, day: str) -> str:
 
 
 def is_catalog(market: Market, key: str) -> bool:
-    """Return whether `catalog` gives this key for some day."""
+    """Return True for the key of a market's catalog."""
     return bool(
         re.fullmatch(
             re.escape(catalog_folder(market)) + r"/[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet", key
@@ -142,23 +142,23 @@ def is_catalog(market: Market, key: str) -> bool:
 
 
 def report(run: str, name: str) -> str:
-    """Return the key of something a run has to report."""
+    """Return the key of a file of a run's report."""
     return f"reports/{run}/{name}"
 
 
 def reports() -> str:
-    """Return the folder of all runs' reports."""
+    """Return the folder of the reports of all runs."""
     return "reports"
 
 
 def run_of(key: str) -> str | None:
-    """Return the run that reported what lies under a key of `report`, None where it is none."""
+    """Return the run of a report's key; None if it is no report's."""
     found = re.fullmatch(r"reports/([^/]+)/[^/]+", key)
     return found[1] if found else None
 
 
 def parse_raw(series: Series, key: str) -> tuple[Block, Span, str, Source, str] | None:
-    """Return what `raw` was given for this series' key, None where the key is no raw object's."""
+    """Return the arguments of `raw` for this key; None if it is no raw object of the series."""
     period, _, name = key.removeprefix(series_folder("raw", series) + "/").partition("/")
     found = _RAW_NAME.fullmatch(name)
     if not found:

@@ -1,6 +1,4 @@
-"""Monthly Parquet partitions: rows, what they cover and where they came from in one object,
-replaced and proved.
-"""
+"""Reads and replaces monthly Parquet partitions: rows and footer are one object."""
 
 from __future__ import annotations
 
@@ -30,18 +28,18 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did to a partition."""
+    """The result of a merge."""
 
     gained: int = 0
-    """Rows it has more than before."""
+    """Rows that the partition has gained."""
     changed: int = 0
-    """Rows it held with other values."""
+    """Rows that were held with other values."""
     published: tuple[StoredObject, Footer] | None = None
-    """The version that was written, and its footer; None where nothing had to be."""
+    """The version that was written, and its footer; None if nothing had to be written."""
 
 
 class Partitions:
-    """Reads and replaces partitions. Twice equals once, and two at once lose nothing."""
+    """Reads and replaces partitions. To merge twice changes nothing; two at once lose nothing."""
 
     def __init__(self, files: ObjectStore) -> None:
         self._files = files
@@ -163,7 +161,7 @@ def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 
 def moments_of(kind: Kind, rows: pl.DataFrame) -> pl.Series:
-    """Return what tells the rows apart: their times, without the jitter that sources add."""
+    """Return the times that tell rows apart: without the jitter that sources add."""
     times = rows[kind.time_column]
     return times.dt.truncate(f"{kind.jitter_ms}ms") if kind.jitter_ms else times
 
@@ -202,7 +200,7 @@ def _without(
 
 
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:
-    """Return how many held rows have other values now; a value that was lacking is no change."""
+    """Return how many held rows have other values now; a value for a null is no change."""
     before, after = (
         rows.select(*kind.disputed, moments_of(kind, rows).alias("_moment"))
         for rows in (held, merged)

@@ -1,9 +1,7 @@
-"""What a partition's rows are proved by: how many there are, a checksum of their values, and the
-exchange's own gaps.
+"""The proof of a partition's rows: their number, a checksum of their values, the exchange's gaps.
 
-Compaction writes it into the footer with the rows. Whoever reads the partition later can tell a
-minute that the exchange never had from one that was lost since, and a value that was flipped on a
-disk from the one that was written.
+Compaction writes it into the footer with the rows. A later reader can then tell a minute that the
+exchange never had from a lost one, and a flipped value from the one that was written.
 """
 
 from __future__ import annotations
@@ -21,47 +19,40 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.candle_grid import CandleGrid
 
-#: Gaps that a footer tells; where there are more, whoever wants them has to look at the rows.
+#: Gaps that a proof lists; if there are more, they have to be found in the rows.
 MAX_GAPS = 1_000
 
-#: What stands for a value that is null: the bits of a NaN that no exchange sends.
+#: Stands for null in the checksum: the bits of a NaN that no exchange sends.
 _NULL_BITS = 0x7FF8_DEAD_BEEF_0001
 _HALF = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was true of a partition's rows when they were written."""
+    """What holds of a partition's rows, as they were written."""
 
     rows: int
     checksum: str
     gaps: tuple[Span, ...] | None
-    """The parts of the covered time in which the calendar has rows and the exchange had none; None:
-    too many.
-    """
+    """The parts of the covered time in which the exchange had no rows; None if too many."""
     is_on_grid: bool = False
-    """Whether each row opens just where the calendar says, so that covered time and gaps tell the
-    times of all.
-    """
+    """Whether each row opens where the calendar says: covered time and gaps then give all times."""
 
 
 def prove(series: Series, rows: pl.DataFrame, covered: Iterable[Span]) -> Proof:
-    """Return the proof of a partition's rows and the time that they cover."""
+    """Return the proof of a partition's rows and of the time that they cover."""
     covered = list(covered)
     gaps = [gap for span in covered for gap in gaps_in(series, rows, span)]
     proof = Proof(rows.height, checksum(rows), tuple(gaps) if len(gaps) <= MAX_GAPS else None)
-    told = reconstruct_times(series, covered, replace(proof, is_on_grid=True))
-    return replace(
-        proof, is_on_grid=told is not None and told.equals(rows[series.kind.time_column])
-    )
+    times = reconstruct_times(series, covered, replace(proof, is_on_grid=True))
+    is_on_grid = times is not None and times.equals(rows[series.kind.time_column])
+    return replace(proof, is_on_grid=is_on_grid)
 
 
 def reconstruct_times(
     series: Series, covered: Iterable[Span], proof: Proof | None
 ) -> pl.Series | None:
-    """Return the times of a partition's rows without looking at them; None where the proof does not
-    tell.
-    """
+    """Return the times of a partition's rows from its proof; None where it does not give them."""
     if proof is None or proof.gaps is None or not proof.is_on_grid or not series.interval.is_grid:
         return None
     grid = CandleGrid.of(series.interval)
@@ -73,54 +64,46 @@ def reconstruct_times(
 def checksum(rows: pl.DataFrame) -> str:
     """Return 16 hex digits that change with every bit of every value, and with the order of rows.
 
-    For each column the 64 bits of its values, their upper half folded into the lower, each times an
-    odd number that its row gives, are summed modulo 2**64: arithmetic that every version of every
-    library does alike. Names and sums go through SHA-256. Unfolded, what changes high bits of two
-    values alike (a sign each, or powers of two that change places) would cancel out: modulo 2**64
-    little of the row's number is left up there.
+    Of each column the 64 bits of its values are folded (the upper half into the lower), multiplied
+    by an odd number that depends on the row, and summed modulo 2**64: every version of every
+    library does this arithmetic alike. Names and sums go through SHA-256. Without the fold, equal
+    changes to the high bits of two values (two signs, or powers of two that change places) would
+    cancel out: modulo 2**64 little of the row's number is left up there.
     """
     odd = pl.int_range(pl.len(), dtype=pl.UInt64) * 2 + 1
     sums = rows.select((_bits(name, dtype) * odd).sum() for name, dtype in rows.schema.items())
-    told = ",".join(
-        f"{name}={value}" for name, value in zip(sums.columns, sums.row(0), strict=True)
-    )
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    pairs = zip(sums.columns, sums.row(0), strict=True)
+    text = ",".join(f"{name}={value}" for name, value in pairs)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def gaps_in(series: Series, rows: pl.DataFrame, span: Span) -> list[Span]:
     """Return the parts of `span` in which the calendar has rows and there are none, oldest first.
 
-    A row that opened off its minute stands for that minute. Events have no calendar, and so no
-    gaps.
+    A row that opened off its minute stands for that minute. Events have no calendar: no gaps.
     """
     interval = series.interval
     if not interval.is_grid:
         return []
     times = rows[series.kind.time_column].dt.timestamp("ms")
     times = times.filter((times >= span.start_ms) & (times < span.end_ms))
-    wanted = CandleGrid.of(interval).opens(span)
-    if interval in (Interval.MO1, Interval.W1):
-        had = times
-    else:
-        had = times - times % interval.step_ms
-        if (
-            had.n_unique() == wanted.len()
-            and had.first() == wanted.first()
-            and had.last() == wanted.last()
-        ):
-            return []
-    is_gone = ~wanted.is_in(had.implode())
-    runs = (
-        pl.DataFrame({"at": wanted, "run": is_gone.rle_id()})
-        .filter(is_gone)
-        .group_by("run", maintain_order=True)
-    )
-    ends = (
-        runs.agg(pl.first("at").alias("first"), pl.last("at").alias("last"))
+    expected = CandleGrid.of(interval).opens(span)
+    is_even = interval not in (Interval.MO1, Interval.W1)
+    opened = times - times % interval.step_ms if is_even else times
+    ends = (opened.first(), opened.last()) == (expected.first(), expected.last())
+    if is_even and ends and opened.n_unique() == expected.len():
+        return []
+    is_missing = ~expected.is_in(opened.implode())
+    stretches = (
+        pl.DataFrame({"at": expected, "stretch": is_missing.rle_id()})
+        .filter(is_missing)
+        .group_by("stretch", maintain_order=True)
+        .agg(pl.first("at").alias("first"), pl.last("at").alias("last"))
         .select("first", "last")
-        .iter_rows()
     )
-    return spans.union(Span(first, interval.advance(last, 1)).clip(span) for first, last in ends)
+    return spans.union(
+        Span(first, interval.advance(last, 1)).clip(span) for first, last in stretches.iter_rows()
+    )
 
 
 def _bits(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -1,6 +1,4 @@
-"""The raw zone: answers as they were received, one object a window or file, named by series, window
-and content.
-"""
+"""The raw zone: bytes as they were received, one object a window or file, until compaction."""
 
 from __future__ import annotations
 
@@ -19,14 +17,13 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.storage.objects import ObjectStore
 
-#: Klines shrink five to ten times at the cheapest levels; a dearer one buys little for a thing that
-#: lives minutes.
+#: Klines shrink five to ten times at the cheapest level. A raw object is kept for minutes only.
 _ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RawEntry:
-    """One raw object: where it is, which time it answers for, and where it came from."""
+    """One raw object: its key, the span that it answers for, and its source."""
 
     key: str
     block: Block
@@ -34,11 +31,13 @@ class RawEntry:
     content: str
     source: Source = Source.REST
     etag: str = ""
-    """The version of an archive file, as the archive names it."""
+    """The ETag of an archive file."""
 
 
 class RawZone:
-    """Stores and finds raw objects: pages of REST compressed, one a line; files of the archive as
+    """Stores and finds raw objects.
+
+    The REST pages of a window are one compressed object, a page a line; archive files are kept as
     they are.
     """
 
@@ -46,8 +45,9 @@ class RawZone:
         self._files = files
 
     def store(self, block: Block, span: Span, pages: Sequence[bytes]) -> RawEntry:
-        """Keep the pages that answer for `span` (no page holds a newline); the same again gives the
-        same object.
+        """Store the pages that answer for `span`; the same pages give the same object.
+
+        No page has a newline.
         """
         return self._put(
             block, span, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
@@ -56,13 +56,13 @@ class RawZone:
     def store_file(
         self, block: Block, span: Span, body: bytes, source: Source, etag: str
     ) -> RawEntry:
-        """Keep an archive file, of which `span` is wanted."""
+        """Store an archive file that answers for `span`."""
         return self._put(block, span, body, source, etag)
 
     def load(self, entry: RawEntry) -> list[bytes] | None:
-        """Return the pages, or the one file; None where another compaction took them.
+        """Return the pages, or the one file; None if another compaction has deleted it.
 
-        RawDamaged where the bytes are not the name's.
+        RawDamaged if the bytes do not match the name.
         """
         body = self._files.read(entry.key)
         if body is None:
@@ -89,7 +89,7 @@ class RawZone:
     def entries_of_group(
         self, market: Market, kind: Kind, interval: Interval
     ) -> dict[str, list[RawEntry]]:
-        """Return the raw objects of all symbols of one kind and interval, in one listing."""
+        """Return the raw objects of a group by symbol, with one listing."""
         found: dict[str, list[RawEntry]] = {}
         for listed in self._files.list(keys.group_folder("raw", market, kind, interval)):
             symbol = keys.symbol_of(listed.key)
