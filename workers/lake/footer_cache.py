@@ -53,7 +53,7 @@ class FooterCache:
 
     def get_gaps(self, entries: list[StoredObject]) -> dict[str, list[Span]]:
         """Return the cached gaps of these versions of partitions, by key."""
-        return self._get(_GAPS, entries, lambda told: [Span(*pair) for pair in json.loads(told)])
+        return self._get(_GAPS, entries, lambda text: [Span(*pair) for pair in json.loads(text)])
 
     def put_gaps(self, found: Iterable[tuple[StoredObject, list[Span]]]) -> None:
         """Cache the gaps of partitions that do not have them in their footers."""

@@ -141,8 +141,8 @@ def _of_proof(key: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
             f"{proof.rows:,} rows were proved, {rows.height:,} are held",
         )
     elif (found := checksum(rows)) != proof.checksum:
-        told = f"checksum {proof.checksum} was proved, {found} is that of the rows"
-        yield Fault(key, What.CHECKSUM, None, rows.height, told)
+        detail = f"checksum {proof.checksum} was proved, {found} is that of the rows"
+        yield Fault(key, What.CHECKSUM, None, rows.height, detail)
 
 
 def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
@@ -290,20 +290,20 @@ def _any(checks: Iterable[pl.Expr]) -> pl.Expr:
 
 
 def _drift(found: pl.Schema, wanted: pl.Schema) -> str:
-    missing, extra = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
+    """Return in words how the columns of a partition differ from those of its kind."""
+    missing = ", ".join(name for name in wanted if name not in found)
+    extra = ", ".join(name for name in found if name not in wanted)
     types = [
-        f"{n} is {found[n]}, not {wanted[n]}"
-        for n in wanted
-        if n in found and found[n] != wanted[n]
+        f"{name} is {found[name]}, not {dtype}"
+        for name, dtype in wanted.items()
+        if name in found and found[name] != dtype
     ]
-    told = [
-        f"missing {', '.join(missing)}" if missing else "",
-        f"extra {', '.join(extra)}" if extra else "",
+    differences = [
+        *([f"missing {missing}"] if missing else []),
+        *([f"extra {extra}"] if extra else []),
         *types,
     ]
-    return (
-        "; ".join(part for part in told if part) or f"columns in another order: {', '.join(found)}"
-    )
+    return "; ".join(differences) or f"columns in another order: {', '.join(found)}"
 
 
 def _line(key: str, error: Exception) -> str:
