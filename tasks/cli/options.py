@@ -34,8 +34,9 @@ def market_option(**attributes: Any) -> Callable[[F], F]:
 
 
 def kind_option(**attributes: Any) -> Callable[[F], F]:
-    """Return `--kind`; its help names every declared kind."""
-    text = f"Kind of rows: {', '.join(KINDS)}."
+    """Return `--kind`; its help lists every declared kind."""
+    kinds = (f"{kind} ({kind.summary})" for kind in KINDS.values())
+    text = f"Kind of rows: {', '.join(kinds)}."
     return click.option("--kind", metavar="KIND", help=text, **attributes)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from klinefleet.tasks.ingest.raw_rows import Loaded, archive_file, load_raw_objects, origins
+from klinefleet.tasks.ingest.replacement import replace_file
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.blocks import Refetch
 from klinefleet.tasks.runs.policy import policy_for_run
@@ -33,7 +34,6 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
-from klinefleet.workers.sources.choice import fallback
 from klinefleet.workers.sources.consensus import (
     missing_in,
     resolve_conflicts,
@@ -169,11 +169,8 @@ class _Compaction:
         replacements = list[Window]()
         for entry, error in loaded.unusable:
             window = Window(entry.block, entry.span, entry.source)
-            others = fallback(window, policy)
-            sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
-            self._report(f"{error.reason}; {sources} instead", entry.span, archive_file(entry).key)
-            if not others:
-                self._records.append(Record.for_window(Level.FAILED, window, error.reason))
+            others, records = replace_file(window, archive_file(entry).key, error.reason, policy)
+            self._records += records
             replacements += others
         return replacements
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from klinefleet.tasks.ingest.archive_window import download_file
 from klinefleet.tasks.ingest.attempts import WindowCounts, archive_may_recover, pause_or_stop
+from klinefleet.tasks.ingest.replacement import replace_file
 from klinefleet.tasks.ingest.rest_window import fetch_page, final_until_ms
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.policy import policy_for_run
@@ -28,7 +29,7 @@ from klinefleet.workers.domain.redis_keys import fetch_lease
 from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
-from klinefleet.workers.sources.choice import fallback, files_of
+from klinefleet.workers.sources.choice import files_of
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import ARCHIVE_FILE
@@ -129,13 +130,12 @@ class _WindowFetch:
     ) -> list[Window]:
         """Return the windows that replace an unusable file, and record the file."""
         window = Window(self._window.block, span, self._window.source)
-        others = fallback(window, policy, is_refused=isinstance(fault, Firewalled | Restricted))
-        sources = " and ".join(sorted({str(other.source) for other in others})) or "nothing"
-        text = f"{fault.reason}; {sources} instead"
-        self._records.append(Record(Level.REPORT, text, window.block.series, span, file.key))
-        if not others:
-            self._records.append(Record.for_window(Level.FAILED, window, fault.reason))
-        return others
+        is_refused = isinstance(fault, Firewalled | Restricted)
+        replacements, records = replace_file(
+            window, file.key, fault.reason, policy, is_refused=is_refused
+        )
+        self._records += records
+        return replacements
 
     def _keep_file(self, file: ArchiveFile, span: Span) -> FleetError | None:
         """Store one archive file; return why it is unusable, or None."""

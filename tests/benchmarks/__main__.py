@@ -1,7 +1,6 @@
 """`make bench`: the figures of deploy/docs/figures.md. `ONLY=name` runs one of them.
 
-`ONLY=name` runs one of them. Nothing here asserts a time: the machine decides those. What is
-asserted is that the work was done.
+Nothing here asserts a time: the machine decides those. What is asserted is that the work was done.
 """
 
 from __future__ import annotations

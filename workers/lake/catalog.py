@@ -209,21 +209,21 @@ class Catalogs:
     def __init__(self, files: ObjectStore, clock: Clock | None = None) -> None:
         self._files = files
         self._clock = clock or WallClock()
-        self._read: dict[Market, tuple[int, Catalog | None]] = {}
+        self._cached: dict[Market, tuple[int, Catalog | None]] = {}
         self._lock = threading.Lock()
 
     def fresh(self, market: Market) -> Catalog | None:
         """Return the newest catalog if it is at most a day old; read once in ten minutes."""
         with self._lock:
             now_ms = self._clock.now_ms()
-            read_ms, catalog = self._read.get(market, (None, None))
+            read_ms, catalog = self._cached.get(market, (None, None))
             if read_ms is None or not read_ms <= now_ms < read_ms + _REUSED_MS:
                 try:
                     catalog = self.newest(market)
                 except FleetError as error:
                     logger.warning("the catalog of %s cannot be used: %s", market, error)
                     catalog = None
-                self._read[market] = now_ms, catalog
+                self._cached[market] = now_ms, catalog
         return catalog if catalog and now_ms - catalog.made_ms < FRESH_MS else None
 
     def newest(self, market: Market) -> Catalog | None:
@@ -243,7 +243,7 @@ class Catalogs:
         self._files.put(key, catalog.to_parquet())
         with self._lock:
             # A thread that was still reading the older one has put it here by now.
-            self._read.pop(catalog.market, None)
+            self._cached.pop(catalog.market, None)
         self._files.delete(self._listed(catalog.market)[:-KEPT])
         return key
 

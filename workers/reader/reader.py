@@ -115,7 +115,7 @@ class Reader:
         symbols: one symbol, or a list of them.
         interval: as the exchange spells it: 1m (the default), 1h, 1M; none for fundingRate.
         start, end: [start, end) in UTC: text, date, datetime or ms; by default, all that is held.
-        kind: klines, markPriceKlines, indexPriceKlines, premiumIndexKlines or fundingRate.
+        kind: klines, or another of `klines download --help`.
         columns: the columns to return, in this order; by default all.
         partial: return what is held, even if some of the range is missing.
         fetch: have the fleet fetch what is missing, and wait for it.

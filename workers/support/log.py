@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Fields = MutableMapping[str, Any]
 
-AUTO, JSON, TEXT = FORMATS = ("auto", "json", "text")
+AUTO, JSON, TEXT = "auto", "json", "text"
 #: The parent of all our loggers. Libraries log from WARNING on only, so not for each task.
 _OUR_LOGGER = "klinefleet"
 #: Logs that a lane has connected to Redis, also after a connection was lost: logged from INFO on.

@@ -21,7 +21,7 @@ _MARK_PRICE = Column("mark_price", rest_field="markPrice", may_be_null=True, is_
 
 KIND = FUNDING_RATE = Kind(
     name="fundingRate",
-    summary="funding rates: events, without an interval",
+    summary="funding rates, which have no interval",
     columns=(_TIME, _HOURS, _RATE, _MARK_PRICE),
     archive_columns=(_TIME, _HOURS, _RATE),
     rest_path="/fundingRate",
