@@ -188,8 +188,17 @@ class Fleet:
         assert not self.exchange.overspent()
 
     def log(self, size: int = 6000) -> str:
+        """Return the end of the workers' log."""
         path = self.folder / "worker.log"
         return path.read_text(errors="replace")[-size:] if path.exists() else ""
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return the whole lines of the workers' log.
+
+        A reader sees a line that is being written up to the end of a page of the file.
+        """
+        whole = (self.folder / "worker.log").read_bytes().rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.split(b"\n") if line]
 
     def close(self) -> None:
         """Kill all processes at once."""

@@ -202,10 +202,7 @@ def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_no
 
 
 def test_a_window_that_failed_is_one_line_of_the_log_without_a_traceback(watched: Watched) -> None:
-    lines = [
-        json.loads(line) for line in (watched.fleet.folder / "worker.log").read_text().splitlines()
-    ]
-    told = [line for line in lines if line["level"] == "error"]
+    told = [line for line in watched.fleet.log_lines() if line["level"] == "error"]
     assert len(told) == 1
     assert "exception" not in told[0]
     assert told[0]["lane"].startswith("rest.futures-home@")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -64,11 +63,7 @@ def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
 
 def _without_redis(fleet: Fleet) -> set[str]:
     """Return the lanes that have tried in vain to connect again."""
-    lines = [
-        json.loads(line)
-        for line in fleet.log(1_000_000).splitlines()
-        if "Cannot connect to" in line
-    ]
+    lines = [line for line in fleet.log_lines() if "Cannot connect to" in line["event"]]
     return {line["lane"].partition("@")[0] for line in lines}
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -34,10 +32,6 @@ DAY = (
 BEATS = 3
 
 
-def lines_of(fleet: Fleet) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (fleet.folder / "worker.log").read_text().splitlines()]
-
-
 def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ended(
     fleet_of: Callable[..., Fleet],
 ) -> None:
@@ -45,15 +39,15 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
     fleet.start_worker()
     until(
         "all lanes are connected",
-        lambda: [line["event"][:9] for line in lines_of(fleet)].count("Connected") == 6,
+        lambda: [line["event"][:9] for line in fleet.log_lines()].count("Connected") == 6,
     )
-    started = lines_of(fleet)
+    started = fleet.log_lines()
     await_beats(fleet, BEATS)
-    assert lines_of(fleet) == started
+    assert fleet.log_lines() == started
     run = fleet.download(*DAY)["run"]
     # The command may be told sooner than the log.
-    until("the end is told", lambda: len(lines_of(fleet)) >= len(started) + 2)
-    written = lines_of(fleet)[len(started) :]
+    until("the end is told", lambda: len(fleet.log_lines()) >= len(started) + 2)
+    written = fleet.log_lines()[len(started) :]
     assert [line["event"] for line in written] == [f"run {run} begins", f"run {run} is complete"]
     assert all(line["level"] == "info" and line["lane"].startswith("plan@") for line in written)
     assert written[1]["run"] == run
@@ -65,7 +59,7 @@ def test_at_debug_each_window_has_a_line_and_none_of_them_has_a_secret(
     fleet = fleet_of(AWS_SECRET_ACCESS_KEY="not-to-be-read", AWS_ACCESS_KEY_ID="key")
     fleet.start_worker("--queues", "plan,rest.futures,compact", "--loglevel", "debug")
     fleet.download(*DAY, "--source", "rest")
-    fetched = [line for line in lines_of(fleet) if line["event"].startswith("fetched")]
+    fetched = [line for line in fleet.log_lines() if line["event"].startswith("fetched")]
     assert [(line["series"], line["window"]) for line in fetched] == [
         ("um/klines/1m/BTCUSDT", "2024-01-01..2024-01-02")
     ]
