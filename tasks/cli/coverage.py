@@ -77,8 +77,9 @@ def coverage(
     Works without Redis; with one it also shows what is being fetched.
 
     \b
-    A hole has one of these reasons. Nothing can be done about the first four; exit code 1
-    means that there is a hole of the others, 0 that there is none, 2 a wrong request.
+    A hole has one of these reasons. Nothing can be done about the first four.
+    Exit code 1 means that there is a hole of the others, 0 that there is none,
+    2 a wrong request.
       before listing, after the end of trading
       exchange outage                   most series of the market have no candle
       no candle at the exchange         this series alone has none
@@ -88,13 +89,13 @@ def coverage(
     --json prints one object; times are UTC, ends exclusive:
       {store, made, complete, runs_known,
        groups: [{market, kind, interval, start, end, catalog, series, outages}],
-       series: [{market, kind, interval, symbol, asked, listed, ended, is_listing_known,
-                 held, rows, share, complete,
+       series: [{market, kind, interval, symbol, asked, listed, ended,
+                 is_listing_known, held, rows, share, complete,
                  holes: [{start, end, reason, candles, told, again}]}]}
 
     \b
       klines coverage --market um --interval 1m --plot coverage.html
-      klines coverage --json | jq -r '.series[] | select(.complete | not) | .symbol'
+      klines coverage --json | jq '.series[] | select(.complete | not)'
     """
     from klinefleet.tasks.coverage.build import CoverageQuery, coverage_report
     from klinefleet.tasks.coverage.text import lines

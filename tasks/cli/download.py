@@ -64,7 +64,7 @@ def download(start: str, end: str | None, source: str, dry_run: bool, **options:
     repeated it keeps the lake current. Ctrl-C cancels the run; fetched data is kept.
 
     \b
-      klines download --market um --symbols BTCUSDT,ETHUSDT --start 2024-01-01 --end 2024-02-01
+      klines download --market um --symbols BTCUSDT,ETHUSDT --start 2026-01-01
       klines download --market spot --all --quote USDT --interval 1h --dry-run
     """
     submit(options, start=start, end=end, source=source, dry_run=dry_run)

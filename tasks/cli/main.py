@@ -57,8 +57,8 @@ def main() -> None:
     """Download Binance candles with a fleet of workers, and read them from a lake of Parquet files.
 
     \b
-    First steps (or start `klines worker` in another terminal and leave out --local):
-      klines download --local --market spot --symbols BTCUSDT --start 2024-01-01 --end 2024-02-01
+    First steps (without --local once `klines worker` runs in another terminal):
+      klines download --local --market spot --symbols BTCUSDT --start 2026-01-01
       klines read --market spot --symbols BTCUSDT --resample 1h
     """
 

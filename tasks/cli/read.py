@@ -116,10 +116,10 @@ def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> N
     are named with the command that fetches them.
 
     \b
-      klines read --market um --symbols BTCUSDT --start 2024-01-01 --end 2024-02-01 --resample 1h
-      klines read --market um --symbols BTCUSDT,ETHUSDT --interval 1h --panel --to closes.parquet
-      klines read --market spot --symbols BTCUSDT --start 2024-01-01 --fetch --to - | head
-      klines read --sql "SELECT symbol, max(high) FROM klines WHERE interval = '1d' GROUP BY symbol"
+      klines read --market um --symbols BTCUSDT --start 2026-01-01 --resample 1h
+      klines read --market um --symbols BTCUSDT,ETHUSDT --panel --to all.parquet
+      klines read --market spot --symbols BTCUSDT --fetch --to - | head
+      klines read --sql "SELECT symbol, max(high) FROM klines GROUP BY symbol"
     """
     view = View(options["head"], options["tail"], options["describe"])
     with ExitStack() as stack:
