@@ -26,6 +26,7 @@ from redis.retry import Retry
 from klinefleet.tasks.fleet.metrics_collector import FleetCollector
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.support import metrics
+from klinefleet.workers.support.folders import runtime_folder
 from klinefleet.workers.support.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class MetricsServer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._listener = _listen(settings.metrics_address, settings.metrics_port)
-        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        self.folder = Path(tempfile.mkdtemp(prefix="klines-metrics-", dir=base))
+        runtime_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime_folder()))
         logger.info(
             "metrics at http://%s:%d/metrics", settings.metrics_address, settings.metrics_port
         )

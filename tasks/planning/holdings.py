@@ -58,7 +58,7 @@ class SeriesHoldings:
             self.read()
 
     def read(self) -> None:
-        """Read the holdings from the store, also if they were read before."""
+        """Read the holdings from the store anew."""
         self.read_ms = now_ms(self._services.redis)
         self.in_lake = self._services.coverage.covered(self.series)
         """The spans that the lake holds, oldest first."""

@@ -94,7 +94,7 @@ def test_a_lane_that_is_killed_takes_no_count_with_it_and_leaves_no_more_files(
 
 
 def folder_of(fleet: Fleet) -> tuple[int, Path]:
-    (folder,) = fleet.folder.glob("klines-metrics-*")
+    (folder,) = fleet.folder.glob("klinefleet-*/metrics-*")
     return len(list(folder.iterdir())), folder
 
 
@@ -103,7 +103,7 @@ def test_a_worker_that_ends_gives_its_port_back_and_leaves_no_folder(
 ) -> None:
     fleet, at = port
     fleet.workers.pop().stop()
-    assert not list(fleet.folder.glob("klines-metrics-*"))
+    assert not list(fleet.folder.glob("klinefleet-*/metrics-*"))
     socket.create_server(("127.0.0.1", at)).close()
 
 
@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_leaves_neither_port_nor_folder_for_long(
     worker = fleet.workers.pop()
     os.kill(worker.pid, SIGKILL)
     worker.stop(SIGKILL)
-    until("its folder is gone", lambda: not list(fleet.folder.glob("klines-metrics-*")))
+    until("its folder is gone", lambda: not list(fleet.folder.glob("klinefleet-*/metrics-*")))
     until("its port is free", lambda: is_free(at))
 
 
@@ -144,4 +144,4 @@ def test_a_private_worker_serves_no_metrics(port: tuple[Fleet, int]) -> None:
     fleet.download(
         "--local", "--market", "um", "--symbols", "BTCUSDT", *JANUARY, "--source", "rest"
     )
-    assert len(list(fleet.folder.glob("klines-metrics-*"))) == 1
+    assert len(list(fleet.folder.glob("klinefleet-*/metrics-*"))) == 1

@@ -190,7 +190,7 @@ def test_a_lane_whose_loop_stands_still_turns_its_container_unhealthy(project: P
         compactor,
         "sh",
         "-c",
-        f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet/alive/compact",
+        f"kill -STOP {lane}; touch -d '{long_ago}' /tmp/klinefleet-10001/alive/compact",
     )
     _await_health(project, "unhealthy")
     docker("exec", compactor, "sh", "-c", f"kill -CONT {lane}")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from klinefleet.workers.support.folders import runtime_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class HealthFile:
 
 def health_folder() -> Path:
     """Return the folder of this machine's health files."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / "klinefleet" / "alive"
+    return runtime_folder() / "alive"
 
 
 def find_problem(folder: Path, now_s: float) -> str | None:

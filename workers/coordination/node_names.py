@@ -7,7 +7,7 @@ import os
 from itertools import count
 from pathlib import Path
 
-from klinefleet.workers.coordination.private_redis import runtime_folder
+from klinefleet.workers.support.folders import runtime_folder
 
 
 def node_name(serves: str, folder: Path | None = None) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from redis import Redis, RedisError
 
 from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.support.folders import runtime_folder
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +105,6 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             signal.raise_signal(signal.SIGTERM)
-
-
-def runtime_folder() -> Path:
-    """Return this user's folder for sockets, locks and logs that need not outlive a reboot."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(base) / f"klinefleet-{os.getuid()}"
 
 
 def _start_server(binary: str, folder: Path, socket: Path) -> subprocess.Popen[bytes]:

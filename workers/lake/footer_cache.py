@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import TypeVar
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.storage.objects import StoredObject
+from klinefleet.workers.support.folders import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,8 @@ class FooterCache:
 
 
 def footer_cache_path() -> Path:
-    """Return the cache's path: below XDG_CACHE_HOME, or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "klinefleet" / "coverage.sqlite"
+    """Return the file of this user's cache."""
+    return cache_folder() / "coverage.sqlite"
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:

@@ -23,6 +23,7 @@ import polars as pl
 
 from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.storage.objects import StoredObject
+from klinefleet.workers.support.folders import cache_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ class ArrowCache:
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = folder or default_folder()
+        self.folder = folder or cache_folder() / "partitions"
         self.max_bytes = max_bytes
         self._arrow = _pyarrow()
 
@@ -142,14 +143,6 @@ class ArrowCache:
     def _path(self, store: str, entry: StoredObject) -> Path:
         name = hashlib.sha256(f"{store}\n{entry.key}\n{entry.etag}".encode()).hexdigest()
         return self.folder / name[:2] / f"{name[2:34]}.arrow"
-
-
-def default_folder() -> Path:
-    """Return the folder of the cache: below XDG_CACHE_HOME, or else below ~/.cache."""
-    cache_home = os.environ.get("XDG_CACHE_HOME")
-    return (
-        (Path(cache_home) if cache_home else Path.home() / ".cache") / "klinefleet" / "partitions"
-    )
 
 
 def can_map() -> bool:

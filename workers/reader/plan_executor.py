@@ -119,7 +119,7 @@ class PlanExecutor:
 
 
 def _by_month(series_plans: Sequence[SeriesPlan]) -> Iterator[list[SeriesPlan]]:
-    """Yield the plans cut to one month after the other."""
+    """Yield the plans cut to one month after the other, so that one at a time is in memory."""
     start_ms = min(plan.span.start_ms for plan in series_plans)
     end_ms = max(plan.span.end_ms for plan in series_plans)
     for _, month in months_of(Span(start_ms, end_ms)):

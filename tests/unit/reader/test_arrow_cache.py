@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from klinefleet.workers.reader.arrow_cache import ArrowCache, default_folder
+from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.storage.objects import StoredObject
 from tests.processes import until
 from tests.unit.helpers.klines import frame, minutes, opens
@@ -186,7 +186,7 @@ def test_a_cache_whose_writers_are_killed_never_returns_half_a_file(
 
 def test_the_cache_is_below_XDG_CACHE_HOME(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_folder() == Path("/somewhere/klinefleet/partitions")
+    assert ArrowCache().folder == Path("/somewhere/klinefleet/partitions")
 
 
 def test_rows_are_mapped_not_copied(cache: ArrowCache) -> None:
