@@ -65,7 +65,9 @@ class Wanted:
             assert held["open_time"].is_unique().all(), f"{symbol}: a candle is held twice"
             assert held.equals(truth), f"{symbol}: a row differs"
         if not fleet.store_url.startswith("s3://"):
-            left = [str(path) for path in Path(fleet.store_url, "raw").rglob("*") if path.is_file()]
+            # The hidden files are what killed processes were writing.
+            files = Path(fleet.store_url, "raw").rglob("[!.]*")
+            left = [str(path) for path in files if path.is_file()]
             assert not left, f"raw objects were left: {left[:5]}"
 
     def assert_nothing_is_missing(self, fleet: Fleet) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from klinefleet.workers.domain.errors import VersionConflict
+from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.storage.objects import ObjectStore, none_if_missing
+
+#: A temporary file is hidden, and named after its object and 128 random bits.
+_TEMP_NAME = re.compile(r"\..+\.[0-9a-f]{32}")
+#: A temporary file older than this belongs to a process that was killed.
+_MAX_TEMP_FILE_AGE_S = HOUR_MS / 1000
 
 
 class FolderStore(ObjectStore):
-    """A plain folder; several processes of this machine may write to it at the same time."""
+    """A plain folder; several processes of this machine may write to it at the same time.
+
+    A process that is killed while it writes leaves a temporary file. A later listing deletes it.
+    """
 
     def _etag(self, info: dict[str, Any]) -> str:
         return f"{info['ino']:x}-{int(info['mtime'] * 1e6):x}-{info['size']:x}"
@@ -26,14 +37,18 @@ class FolderStore(ObjectStore):
         Ten times as fast as fsspec's `find`.
         """
         found, folders = dict[str, dict[str, Any]](), [path]
+        oldest_s = time.time() - _MAX_TEMP_FILE_AGE_S
         while folders:
             with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir():
                         folders.append(entry.path)
-                    else:
-                        with suppress(FileNotFoundError):
-                            found[entry.path] = _info(entry.stat())
+                        continue
+                    with suppress(FileNotFoundError):
+                        stat = entry.stat()
+                        found[entry.path] = _info(stat)
+                        if stat.st_mtime < oldest_s and _TEMP_NAME.fullmatch(entry.name):
+                            self._remove_left_over(entry.path)
         return found
 
     def _read_tail(self, path: str, size: int) -> bytes:
@@ -51,38 +66,50 @@ class FolderStore(ObjectStore):
             for folder in Path(path).relative_to(self._root).parents[:-1]:
                 (Path(self._root) / folder).rmdir()
 
+    def _remove_left_over(self, path: str) -> None:
+        # It stays where this process may only read.
+        with suppress(OSError):
+            self._remove(path)
+
     def _put(self, path: str, body: bytes) -> None:
-        temp_path = self._temp_path(path)
-        self._fs.pipe_file(temp_path, body)
-        Path(temp_path).replace(path)
+        with _temp_path(path) as temp:
+            self._fs.pipe_file(str(temp), body)
+            temp.replace(path)
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
-        temp_path = self._temp_path(path)
-        with Path(temp_path).open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        with _locked(Path(path).parent) as folder:
-            stored = none_if_missing(self._version, path)
-            if stored != replaces:
-                Path(temp_path).unlink()
-                raise VersionConflict(
-                    f"{path} changed from version {replaces} to {stored} since it was read; "
-                    "nothing was written"
-                )
-            Path(temp_path).replace(path)
-            os.fsync(folder)
-
-    def _temp_path(self, path: str) -> str:
-        """Return a new hidden path in the same folder, which is created."""
-        folder, _, name = path.rpartition("/")
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        return f"{folder}/.{name}.{uuid.uuid4().hex}"
+        with _temp_path(path) as temp:
+            with temp.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            with _locked(temp.parent) as folder:
+                stored = none_if_missing(self._version, path)
+                if stored != replaces:
+                    raise VersionConflict(
+                        f"{path} changed from version {replaces} to {stored} since it was read; "
+                        "nothing was written"
+                    )
+                temp.replace(path)
+                os.fsync(folder)
 
 
 def _info(stat: os.stat_result) -> dict[str, Any]:
     """Return what `_etag` and `list` need to know of a file, under fsspec's names."""
     return {"ino": stat.st_ino, "mtime": stat.st_mtime, "size": stat.st_size}
+
+
+@contextmanager
+def _temp_path(path: str) -> Iterator[Path]:
+    """Yield a new hidden path in the same folder, which is created; a failure leaves no file."""
+    folder, _, name = path.rpartition("/")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    temp = Path(folder, f".{name}.{uuid.uuid4().hex}")
+    try:
+        yield temp
+    except BaseException:
+        with suppress(OSError):
+            temp.unlink()
+        raise
 
 
 @contextmanager

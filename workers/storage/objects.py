@@ -106,7 +106,7 @@ class ObjectStore:
 
     def check_writable(self) -> None:
         """Raise StoreFault or OSError if the store is not writable."""
-        key = f"raw/.writable-{uuid.uuid4().hex}"
+        key = f"raw/.writable.{uuid.uuid4().hex}"
         # FileNotFoundError: another process has just removed the empty folder.
         retrying = RetryPolicy(STORE.tries, 0.0).retrying(
             lambda error: isinstance(error, FileNotFoundError)

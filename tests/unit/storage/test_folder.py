@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +155,20 @@ def test_what_a_killed_writer_left_half_written_is_never_listed(
     files.put("raw/a/1", b"")
     (folder / "raw/a/.2.0123456789abcdef").write_bytes(b"half")
     assert [e.key for e in files.list("raw")] == ["raw/a/1"]
+
+
+def test_what_a_killed_writer_left_is_deleted_once_it_cannot_be_written_any_more(
+    files: ObjectStore, folder: Path
+) -> None:
+    files.put("raw/a/1", b"")
+    files.put("raw/a/.2.crc", b"another program's")
+    names = {".2." + "a" * 32: 3700, ".2." + "b" * 32: 3500, ".2.crc": 3700, "1": 3700}
+    for name, age_s in names.items():
+        path = folder / "raw/a" / name
+        path.touch()
+        os.utime(path, (time.time() - age_s,) * 2)
+    assert [e.key for e in files.list("raw")] == ["raw/a/1"]
+    assert {path.name for path in (folder / "raw/a").iterdir()} == set(names) - {".2." + "a" * 32}
 
 
 def test_a_writable_store_is_found_so_and_left_as_it_was(files: ObjectStore, folder: Path) -> None:

@@ -122,3 +122,18 @@ def test_a_folder_that_is_removed_again_and_again_is_given_up(folder: Path) -> N
     with pytest.raises(StoreFault, match="FileNotFoundError: gone"):
         files.put("a/1", b"one")
     assert len(slept) == STORE.tries - 1
+
+
+class FullDisk:
+    """A file system on which no file of more than a byte has room."""
+
+    def pipe_file(self, path: str, body: bytes) -> None:
+        Path(path).write_bytes(body[:1])
+        raise OSError(errno.ENOSPC, "no space")
+
+
+def test_a_write_without_room_leaves_no_half_of_it(folder: Path) -> None:
+    files = FolderStore(FullDisk(), str(folder), sleep=lambda _: None)
+    with pytest.raises(StoreFault, match="no space"):
+        files.put("a/1", b"one")
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
