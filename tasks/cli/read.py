@@ -118,7 +118,8 @@ def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> N
     \b
       klines read --market um --symbols BTCUSDT --start 2026-01-01 --resample 1h
       klines read --market um --symbols BTCUSDT,ETHUSDT --panel --to all.parquet
-      klines read --market spot --symbols BTCUSDT --fetch --to - | head
+      klines read --market spot --symbols BTCUSDT --start 2026-01-01 --fetch
+      klines read --market spot --symbols BTCUSDT --to - | head
       klines read --sql "SELECT symbol, max(high) FROM klines GROUP BY symbol"
     """
     view = View(options["head"], options["tail"], options["describe"])

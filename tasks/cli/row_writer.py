@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
@@ -18,6 +17,7 @@ import polars as pl
 from klinefleet.workers.domain.errors import NotWritten, RequestError
 from klinefleet.workers.domain.schema import MOMENT
 from klinefleet.workers.support.optional import require_extra
+from klinefleet.workers.support.temp_files import temp_path
 
 #: Rows of a Parquet row group or an Arrow batch: three months of 1m candles.
 PART_ROWS = 131_072
@@ -74,18 +74,16 @@ def write_file(parts: Iterable[pl.DataFrame], target: Path, form: Format) -> tup
         raise RequestError(f"--to {target} is a folder; name a file")
     if not target.absolute().parent.is_dir():
         raise RequestError(f"--to {target}: no folder {target.absolute().parent}")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("wb") as file:
-            rows = _write(parts, file, form)
-            file.flush()
-            os.fsync(file.fileno())
-        size = temporary.stat().st_size
-        temporary.replace(target)
+        with temp_path(target) as temp:
+            with temp.open("wb") as file:
+                rows = _write(parts, file, form)
+                file.flush()
+                os.fsync(file.fileno())
+            size = temp.stat().st_size
+            temp.replace(target)
     except OSError as error:
         raise NotWritten(f"{target}: {error.strerror or error}; nothing was written") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return rows, size
 
 

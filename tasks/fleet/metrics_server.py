@@ -40,14 +40,13 @@ CLIENT_TIMEOUT_S = 5.0
 class MetricsServer:
     """The listening socket of a worker's metrics, and the folder of its lanes' counters.
 
-    Raises SettingsError if the port is taken.
+    Raises SettingsError if the port is taken or the folder cannot be made.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._listener = _listen(settings.metrics_address, settings.metrics_port)
-        runtime_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder = Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime_folder()))
+        self.folder = _new_folder()
         logger.info(
             "metrics at http://%s:%d/metrics", settings.metrics_address, settings.metrics_port
         )
@@ -79,6 +78,15 @@ class MetricsServer:
         """Close the socket and delete the folder."""
         self._listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    try:
+        runtime_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime_folder()))
+    except OSError as error:
+        hint = "set XDG_RUNTIME_DIR to a folder of your own"
+        raise SettingsError(f"no folder for metrics: {error}; {hint}") from error
 
 
 def build_registry(folder: Path, redis_url: str) -> CollectorRegistry:

@@ -202,12 +202,11 @@ def test_what_failed_for_good_shows_as_failed_and_is_neither_retried_nor_lost_no
 
 
 def test_a_window_that_failed_is_one_line_of_the_log_without_a_traceback(watched: Watched) -> None:
-    told = [line for line in watched.fleet.log_lines() if line["level"] == "error"]
-    assert len(told) == 1
-    assert "exception" not in told[0]
-    assert told[0]["lane"].startswith("rest.futures-home@")
-    assert (told[0]["run"], told[0]["series"]) == (watched.bad["run"], "um/klines/1m/ETHUSDT")
-    assert (told[0]["task"], told[0]["window"]) == ("klines.fetch", "2024-01-01..2024-01-02")
+    [line] = [line for line in watched.fleet.log_lines() if line["level"] == "error"]
+    assert "exception" not in line
+    assert line["lane"].startswith("rest.futures-home@")
+    assert (line["run"], line["series"]) == (watched.bad["run"], "um/klines/1m/ETHUSDT")
+    assert (line["task"], line["window"]) == ("klines.fetch", "2024-01-01..2024-01-02")
 
 
 @pytest.mark.parametrize(

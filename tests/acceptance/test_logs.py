@@ -45,8 +45,8 @@ def test_a_worker_at_rest_writes_nothing_and_of_a_run_only_how_it_began_and_ende
     await_beats(fleet, BEATS)
     assert fleet.log_lines() == started
     run = fleet.download(*DAY)["run"]
-    # The command may be told sooner than the log.
-    until("the end is told", lambda: len(fleet.log_lines()) >= len(started) + 2)
+    # The command may end before the line is written.
+    until("the end is logged", lambda: len(fleet.log_lines()) >= len(started) + 2)
     written = fleet.log_lines()[len(started) :]
     assert [line["event"] for line in written] == [f"run {run} begins", f"run {run} is complete"]
     assert all(line["level"] == "info" and line["lane"].startswith("plan@") for line in written)

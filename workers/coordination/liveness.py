@@ -72,7 +72,7 @@ class HealthFile:
 
 
 def health_folder() -> Path:
-    """Return the folder of this machine's health files."""
+    """Return the folder of this user's health files."""
     return runtime_folder() / "alive"
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -21,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support.folders import cache_folder
+from klinefleet.workers.support.temp_files import is_left_over, temp_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +32,6 @@ logger = logging.getLogger(__name__)
 #: A year of 1m candles of one symbol takes 46 MB, so about two hundred fit.
 MAX_BYTES = 10 * 2**30
 
-#: A temporary file older than this belongs to a process that was killed.
-_MAX_TEMP_FILE_AGE_S = HOUR_MS / 1000
 _MAGIC = b"ARROW1"
 
 
@@ -82,20 +78,18 @@ class ArrowCache:
         If they cannot be written, `rows` itself is returned. Call `make_room` after the last `put`.
         """
         path = self._path(store, entry)
-        temp_path = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temp_path.open("wb") as file:
-                rows.rechunk().write_ipc(file, compression="uncompressed")
-                # Without it, a renamed file may be empty after the machine crashes.
-                file.flush()
-                os.fsync(file.fileno())
-            temp_path.replace(path)
+            with temp_path(path) as temp:
+                with temp.open("wb") as file:
+                    rows.rechunk().write_ipc(file, compression="uncompressed")
+                    # Without it, a renamed file may be empty after the machine crashes.
+                    file.flush()
+                    os.fsync(file.fileno())
+                temp.replace(path)
             return self._map(path)
         except (OSError, ValueError, self._arrow.ArrowException) as error:
             logger.warning("cache: could not write %s to %s: %s", entry.key, self.folder, error)
-            with suppress(OSError):
-                temp_path.unlink(missing_ok=True)
             return rows
 
     def make_room(self) -> None:
@@ -122,7 +116,7 @@ class ArrowCache:
                 stat = path.stat()
                 if not path.name.startswith("."):
                     yield stat.st_mtime, stat.st_size, path
-                elif time.time() - stat.st_mtime > _MAX_TEMP_FILE_AGE_S:
+                elif is_left_over(path.name, stat.st_mtime):
                     path.unlink()
 
     def _map(self, path: Path) -> pl.DataFrame:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from klinefleet.workers.domain.errors import VersionConflict
-from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.storage.objects import ObjectStore, none_if_missing
-
-#: A temporary file is hidden, and named after its object and 128 random bits.
-_TEMP_NAME = re.compile(r"\..+\.[0-9a-f]{32}")
-#: A temporary file older than this belongs to a process that was killed.
-_MAX_TEMP_FILE_AGE_S = HOUR_MS / 1000
+from klinefleet.workers.support.temp_files import is_left_over, temp_path
 
 
 class FolderStore(ObjectStore):
@@ -37,7 +29,6 @@ class FolderStore(ObjectStore):
         Ten times as fast as fsspec's `find`.
         """
         found, folders = dict[str, dict[str, Any]](), [path]
-        oldest_s = time.time() - _MAX_TEMP_FILE_AGE_S
         while folders:
             with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
                 for entry in entries:
@@ -47,7 +38,7 @@ class FolderStore(ObjectStore):
                     with suppress(FileNotFoundError):
                         stat = entry.stat()
                         found[entry.path] = _info(stat)
-                        if stat.st_mtime < oldest_s and _TEMP_NAME.fullmatch(entry.name):
+                        if is_left_over(entry.name, stat.st_mtime):
                             self._remove_left_over(entry.path)
         return found
 
@@ -72,12 +63,14 @@ class FolderStore(ObjectStore):
             self._remove(path)
 
     def _put(self, path: str, body: bytes) -> None:
-        with _temp_path(path) as temp:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with temp_path(Path(path)) as temp:
             self._fs.pipe_file(str(temp), body)
             temp.replace(path)
 
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
-        with _temp_path(path) as temp:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with temp_path(Path(path)) as temp:
             with temp.open("wb") as file:
                 file.write(body)
                 file.flush()
@@ -96,20 +89,6 @@ class FolderStore(ObjectStore):
 def _info(stat: os.stat_result) -> dict[str, Any]:
     """Return what `_etag` and `list` need to know of a file, under fsspec's names."""
     return {"ino": stat.st_ino, "mtime": stat.st_mtime, "size": stat.st_size}
-
-
-@contextmanager
-def _temp_path(path: str) -> Iterator[Path]:
-    """Yield a new hidden path in the same folder, which is created; a failure leaves no file."""
-    folder, _, name = path.rpartition("/")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    temp = Path(folder, f".{name}.{uuid.uuid4().hex}")
-    try:
-        yield temp
-    except BaseException:
-        with suppress(OSError):
-            temp.unlink()
-        raise
 
 
 @contextmanager

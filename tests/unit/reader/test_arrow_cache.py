@@ -107,7 +107,7 @@ def test_a_killed_writers_file_is_never_read_and_removed_after_an_hour(
 ) -> None:
     cache.put(STORE, entry(), ROWS)
     [path] = files(cache)
-    temp_path = path.with_name(f".{path.name}.killed")
+    temp_path = path.with_name(f".{path.name}.{'f' * 32}")
     temp_path.write_bytes(path.read_bytes()[:2000])
     path.unlink()
     assert cache.get(STORE, entry()) is None
