@@ -1,4 +1,4 @@
-"""klines.compact: a block's raw objects → its partitions, with one block in memory at a time."""
+"""klines.compact: a partition's raw objects → its Parquet file, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 from celery.exceptions import Reject
 from redis import RedisError
 
-from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.ingest.compaction import compact_partition
 from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.errors import StoreFault, TaskFailed
-from klinefleet.workers.domain.series import Block
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
 
 @app.task(name="klines.compact", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
-def compact(self: Any, run: str, block: str, *_: Any) -> None:
-    """Merge a block's raw objects into its partitions; running it twice equals running it once.
+def compact(self: Any, run: str, partition: str, *_: Any) -> None:
+    """Merge a partition's raw objects into it; running it twice equals running it once.
 
     Further arguments, of a newer version, are ignored.
     """
     services: Services = self.app.services
-    parsed = Block.parse(block)
+    parsed = Partition.parse(partition)
     bind_log_context(run, parsed)
     try:
-        failed = compact_block(services, run, parsed)
+        failed = compact_partition(services, run, parsed)
     except (RedisError, StoreFault) as error:
-        logger.warning("compact %s: requeued: %s", block, error)
+        logger.warning("compact %s: requeued: %s", partition, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(services.redis).blocks.mark_sent(run, [], [parsed], delay_us=REQUEUE_GRACE_US)
+            Runs(services.redis).partitions.mark_sent(run, [], [parsed], delay_us=REQUEUE_GRACE_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

@@ -19,7 +19,7 @@ from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.errors import OverWeight, StoreFault, TaskFailed
-from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.series import Partition, Window, known_source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
@@ -28,14 +28,20 @@ logger = logging.getLogger(__name__)
 
 @app.task(name="klines.fetch", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
 def fetch(
-    self: Any, run: str, block: str, start_ms: int, end_ms: int, source: str = Source.REST, *_: Any
+    self: Any,
+    run: str,
+    partition: str,
+    start_ms: int,
+    end_ms: int,
+    source: str = "rest",
+    *_: Any,
 ) -> None:
-    """Fetch one window of a block; requeue it if Redis or the store fails, or a ban is long.
+    """Fetch one window of a partition; requeue it if Redis or the store fails, or a ban is long.
 
     Further arguments, of a newer version, are ignored.
     """
     services: Services = self.app.services
-    window = Window(Block.parse(block), Span(start_ms, end_ms), Source(source))
+    window = Window(Partition.parse(partition), Span(start_ms, end_ms), known_source(source))
     bind_log_context(run, window)
     try:
         failed = fetch_window(services, run, window)
@@ -43,7 +49,7 @@ def fetch(
         logger.warning("fetch %s: requeued: %s", window, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
-            Runs(services.redis).blocks.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
+            Runs(services.redis).partitions.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
         raise Reject(error, requeue=True) from error
     if failed:
         raise TaskFailed(failed)

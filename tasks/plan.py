@@ -1,4 +1,4 @@
-"""klines.plan: request − coverage → blocks → windows of pages or files, dispatched piece by piece.
+"""klines.plan: request − coverage → partitions → windows of pages or files, piece by piece.
 
 One planner at a time leads a run. A plan task leads for a time slice and then sends the next one,
 so that many runs share the plan lane's slots. If its worker is killed, another is sent within

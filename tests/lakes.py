@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.registry import kind_named
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.open import open_store
+from tests.answers import covering
 from tests.expected import Wanted, ms_of
 from tests.harness import WARM
 
@@ -54,8 +55,10 @@ def lake_of(store_url: str, folder: Path, held: Iterable[Wanted], **env: str) ->
         whole = Span(ms_of(wanted.start), ms_of(wanted.end))
         for symbol in wanted.symbols:
             rows, series = wanted.truth(symbol), Series(market, kind, interval, symbol)
-            months = rows[kind.time_column].dt.strftime("%Y-%m")
-            for month, span in months_of(whole):
-                partitions.merge(series, month, rows.filter(months == month), [span.clip(whole)])
+            times = rows[kind.time_column].dt.timestamp("ms")
+            for partition in series.partitions(whole):
+                span = partition.span.clip(whole)
+                within = (times >= span.start_ms) & (times < span.end_ms)
+                partitions.merge(partition, rows.filter(within), covering(span))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KLINES_")}
     return Lake(store_url, {**clean, "KLINES_STORE_URL": store_url, **env}, folder)

@@ -9,7 +9,7 @@ or after it has stored them.
 Control, in JSON; DELETE of /-/writes and /-/requests empties them:
 
     PUT /-/faults     {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1,
-                       "methods": ["PUT"]}
+                       "methods": ["PUT"], "ignores": ["If-Match"]}
     GET /-/writes     every PUT and DELETE in order: key, condition, status, fault
     GET /-/objects    key -> size
     GET /-/requests   how often each method was called; LIST is a listing
@@ -67,6 +67,8 @@ class Faults:
     reset_share: float = 0.5
     seed: int = 0
     methods: tuple[str, ...] = ("PUT",)
+    ignores: tuple[str, ...] = ()
+    """Conditions that are not looked at, "If-Match" or "If-None-Match": an unsafe server."""
 
 
 class ObjectStore:
@@ -131,7 +133,7 @@ class ObjectStore:
     async def _write(self, request: web.Request, key: str) -> web.StreamResponse:
         body = _unchunked(request, await request.read())
         conditions = [
-            request.headers.get(name, "").strip('"') or None
+            None if name in self._faults.ignores else _condition(request, name)
             for name in ("If-Match", "If-None-Match")
         ]
         write = Write(request.method, key, *conditions)
@@ -265,6 +267,10 @@ def _xml(status: int, text: str) -> web.Response:
         text=f'<?xml version="1.0" encoding="UTF-8"?>{text}',
         content_type="application/xml",
     )
+
+
+def _condition(request: web.Request, name: str) -> str | None:
+    return request.headers.get(name, "").strip('"') or None
 
 
 def _error(status: int, code: str) -> web.Response:

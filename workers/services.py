@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from klinefleet.workers.binance.rest import RestClient
     from klinefleet.workers.lake.catalog import Catalogs
     from klinefleet.workers.lake.coverage import Coverage
+    from klinefleet.workers.lake.identity import StoreIdentity
     from klinefleet.workers.lake.partitions import Partitions
     from klinefleet.workers.lake.raw_zone import RawZone
     from klinefleet.workers.sources.listing_dates import ListingDates
@@ -85,6 +86,13 @@ class Services:
         return open_store(self.settings.store_url)
 
     @once
+    def identity(self) -> StoreIdentity:
+        """The identity of the store."""
+        from klinefleet.workers.lake.identity import StoreIdentity
+
+        return StoreIdentity(self.store)
+
+    @once
     def page_threads(self) -> Threads:
         """The threads that make calls: as many as there may be calls in flight."""
         return Threads(self.settings.slots, thread_name_prefix="page")
@@ -104,7 +112,7 @@ class Services:
     @once
     def coverage(self) -> Coverage:
         from klinefleet.workers.lake.coverage import Coverage
-        from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
+        from klinefleet.workers.lake.footers.cache import FooterCache, footer_cache_path
 
         return Coverage(self.store, FooterCache(self.settings.store_url, footer_cache_path()))
 

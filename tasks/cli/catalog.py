@@ -182,7 +182,7 @@ def _row(entry: CatalogEntry) -> Sequence[str]:
 
 
 def _print_table(rows: Sequence[Mapping[str, str]]) -> None:
-    from klinefleet.tasks.cli.text_table import TextColumn, table_lines
+    from klinefleet.tasks.cli.output.text_table import TextColumn, table_lines
 
     columns = [TextColumn(name, [row[name] for row in rows]) for name in _SHOWN]
     # Without headings: each line is a symbol.

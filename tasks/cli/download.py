@@ -136,6 +136,8 @@ def _prepare(
     services = stack.enter_context(fleet_services(local=local))
     preflight.check_redis(services)
     preflight.check_store(services)
+    if not dry_run:
+        preflight.check_lake(services)
     queues, supervisor = preflight.required_queues(market, kind, mode), None
     if local and not dry_run:
         supervisor = stack.enter_context(private_fleet(services, queues))

@@ -15,6 +15,7 @@ from klinefleet.tasks.cli.coverage import coverage
 from klinefleet.tasks.cli.download import download
 from klinefleet.tasks.cli.fleet import beat, worker, workers
 from klinefleet.tasks.cli.flower import flower
+from klinefleet.tasks.cli.migrate import migrate
 from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
@@ -70,6 +71,7 @@ for command in (
     read,
     coverage,
     verify,
+    migrate,
     catalog,
     worker,
     workers,

@@ -263,8 +263,7 @@ def _held_symbols(market: Market, kind: Kind, interval: Interval) -> tuple[str, 
 
     store_url = command_settings().store_url
     listed = open_store(store_url).list(keys.group_folder("lake", market, kind, interval))
-    partitions = [entry.key for entry in listed if keys.month_of(entry.key)]
-    symbols = sorted({symbol for key in partitions if (symbol := keys.symbol_of(key))})
+    symbols = sorted({partition.series.symbol for partition in keys.partitions_in(listed).values()})
     if not symbols:
         raise RequestError(f"the lake at {store_url} holds no {interval} {kind} of market {market}")
     return tuple(symbols)
@@ -303,7 +302,7 @@ def _run_query(sql: str) -> Iterator[pl.DataFrame]:
 
 def _check_target(to: str | None, form: str | None, view: View) -> None:
     """Raise RequestError if the options of the output contradict each other."""
-    from klinefleet.tasks.cli.row_writer import parse_format
+    from klinefleet.tasks.cli.output.row_writer import parse_format
 
     if to is not None:
         parse_format(to, form)
@@ -321,7 +320,7 @@ def _output(
     """Write the rows to the target, or show some of them."""
     import polars as pl
 
-    from klinefleet.tasks.cli import row_table, row_writer
+    from klinefleet.tasks.cli.output import row_table, row_writer
 
     if to is None:
         width = row_table.screen_width()

@@ -20,6 +20,7 @@ from klinefleet.tasks.cli.options import (
     start_option,
     symbol_options,
 )
+from klinefleet.tasks.cli.output.reasons import reason_lines
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import (
     fleet_services,
@@ -42,13 +43,9 @@ if TYPE_CHECKING:
     from klinefleet.tasks.client.repair import Repair
     from klinefleet.tasks.client.verify_run import Check
     from klinefleet.tasks.verification.compare import Sample
-    from klinefleet.tasks.verification.pieces import Findings, Piece
+    from klinefleet.tasks.verification.pieces import Findings, VerificationPiece
     from klinefleet.tasks.verification.scope import Scope
     from klinefleet.workers.lake.faults import Fault
-
-
-#: Partitions that could not be compared or checked that are named; the others are counted.
-MAX_NAMED = 20
 
 
 @click.command()
@@ -57,11 +54,11 @@ MAX_NAMED = 20
 @kind_option(show_default=f"all; with --revisions {DEFAULT_KIND}")
 @interval_option(show_default="all; with --revisions 1m")
 @start_option(
-    "Only months that end after this, UTC; with --revisions the first open time.",
+    "Only partitions that end after this, UTC; with --revisions the first open time.",
     show_default="all",
 )
 @end_option(
-    "Only months that begin before this, UTC; with --revisions the end, exclusive.",
+    "Only partitions that begin before this, UTC; with --revisions the end, exclusive.",
     show_default="all; with --revisions now",
 )
 @click.option("--revisions", is_flag=True, help="Fetch archive files that were published again.")
@@ -139,7 +136,7 @@ def _verify(options: dict[str, Any]) -> None:
                 else stack.enter_context(fleet_services(local=local))
             )
             partitions = list_partitions(services, scope)
-            _check_held(scope, {series.symbol for series, _ in partitions})
+            _check_held(scope, {one.series.symbol for one in partitions})
             pieces = split_into_pieces(partitions, sample)
             repair_queues = _prepare(services, pieces, sample, is_local=local, mend=mend)
         if sample.reference != "nothing":
@@ -165,11 +162,14 @@ def _verify(options: dict[str, Any]) -> None:
 
 
 def _prepare(
-    services: Services, pieces: list[Piece], sample: Sample, *, is_local: bool, mend: bool
+    services: Services,
+    pieces: list[VerificationPiece],
+    sample: Sample,
+    *,
+    is_local: bool,
+    mend: bool,
 ) -> list[str]:
     """Check what the verification needs, and return the queues that a repair needs."""
-    from klinefleet.tasks.verification.pieces import piece_queue
-
     groups = {(piece.series.market, piece.series.kind) for piece in pieces}
     repair_queues = {
         queue
@@ -179,8 +179,9 @@ def _prepare(
     }
     if mend:
         preflight.check_store(services)
+        preflight.check_lake(services)
     if not is_local:
-        queues = sorted({*map(piece_queue, pieces)} | repair_queues)
+        queues = sorted({piece.queue for piece in pieces} | repair_queues)
         preflight.check_redis(services)
         preflight.check_workers(services, queues, "check in this process with --local")
     if sample.reference == "rest":
@@ -189,7 +190,7 @@ def _prepare(
     return sorted(repair_queues)
 
 
-def _check_pieces(check: Check, services: Services, pieces: list[Piece]) -> Findings:
+def _check_pieces(check: Check, services: Services, pieces: list[VerificationPiece]) -> Findings:
     """Check the pieces, showing progress."""
     from klinefleet.tasks.client.progress_bar import progress_display
 
@@ -206,7 +207,7 @@ def _repair(
 ) -> tuple[Repair, Findings]:
     """Repair the faults, and check the faulty partitions again."""
     from klinefleet.tasks.client.repair import repair
-    from klinefleet.tasks.verification.pieces import Piece
+    from klinefleet.tasks.verification.pieces import VerificationPiece
     from klinefleet.workers.lake import keys
 
     try:
@@ -217,8 +218,8 @@ def _repair(
     faulty = sorted(
         {partition for fault in found.faults if (partition := keys.partition_of(fault.key))}
     )
-    # A piece for each, with its month as the sure one: at least as much is compared as before.
-    again = [Piece(series, (month,), sample, month) for series, month in faulty]
+    # A piece for each, which is compared for sure: at least as much is compared as before.
+    again = [VerificationPiece(one.series, (one.period,), sample, one.period) for one in faulty]
     return repaired, _check_pieces(check, services, again)
 
 
@@ -297,7 +298,9 @@ def _facts(
 def _text(found: Findings, repaired: Repair | None, left: Findings | None) -> str:
     """Return the result for people: a line for each fault, and the totals."""
     lines = [str(fault) for fault in found.faults]
-    lines += _named("not compared, ", found.not_compared) + _named("FAILED ", found.failed)
+    lines += reason_lines("not compared, ", found.not_compared) + reason_lines(
+        "FAILED ", found.failed
+    )
     compared = f", {found.compared:,} of them compared" if found.compared else ""
     faulty = len({fault.key for fault in found.faults})
     faults = f"{len(found.faults):,} faults in {faulty:,} partitions" if faulty else "no faults"
@@ -311,7 +314,7 @@ def _text(found: Findings, repaired: Repair | None, left: Findings | None) -> st
         done = _repaired_faults(found, repaired, left)
         lines += [f"repaired {fault.key}: {fault.what}" for fault in done]
         lines += [f"NOT REPAIRED {fault}" for fault in left.faults]
-        lines += _named("FAILED ", repaired.failed | left.failed)
+        lines += reason_lines("FAILED ", repaired.failed | left.failed)
     return "\n".join(lines)
 
 
@@ -331,18 +334,8 @@ def _repaired_faults(found: Findings, repaired: Repair, left: Findings) -> list[
     return [
         fault
         for fault, partition in partitions
-        if partition and fault.key not in still_faulty and repaired.is_complete(partition[0])
+        if partition and fault.key not in still_faulty and repaired.is_complete(partition.series)
     ]
-
-
-def _named(label: str, reasons: dict[str, str]) -> list[str]:
-    """Return a line for each name and reason, the first MAX_NAMED of them."""
-    lines = [f"{label}{name}: {text}" for name, text in list(reasons.items())[:MAX_NAMED]]
-    return (
-        lines
-        if len(reasons) <= MAX_NAMED
-        else [*lines, f"{label}{len(reasons) - MAX_NAMED:,} more"]
-    )
 
 
 def _say(text: str) -> None:

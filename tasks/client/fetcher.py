@@ -52,6 +52,7 @@ class FleetFetcher:
         market, selection = series.market, SymbolSelection((series.symbol,))
         with on_refusal("nothing was queued"):
             preflight.check_redis(self._services)
+            preflight.check_lake(self._services)
             preflight.load_exchange_info(self._services, market)
             choose_symbols(
                 self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
@@ -69,6 +70,7 @@ class FleetFetcher:
         with on_refusal("nothing was queued"):
             preflight.check_redis(self._services)
             preflight.check_store(self._services)
+            preflight.check_lake(self._services)
             on_poll = self._ensure_workers(requests)
         runs = [self._runs.create(request) for request in requests]
         try:

@@ -11,7 +11,13 @@ from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.workers.coordination.heartbeat import any_worker_seen_recently, live_workers
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS
 from klinefleet.workers.coordination.private_redis import is_reachable
-from klinefleet.workers.domain.errors import FleetError, RequestError, StoreFault
+from klinefleet.workers.domain.errors import (
+    FleetError,
+    LakeFormat,
+    RequestError,
+    StoreFault,
+    UnsafeStore,
+)
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
@@ -82,6 +88,14 @@ def check_store(services: Services) -> None:
     except (StoreFault, OSError) as error:
         url = services.settings.store_url
         raise RequestError(f"store {url} cannot be written: {error}") from error
+
+
+def check_lake(services: Services) -> None:
+    """Raise RequestError if the lake is of another format, or its store not to be trusted."""
+    try:
+        services.identity.require_current()
+    except (LakeFormat, UnsafeStore, StoreFault) as error:
+        raise RequestError(str(error)) from error
 
 
 def load_exchange_info(services: Services, market: Market) -> None:

@@ -12,7 +12,7 @@ LINE_INTERVAL_S = 5.0
 
 
 class ProgressDisplay(Protocol):
-    """Shows progress while its `with` block runs."""
+    """Shows progress while its `with` statement runs."""
 
     def show(self, done: int, total: int, label: str, text: Callable[[], str]) -> None:
         """Show how much is done. Plain lines begin with `label`.

@@ -19,7 +19,7 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault
@@ -51,15 +51,16 @@ def repair(services: Services, faults: Iterable[Fault], on_poll: Callable[[], No
     """
     faulty = _spans_by_partition(faults)
     with on_refusal("nothing was removed"):
-        for market in sorted({series.market for series, _ in faulty}):
+        for market in sorted({partition.series.market for partition in faulty}):
             preflight.load_exchange_info(services, market)
     result, runs = Repair(), Runs(services.redis)
-    for (series, month), parts in faulty.items():
+    for partition, parts in faulty.items():
+        series = partition.series
         try:
-            removed = services.partitions.forget(series, month, parts)
+            removed = services.partitions.forget(partition, parts)
             result.removed[series] = spans.union([*result.removed.get(series, []), *removed])
         except FleetError as error:
-            result.failed[keys.partition(series, month)] = error.reason
+            result.failed[keys.partition(partition)] = error.reason
     created = [runs.create(request) for request in refetch_requests(services, result.removed)]
     try:
         result.runs = [follow(services, run, on_poll) for run in created]
@@ -93,9 +94,9 @@ def refetch_requests(services: Services, removed: dict[Series, list[Span]]) -> I
 
 def _spans_by_partition(
     faults: Iterable[Fault],
-) -> dict[tuple[Series, str], list[Span] | None]:
+) -> dict[Partition, list[Span] | None]:
     """Return the spans to remove from each partition, None for all of it."""
-    faulty: dict[tuple[Series, str], list[Span] | None] = {}
+    faulty: dict[Partition, list[Span] | None] = {}
     for fault in faults:
         partition = keys.partition_of(fault.key)
         if partition is None:

@@ -23,7 +23,7 @@ from klinefleet.tasks.requests.request import closed_ms
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import RequestError, UnknownSymbol
-from klinefleet.workers.domain.intervals import Interval, month_span, months_of
+from klinefleet.workers.domain.intervals import Interval, months_of
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.markets import Market
@@ -193,10 +193,10 @@ class _Builder:
             for series, one in scanned.series.items()
             for span in (*one.held.covered, *self.notes.requested_spans(series))
         )
-        # How much of its month a damaged partition held is unknown. As much as is known of the
+        # How much of its period a damaged partition held is unknown. As much as is known of the
         # other series, or else all of it.
-        damaged = (month_span(month) for one in scanned.series.values() for month in one.damaged)
-        known = spans.union([*known, *(month for month in damaged if not spans.clip(known, month))])
+        damaged = (lost.span for one in scanned.series.values() for lost in one.damaged)
+        known = spans.union([*known, *(span for span in damaged if not spans.clip(known, span))])
         last_ms = closed_ms(group.kind, group.interval, self.now_ms)
         start_ms, end_ms = (known[0].start_ms, known[-1].end_ms) if known else (FIRST_MS, last_ms)
         start_ms = start_ms if self.query.start_ms is None else self.query.start_ms
@@ -244,8 +244,8 @@ class _Builder:
         """Return what is known of a series' time that is not held; the first counts."""
         one = scanned.series[series]
         notes = [
-            MissingSpan(month_span(month), Reason.DAMAGED, error, REPAIR)
-            for month, error in one.damaged.items()
+            MissingSpan(partition.span, Reason.DAMAGED, error, REPAIR)
+            for partition, error in one.damaged.items()
         ]
         notes += self.notes.missing_spans(series, raw, now_ms=self.now_ms)
         if one.held.covered and not scanned.is_listing_known(series):

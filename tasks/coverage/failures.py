@@ -182,14 +182,14 @@ def _load_progress(runs: Runs, run: str) -> Progress | None:
 
 
 def _pending_spans(runs: Runs, run: str, request: Request) -> dict[Series, list[Span]]:
-    """Return what an active run still has to fetch: all behind its cursor, and its open blocks."""
+    """Return what an active run has still to fetch: behind its cursor, and open partitions."""
     index, from_ms = runs.cursor(run)
     found = {
         series: [Span(max(from_ms if n == 0 else 0, request.start_ms), request.end_ms)]
         for n, series in enumerate(request.series(first=index))
     }
-    for block in [*runs.blocks.states(run), *runs.blocks.deferred(run)]:
-        found.setdefault(block.series, []).append(block.span.clip(request.span))
+    for partition in [*runs.partitions.states(run), *runs.partitions.deferred(run)]:
+        found.setdefault(partition.series, []).append(partition.span.clip(request.span))
     return {series: spans.union(parts) for series, parts in found.items()}
 
 

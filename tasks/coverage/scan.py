@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from klinefleet.tasks.coverage.holes import HeldSpans
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.intervals import Interval, period_span
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.coverage import Coverage, Damaged
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support.threads import Threads
 
@@ -49,8 +48,8 @@ class ScannedSeries:
 
     held: HeldSpans = field(default_factory=HeldSpans)
     footers: dict[StoredObject, Footer] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)
-    """Months whose partition does not decode → the error. They do not count as held."""
+    damaged: dict[Partition, str] = field(default_factory=dict)
+    """Partitions that do not decode → the error. They do not count as held."""
 
 
 class CoverageScan:
@@ -64,12 +63,10 @@ class CoverageScan:
         self._coverage = coverage
         self._folder = folder
         self._on_progress = on_progress
-        listed = ((keys.partition_of(entry.key), entry) for entry in coverage.partitions(folder))
-        partitions = sorted((*partition, entry) for partition, entry in listed if partition)
-        self._partitions = {
-            series: {month: entry for _, month, entry in entries}
-            for series, entries in groupby(partitions, key=lambda partition: partition[0])
-        }
+        partitions = coverage.partitions(folder)
+        self._partitions: dict[Series, dict[Partition, StoredObject]] = {}
+        for entry, partition in sorted(partitions.items(), key=lambda listed: listed[1]):
+            self._partitions.setdefault(partition.series, {})[partition] = entry
         on_progress(f"{len(partitions):,} partitions of {len(self._partitions):,} series")
 
     @property
@@ -80,21 +77,22 @@ class CoverageScan:
     def read(
         self, wanted: Collection[Series], within: Collection[Span]
     ) -> dict[Series, ScannedSeries]:
-        """Return what is held of series, in the months that one of the spans touches."""
+        """Return what is held of series, in the partitions that one of the spans touches."""
         chosen = {
-            entry: series
+            entry: partition
             for series in wanted
-            for month, entry in self._partitions.get(series, {}).items()
-            if any(not month_span(month).clip(span).is_empty for span in within)
+            for partition, entry in self._partitions.get(series, {}).items()
+            if any(not partition.span.clip(span).is_empty for span in within)
         }
         damaged: Damaged = {}
         scanned = {series: ScannedSeries() for series in wanted}
         self._read_footers(chosen, scanned, damaged)
         gaps = self._find_gaps(scanned, damaged)
-        for entry, series in chosen.items():
+        for entry, partition in chosen.items():
             if entry.key in damaged:
-                scanned[series].footers.pop(entry, None)
-                scanned[series].damaged[keys.month_of(entry.key) or ""] = damaged[entry.key]
+                one = scanned[partition.series]
+                one.footers.pop(entry, None)
+                one.damaged[partition] = damaged[entry.key]
         for series, one in scanned.items():
             covered = (span for footer in one.footers.values() for span in footer.covered)
             one.held = HeldSpans(spans.union(covered), gaps[series])
@@ -102,15 +100,15 @@ class CoverageScan:
 
     def _read_footers(
         self,
-        chosen: dict[StoredObject, Series],
+        chosen: dict[StoredObject, Partition],
         scanned: dict[Series, ScannedSeries],
         damaged: Damaged,
     ) -> None:
         self._on_progress(f"reading the footers of {len(chosen):,} partitions")
         footers = self._coverage.footers_of(list(chosen), self._list_partitions, damaged)
-        for entry, series in chosen.items():
+        for entry, partition in chosen.items():
             if entry.key in footers:
-                scanned[series].footers[entry] = footers[entry.key]
+                scanned[partition.series].footers[entry] = footers[entry.key]
 
     def _find_gaps(
         self, scanned: dict[Series, ScannedSeries], damaged: Damaged
@@ -132,7 +130,7 @@ class CoverageScan:
     def count_rows(self, series: Series, scanned: ScannedSeries, span: Span) -> int:
         """Return how many rows are held within `span`.
 
-        PartitionDamaged if events of a part of a month are counted and do not decode.
+        PartitionDamaged if events of a part of a partition are counted and do not decode.
         """
         if series.interval.is_grid:
             present = spans.clip(scanned.held.present, span)
@@ -143,11 +141,11 @@ class CoverageScan:
         )
 
     def _count_events(self, series: Series, entry: StoredObject, footer: Footer, span: Span) -> int:
-        month = month_span(keys.month_of(entry.key) or "")
-        if footer.proof and month.clip(span) == month:
+        whole = period_span(keys.period_of(entry.key) or "")
+        if footer.proof and whole.clip(span) == whole:
             return footer.proof.rows
         times = self._coverage.times(series, entry)[series.kind.time_column].dt.timestamp("ms")
         return int(((times >= span.start_ms) & (times < span.end_ms)).sum())
 
     def _list_partitions(self) -> list[StoredObject]:
-        return self._coverage.partitions(self._folder)
+        return list(self._coverage.partitions(self._folder))

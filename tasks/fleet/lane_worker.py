@@ -15,6 +15,7 @@ from celery.signals import worker_ready, worker_shutting_down
 import klinefleet.tasks.catalog
 import klinefleet.tasks.compact
 import klinefleet.tasks.fetch
+import klinefleet.tasks.migrate
 import klinefleet.tasks.plan
 import klinefleet.tasks.verify  # noqa: F401 - imported before the fork, so that lanes start at once
 from klinefleet.tasks.fleet.bootsteps import ConsumerGate, beat_in_loop

@@ -83,6 +83,6 @@ class FleetCollector(Collector):
         yield metrics.FAILURES, (), sum(run.failed for run in backlog)
         for phase, age_gauge in _AGE_GAUGES.items():
             since_ms = list(chain.from_iterable(run.since_ms(phase) for run in backlog))
-            yield metrics.BLOCKS_WAITING, (phase,), len(since_ms)
+            yield metrics.PARTITIONS_WAITING, (phase,), len(since_ms)
             if since_ms:
                 yield age_gauge, (), (now - min(since_ms)) / 1000

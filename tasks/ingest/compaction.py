@@ -1,8 +1,8 @@
-"""Compacts one block: decodes its raw objects, settles conflicts, merges, publishes, deletes them.
+"""Compacts one partition: decodes its raw objects, settles conflicts, publishes, deletes them.
 
-Nothing of a block is merged while another source can still be fetched for it. A damaged raw object
-is fetched again; another source replaces an unusable archive file; REST is fetched for the gaps of
-archive files and for rows that differ.
+Nothing of a partition is merged while another source can still be fetched for it. A damaged raw
+object is fetched again; another source replaces an unusable archive file; REST is fetched for the
+gaps of archive files and for rows that differ.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from klinefleet.tasks.ingest.raw_rows import Loaded, archive_file, load_raw_objects, origins
+from klinefleet.tasks.ingest.raw_rows import Loaded, answers, archive_file, load_raw_objects
 from klinefleet.tasks.ingest.replacement import replace_file
 from klinefleet.tasks.runs import enqueue
-from klinefleet.tasks.runs.blocks import Refetch
+from klinefleet.tasks.runs.partitions import Refetch
 from klinefleet.tasks.runs.policy import policy_for_run
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault
-from klinefleet.workers.domain.intervals import month_span, months_of
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.redis_keys import compact_lease
 from klinefleet.workers.domain.schema import no_rows
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.consensus import (
@@ -41,12 +39,11 @@ from klinefleet.workers.sources.consensus import (
     windows_to_recheck,
 )
 from klinefleet.workers.sources.policy import Policy
-from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Attempts at a block while the store fails. After the last one the block counts as failed.
+#: Attempts at a partition while the store fails. After the last one the partition counts as failed.
 MAX_ATTEMPTS = 5
 #: Fetches of a window whose raw object cannot be used, the first included.
 MAX_FETCHES = 3
@@ -54,76 +51,77 @@ MAX_FETCHES = 3
 _RECHECK_LIMIT = 2
 
 
-def compact_block(services: Services, run: str, block: Block) -> str:
-    """Compact a block's raw objects; return why it failed for good, or ''.
+def compact_partition(services: Services, run: str, partition: Partition) -> str:
+    """Compact a partition's raw objects; return why it failed for good, or ''.
 
     If some time must be fetched first, its windows are sent instead. Nothing is done if another
-    worker has the block's lease, or the block is not to be compacted any more. A failure is
+    worker has the partition's lease, or the partition is not to be compacted any more. A failure is
     recorded in the run. StoreFault where the store may recover by a later try.
     """
     runs = Runs(services.redis)
-    with services.leases.hold(compact_lease(block)) as lease:
-        if lease is None or not runs.blocks.begin_compaction(run, block, lease.fence):
+    with services.leases.hold(compact_lease(partition)) as lease:
+        if lease is None or not runs.partitions.begin_compaction(run, partition, lease.fence):
             return ""
         try:
-            return _Compaction(services, runs, run, block, lease).work()
+            return _Compaction(services, runs, run, partition, lease).work()
         except LeaseLost as error:
-            logger.warning("compact %s: %s", block, error)
+            logger.warning("compact %s: %s", partition, error)
             return ""
 
 
 class _Compaction:
-    """One compaction of one block, under one lease."""
+    """One compaction of one partition, under one lease."""
 
     def __init__(
-        self, services: Services, runs: Runs, run: str, block: Block, lease: Lease
+        self, services: Services, runs: Runs, run: str, partition: Partition, lease: Lease
     ) -> None:
         self._services = services
         self._runs = runs
         self._run = run
-        self._block = block
+        self._partition = partition
         self._lease = lease
         self._records: list[Record] = []
 
     def work(self) -> str:
-        """Compact the block, or send what must be fetched first; return why it failed, or ''."""
+        """Compact the partition, or send what must be fetched first; return why it failed."""
         counts, reason = Counter[str](), ""
         try:
             published = self._compact()
             if published is None:
                 return ""
             counts = published
-            logger.debug("compacted %s: %s", self._block, dict(counts))
+            logger.debug("compacted %s: %s", self._partition, dict(counts))
         except LeaseLost:
             raise
         except FleetError as error:
             if isinstance(error, StoreFault) and self._may_requeue():
                 raise
             reason = error.reason
-            logger.error("compact %s failed: %s", self._block, reason)
-            self._records.append(Record.for_block(Level.FAILED, self._block, reason))
-        if self._runs.blocks.close(
-            self._run, self._block, self._lease.fence, counts, records=self._records
+            logger.error("compact %s failed: %s", self._partition, reason)
+            self._records.append(Record.for_partition(Level.FAILED, self._partition, reason))
+        if self._runs.partitions.close(
+            self._run, self._partition, self._lease.fence, counts, records=self._records
         ):
-            metrics.BLOCKS.add(outcome="failed" if reason else "done")
+            metrics.PARTITIONS.add(outcome="failed" if reason else "done")
         return reason
 
     def _may_requeue(self) -> bool:
-        return self._runs.blocks.record_attempt(self._run, str(self._block), MAX_ATTEMPTS)
+        return self._runs.partitions.record_attempt(self._run, str(self._partition), MAX_ATTEMPTS)
 
     def _compact(self) -> Counter[str] | None:
-        """Publish the block and return its counts; None where windows had to be sent first."""
+        """Publish the partition and return its counts; None where windows had to be sent first."""
         services, run = self._services, self._run
-        policy = policy_for_run(services, run, self._block.series)
-        loaded = load_raw_objects(services, services.raw_zone.entries(self._block))
+        services.identity.require_current()
+        policy = policy_for_run(services, run, self._partition.series)
+        loaded = load_raw_objects(services, services.raw_zone.entries(self._partition))
         held = _held_rows(services, self._runs, run, loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
         sent_us, windows = self._reopen(loaded, held, policy)
         if windows:
             self._runs.record(run, *self._records)
-            # The block waits for the windows by now: a compaction that is killed here hides none.
-            # They are sent after the deletion, since a raw object that is fetched again may have
-            # the same name.
+            # The partition waits for the windows by now: a compaction that is killed here hides
+            # none. They are sent after the deletion, since a raw object that is fetched again may
+            # have the same name.
             self._delete(unusable)
             enqueue.send_fetch(run, windows, sent_us)
             return None
@@ -136,26 +134,28 @@ class _Compaction:
     def _reopen(
         self, loaded: Loaded, held: pl.DataFrame, policy: Policy
     ) -> tuple[int, list[Window]]:
-        """Have the block wait for the windows that must be fetched first.
+        """Have the partition wait for the windows that must be fetched first.
 
         These replace damaged and unusable raw objects, and recheck doubtful rows. Returns the
         Redis µs at which the first counts as sent, and the windows. A window that has been fetched
         too often is recorded as failed.
         """
-        block = self._block
+        partition = self._partition
         damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
-        again = [Window(block, span, source) for source, span in damaged]
+        again = [Window(partition, span, source) for source, span in damaged]
         replacing = [Refetch(window, str(window), MAX_FETCHES) for window in again]
         replacing += [
             Refetch(window, f"instead {window}", MAX_FETCHES)
             for window in self._replacements(loaded, policy)
         ]
-        doubtful = windows_to_recheck(block, loaded.versions, held, policy)
+        doubtful = windows_to_recheck(partition, loaded.versions, held, policy)
         wanted = [*replacing, *(Refetch(one, f"doubt {one}", _RECHECK_LIMIT) for one in doubtful)]
         if not wanted:
             return 0, []
         self._lease.check()
-        sent_us, accepted = self._runs.blocks.reopen(self._run, block, self._lease.fence, wanted)
+        sent_us, accepted = self._runs.partitions.reopen(
+            self._run, partition, self._lease.fence, wanted
+        )
         for one, is_accepted in zip(replacing, accepted, strict=False):
             if not is_accepted:
                 text = f"RawDamaged: fetched {MAX_FETCHES} times, never usable"
@@ -168,65 +168,63 @@ class _Compaction:
         """Return the windows that replace unusable archive files, and record the files."""
         replacements = list[Window]()
         for entry, error in loaded.unusable:
-            window = Window(entry.block, entry.span, entry.source)
+            window = Window(entry.partition, entry.span, entry.source)
             others, records = replace_file(window, archive_file(entry).key, error.reason, policy)
             self._records += records
             replacements += others
         return replacements
 
     def _publish(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> Counter[str]:
-        """Settle conflicts and publish the rows month by month; return the counts."""
+        """Settle conflicts and publish the rows; return the counts."""
         if not loaded.frames:
             return Counter()
-        series, versions = self._block.series, loaded.versions
+        series, versions = self._partition.series, loaded.versions
         resolution = resolve_conflicts(series.kind, versions, held)
         trusted = trusted_spans(series, versions, policy)
         self._report_conflicts(resolution.conflicts)
         self._report_gaps(loaded, trusted, policy)
-        published = list[tuple[StoredObject, Footer]]()
-        for month, bounds in months_of(self._block.span):
-            if covered := spans.clip(trusted, bounds):
-                rows = _within(series.kind, resolution.rows, [bounds])
-                published += self._publish_month(month, rows, covered, loaded)
-        self._services.coverage.cache_footers(published)
+        if covered := spans.clip(trusted, self._partition.span):
+            rows = _within(series.kind, resolution.rows, [self._partition.span])
+            self._merge(rows, covered, loaded)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         return Counter(klines=from_files, file_klines=from_files)
 
-    def _publish_month(
-        self, month: str, rows: pl.DataFrame, covered: list[Span], loaded: Loaded
-    ) -> list[tuple[StoredObject, Footer]]:
-        """Merge rows into a month's partition; return the version written, if one was."""
-        series = self._block.series
+    def _merge(self, rows: pl.DataFrame, covered: list[Span], loaded: Loaded) -> None:
+        """Merge rows into the partition, and count what it has gained."""
+        services, partition = self._services, self._partition
         self._lease.check()
-        merged = self._services.partitions.merge(
-            series, month, rows, covered, origins(loaded, covered)
-        )
+        merged = services.partitions.merge(partition, rows, answers(loaded, covered))
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
-        metrics.ROWS_COMPACTED.add(merged.gained, market=series.market)
+        metrics.ROWS_COMPACTED.add(merged.gained, market=partition.series.market)
         if merged.changed:
             text = f"{merged.changed:,} held rows have new values"
-            self._report(text, month_span(month), "lake")
-        return [merged.published] if merged.published else []
+            self._report(text, partition.span, "lake")
+        if merged.published:
+            services.coverage.cache_footers([merged.published])
 
     def _report_conflicts(self, conflicts: pl.DataFrame) -> None:
         """Store every version of the rows on which sources differ, and report which one won."""
         if not conflicts.height:
             return
-        body, block, series = conflicts.write_csv().encode(), self._block, self._block.series
-        name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{block.period}"
+        body, partition, series = (
+            conflicts.write_csv().encode(),
+            self._partition,
+            self._partition.series,
+        )
+        name = f"{series.market}-{series.kind}-{series.interval}-{series.symbol}-{partition.period}"
         key = keys.report(self._run, f"{name}-{hashlib.sha256(body).hexdigest()[:8]}.csv")
         self._services.store.put(key, body)
         winners = " and ".join(sorted(set(conflicts.filter("stands")["source"])))
         rows = conflicts[series.kind.time_column].n_unique()
         sources = ", ".join(sorted(set(conflicts["source"])))
         text = f"{rows:,} rows differ between {sources}: {winners} used; all versions in {key}"
-        self._report(text, block.span, "sources")
+        self._report(text, partition.span, "sources")
 
     def _report_gaps(self, loaded: Loaded, trusted: list[Span], policy: Policy) -> None:
         """Report the gaps of archive files that no other source can fill or confirm."""
         if not policy.is_listed:
             self._report_trusted_gaps(loaded)
-        series = self._block.series
+        series = self._partition.series
         files = spans.union(entry.span for entry, _ in loaded.frames)
         for span in (gap for whole in files for gap in spans.gaps(trusted, whole)):
             rows = series.interval.opens(span.start_ms, span.end_ms)
@@ -239,17 +237,17 @@ class _Compaction:
 
     def _report_trusted_gaps(self, loaded: Loaded) -> None:
         """Report the gaps of a symbol that REST no longer has: its files are trusted."""
-        series = self._block.series
+        series = self._partition.series
         gaps = {gap for version in loaded.versions for gap in missing_in(series, version)}
         if rows := sum(series.interval.opens(gap.start_ms, gap.end_ms) for gap in gaps):
             text = (
                 f"{rows:,} rows are not in the archive's files; REST no longer has the symbol: "
                 "they count as gaps of the exchange"
             )
-            self._report(text, self._block.span, "archive")
+            self._report(text, self._partition.span, "archive")
 
     def _report(self, text: str, span: Span, source: str = "") -> None:
-        self._records.append(Record(Level.REPORT, text, self._block.series, span, source))
+        self._records.append(Record(Level.REPORT, text, self._partition.series, span, source))
 
     def _delete(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects, if the lease is still held."""
@@ -261,12 +259,13 @@ def _held_rows(services: Services, runs: Runs, run: str, loaded: Loaded) -> pl.D
     """Return the lake's rows in the time of the raw objects, if the run revises them; else none."""
     if not loaded.frames:
         return pl.DataFrame()
-    request, block = runs.request(run), loaded.frames[0][0].block
+    request, partition = runs.request(run), loaded.frames[0][0].partition
     if request is None or not request.revise:
-        return no_rows(block.series.kind)
-    months = {month for entry, _ in loaded.frames for month, _ in months_of(entry.span)}
-    held = pl.concat(services.partitions.rows(block.series, month) for month in sorted(months))
-    return _within(block.series.kind, held, spans.union(entry.span for entry, _ in loaded.frames))
+        return no_rows(partition.series.kind)
+    held = services.partitions.rows(partition)
+    return _within(
+        partition.series.kind, held, spans.union(entry.span for entry, _ in loaded.frames)
+    )
 
 
 def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:

@@ -52,7 +52,7 @@ def fetch_window(services: Services, run: str, window: Window) -> str:
     """
     runs = Runs(services.redis)
     with services.leases.hold(fetch_lease(window)) as lease:
-        if lease is None or not runs.blocks.is_pending(run, window):
+        if lease is None or not runs.partitions.is_pending(run, window):
             return ""
         try:
             return _WindowFetch(services, runs, run, window, lease).work()
@@ -79,7 +79,7 @@ class _WindowFetch:
         """Fetch the window and record it; return why it failed for good, or ''."""
         window, counts = self._window, self._counts
         reason, replacements = "", list[Window]()
-        counts.add(calls_done=page_count(window.block.series, window.span))
+        counts.add(calls_done=page_count(window.partition.series, window.span))
         try:
             if window.source.is_archive:
                 replacements = self._keep_files()
@@ -96,7 +96,7 @@ class _WindowFetch:
             counts.add(windows_failed=1)
             self._records.append(Record.for_window(Level.FAILED, window, reason))
         self._lease.check()
-        finished = self._runs.blocks.finish_window(
+        finished = self._runs.partitions.finish_window(
             self._run, window, counts.counts, records=self._records, replacements=replacements
         )
         if finished.is_counted:
@@ -104,11 +104,11 @@ class _WindowFetch:
             metrics.WINDOWS.add(queue=queue_of(window), outcome="failed" if reason else "done")
             enqueue.send_fetch(self._run, replacements, finished.sent_us)
         if finished.is_last:
-            enqueue.send_compact(self._run, window.block, finished.sent_us)
+            enqueue.send_compact(self._run, window.partition, finished.sent_us)
         return reason
 
     def _may_requeue(self) -> bool:
-        return self._runs.blocks.record_attempt(self._run, str(self._window), MAX_ATTEMPTS)
+        return self._runs.partitions.record_attempt(self._run, str(self._window), MAX_ATTEMPTS)
 
     def _keep_files(self) -> list[Window]:
         """Store the window's archive files; return the windows that replace unusable ones."""
@@ -119,7 +119,7 @@ class _WindowFetch:
         ]
         if not unusable:
             return []
-        policy = policy_for_run(self._services, self._run, self._window.block.series)
+        policy = policy_for_run(self._services, self._run, self._window.partition.series)
         replacements = list[Window]()
         for file, span, fault in unusable:
             replacements += self._replace(file, span, fault, policy)
@@ -129,7 +129,7 @@ class _WindowFetch:
         self, file: ArchiveFile, span: Span, fault: FleetError, policy: Policy
     ) -> list[Window]:
         """Return the windows that replace an unusable file, and record the file."""
-        window = Window(self._window.block, span, self._window.source)
+        window = Window(self._window.partition, span, self._window.source)
         is_refused = isinstance(fault, Firewalled | Restricted)
         replacements, records = replace_file(
             window, file.key, fault.reason, policy, is_refused=is_refused
@@ -149,7 +149,12 @@ class _WindowFetch:
             return error
         self._lease.check()
         self._services.raw_zone.store_file(
-            self._window.block, span, downloaded.body, file.source, downloaded.etag
+            self._window.partition,
+            span,
+            downloaded.body,
+            file.source,
+            downloaded.etag,
+            asked_ms=downloaded.asked_ms,
         )
         self._counts.add(files=1, bytes=len(downloaded.body))
         return None
@@ -157,7 +162,7 @@ class _WindowFetch:
     def _keep_pages(self) -> None:
         """Store the window's REST pages as one raw object, as far as their candles are final."""
         services, window = self._services, self._window
-        series, calls = window.block.series, list(pages(window.block.series, window.span))
+        series, calls = window.partition.series, list(pages(window.partition.series, window.span))
         fetch = partial(fetch_page, services, series, self._counts)
         with services.rest_slots.queued(sum(page.weight for page in calls)):
             fetched = services.page_threads.map_all(fetch, calls)
@@ -165,7 +170,8 @@ class _WindowFetch:
         if not covered.is_empty:
             bodies = [one.body for one in fetched if one.page.span.start_ms < covered.end_ms]
             self._lease.check()
-            services.raw_zone.store(window.block, covered, bodies)
+            asked_ms = min(one.asked_ms for one in fetched)
+            services.raw_zone.store(window.partition, covered, bodies, asked_ms=asked_ms)
         rows = sum(one.facts.rows for one in fetched)
-        metrics.ROWS_FETCHED.add(rows, market=series.market, source=window.source)
+        metrics.ROWS_FETCHED.add(rows, market=series.market, source=str(window.source))
         self._counts.add(klines=rows, bytes=sum(len(one.body) for one in fetched))

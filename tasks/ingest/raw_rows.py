@@ -1,4 +1,4 @@
-"""Decodes a block's raw objects into rows, and sets those aside that do not decode."""
+"""Decodes a partition's raw objects into rows, and sets those aside that do not decode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from klinefleet.workers.binance.decode import decode_archive, decode_pages
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import ArchiveFileUnusable, BadAnswer, RawDamaged
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.lake.footer import Origin
+from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.consensus import SourceRows
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Loaded:
-    """A block's raw objects, decoded."""
+    """A partition's raw objects, decoded."""
 
     frames: list[tuple[RawEntry, pl.DataFrame]] = field(default_factory=list)
     damaged: list[RawEntry] = field(default_factory=list)
@@ -48,11 +48,11 @@ def load_raw_objects(services: Services, entries: Iterable[RawEntry]) -> Loaded:
                 loaded.frames.append((entry, _decode(entry, bodies)))
                 _count_file(entry, loaded.frames[-1][1].height)
         except ArchiveFileUnusable as error:
-            logger.warning("compact %s: %s", entry.block, error.reason)
+            logger.warning("compact %s: %s", entry.partition, error.reason)
             metrics.RETRIES.add(source="archive", reason=type(error).__name__)
             loaded.unusable.append((entry, error))
         except (RawDamaged, BadAnswer) as error:
-            logger.error("compact %s: %s", entry.block, error.reason)
+            logger.error("compact %s: %s", entry.partition, error.reason)
             metrics.RETRIES.add(source="store", reason=type(error).__name__)
             loaded.damaged.append(entry)
     return loaded
@@ -61,11 +61,13 @@ def load_raw_objects(services: Services, entries: Iterable[RawEntry]) -> Loaded:
 def _count_file(entry: RawEntry, rows: int) -> None:
     """Count a file's rows. Those of REST were counted when they were fetched."""
     if entry.source.is_archive:
-        metrics.ROWS_FETCHED.add(rows, market=entry.block.series.market, source=entry.source)
+        metrics.ROWS_FETCHED.add(
+            rows, market=entry.partition.series.market, source=str(entry.source)
+        )
 
 
 def _decode(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
-    kind = entry.block.series.kind
+    kind = entry.partition.series.kind
     if entry.source.is_archive:
         rows = decode_archive(kind, member(bodies[0], archive_file(entry).stem))
     else:
@@ -78,7 +80,7 @@ def final_rows(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
 
     BadAnswer where rows of REST open before the span or are out of order.
     """
-    opened = rows[entry.block.series.kind.time_column].dt.timestamp("ms")
+    opened = rows[entry.partition.series.kind.time_column].dt.timestamp("ms")
     is_rest = not entry.source.is_archive and rows.height
     is_in_order = opened.is_sorted() and opened.n_unique() == rows.height
     if is_rest and (opened[0] < entry.span.start_ms or not is_in_order):
@@ -88,14 +90,14 @@ def final_rows(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
     return rows.filter((opened >= entry.span.start_ms) & (opened < entry.span.end_ms))
 
 
-def origins(loaded: Loaded, covered: list[Span]) -> Iterator[Origin]:
-    """Yield the origin of each part of `covered`: REST last, it fills the gaps of the files."""
-    for entry, _ in sorted(loaded.frames, key=lambda frame: not frame[0].source.is_archive):
+def answers(loaded: Loaded, covered: list[Span]) -> Iterator[Answer]:
+    """Yield what each raw object answers for, as far as it is of the covered time."""
+    for entry, _ in loaded.frames:
+        content = entry.content if entry.source.is_archive else ""
         for span in spans.clip(covered, entry.span):
-            content = entry.content if entry.source.is_archive else ""
-            yield Origin(span, entry.source, entry.etag, content)
+            yield Answer(span, entry.source, entry.asked_ms, entry.etag, content)
 
 
 def archive_file(entry: RawEntry) -> ArchiveFile:
     """Return the archive file that a raw object is."""
-    return ArchiveFile.of(entry.block.series, entry.source, entry.span.start_ms)
+    return ArchiveFile.of(entry.partition.series, entry.source, entry.span.start_ms)

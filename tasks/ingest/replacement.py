@@ -19,7 +19,7 @@ def replace_file(
     replacements = fallback(window, policy, is_refused=is_refused)
     sources = " and ".join(sorted({str(other.source) for other in replacements})) or "nothing"
     text = f"{reason}; {sources} instead"
-    records = [Record(Level.REPORT, text, window.block.series, window.span, key)]
+    records = [Record(Level.REPORT, text, window.partition.series, window.span, key)]
     if not replacements:
         records.append(Record.for_window(Level.FAILED, window, reason))
     return replacements, records

@@ -14,6 +14,7 @@ from klinefleet.tasks.ingest.attempts import (
     pause_or_stop,
     rest_may_recover,
 )
+from klinefleet.workers.binance.http import asked_ms
 from klinefleet.workers.binance.page_check import PageFacts, inspect
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.paging import Page
@@ -31,6 +32,8 @@ class FetchedPage:
     page: Page
     body: bytes
     facts: PageFacts
+    asked_ms: int
+    """When it was asked for, by the exchange's clock, ms UTC."""
 
 
 def final_until_ms(fetched: list[FetchedPage]) -> int:
@@ -65,7 +68,8 @@ def _fetch_halves(
     )
     facts = PageFacts(left.facts.rows + right.facts.rows, final_until_ms([left, right]))
     # The raw zone keeps a page a line.
-    return FetchedPage(page, left.body + b"\n" + right.body, facts)
+    body, asked = left.body + b"\n" + right.body, min(left.asked_ms, right.asked_ms)
+    return FetchedPage(page, body, facts, asked)
 
 
 def _request(services: Services, series: Series, counts: WindowCounts, page: Page) -> FetchedPage:
@@ -86,4 +90,4 @@ def _request(services: Services, series: Series, counts: WindowCounts, page: Pag
         minute_left_ms=answer.grant.minute_left_ms,
     )
     counts.add(waited_ms=int(answer.waited_s * 1000))
-    return FetchedPage(page, answer.body, facts)
+    return FetchedPage(page, answer.body, facts, asked_ms(answer.server_ms))

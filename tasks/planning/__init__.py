@@ -1,4 +1,4 @@
-"""The planner: dispatches missing blocks, resends lost work, and ends a run.
+"""The planner: dispatches missing partitions, resends lost work, and ends a run.
 
 May import: `runs`, `requests`, `catalog_update`.
 Begin with `planner.py`.

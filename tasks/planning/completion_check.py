@@ -6,23 +6,23 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from klinefleet.tasks.planning.dispatch import BlockDispatcher
+from klinefleet.tasks.planning.dispatch import PartitionDispatcher
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
 from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs.records import Level, Record, failures_by_series
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.series import Block, Series, missing
+from klinefleet.workers.domain.series import Partition, Series, missing
 from klinefleet.workers.domain.spans import Span
 
 logger = logging.getLogger(__name__)
-#: Times a block is dispatched again because the lake lacks rows that are not recorded as failed.
+#: Times a partition is dispatched again because the lake lacks rows that have not failed.
 MAX_REDISPATCHES = 1
 
 
 class CompletionCheck:
     """The check that the lake holds what one run has requested."""
 
-    def __init__(self, context: RunContext, dispatcher: BlockDispatcher) -> None:
+    def __init__(self, context: RunContext, dispatcher: PartitionDispatcher) -> None:
         self._context = context
         self._dispatcher = dispatcher
 
@@ -30,12 +30,12 @@ class CompletionCheck:
         """Return True if the lake holds the request, apart from what is recorded as failed.
 
         What the lake lacks is dispatched once more; what it lacks after that is recorded as failed.
-        Only symbols of which the run has claimed a block are compared: of the others, planning has
-        found nothing missing.
+        Only symbols of which the run has claimed a partition are compared: of the others, planning
+        has found nothing missing.
         """
         context = self._context
         request = context.request
-        claimed = context.runs.blocks.claimed_symbols(context.run)
+        claimed = context.runs.partitions.claimed_symbols(context.run)
         symbols = [symbol for symbol in request.symbols if claimed is None or symbol in claimed]
         holdings = Holdings(context.services, replace(request, symbols=tuple(symbols)))
         failures = failures_by_series(context.runs.records(context.run))
@@ -52,33 +52,35 @@ class CompletionCheck:
         self._withdraw_failures(held, failures)
         failed = [record.span or self._context.request.span for record in failures]
         is_complete = True
-        for block, parts in self._lacking(held, target, failed):
-            if not self._fail_if_redispatched(block, parts):
-                self._redispatch(block, parts, block.span.clip(target), held)
+        for partition, parts in self._lacking(held, target, failed):
+            if not self._fail_if_redispatched(partition, parts):
+                self._redispatch(partition, parts, partition.span.clip(target), held)
                 is_complete = False
         return is_complete
 
     def _lacking(
         self, held: SeriesHoldings, target: Span, failed: list[Span]
-    ) -> Iterator[tuple[Block, list[Span]]]:
-        """Yield each block with the parts of `target` that the lake lacks, without `failed`."""
+    ) -> Iterator[tuple[Partition, list[Span]]]:
+        """Yield each partition with the parts of `target` that the lake lacks, without `failed`."""
         series = held.series
         if self._context.request.revise:
-            for block in series.blocks(target):
-                windows = held.republished(block, block.span.clip(target))
+            for partition in series.partitions(target):
+                windows = held.republished(partition, partition.span.clip(target))
                 if left := spans.without([window.span for window in windows], failed):
-                    yield block, left
+                    yield partition, left
             return
         unexplained = spans.without(missing(series, held.in_lake, target), failed)
         lacking = [part for part in unexplained if _has_rows(series, part)]
-        for block in dict.fromkeys(block for part in lacking for block in series.blocks(part)):
-            parts = spans.clip(lacking, block.span)
-            yield block, [part for part in parts if _has_rows(series, part)]
+        for partition in dict.fromkeys(
+            partition for part in lacking for partition in series.partitions(part)
+        ):
+            parts = spans.clip(lacking, partition.span)
+            yield partition, [part for part in parts if _has_rows(series, part)]
 
-    def _fail_if_redispatched(self, block: Block, parts: list[Span]) -> bool:
-        """Record the parts as failed and return True if the block was dispatched again already."""
+    def _fail_if_redispatched(self, partition: Partition, parts: list[Span]) -> bool:
+        """Record the parts as failed and return True if they were dispatched again already."""
         context = self._context
-        attempts = context.runs.blocks.count_attempts(context.run, _attempt_name(block))
+        attempts = context.runs.partitions.count_attempts(context.run, _attempt_name(partition))
         if attempts < MAX_REDISPATCHES:
             return False
         text = (
@@ -86,20 +88,22 @@ class CompletionCheck:
             f"{context.services.settings.store_url}: the exchange's answers end earlier, "
             "or a worker's KLINES_STORE_URL names another store"
         )
-        records = (Record(Level.FAILED, text, block.series, part) for part in parts)
+        records = (Record(Level.FAILED, text, partition.series, part) for part in parts)
         context.runs.record(context.run, *records)
         return True
 
     def _redispatch(
-        self, block: Block, parts: list[Span], target: Span, held: SeriesHoldings
+        self, partition: Partition, parts: list[Span], target: Span, held: SeriesHoldings
     ) -> None:
         context = self._context
         lacking = ", ".join(map(str, parts))
         logger.warning(
-            "plan %s: the lake lacks %s of %s; fetching it again", context.run, lacking, block
+            "plan %s: the lake lacks %s of %s; fetching it again", context.run, lacking, partition
         )
-        if context.runs.blocks.claim(context.run, block):
-            self._dispatcher.dispatch(block, target, held, attempt_name=_attempt_name(block))
+        if context.runs.partitions.claim(context.run, partition):
+            self._dispatcher.dispatch(
+                partition, target, held, attempt_name=_attempt_name(partition)
+            )
 
     def _withdraw_failures(self, held: SeriesHoldings, failures: list[Record]) -> None:
         """Turn failures into reports if the lake holds their span."""
@@ -118,8 +122,8 @@ class CompletionCheck:
         context.runs.record(context.run, *reports, replacing=obsolete)
 
 
-def _attempt_name(block: Block) -> str:
-    return f"once more {block}"
+def _attempt_name(partition: Partition) -> str:
+    return f"once more {partition}"
 
 
 def _has_rows(series: Series, span: Span) -> bool:

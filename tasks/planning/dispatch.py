@@ -1,4 +1,4 @@
-"""Dispatches claimed blocks: assigns a source to what is missing, and sends the tasks."""
+"""Dispatches claimed partitions: assigns a source to what is missing, and sends the tasks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from klinefleet.tasks.runs.policy import policy_for_request
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.series import Block, Series, Window, missing
+from klinefleet.workers.domain.series import Partition, Series, Window, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.sources.choice import NO_FILE, Assignment, assign_sources
 from klinefleet.workers.sources.policy import Policy
 
 
-class BlockDispatcher:
-    """Opens the claimed blocks of one run and sends their tasks."""
+class PartitionDispatcher:
+    """Opens the claimed partitions of one run and sends their tasks."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -24,58 +24,60 @@ class BlockDispatcher:
         self._last_policy: tuple[Series, Policy] | None = None
 
     def dispatch(
-        self, block: Block, target: Span, held: SeriesHoldings, attempt_name: str = ""
+        self, partition: Partition, target: Span, held: SeriesHoldings, attempt_name: str = ""
     ) -> None:
         """Send fetch tasks for what is missing of `target`.
 
-        If nothing is missing, raw objects of the block are compacted; without any, the block is
+        If nothing is missing, raw objects of the partition are compacted; without any, it is
         released. `attempt_name`: an attempt to count in the same step.
         """
         context = self._context
-        blocks, run = context.runs.blocks, context.run
+        partitions, run = context.runs.partitions, context.run
         try:
-            windows = self._windows(block, target, held)
+            windows = self._windows(partition, target, held)
         except FleetError as error:
-            context.runs.record(run, Record.for_block(Level.FAILED, block, error.reason))
+            context.runs.record(run, Record.for_partition(Level.FAILED, partition, error.reason))
             windows = []
-        if not windows and not held.has_uncompacted(block):
-            blocks.release_unneeded(run, block, attempt_name)
-        elif sent_us := blocks.open(run, block, windows, attempt_name):
+        if not windows and not held.has_uncompacted(partition):
+            partitions.release_unneeded(run, partition, attempt_name)
+        elif sent_us := partitions.open(run, partition, windows, attempt_name):
             if windows:
                 enqueue.send_fetch(run, windows, sent_us)
             else:
-                enqueue.send_compact(run, block, sent_us)
+                enqueue.send_compact(run, partition, sent_us)
 
-    def _windows(self, block: Block, target: Span, held: SeriesHoldings) -> list[Window]:
+    def _windows(self, partition: Partition, target: Span, held: SeriesHoldings) -> list[Window]:
         """Return the windows that fetch what is missing or, with `revise`, what was republished."""
         context = self._context
         if context.request.revise:
-            return held.republished(block, target)
-        parts = missing(block.series, held.in_lake_or_raw, target)
-        found = self._assign(self._policy(held), block, parts)
+            return held.republished(partition, target)
+        parts = missing(partition.series, held.in_lake_or_raw, target)
+        found = self._assign(self._policy(held), partition, parts)
         records = [
-            Record(Level.REPORT, text, block.series, source=file)
+            Record(Level.REPORT, text, partition.series, source=file)
             for file, text in found.missing_files.items()
         ]
-        records += [Record(Level.FAILED, NO_FILE, block.series, span) for span in found.unavailable]
+        records += [
+            Record(Level.FAILED, NO_FILE, partition.series, span) for span in found.unavailable
+        ]
         context.runs.record(context.run, *records)
         return found.windows
 
-    def _assign(self, policy: Policy, block: Block, parts: list[Span]) -> Assignment:
+    def _assign(self, policy: Policy, partition: Partition, parts: list[Span]) -> Assignment:
         """Return a source for each part; REST for all of them if the archive cannot be listed."""
         context = self._context
         clock_ms = now_ms(context.services.redis)
         if self._archive_fault is None:
             try:
-                index = context.services.archive_indexes.get(block.series)
-                return assign_sources(block, parts, index, policy, now_ms=clock_ms)
+                index = context.services.archive_indexes.get(partition.series)
+                return assign_sources(partition, parts, index, policy, now_ms=clock_ms)
             except FleetError as error:
                 self._archive_fault = error
         if not policy.may_rest:
             raise self._archive_fault
         text = f"{self._archive_fault.reason}; REST instead"
         context.runs.record(context.run, Record(Level.REPORT, text, source="archive"))
-        return assign_sources(block, parts, _EMPTY_INDEX, policy, now_ms=clock_ms)
+        return assign_sources(partition, parts, _EMPTY_INDEX, policy, now_ms=clock_ms)
 
     def _policy(self, held: SeriesHoldings) -> Policy:
         if self._last_policy is None or self._last_policy[0] != held.series:

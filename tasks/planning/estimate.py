@@ -158,14 +158,14 @@ def _estimate_series(
     traded = Span(0, request.end_ms)
     if lacking and services.listing_dates.known_without_request(series):
         traded = services.listing_dates.trading_span(series)
-    for block in series.blocks(request.span.clip(traded)):
-        target = block.span.clip(request.span).clip(traded)
+    for partition in series.partitions(request.span.clip(traded)):
+        target = partition.span.clip(request.span).clip(traded)
         parts = missing(series, held.in_lake_or_raw, target)
-        found = Assignment(list(windows(block, parts)))
+        found = Assignment(list(windows(partition, parts)))
         if parts and result.archive_fault is None:
             try:
                 index = services.archive_indexes.get(series)
-                found = assign_sources(block, parts, index, policy, now_ms=clock_ms)
+                found = assign_sources(partition, parts, index, policy, now_ms=clock_ms)
             except FleetError as error:
                 result.archive_fault = error
         result.missing_files |= found.missing_files
@@ -191,7 +191,7 @@ def _cost(services: Services, series: Series, found: Assignment) -> Counter[str]
 
 
 def _file_cost(services: Services, window: Window) -> Counter[str]:
-    index, counts = services.archive_indexes.get(window.block.series), Counter[str]()
+    index, counts = services.archive_indexes.get(window.partition.series), Counter[str]()
     for file, _ in files_of(window):
         size = published_files(index, file)[file.period].size
         counts += Counter({"files": 1, f"{file.source}_files": 1, "bytes": size})

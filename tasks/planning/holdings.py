@@ -10,9 +10,9 @@ from klinefleet.workers.binance.archive_listing import Published
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.lake.footer import Origin
+from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import files_of
@@ -78,38 +78,40 @@ class SeriesHoldings:
             return Span(0, 0)
         return Span(self.in_lake[0].start_ms, self.in_lake[-1].end_ms)
 
-    def has_uncompacted(self, block: Block) -> bool:
-        """Return True if raw objects of the block hold time that the lake lacks."""
+    def has_uncompacted(self, partition: Partition) -> bool:
+        """Return True if raw objects of the partition hold time that the lake lacks."""
         return any(
-            spans.gaps(self.in_lake, entry.span) for entry in self._raw if entry.block == block
+            spans.gaps(self.in_lake, entry.span)
+            for entry in self._raw
+            if entry.partition == partition
         )
 
-    def is_complete(self, block: Block, target: Span) -> bool:
-        """Return True if the lake holds `target` and nothing of the block needs compaction."""
-        return not spans.gaps(self.in_lake, target) and not self.has_uncompacted(block)
+    def is_complete(self, partition: Partition, target: Span) -> bool:
+        """Return True if the lake holds `target` and nothing of the partition needs compaction."""
+        return not spans.gaps(self.in_lake, target) and not self.has_uncompacted(partition)
 
-    def republished(self, block: Block, target: Span) -> list[Window]:
+    def republished(self, partition: Partition, target: Span) -> list[Window]:
         """Return windows for archive files published again since the lake took rows from them."""
         index, parts = self._archive_index, dict[ArchiveFile, list[Span]]()
-        for file, span, etag in self._archive_origins(block, target):
+        for file, span, etag in self._archive_origins(partition, target):
             published = published_files(index, file).get(file.period)
             if published and published.etag != etag:
                 parts.setdefault(file, []).append(span)
         # One window from the first to the last part: the gaps between them came from REST, and the
         # new file may have those rows.
         return [
-            Window(block, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source)
+            Window(partition, Span(pieces[0].start_ms, pieces[-1].end_ms), file.source)
             for file, pieces in parts.items()
         ]
 
     def _archive_origins(
-        self, block: Block, target: Span
+        self, partition: Partition, target: Span
     ) -> Iterator[tuple[ArchiveFile, Span, str]]:
         """Yield file, span and etag of the lake's rows of `target` that came from the archive."""
         for origin in self._origins:
             span = origin.span.clip(target)
             if origin.source.is_archive and not span.is_empty:
-                for file, part in files_of(Window(block, span, origin.source)):
+                for file, part in files_of(Window(partition, span, origin.source)):
                     yield file, part, origin.etag
 
     @once
@@ -118,7 +120,7 @@ class SeriesHoldings:
         return self._services.archive_indexes.get(self.series, fresh=True)
 
     @once
-    def _origins(self) -> list[Origin]:
+    def _origins(self) -> list[Answer]:
         return self._services.coverage.origins(self.series)
 
     @once
@@ -143,4 +145,4 @@ class _GroupHoldings:
 
 def published_files(index: ArchiveIndex, file: ArchiveFile) -> dict[str, Published]:
     """Return the listing, by period, in which a file stands if it is published."""
-    return index.monthly() if file.source is Source.MONTHLY else index.daily(file.period[:7])
+    return index.monthly() if file.source == Source.MONTHLY else index.daily(file.period[:7])

@@ -1,4 +1,4 @@
-"""The planner of one run: dispatches its blocks piece by piece, and ends it."""
+"""The planner of one run: dispatches its partitions piece by piece, and ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from klinefleet.tasks.planning.completion_check import CompletionCheck
-from klinefleet.tasks.planning.dispatch import BlockDispatcher
+from klinefleet.tasks.planning.dispatch import PartitionDispatcher
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
 from klinefleet.tasks.planning.recovery import Recovery
 from klinefleet.tasks.planning.run_context import (
@@ -22,7 +22,7 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain.errors import FleetError, MustWait, TaskFailed, Transient, Unreadable
 from klinefleet.workers.domain.paging import page_count
-from klinefleet.workers.domain.series import Block, Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
@@ -33,8 +33,8 @@ MAX_UNREADABLE_ATTEMPTS = 30
 #: Seconds for which the planner waits for a change of its run.
 WAIT_S = 0.25
 
-#: A block, the span of it that the lake should hold, and the holdings of its series.
-PlannedBlock = tuple[Block, Span, SeriesHoldings]
+#: A partition, the span of it that the lake should hold, and the holdings of its series.
+PlannedPartition = tuple[Partition, Span, SeriesHoldings]
 
 
 def start_planner(
@@ -43,26 +43,28 @@ def start_planner(
     """Return a planner that leads the run from now on; None if the run has ended or is unknown.
 
     Raises LeaseLost if a later planner leads it, Unreadable if a newer version has written its
-    request, and TaskFailed after MAX_UNREADABLE_ATTEMPTS times.
+    request, TaskFailed after MAX_UNREADABLE_ATTEMPTS times, and LakeFormat if the lake is of
+    another format.
     """
     unfenced = Runs(services.redis)
     try:
         request = unfenced.request(run)
     except Unreadable as error:
         # Requeued, the task may reach a worker of the newer version.
-        if unfenced.blocks.record_attempt(run, "request", MAX_UNREADABLE_ATTEMPTS):
+        if unfenced.partitions.record_attempt(run, "request", MAX_UNREADABLE_ATTEMPTS):
             raise
         raise TaskFailed(error.reason) from error
     if request is None:
         # Redis has lost the run's hash: delete what is left of its state.
         unfenced.end(run, State.CANCELLED)
         return None
+    services.identity.require_current()
     runs = unfenced.take_lead(run, lease.fence)
     return Planner(RunContext(services, run, request, runs, limits)) if runs else None
 
 
 class Planner:
-    """Leads one run: dispatches its blocks, resends lost work, and ends the run."""
+    """Leads one run: dispatches its partitions, resends lost work, and ends the run."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -70,7 +72,7 @@ class Planner:
         """Fenced by this planner's lease."""
         self._run, self._runs, self._request = context.run, context.runs, context.request
         self._holdings = Holdings(context.services, context.request)
-        self._dispatcher = BlockDispatcher(context)
+        self._dispatcher = PartitionDispatcher(context)
         self._recovery = Recovery(context)
         self._completion = CompletionCheck(context, self._dispatcher)
 
@@ -78,11 +80,11 @@ class Planner:
         """Lead for at most `seconds`; return True if the run goes on after that."""
         ends = time.monotonic() + seconds
         self._refresh_symbols()
-        blocks, is_all_dispatched = self._plan_blocks(), False
+        partitions, is_all_dispatched = self._plan_partitions(), False
         while not self._context.services.stop.is_set() and time.monotonic() < ends:
             if self._runs.state(self._run) is not State.RUNNING:
                 return False
-            is_all_dispatched = is_all_dispatched or self._dispatch(blocks)
+            is_all_dispatched = is_all_dispatched or self._dispatch(partitions)
             if is_all_dispatched and self._try_to_end():
                 return False
             self._runs.wait_for_change(self._run, WAIT_S)
@@ -103,24 +105,24 @@ class Planner:
                     "plan %s: using older symbols of %s: %s", self._run, market, error.reason
                 )
                 return
-            may_succeed_later = isinstance(error, Transient) and self._runs.blocks.record_attempt(
-                self._run, "listings", MAX_LOOKUPS
-            )
+            may_succeed_later = isinstance(
+                error, Transient
+            ) and self._runs.partitions.record_attempt(self._run, "listings", MAX_LOOKUPS)
             if isinstance(error, MustWait) or may_succeed_later:
                 raise
             raise TaskFailed(f"could not load symbols from the exchange: {error.reason}") from error
 
-    def _dispatch(self, blocks: Iterator[PlannedBlock]) -> bool:
-        """Dispatch blocks while there is room; return True once there are no more."""
+    def _dispatch(self, partitions: Iterator[PlannedPartition]) -> bool:
+        """Dispatch partitions while there is room; return True once there are no more."""
         while self._has_room():
-            planned = next(blocks, None)
+            planned = next(partitions, None)
             if planned is None:
                 return True
-            block, target, held = planned
-            if self._runs.blocks.claim(self._run, block):
-                if self._runs.blocks.last_compacted_ms(block) >= held.read_ms:
+            partition, target, held = planned
+            if self._runs.partitions.claim(self._run, partition):
+                if self._runs.partitions.last_compacted_ms(partition) >= held.read_ms:
                     held.read()
-                self._dispatcher.dispatch(block, target, held)
+                self._dispatcher.dispatch(partition, target, held)
         return False
 
     def _has_room(self) -> bool:
@@ -128,58 +130,58 @@ class Planner:
 
         This holds back a fleet that fetches faster than it compacts.
         """
-        windows, blocks = self._runs.blocks.count_in_flight(self._run)
+        windows, partitions = self._runs.partitions.count_in_flight(self._run)
         limits = self._context.limits
-        return windows < limits.windows_in_flight and blocks < limits.blocks_in_flight
+        return windows < limits.windows_in_flight and partitions < limits.partitions_in_flight
 
-    def _plan_blocks(self) -> Iterator[PlannedBlock]:
-        """Yield the blocks from the run's cursor on; move the cursor past each."""
+    def _plan_partitions(self) -> Iterator[PlannedPartition]:
+        """Yield the partitions from the run's cursor on; move the cursor past each."""
         request = self._request
         index, from_ms = self._runs.cursor(self._run)
         calls_per_symbol = request.calls_per_symbol()
         for series in request.series(first=index):
             calls_after = calls_per_symbol * (len(request.symbols) - index - 1)
-            blocks_held = 0
+            partitions_held = 0
             if held := self._context.load_holdings(self._holdings, series):
-                blocks_held = yield from self._plan_series(
+                partitions_held = yield from self._plan_series(
                     series, held, index, from_ms, calls_after
                 )
             index, from_ms = index + 1, 0
-            self._runs.advance(self._run, index, 0, calls_after, blocks_held)
+            self._runs.advance(self._run, index, 0, calls_after, partitions_held)
 
     def _plan_series(
         self, series: Series, held: SeriesHoldings, index: int, from_ms: int, calls_after: int
-    ) -> Generator[PlannedBlock, None, int]:
-        """Yield the incomplete blocks of a series; return how many complete ones ended it.
+    ) -> Generator[PlannedPartition, None, int]:
+        """Yield the incomplete partitions of a series; return how many complete ones ended it.
 
-        Moves the cursor past each block. `calls_after`: calls for the symbols after this one.
+        Moves the cursor past each partition. `calls_after`: calls for the symbols after this one.
         """
         request, newest = self._request, None
         if self._context.needs_listing_request(held):
-            # REST must be asked for the first candle's time. The newest block exists in any case,
-            # so it is fetched meanwhile.
-            newest = series.block(request.end_ms - 1)
+            # REST must be asked for the first candle's time. The newest partition exists in any
+            # case, so it is fetched meanwhile.
+            newest = series.partition(request.end_ms - 1)
             yield newest, newest.span.clip(request.span), held
         target = self._context.target_span(held)
-        blocks_held = 0
-        for block in series.blocks(Span(max(target.start_ms, from_ms), target.end_ms)):
-            part = block.span.clip(target)
-            if not request.revise and held.is_complete(block, part):
-                blocks_held += 1
+        partitions_held = 0
+        for partition in series.partitions(Span(max(target.start_ms, from_ms), target.end_ms)):
+            part = partition.span.clip(target)
+            if not request.revise and held.is_complete(partition, part):
+                partitions_held += 1
                 continue
-            if block != newest:
-                yield block, part, held
+            if partition != newest:
+                yield partition, part, held
             calls_ahead = page_count(series, Span(part.end_ms, target.end_ms)) + calls_after
-            self._runs.advance(self._run, index, part.end_ms, calls_ahead, blocks_held)
-            blocks_held = 0
-        return blocks_held
+            self._runs.advance(self._run, index, part.end_ms, calls_ahead, partitions_held)
+            partitions_held = 0
+        return partitions_held
 
     def _try_to_end(self) -> bool:
         """End the run and return True if nothing is in flight and the lake has been compared."""
         self._dispatch_leftovers()
         if (
-            self._runs.blocks.states(self._run)
-            or self._runs.blocks.deferred(self._run)
+            self._runs.partitions.states(self._run)
+            or self._runs.partitions.deferred(self._run)
             or not self._completion.check()
         ):
             return False
@@ -193,18 +195,18 @@ class Planner:
         return True
 
     def _dispatch_leftovers(self) -> None:
-        """Dispatch deferred blocks, and those that a killed planner has claimed and not opened."""
+        """Dispatch deferred partitions, and those that a killed planner left claimed."""
         claimed = [
-            block
-            for block, state in self._runs.blocks.states(self._run).items()
+            partition
+            for partition, state in self._runs.partitions.states(self._run).items()
             if state.phase is Phase.CLAIMED
         ]
-        for block in [*claimed, *self._runs.blocks.deferred(self._run)]:
-            if not self._runs.blocks.claim(self._run, block):
+        for partition in [*claimed, *self._runs.partitions.deferred(self._run)]:
+            if not self._runs.partitions.claim(self._run, partition):
                 continue
-            held = self._context.load_holdings(self._holdings, block.series, fresh=True)
+            held = self._context.load_holdings(self._holdings, partition.series, fresh=True)
             if held:
-                target = block.span.clip(self._context.target_span(held))
-                self._dispatcher.dispatch(block, target, held)
+                target = partition.span.clip(self._context.target_span(held))
+                self._dispatcher.dispatch(partition, target, held)
             else:
-                self._runs.blocks.release_unneeded(self._run, block)
+                self._runs.partitions.release_unneeded(self._run, partition)

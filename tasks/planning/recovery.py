@@ -10,7 +10,7 @@ from klinefleet.tasks.runs.lost_work import LostWorkDetector, SentWork
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.queues import COMPACT, queue_of
 from klinefleet.workers.domain.redis_keys import compact_lease, fetch_lease
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +31,18 @@ class Recovery:
         """
         if not self._detector.is_due:
             return
-        in_flight = self._context.runs.blocks.reconcile(self._context.run)
-        sent: dict[SentWork, Window | Block] = {
+        in_flight = self._context.runs.partitions.reconcile(self._context.run)
+        sent: dict[SentWork, Window | Partition] = {
             SentWork(fetch_lease(window), queue_of(window), sent_us): window
             for window, sent_us in in_flight.windows.items()
         }
-        for block, state in in_flight.blocks.items():
+        for partition, state in in_flight.partitions.items():
             if state.phase is Phase.COMPACTING:
-                sent[SentWork(compact_lease(block), COMPACT, state.sent_us)] = block
+                sent[SentWork(compact_lease(partition), COMPACT, state.sent_us)] = partition
         if lost := self._detector.find_lost(sent):
             self._resend([sent[work] for work in lost], min(work.sent_us for work in lost))
 
-    def _resend(self, lost: list[Window | Block], oldest_us: int) -> None:
+    def _resend(self, lost: list[Window | Partition], oldest_us: int) -> None:
         """Send windows and compactions to the front of their queues.
 
         The messages carry the oldest `sent_us` of them all. With a newer one at the front, all
@@ -50,14 +50,14 @@ class Recovery:
         """
         context = self._context
         windows = sorted(work for work in lost if isinstance(work, Window))
-        blocks = sorted(work for work in lost if isinstance(work, Block))
+        partitions = sorted(work for work in lost if isinstance(work, Partition))
         logger.warning(
             "plan %s: resending %d windows and %d compactions that were lost",
             context.run,
             len(windows),
-            len(blocks),
+            len(partitions),
         )
-        context.runs.blocks.mark_sent(context.run, windows, blocks)
+        context.runs.partitions.mark_sent(context.run, windows, partitions)
         enqueue.send_fetch(context.run, windows, oldest_us, first=True)
-        for block in blocks:
-            enqueue.send_compact(context.run, block, oldest_us, first=True)
+        for partition in partitions:
+            enqueue.send_compact(context.run, partition, oldest_us, first=True)

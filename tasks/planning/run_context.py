@@ -24,8 +24,8 @@ class PlannerLimits:
 
     windows_in_flight: int = 200
     """Pending windows: half a minute of the spot budget, seconds for many workers."""
-    blocks_in_flight: int = 500
-    """Open blocks; bounds the raw zone."""
+    partitions_in_flight: int = 500
+    """Open partitions; bounds the raw zone."""
     lost_work_interval_s: float = CHECK_INTERVAL_S
 
 
@@ -89,7 +89,7 @@ class RunContext:
         """Record a symbol as failed; raise the error instead if a later lookup may succeed."""
         may_succeed_later = isinstance(error, MustWait) or (
             isinstance(error, Transient)
-            and self.runs.blocks.record_attempt(self.run, series.symbol, MAX_LOOKUPS)
+            and self.runs.partitions.record_attempt(self.run, series.symbol, MAX_LOOKUPS)
         )
         if may_succeed_later:
             raise error

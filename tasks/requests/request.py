@@ -65,15 +65,15 @@ class Request:
         """Return the calls for one symbol that traded the whole range."""
         any_series = next(self.series())
         return sum(
-            page_count(any_series, block.span.clip(self.span))
-            for block in any_series.blocks(self.span)
+            page_count(any_series, partition.span.clip(self.span))
+            for partition in any_series.partitions(self.span)
         )
 
     def call_weight(self) -> int:
         """Return the weight of this request's usual call."""
         any_series = next(self.series())
-        first_block = next(any_series.blocks(self.span))
-        calls = pages(any_series, first_block.span.clip(self.span))
+        first_partition = next(any_series.partitions(self.span))
+        calls = pages(any_series, first_partition.span.clip(self.span))
         return max((call.weight for call in calls), default=1)
 
     def to_json(self) -> str:

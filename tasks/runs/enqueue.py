@@ -12,7 +12,7 @@ from typing import Any
 from klinefleet.workers.app import app
 from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.queues import COMPACT, FIRST, PLAN, SENT_US, queue_of
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 
@@ -33,7 +33,7 @@ def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool
             span = window.span
             send(
                 "klines.fetch",
-                [run, str(window.block), span.start_ms, span.end_ms, str(window.source)],
+                [run, str(window.partition), span.start_ms, span.end_ms, str(window.source)],
                 queue_of(window),
                 f"{task_label(window)}, {window.source}, run {run}",
                 sent_us if first else sent_us + number,
@@ -42,10 +42,10 @@ def send_fetch(run: str, windows: Iterable[Window], sent_us: int, *, first: bool
             )
 
 
-def send_compact(run: str, block: Block, sent_us: int, *, first: bool = False) -> None:
+def send_compact(run: str, partition: Partition, sent_us: int, *, first: bool = False) -> None:
     """Send a compact task; `first` puts it at the front of its queue."""
-    label = f"{task_label(block)}, run {run}"
-    send("klines.compact", [run, str(block)], COMPACT, label, sent_us, first=first)
+    label = f"{task_label(partition)}, run {run}"
+    send("klines.compact", [run, str(partition)], COMPACT, label, sent_us, first=first)
 
 
 def send(
@@ -71,15 +71,15 @@ def send(
     )
 
 
-def task_label(work: Window | Block) -> str:
+def task_label(work: Window | Partition) -> str:
     """Return a short label: `um BTCUSDT 1m 2024-01-07 04:48..01-13 09:36Z`.
 
     Times are UTC. Omitted are midnights, and a year of the end that is the start's.
     """
-    series = work.series if isinstance(work, Block) else work.block.series
+    series = work.series if isinstance(work, Partition) else work.partition.series
     kind = "" if series.kind == DEFAULT_KIND else f" {series.kind}"
     interval = f" {series.interval}" if series.interval.is_grid else ""
-    time = work.period if isinstance(work, Block) else _span_label(work.span)
+    time = work.period if isinstance(work, Partition) else _span_label(work.span)
     return f"{series.market} {series.symbol}{interval}{kind} {time}"
 
 

@@ -7,15 +7,15 @@ from typing import Any
 from celery.signals import setup_logging, task_postrun, task_prerun
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 
 
-def bind_log_context(run: str, work: Window | Block | None = None) -> None:
+def bind_log_context(run: str, work: Window | Partition | None = None) -> None:
     """Bind run, series and window to every log record until the task ends."""
     bind_contextvars(run=run)
     if isinstance(work, Window):
         bind_contextvars(
-            series=str(work.block.series), window=str(work.span), source=str(work.source)
+            series=str(work.partition.series), window=str(work.span), source=str(work.source)
         )
     elif work:
         bind_contextvars(series=str(work.series), window=str(work.span))

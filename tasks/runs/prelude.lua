@@ -1,17 +1,17 @@
--- prelude.lua   prepended to every script in run_scripts/ and block_scripts/
+-- prelude.lua   prepended to every script in run_scripts/ and partition_scripts/
 --
--- KEYS[1] hash  the run                           KEYS[2] hash  block -> its state, JSON
--- KEYS[3] hash  pending window -> sent_us         KEYS[4] set   blocks that another run has claimed
+-- KEYS[1] hash  the run                           KEYS[2] hash  partition -> its state, JSON
+-- KEYS[3] hash  pending window -> sent_us         KEYS[4] set   partitions that another run has claimed
 -- KEYS[5] hash  record identity -> text           KEYS[6] hash  attempt name -> attempts
--- KEYS[7] list  wakes the run's planner           KEYS[8] set   symbols with a claimed block
--- KEYS[9] hash  block -> run, for all runs        KEYS[10] set  runs that have not ended
+-- KEYS[7] list  wakes the run's planner           KEYS[8] set   symbols with a claimed partition
+-- KEYS[9] hash  partition -> run, for all runs        KEYS[10] set  runs that have not ended
 -- KEYS[11] sorted set  run -> ms of its creation, for all runs
 -- ARGV[1] run   ARGV[2] the planner's fencing number, '' from workers and commands
 -- ARGV[3...] the script's own arguments
 --
 -- A script makes all of its changes or, if the run has ended or the caller's lease was lost, none.
 
-local RUN, BLOCKS, WINDOWS, DEFERRED, RECORDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local RUN, PARTITIONS, WINDOWS, DEFERRED, RECORDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ATTEMPTS, WAKE, CLAIMED_SYMBOLS = KEYS[6], KEYS[7], KEYS[8]
 local CLAIMS, ACTIVE, RUNS = KEYS[9], KEYS[10], KEYS[11]
 local run, fence = ARGV[1], ARGV[2]
@@ -29,17 +29,17 @@ local function refusal()
   return nil
 end
 
-local function is_claimed_by_run(block) return redis.call('HGET', CLAIMS, block) == run end
+local function is_claimed_by_run(partition) return redis.call('HGET', CLAIMS, partition) == run end
 
-local function load_block(name)
-  local json = redis.call('HGET', BLOCKS, name)
+local function load_partition(name)
+  local json = redis.call('HGET', PARTITIONS, name)
   return json and cjson.decode(json)
 end
 
 -- sent_us is stored as a string: cjson writes numbers with 14 digits, microseconds have 16.
-local function save_block(name, block)
-  if type(block.sent_us) == 'number' then block.sent_us = string.format('%.0f', block.sent_us) end
-  redis.call('HSET', BLOCKS, name, cjson.encode(block))
+local function save_partition(name, partition)
+  if type(partition.sent_us) == 'number' then partition.sent_us = string.format('%.0f', partition.sent_us) end
+  redis.call('HSET', PARTITIONS, name, cjson.encode(partition))
 end
 
 -- Adds windows ARGV[first..last] as pending; returns how many were not pending before.

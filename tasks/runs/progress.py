@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 class Phase(StrEnum):
-    """The phase of a block that a run has claimed."""
+    """The phase of a partition that a run has claimed."""
 
     CLAIMED = "claimed"
     FETCHING = "fetching"
@@ -38,7 +38,7 @@ COUNTERS = (
     "windows", "windows_done", "windows_failed",
     "calls_issued", "calls_done", "calls_ahead", "calls", "retries", "weight", "waited_ms",
     "klines", "file_klines", "bytes", "files", "rows", "changed",
-    "blocks", "blocks_done", "blocks_held",
+    "partitions", "partitions_done", "partitions_held",
 )  # fmt: skip
 
 
@@ -89,8 +89,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockState:
-    """The phase of a block, since when, and when its compaction was last sent."""
+class PartitionState:
+    """The phase of a partition, since when, and when its compaction was last sent."""
 
     phase: Phase
     since_ms: int
@@ -100,9 +100,9 @@ class BlockState:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Self:
-        """Return the state that the scripts have stored of a block."""
-        block = json.loads(text)
-        return cls(Phase(block["phase"]), int(block["since_ms"]), int(block["sent_us"]))
+        """Return the state that the scripts have stored of a partition."""
+        partition = json.loads(text)
+        return cls(Phase(partition["phase"]), int(partition["since_ms"]), int(partition["sent_us"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class Backlog:
 
     windows: int
     failed: int
-    blocks: Sequence[BlockState]
+    partitions: Sequence[PartitionState]
 
     def since_ms(self, phase: Phase) -> list[int]:
-        """Return for each block in a phase the Redis ms at which the phase began."""
-        return [block.since_ms for block in self.blocks if block.phase is phase]
+        """Return for each partition in a phase the Redis ms at which the phase began."""
+        return [partition.since_ms for partition in self.partitions if partition.phase is phase]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from klinefleet.workers.domain.series import Block, Series, Window
+from klinefleet.workers.domain.series import Partition, Series, Window
 from klinefleet.workers.domain.spans import Span
 
 
@@ -48,12 +48,12 @@ class Record:
     @classmethod
     def for_window(cls, level: Level, window: Window, text: str) -> Self:
         """Return a record of a window."""
-        return cls(level, text, window.block.series, window.span, str(window.source))
+        return cls(level, text, window.partition.series, window.span, str(window.source))
 
     @classmethod
-    def for_block(cls, level: Level, block: Block, text: str) -> Self:
-        """Return a record of a whole block."""
-        return cls(level, text, block.series, block.span)
+    def for_partition(cls, level: Level, partition: Partition, text: str) -> Self:
+        """Return a record of a whole partition."""
+        return cls(level, text, partition.series, partition.span)
 
     @property
     def name(self) -> str:

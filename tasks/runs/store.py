@@ -9,8 +9,8 @@ from typing import cast
 from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Blocks
-from klinefleet.tasks.runs.progress import COUNTERS, Backlog, BlockState, Progress, State
+from klinefleet.tasks.runs.partitions import RunPartitions
+from klinefleet.tasks.runs.progress import COUNTERS, Backlog, PartitionState, Progress, State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.scripts import RunScripts, count_arguments, record_arguments
 from klinefleet.workers.coordination.redis_clock import now_ms
@@ -26,7 +26,7 @@ from klinefleet.workers.domain.redis_keys import (
 
 
 class Runs:
-    """The state of all runs; `blocks` has that of their blocks.
+    """The state of all runs; `partitions` has that of their partitions.
 
     With a `fence`, the fencing number of a planner's lease, writes raise LeaseLost once a later
     planner leads the run.
@@ -35,7 +35,7 @@ class Runs:
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
         self._redis = redis
         self._scripts = RunScripts(redis, "run_scripts", fence)
-        self.blocks = Blocks(redis, fence)
+        self.partitions = RunPartitions(redis, fence)
 
     def create(self, request: Request) -> str:
         """Create a run, queue it for a planner, and return its id."""
@@ -147,26 +147,26 @@ class Runs:
         return Runs(self._redis, fence) if self._scripts.call("take_lead", run, fence) else None
 
     def cursor(self, run: str) -> tuple[int, int]:
-        """Return the index of the next symbol to plan, and the ms of its next block."""
+        """Return the index of the next symbol to plan, and the ms of its next partition."""
         symbol_index, start_ms = cast(
             "list[bytes | None]", self._redis.hmget(run_key(run), ["symbol", "start_ms"])
         )
         return int(symbol_index or 0), int(start_ms or 0)
 
     def advance(
-        self, run: str, symbol_index: int, start_ms: int, calls_ahead: int, blocks_held: int = 0
+        self, run: str, symbol_index: int, start_ms: int, calls_ahead: int, partitions_held: int = 0
     ) -> None:
-        """Move the run's cursor; `blocks_held` blocks were skipped, as nothing of them is missing.
+        """Move the run's cursor; `partitions_held` were skipped, as nothing of them is missing.
 
         `calls_ahead` are the calls for all that lies behind the new cursor.
         """
-        self._scripts.call("advance", run, symbol_index, start_ms, calls_ahead, blocks_held)
+        self._scripts.call("advance", run, symbol_index, start_ms, calls_ahead, partitions_held)
 
     def add_counts(self, run: str, counts: Mapping[str, int]) -> None:
         """Add to the run's counters.
 
-        A compaction adds each month's rows as soon as they are published: if it loses its lease
-        later, it never closes its block.
+        A compaction adds its rows as soon as they are published: if it loses its lease later, it
+        never closes its partition.
         """
         self._scripts.call("add_counts", run, *count_arguments(counts))
 
@@ -191,19 +191,19 @@ class Runs:
             for run in active:
                 pipe.hlen(run_key(run, "windows"))
                 pipe.hkeys(run_key(run, "records"))
-                pipe.hvals(run_key(run, "blocks"))
+                pipe.hvals(run_key(run, "partitions"))
             answers = iter(pipe.execute())
         return [
             Backlog(
                 windows,
                 _count_failed(identities),
-                [BlockState.from_json(block) for block in blocks],
+                [PartitionState.from_json(partition) for partition in partitions],
             )
-            for windows, identities, blocks in zip(answers, answers, answers, strict=True)
+            for windows, identities, partitions in zip(answers, answers, answers, strict=True)
         ]
 
     def wait_for_change(self, run: str, timeout_s: float) -> None:
-        """Return when a window or block of the run is done, or after `timeout_s`."""
+        """Return when a window or partition of the run is done, or after `timeout_s`."""
         self._redis.blpop([run_key(run, "wake")], timeout=timeout_s)
 
     def end(self, run: str, state: State) -> bool:

@@ -65,8 +65,8 @@ class Summary:
             "rtt_ms": self.pool.rtt_ms,
             "slots": self.slots,
             "slots_most": self.max_slots,
-            "blocks_held": p.counts["blocks_held"],
-            "blocks_compacted": p.counts["blocks_done"],
+            "partitions_held": p.counts["partitions_held"],
+            "partitions_compacted": p.counts["partitions_done"],
             "lake": f"{self.store_url}/lake",
             "notes": p.notes,
             "report": p.reported,
@@ -115,9 +115,9 @@ class Summary:
             ),
             ("slots", f["slots"], f"of {f['slots_most']} useful at a round trip of {rtt_ms} ms"),
             (
-                "blocks",
-                f["blocks_compacted"],
-                f"compacted, {f['blocks_held']:,} were complete before",
+                "partitions",
+                f["partitions_compacted"],
+                f"compacted, {f['partitions_held']:,} were complete before",
             ),
         ]
         if f["rows_changed"]:

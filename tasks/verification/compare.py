@@ -27,11 +27,12 @@ from klinefleet.workers.domain.errors import (
     Refused,
     Transient,
 )
-from klinefleet.workers.domain.intervals import month_span
+from klinefleet.workers.domain.intervals import months_of
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.paging import Page, pages
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Partition, Series, Source
 from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.lake.integrity import Checked, faults_of_rows
@@ -79,8 +80,7 @@ class Comparison:
 
 def compare(
     services: Services,
-    series: Series,
-    month: str,
+    partition: Partition,
     checked: Checked,
     sample: Sample,
     *,
@@ -90,11 +90,11 @@ def compare(
 
     With `at_least_one` a day (or month) is compared however small the sample's share is.
     """
-    comparison = Comparison()
+    comparison, series = Comparison(), partition.series
     if checked.rows is None or checked.footer is None:
         return comparison
-    covered = spans.clip(checked.footer.covered, month_span(month))
-    for unit in draw_units(series, month, covered, sample, at_least_one=at_least_one):
+    covered = spans.clip(checked.footer.covered, partition.span)
+    for unit in draw_units(partition, covered, sample, at_least_one=at_least_one):
         parts, name = spans.clip(covered, unit), f"{series} {unit}"
         try:
             source_rows = _fetch_rows(services, series, unit, parts, sample.reference)
@@ -116,29 +116,32 @@ def compare(
                 f"{extra.height:,} held rows are missing from {sample.reference}"
             )
             held = held.join(extra, on="_moment", how="anti")
-        comparison.faults += _differences(series, month, held, source_rows, sample.reference)
+        comparison.faults += _differences(partition, held, source_rows, sample.reference)
     return comparison
 
 
 def draw_units(
-    series: Series, month: str, covered: list[Span], sample: Sample, *, at_least_one: bool
+    partition: Partition, covered: list[Span], sample: Sample, *, at_least_one: bool
 ) -> list[Span]:
-    """Return the sample's units of a partition, oldest first: days, or the whole month.
+    """Return the sample's units of a partition, oldest first: days or months.
 
     The share of the covered units is rounded at random, so that small shares add up over many
     partitions. The draw depends on the seed and the partition alone.
     """
-    bounds = month_span(month)
-    whole = [bounds] if _is_drawn_in_months(series) else days_of(bounds)
+    series, bounds = partition.series, partition.span
+    if _is_drawn_in_months(series):
+        whole = [month.clip(bounds) for _, month in months_of(bounds)]
+    else:
+        whole = list(days_of(bounds))
     units = [unit for unit in whole if spans.clip(covered, unit)]
-    random = Random(f"{sample.seed}|{keys.partition(series, month)}")
+    random = Random(f"{sample.seed}|{keys.partition(partition)}")
     wanted = sample.share * len(units)
     count = int(wanted) + (random.random() < wanted % 1)
     return sorted(random.sample(units, min(len(units), max(count, int(at_least_one)))))
 
 
 def _is_drawn_in_months(series: Series) -> bool:
-    return series.interval.is_coarse or not has_daily(series)
+    return series.interval.step_ms >= 4 * HOUR_MS or not has_daily(series)
 
 
 def _fetch_rows(
@@ -184,9 +187,10 @@ def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:
 
 
 def _differences(
-    series: Series, month: str, held: pl.DataFrame, source_rows: pl.DataFrame, reference: Reference
+    partition: Partition, held: pl.DataFrame, source_rows: pl.DataFrame, reference: Reference
 ) -> Iterator[Fault]:
     """Yield a fault for the rows that only one side has, and for those whose values differ."""
+    series = partition.series
     time_column = series.kind.time_column
     details = _differing_values(series.kind, held, source_rows, reference)
     only_in_source = source_rows.join(held, on="_moment", how="anti")
@@ -196,7 +200,7 @@ def _differences(
         (only_held, f"held, {reference} does not have it"),
     ):
         details |= dict.fromkeys(rows[time_column].dt.timestamp("ms"), detail)
-    yield from faults_of_rows(series, month, What.DIFFERS, sorted(details), details)
+    yield from faults_of_rows(partition, What.DIFFERS, sorted(details), details)
 
 
 def _differing_values(

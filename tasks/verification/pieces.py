@@ -1,4 +1,4 @@
-"""Pieces of a verification (some months of a series each), and what is found in them."""
+"""Pieces of a verification (some partitions of a series each), and what is found in them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from klinefleet.tasks.runs.enqueue import task_label
 from klinefleet.tasks.verification.compare import NO_SAMPLE, Reference, Sample, compare
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, rest_queue
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault, What
@@ -21,43 +22,70 @@ _COUNTS = ("partitions", "rows", "unproved", "compared")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Some months of a series, checked by one task."""
+class VerificationPiece:
+    """Some partitions of a series, checked by one task."""
 
     series: Series
-    months: tuple[str, ...]
+    periods: tuple[str, ...]
     sample: Sample = NO_SAMPLE
-    compared_month: str = ""
-    """The month of which at least one day is compared, however small the sample's share."""
+    compared_period: str = ""
+    """The period of which at least one day is compared, however small the sample's share."""
 
     def __str__(self) -> str:
-        return f"{self.series}/{self.months[0]}..{self.months[-1]}"
+        return f"{self.series}/{self.periods[0]}..{self.periods[-1]}"
+
+    @property
+    def task(self) -> str:
+        return "klines.verify"
+
+    @property
+    def queue(self) -> str:
+        """Its queue: waits for a source's answers must not hold up compactions."""
+        match self.sample.reference:
+            case Reference.REST:
+                return rest_queue(self.series.kind.pool(self.series.market))
+            case Reference.ARCHIVE:
+                return ARCHIVE
+            case _:
+                return COMPACT
+
+    @property
+    def label(self) -> str:
+        """What Flower shows of it."""
+        periods, sample = f"{self.periods[0]}..{self.periods[-1]}", self.sample
+        is_compared = sample.reference is not Reference.NONE
+        compared = f", {sample.share:.2%} against {sample.reference}" if is_compared else ""
+        return f"{task_label(Partition(self.series, periods))}{compared}"
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return [Partition(self.series, period) for period in self.periods]
 
     def to_arguments(self) -> list[Any]:
         """Return the piece as the arguments of its task, plain values."""
         return [
             str(self.series),
-            list(self.months),
+            list(self.periods),
             str(self.sample.reference),
             self.sample.share,
             self.sample.seed,
-            self.compared_month,
+            self.compared_period,
         ]
 
     @classmethod
     def from_arguments(
         cls,
         series: str,
-        months: list[str],
+        periods: list[str],
         reference: str = Reference.NONE,
         share: float = 0.0,
         seed: int = 0,
-        compared_month: str = "",
+        compared_period: str = "",
         *_: Any,
-    ) -> Piece:
+    ) -> VerificationPiece:
         """Return the piece of a task's arguments; what a later version appends is ignored."""
         sample = Sample(Reference(reference), share, seed)
-        return cls(Series.parse(series), tuple(months), sample, compared_month)
+        return cls(Series.parse(series), tuple(periods), sample, compared_period)
 
 
 @dataclass(slots=True)
@@ -116,32 +144,21 @@ def _parse_fault(fields: dict[str, Any]) -> Fault:
     return Fault(fields["key"], What(fields["what"]), span, fields.get("rows", 0), fields["told"])
 
 
-def piece_queue(piece: Piece) -> str:
-    """Return the queue of a piece: waits for a source's answers must not hold up compactions."""
-    match piece.sample.reference:
-        case Reference.REST:
-            return rest_queue(piece.series.kind.pool(piece.series.market))
-        case Reference.ARCHIVE:
-            return ARCHIVE
-        case _:
-            return COMPACT
-
-
-def verify_piece(services: Services, piece: Piece) -> Findings:
-    """Return what is found in a piece's partitions. A month without a partition is no fault."""
+def verify_piece(services: Services, piece: VerificationPiece) -> Findings:
+    """Return what is found in a piece's partitions. One that is gone is no fault."""
     findings = Findings()
-    for month in piece.months:
+    for partition in piece.partitions:
         try:
-            body = services.partitions.body(piece.series, month)
+            body = services.partitions.body(partition)
         except FleetError as error:
-            findings.failed[keys.partition(piece.series, month)] = error.reason
+            findings.failed[keys.partition(partition)] = error.reason
             continue
         if body is None:
             continue
-        checked = check(piece.series, month, body)
+        checked = check(partition, body)
         _add_checked(findings, checked)
         if piece.sample.reference is not Reference.NONE:
-            _add_comparison(services, findings, piece, month, checked)
+            _add_comparison(services, findings, piece, partition, checked)
     return findings
 
 
@@ -153,15 +170,18 @@ def _add_checked(findings: Findings, checked: Checked) -> None:
 
 
 def _add_comparison(
-    services: Services, findings: Findings, piece: Piece, month: str, checked: Checked
+    services: Services,
+    findings: Findings,
+    piece: VerificationPiece,
+    partition: Partition,
+    checked: Checked,
 ) -> None:
     comparison = compare(
         services,
-        piece.series,
-        month,
+        partition,
         checked,
         piece.sample,
-        at_least_one=month == piece.compared_month,
+        at_least_one=partition.period == piece.compared_period,
     )
     findings.compared += comparison.rows
     findings.faults += comparison.faults

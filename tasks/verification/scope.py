@@ -8,11 +8,11 @@ from itertools import groupby
 from random import Random
 
 from klinefleet.tasks.verification.compare import Reference, Sample
-from klinefleet.tasks.verification.pieces import Piece
-from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.tasks.verification.pieces import VerificationPiece
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.lake import keys
 from klinefleet.workers.services import Services
 
@@ -31,9 +31,9 @@ class Scope:
     start_ms: int | None = None
     end_ms: int | None = None
 
-    def includes(self, series: Series, month: str) -> bool:
+    def includes(self, partition: Partition) -> bool:
         """Return True if the partition is to be checked; one that is touched in time is."""
-        bounds = month_span(month)
+        series, bounds = partition.series, partition.span
         return (
             self.market in (None, series.market)
             and self.kind in (None, series.kind)
@@ -44,32 +44,32 @@ class Scope:
         )
 
 
-def list_partitions(services: Services, scope: Scope) -> list[tuple[Series, str]]:
-    """Return the series and month of each partition of the lake in scope, sorted."""
+def list_partitions(services: Services, scope: Scope) -> list[Partition]:
+    """Return the partitions of the lake in scope, sorted."""
     folder = keys.market_folder("lake", scope.market) if scope.market else "lake"
-    named = (keys.partition_of(entry.key) for entry in services.store.list(folder))
-    return sorted(partition for partition in named if partition and scope.includes(*partition))
+    found = keys.partitions_in(services.store.list(folder)).values()
+    return sorted(partition for partition in found if scope.includes(partition))
 
 
-def split_into_pieces(partitions: Sequence[tuple[Series, str]], sample: Sample) -> list[Piece]:
+def split_into_pieces(partitions: Sequence[Partition], sample: Sample) -> list[VerificationPiece]:
     """Return sorted partitions as pieces, each of one series.
 
     Where a sample is compared, its seed draws one partition of which at least a day is compared.
     """
-    pieces = list[Piece]()
-    drawn_series, drawn_month = _draw_partition(partitions, sample)
-    for series, partitions_of_series in groupby(partitions, key=lambda partition: partition[0]):
-        months = [month for _, month in partitions_of_series]
-        for first in range(0, len(months), PARTITIONS_PER_PIECE):
-            some = tuple(months[first : first + PARTITIONS_PER_PIECE])
-            is_drawn = series == drawn_series and drawn_month in some
-            pieces.append(Piece(series, some, sample, drawn_month if is_drawn else ""))
+    pieces = list[VerificationPiece]()
+    drawn = _draw_partition(partitions, sample)
+    for series, of_series in groupby(partitions, key=lambda partition: partition.series):
+        several = list(of_series)
+        for first in range(0, len(several), PARTITIONS_PER_PIECE):
+            some = several[first : first + PARTITIONS_PER_PIECE]
+            compared = drawn.period if drawn and drawn in some else ""
+            pieces.append(
+                VerificationPiece(series, tuple(one.period for one in some), sample, compared)
+            )
     return pieces
 
 
-def _draw_partition(
-    partitions: Sequence[tuple[Series, str]], sample: Sample
-) -> tuple[Series | None, str]:
+def _draw_partition(partitions: Sequence[Partition], sample: Sample) -> Partition | None:
     if sample.reference is Reference.NONE or not partitions:
-        return None, ""
+        return None
     return Random(sample.seed).choice(partitions)

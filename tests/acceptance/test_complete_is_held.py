@@ -24,8 +24,8 @@ TODAY_MS = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS
 #: The newest days, of which an exchange whose clock is ten days behind tells a third.
 DAYS = Wanted("um", ("BTCUSDT", "ETHUSDT"), iso(TODAY_MS - 15 * DAY_MS), iso(TODAY_MS), "1h")
 BEHIND_DAYS = 10
-#: One block in several windows.
-BLOCK = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-02", "2024-01-25")
+#: One partition in several windows.
+PARTITION = Wanted("um", ("BTCUSDT", "ETHUSDT"), "2024-01-02", "2024-01-25")
 
 
 @pytest.fixture
@@ -81,10 +81,10 @@ def test_workers_of_two_stores_never_call_a_run_complete_whose_rows_are_in_neith
     here = [queue for queue in ("plan", "rest.futures", "compact") if queue != elsewhere]
     fleet.start_worker("--queues", ",".join(here))
     stray = fleet.start_worker("--queues", elsewhere, KLINES_STORE_URL=str(tmp_path / "elsewhere"))
-    assert_the_lack_is_named(fleet, BLOCK)
+    assert_the_lack_is_named(fleet, PARTITION)
     stray.stop()
     fleet.start_worker("--queues", elsewhere)
-    assert_complete_and_held(fleet, BLOCK, fleet.download(*BLOCK.arguments))
+    assert_complete_and_held(fleet, PARTITION, fleet.download(*PARTITION.arguments))
 
 
 @pytest.mark.parametrize("is_all", [True, False], ids=["all", "one"])
@@ -92,11 +92,11 @@ def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
     fleet: Fleet, is_all: bool
 ) -> None:
     fleet.start_worker("--queues", "plan,rest.futures")
-    run = fleet.detach(*BLOCK.arguments)
-    until("all windows are fetched", lambda: fleet.status(run)["klines"] == BLOCK.klines)
+    run = fleet.detach(*PARTITION.arguments)
+    until("all windows are fetched", lambda: fleet.status(run)["klines"] == PARTITION.klines)
     raw = Path(fleet.store_url, "raw")
     objects = [path for path in raw.rglob("*") if path.is_file()]
-    assert len(objects) > len(BLOCK.symbols), (
+    assert len(objects) > len(PARTITION.symbols), (
         "a single window each: losing one of several is not tested"
     )
     if is_all:
@@ -104,5 +104,5 @@ def test_raw_objects_lost_before_their_compaction_are_fetched_once_more(
     else:
         objects[0].unlink()
     fleet.start_worker("--queues", "compact")
-    assert_complete_and_held(fleet, BLOCK, fleet.ended(run))
+    assert_complete_and_held(fleet, PARTITION, fleet.ended(run))
     assert max(fleet.exchange.pages().values()) <= 2, "a page was fetched again more than once"

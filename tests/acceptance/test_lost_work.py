@@ -20,9 +20,9 @@ from tests.processes import until
 
 FUTURES = (*AMPLE, "--symbols", "40")
 MANY = tuple(f"SIM{number:03d}USDT" for number in range(1, 25))
-#: More windows than are issued at once; of a month of hours each, a month is a block.
-YEAR = Wanted("um", MANY, "2023-01-01", "2024-01-01", "1h")
-BLOCKS = len(MANY) * 12
+#: Years in which all of them traded. Each is a partition and one window: of two pages of 12h
+#: candles, of nine of 2h candles.
+YEARS = ("2022-01-01", "2026-01-01")
 #: Longer than a lease holds after the last sign of life of who has it.
 LONGER_THAN_A_LEASE_S = 11.0
 SLOTS, SLOW_MS, SOON_MS = "10", 600, 5
@@ -45,7 +45,7 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 @contextmanager
 def standing_still(pid: int) -> Iterator[None]:
-    """Stop a process for the block's time, and have it go on then."""
+    """Stop a process for the partition's time, and have it go on then."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -64,20 +64,20 @@ def served(fleet: Fleet, symbol: str) -> bool:
 
 
 def assert_done_once(
-    fleet: Fleet, wanted: Wanted, blocks: int, summary: dict[str, Any], uncounted: int = 0
+    fleet: Fleet, wanted: Wanted, partitions: int, summary: dict[str, Any], uncounted: int = 0
 ) -> None:
-    """The run is complete, rightly so, and counts every row and block once.
+    """The run is complete, rightly so, and counts every row and partition once.
 
     Up to `uncounted` rows were in the lake already when those that counted looked.
     """
     until("what is late comes in", lambda: not fleet.messages())
     assert_complete_means_held(fleet, wanted.arguments, summary)
     wanted.assert_held(fleet)
-    assert (summary["klines"], summary["blocks_compacted"]) == (wanted.klines, blocks)
+    assert (summary["klines"], summary["partitions_compacted"]) == (wanted.klines, partitions)
     assert wanted.klines - uncounted <= summary["rows_gained"] <= wanted.klines
     # The one that its planner had just issued may have been done when the successor came to it.
-    assert summary["blocks_held"] <= 1, (
-        f"{summary['blocks_held']} blocks count as held before, and none was"
+    assert summary["partitions_held"] <= 1, (
+        f"{summary['partitions_held']} partitions count as held before, and none was"
     )
 
 
@@ -119,19 +119,16 @@ def test_planners_that_stood_still_and_go_on_beside_their_successors_count_nothi
     fleet: Fleet,
 ) -> None:
     """Eight runs, each led by a thread of one process, so that one is between any two steps."""
-    every = [
-        Wanted("um", MANY[n : n + 3], "2022-01-01", "2024-01-01", "1h")
-        for n in range(0, len(MANY), 3)
-    ]
+    every = [Wanted("um", MANY[n : n + 3], *YEARS, "2h") for n in range(0, len(MANY), 3)]
     runs = [fleet.detach(*wanted.arguments) for wanted in every]
     fleet.exchange.hold_back(SLOW_MS / 3)
     stopped = fleet.start_worker()
     planner = fleet.lanes_of(stopped)["plan"]
-    until("blocks are issued", fleet.exchange.calls)
+    until("partitions are issued", fleet.exchange.calls)
     with standing_still(planner):
         fleet.start_worker()
         await_lapsed_leases(
-            "their successors issue blocks of all runs",
+            "their successors issue partitions of all runs",
             lambda: all(
                 any(served(fleet, symbol) for symbol in wanted.symbols) for wanted in every
             ),
@@ -143,7 +140,7 @@ def test_planners_that_stood_still_and_go_on_beside_their_successors_count_nothi
         ENDS_S,
     )
     for wanted, run in zip(every, runs, strict=True):
-        assert_done_once(fleet, wanted, len(wanted.symbols) * 24, fleet.ended(run))
+        assert_done_once(fleet, wanted, len(wanted.symbols) * 4, fleet.ended(run))
     assert max(fleet.exchange.pages().values()) == 1, "a page was served twice"
     assert_redis_is_clean(fleet)
 
@@ -151,7 +148,7 @@ def test_planners_that_stood_still_and_go_on_beside_their_successors_count_nothi
 def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_nothing_twice(
     fleet: Fleet,
 ) -> None:
-    wanted = Wanted("um", MANY[:8], "2023-01-01", "2024-01-01", "1h")
+    wanted = Wanted("um", MANY[:16], *YEARS, "12h")
     stopped = fleet.start_worker()
     fleet.start_worker()
     fleet.exchange.hold_back(SLOW_MS)
@@ -162,7 +159,7 @@ def test_a_fetcher_that_stood_still_and_goes_on_beside_its_successor_counts_noth
         await_lapsed_leases(
             "its successor has fetched all", lambda: fleet.status(run)["klines"] == wanted.klines
         )
-    assert_done_once(fleet, wanted, len(wanted.symbols) * 12, fleet.ended(run))
+    assert_done_once(fleet, wanted, len(wanted.symbols) * 4, fleet.ended(run))
     # What it had in hand, four windows of two pages, is served again; its answers of then come
     # late.
     twice = sum(times - 1 for times in fleet.exchange.pages().values())
@@ -184,7 +181,8 @@ def test_a_compactor_that_goes_on_beside_its_successor_loses_and_counts_nothing_
         await_lapsed_leases(
             "its leases lapse",
             lambda: (
-                fleet.status(run)["blocks_compacted"] >= len(wanted.symbols) - 2 * COMPACTED_AT_ONCE
+                fleet.status(run)["partitions_compacted"]
+                >= len(wanted.symbols) - 2 * COMPACTED_AT_ONCE
             ),
         )
     # What it had published and not yet counted when it was stopped, it counts if the run is not yet

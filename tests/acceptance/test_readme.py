@@ -21,14 +21,14 @@ FRONT = (ROOT / "README.md").read_text().partition("\n## Read candles\n")[2].par
 
 
 def code(page: str, language: str) -> list[str]:
-    """Return the blocks of code in a language; '' for those that name none."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    return [text for name, text in blocks if name == language]
+    """Return the partitions of code in a language; '' for those that name none."""
+    partitions = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [text for name, text in partitions if name == language]
 
 
 def commands(page: str) -> list[str]:
     """Return the `klines` commands, without the folder that the README types before them."""
-    lines = (line for block in code(page, "") for line in block.splitlines())
+    lines = (line for partition in code(page, "") for line in partition.splitlines())
     typed = (line.removeprefix(".venv/bin/") for line in lines)
     return [line for line in typed if line.startswith("klines ")]
 

@@ -1,4 +1,4 @@
-"""Two runs of the same blocks: cancelling one takes nothing away from the other."""
+"""Two runs of the same partitions: cancelling one takes nothing away from the other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.processes import until
 from tests.slow_link import SlowLink
 
 SYMBOLS = tuple(f"SIM{number:03d}USDT" for number in range(1, 21))
-#: Both want parts of the same blocks; the longer one goes on where the shorter one is done with a
-#: block.
+#: Both want parts of the same partitions; the longer one goes on where the shorter one is done with
+#: one.
 SHORTER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-10", "5m")
 LONGER = Wanted("um", SYMBOLS, "2024-01-02", "2024-01-25", "5m")
 ROUNDS = 3

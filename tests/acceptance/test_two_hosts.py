@@ -36,7 +36,7 @@ def ip(*words: str) -> None:
 class Hosts:
     """Three network namespaces: two with workers, joined to one with the servers.
 
-    Gone with the block.
+    Gone with the partition.
     """
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import parse_footer
+from klinefleet.workers.lake.footers.footer import parse_footer
+from klinefleet.workers.lake.footers.proof import prove
 from klinefleet.workers.lake.partition_codec import decode, encode
-from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.open import open_store
 from tests.expected import Wanted, ms_of
 from tests.harness import AMPLE, Fleet, running_fleet
@@ -40,7 +40,7 @@ class Verified:
 
     @property
     def names(self) -> list[tuple[str, str]]:
-        """The faults, each by its partition's symbol and month, and its name."""
+        """The faults, each by its partition's symbol and period, and its name."""
         return sorted(
             (Path(fault["key"]).parent.name[7:] + Path(fault["key"]).stem, fault["what"])
             for fault in self.faults
@@ -72,7 +72,7 @@ def assert_clean(fleet: Fleet, wanted: Wanted, *options: str) -> None:
 
 def key_of(wanted: Wanted, symbol: str, month: str) -> str:
     return keys.partition(
-        Series.parse(f"{wanted.market}/{wanted.kind}/{wanted.interval}/{symbol}"), month
+        Partition(Series.parse(f"{wanted.market}/{wanted.kind}/{wanted.interval}/{symbol}"), month)
     )
 
 
@@ -91,7 +91,7 @@ def proved(change: Callable[[pl.DataFrame], pl.DataFrame], key: str) -> Callable
         footer, rows = parse_footer(body), change(decode(body))
         found = keys.partition_of(key)
         assert found
-        return encode(rows, replace(footer, proof=prove(found[0], rows, footer.covered)))
+        return encode(rows, replace(footer, proof=prove(found.series, rows, footer.covered)))
 
     return changed
 
@@ -288,7 +288,7 @@ def test_a_repair_that_cannot_fetch_leaves_time_missing_that_the_next_download_m
 def test_a_verification_leaves_nothing_behind_in_redis(fleet: Fleet) -> None:
     assert_clean(fleet, WANTED)
     with fleet.redis.client() as client:
-        assert list(client.scan_iter("klines:check:*")) == []
+        assert list(client.scan_iter("klines:job:*")) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import addresses, archive, coverage, reading, rest
+from tests.benchmarks import addresses, archive, coverage, reading, rest, small_files
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "planning": rest.planning,
     "archive_year": archive.archive_year,
     "archive_cores": archive.archive_cores,
+    "small_files": small_files.small_files,
     "planning_held": archive.planning_held,
     "reading": reading.reading,
     "fifty_days": reading.fifty_days,

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from klinefleet.tasks.planning.completion_check import CompletionCheck
-from klinefleet.tasks.planning.dispatch import BlockDispatcher
+from klinefleet.tasks.planning.dispatch import PartitionDispatcher
 from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
@@ -27,13 +27,14 @@ from klinefleet.workers.domain.intervals import Interval, months_of
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import schema_of
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Partition, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin
+from klinefleet.workers.lake.footers.answers import Answer
+from klinefleet.workers.lake.footers.footer import Footer
+from klinefleet.workers.lake.footers.proof import Proof
 from klinefleet.workers.lake.partition_codec import encode
-from klinefleet.workers.lake.proof import Proof
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
 from tests.benchmarks.measure import (
@@ -149,12 +150,12 @@ def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
         leads = runs.take_lead(run, 2**62)
         assert leads
         for series in asked.series():
-            leads.blocks.claim(run, series.block(asked.start_ms))
+            leads.partitions.claim(run, series.partition(asked.start_ms))
         if store:
             ask(f"{store.url}/-/requests", "DELETE")
         context = RunContext(services, run, asked, leads)
         seconds, is_settled = timed(
-            lambda: CompletionCheck(context, BlockDispatcher(context)).check()
+            lambda: CompletionCheck(context, PartitionDispatcher(context)).check()
         )
         assert is_settled
         runs.end(run, State.CANCELLED)
@@ -170,7 +171,7 @@ def _plan_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
     seconds, told = timed(
         lambda: fleet.download("--market", "um", *symbols, *range_, timeout_s=600)
     )
-    assert (told["files"], told["requests"], told["blocks_held"]) == (0, 0, 500 * 60)
+    assert (told["files"], told["requests"], told["partitions_held"]) == (0, 0, 500 * 60)
     assert fleet.exchange.calls() == fleet.exchange.files() == []
     asked = store.requests() if store else {}
     show(name, command_s=seconds, run_s=told["seconds"], **asked, requests=sum(asked.values()))
@@ -209,14 +210,14 @@ def everything() -> Iterator[tuple[str, bytes]]:
     for symbol in SYMBOLS:
         for month, body in bodies.items():
             yield (
-                keys.partition(Series(Market.USD_M, KLINES, Interval.M1, symbol), month),
+                keys.partition(Partition(Series(Market.USD_M, KLINES, Interval.M1, symbol), month)),
                 body,
             )
 
 
 def _whole(month: Span) -> Footer:
     proof = Proof(Interval.M1.opens(month.start_ms, month.end_ms), "0" * 16, ())
-    return Footer((month,), (Origin(month, Source.MONTHLY, "e" * 32, "c" * 16),), proof)
+    return Footer((Answer(month, Source.MONTHLY, utc_ms(2026), "e" * 32, "c" * 16),), proof)
 
 
 def warm(fleet: Fleet, symbols: tuple[str, ...]) -> list[str]:
@@ -253,7 +254,7 @@ def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str,
 
 @contextmanager
 def peak_mb(fleet: Fleet) -> Iterator[dict[str, float]]:
-    """Measure the memory of the worker's processes while the block runs.
+    """Measure the memory of the worker's processes while the partition runs.
 
     That of the largest one, and of all without counting shared pages twice.
     """

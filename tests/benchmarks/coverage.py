@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
 from klinefleet.workers.storage.open import open_store
 from tests.benchmarks.archive import everything, keep
 from tests.benchmarks.measure import show, timed

@@ -20,16 +20,16 @@ import pytest
 from klinefleet.workers.domain.intervals import Interval, months_of
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.proof import prove
 from klinefleet.workers.lake.partition_codec import encode
-from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.objects import ObjectStore as Objects
 from klinefleet.workers.storage.open import open_store
+from tests.answers import footer_of
 from tests.benchmarks.measure import YEAR_KLINES, YEAR_MS, show, timed
 from tests.expected import s3_options
 from tests.processes import ask
@@ -68,7 +68,7 @@ def reading() -> None:
         files = open_store(lake)
         for month, span in months_of(YEAR):
             for series in SYMBOLS:
-                files.put(keys.partition(series, month), _body(span))
+                files.put(keys.partition(Partition(series, month)), _body(span))
         _from_a_folder(lake, folder / "one.parquet")
         with ObjectStore(folder) as store, _reaching(store):
             _copy(files, open_store("s3://bench/lake"))
@@ -89,7 +89,9 @@ def fifty_days() -> None:
         for symbol in symbols:
             for month, body in bodies.items():
                 files.put(
-                    keys.partition(Series(Market.SPOT, KLINES, Interval.M1, symbol), month),
+                    keys.partition(
+                        Partition(Series(Market.SPOT, KLINES, Interval.M1, symbol), month)
+                    ),
                     body,
                 )
         ask(f"{store.url}/-/requests", "DELETE")
@@ -113,7 +115,7 @@ def eight_years() -> None:
         for year in range(2017, 2025):
             span = Span(utc_ms(year), utc_ms(year + 1))
             for month, of_month in months_of(span):
-                files.put(keys.partition(series, month), _body(of_month))
+                files.put(keys.partition(Partition(series, month)), _body(of_month))
             files.put(f"yearly/{year}.parquet", _body(span))
             yearly.append(files.address(f"yearly/{year}.parquet"))
         lake = Reader("s3://bench/years", cache=False)
@@ -211,7 +213,7 @@ def _body(span: Span) -> bytes:
         (pl.col("open_time").hash(n) % 10**6 / 100).alias(name) for n, name in enumerate(floats)
     )
     rows = rows.with_columns(noise)
-    return encode(rows, Footer((span,), proof=prove(SYMBOLS[0], rows, (span,))))
+    return encode(rows, footer_of(span, proof=prove(SYMBOLS[0], rows, (span,))))
 
 
 def _copy(source: Objects, target: Objects) -> None:

@@ -13,16 +13,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from klinefleet.workers.domain.intervals import months_of
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
+from tests.answers import footer_of
 from tests.servers import ObjectStore
 from tests.unit.helpers.small_lakes import reader, rows_at, series
 
@@ -47,7 +46,8 @@ replace_for_ever(sys.argv[1])
 def bodies(generation: int) -> dict[str, bytes]:
     """Return every month's partition of one generation; those of others have other sizes."""
     made = {}
-    for month, span in months_of(HELD):
+    for partition in MINUTES.partitions(HELD):
+        span = partition.span
         rows = rows_at(range(span.start_ms, span.end_ms, STEP_MS))
         # Too large to be fetched in one request, and nothing lies at the same place in two of them.
         noise = [
@@ -57,7 +57,7 @@ def bodies(generation: int) -> dict[str, bytes]:
         marked = rows.with_columns(
             pl.lit(float(generation)).alias(GENERATION), *noise[generation % 2 :]
         )
-        made[keys.partition(MINUTES, month)] = encode(marked, Footer((span,)))
+        made[keys.partition(partition)] = encode(marked, footer_of(span))
     return made
 
 

@@ -255,7 +255,9 @@ def test_coin_m_days_are_complete_on_both_sides_of_200(
     assert rows_of(client(exchange.url, Market.COIN_M), asked, span) == list(opens(span, DAY_MS))
 
 
-def test_coin_m_weeks_of_a_years_block_are_never_refused(exchange: Exchange, client: Maker) -> None:
+def test_coin_m_weeks_of_a_years_partition_are_never_refused(
+    exchange: Exchange, client: Maker
+) -> None:
     asked = series(Market.COIN_M, Interval.W1)
     assert (
         len(

@@ -26,7 +26,7 @@ from klinefleet.workers.binance.archive_listing import (
     parse_listed_key,
 )
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder
-from klinefleet.workers.binance.http import truncated
+from klinefleet.workers.binance.http import asked_ms, date_ms, truncated
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
@@ -74,6 +74,8 @@ class Downloaded:
     etag: str
     modified_ms: int | None
     sha256: str
+    asked_ms: int
+    """When it was asked for, by the archive's clock, ms UTC."""
     rtt_ms: int
     """Time until the first byte came."""
 
@@ -155,7 +157,7 @@ class Archive:
         The CHECKSUM is downloaded first. If the file is being replaced, a new checksum then meets
         new bytes or fails; a file without a CHECKSUM is not downloaded at all.
         """
-        with metrics.count_outcome(metrics.ARCHIVE_FILES, source=file.source):
+        with metrics.count_outcome(metrics.ARCHIVE_FILES, source=str(file.source)):
             expected = self._checksum(file)
             body, headers, rtt_ms = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
             sha256 = hashlib.sha256(body).hexdigest()
@@ -164,9 +166,8 @@ class Archive:
                     f"{file.key}: sha256 is {sha256[:12]}…, its CHECKSUM says {expected[:12]}…; "
                     "nothing was kept"
                 )
-        return Downloaded(
-            body, headers.get("ETag", "").strip('"'), _modified_ms(headers), sha256, rtt_ms
-        )
+        etag, asked = headers.get("ETag", "").strip('"'), asked_ms(date_ms(headers))
+        return Downloaded(body, etag, _modified_ms(headers), sha256, asked, rtt_ms)
 
     def _checksum(self, file: ArchiveFile) -> str:
         key = f"{file.key}.CHECKSUM"

@@ -14,7 +14,7 @@ from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Series, Source, known_source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, iso, month_start, utc_ms
 
@@ -56,7 +56,7 @@ class ArchiveFile:
     def _is_possible(self) -> bool:
         """Whether the archive could have such a file: not every kind has intervals and days."""
         is_grid = self.series.interval.is_grid is self.series.kind.has_interval
-        has_source = self.source is Source.MONTHLY or has_daily(self.series)
+        has_source = self.source == Source.MONTHLY or has_daily(self.series)
         return (
             is_grid
             and has_source
@@ -66,7 +66,7 @@ class ArchiveFile:
     @classmethod
     def of(cls, series: Series, source: Source, ms: int) -> ArchiveFile:
         """Return the file that covers the moment `ms`, UTC."""
-        if source is Source.DAILY:
+        if source == Source.DAILY:
             return cls(series, source, iso(ms - ms % DAY_MS))
         return cls(series, source, iso(month_start(ms))[: len("2024-01")])
 
@@ -82,7 +82,7 @@ class ArchiveFile:
             series = Series.parse(
                 f"{markets[found['market']]}/{found['kind']}/{spelled}/{found['symbol']}"
             )
-            file = cls(series, Source(found["source"]), found["period"])
+            file = cls(series, known_source(found["source"]), found["period"])
             return file if file.key == key and file._is_possible else None
         except (ValueError, RequestError):
             return None

@@ -74,9 +74,10 @@ def _in_ms(name: str) -> pl.Expr:
 
 def _is_complete(frame: pl.DataFrame) -> bool:
     """Return True if no value is missing: `nan` and `inf` are numbers to a CSV reader."""
-    numbers = [frame[name] for name, dtype in frame.schema.items() if dtype.is_float()]
-    has_all = not frame.null_count().sum_horizontal().item()
-    return has_all and all(column.is_finite().all() for column in numbers)
+    return all(
+        column.null_count() == 0 and (not column.dtype.is_float() or column.is_finite().all())
+        for column in frame
+    )
 
 
 def _without_repeats(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -107,6 +108,16 @@ def parse_json(body: bytes, shape: type) -> Any:
     if not isinstance(parsed, shape):
         raise BadAnswer(f"not a {shape.__name__}: {body[:200]!r}; nothing was kept")
     return parsed
+
+
+def asked_ms(date_ms: int | None) -> int:
+    """Return when an answer was asked for, by the exchange's clock, ms UTC.
+
+    A Date tells the second only. This machine's clock gives the milliseconds, so that two questions
+    differ; without a Date it gives all.
+    """
+    local_ms = time.time_ns() // 1_000_000
+    return local_ms if date_ms is None else date_ms + local_ms % 1000
 
 
 def date_ms(headers: Mapping[str, str]) -> int | None:

@@ -52,7 +52,7 @@ _USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RestAnswer:
     """One call's body as received, with its time and its grant."""
 
     body: bytes
@@ -85,7 +85,7 @@ class RestClient:
         self._timeout_s = timeout_s
         self._closed_logged_s = -CLOSED_LOG_S
 
-    def rows(self, series: Series, page: Page) -> Answer:
+    def rows(self, series: Series, page: Page) -> RestAnswer:
         """Return the rows that open in the page's span, as the exchange's JSON.
 
         The last candle may still be open. Both ends are always sent; the exchange includes both
@@ -117,7 +117,7 @@ class RestClient:
         answer = self._rows(series, {"startTime": 0, "limit": 1}, self._rules.weight(1))
         return _first_open_ms(series, answer)
 
-    def _rows(self, series: Series, limits: Mapping[str, int], weight: int) -> Answer:
+    def _rows(self, series: Series, limits: Mapping[str, int], weight: int) -> RestAnswer:
         kind = series.kind
         params: dict[str, str | int] = {kind.symbol_parameter: series.symbol}
         if kind.has_interval:
@@ -165,7 +165,9 @@ class RestClient:
                 f"{self._market} exchangeInfo lacks {error!r}; it was not used"
             ) from error
 
-    def _get(self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool) -> Answer:
+    def _get(
+        self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool
+    ) -> RestAnswer:
         budget = self._budget(pool)
         grant, waited_s = self._weight_waiter.acquire(budget, weight)
         sent = time.monotonic()
@@ -183,7 +185,7 @@ class RestClient:
         self._learn(budget, grant, headers, error, rtt_ms)
         if error:
             raise error
-        return Answer(body, date_ms(headers), rtt_ms, waited_s, grant)
+        return RestAnswer(body, date_ms(headers), rtt_ms, waited_s, grant)
 
     def _send(
         self, path: str, params: Mapping[str, str | int]
@@ -239,7 +241,7 @@ class RestClient:
             logger.log(level, "pool closed by the exchange: %s", error.reason)
 
 
-def _first_open_ms(series: Series, answer: Answer) -> int | None:
+def _first_open_ms(series: Series, answer: RestAnswer) -> int | None:
     """Return the open time of an answer's first row, ms UTC; None where it has no row."""
     rows = parse_json(answer.body, list)
     try:

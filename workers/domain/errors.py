@@ -28,6 +28,8 @@ FleetError
     ├── LeaseLost            another worker has taken over this work
     ├── TaskFailed           a task failed for good; its run has recorded why
     ├── RangeNotHeld         the lake does not hold all of the range
+    ├── UnsafeStore          the store ignores the condition of a conditional write
+    ├── LakeFormat           the lake is of another format than this version writes
     ├── SettingsError        a setting is out of its range
     └── RequestError         the user's request makes no sense
         └── UnknownSymbol        in neither the catalog nor the lake
@@ -189,6 +191,14 @@ class RangeNotHeld(Terminal):
 
 class SettingsError(Terminal):
     """A setting is out of its range; what it forbids was not started or sent."""
+
+
+class LakeFormat(Terminal):
+    """The lake is of another format than this version writes; nothing was written."""
+
+
+class UnsafeStore(Terminal):
+    """The store ignores the condition of a conditional write; nothing was kept in it."""
 
 
 class RequestError(Terminal):

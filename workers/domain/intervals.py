@@ -1,11 +1,12 @@
-"""Candle lengths and the calendar: open times, months."""
+"""Candle lengths and the calendar: open times, days, months and years."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import (
@@ -19,6 +20,22 @@ from klinefleet.workers.domain.timestamps import (
 
 #: The first Monday after the epoch: weekly candles open on Mondays 00:00 UTC.
 _FIRST_MONDAY_MS = 4 * DAY_MS
+
+
+class Period(StrEnum):
+    """A calendar period, UTC. It is named like 2024-01-05, 2024-01 or 2024."""
+
+    DAY = "day"
+    MONTH = "month"
+    YEAR = "year"
+
+    def name_at(self, ms: int) -> str:
+        """Return the name of the period that holds the moment `ms`."""
+        return f"{datetime.fromtimestamp(ms / 1000, UTC):{_PERIOD_FORMATS[self]}}"
+
+
+_PERIOD_FORMATS = {Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m", Period.YEAR: "%Y"}
+_PERIOD_NAME = re.compile(r"[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?")
 
 
 class Interval(StrEnum):
@@ -64,9 +81,11 @@ class Interval(StrEnum):
         return int(self.value[:-1]) * unit
 
     @property
-    def is_coarse(self) -> bool:
-        """Whether a month has so few candles that a year is fetched at once."""
-        return self.step_ms >= 4 * HOUR_MS
+    def period(self) -> Period:
+        """The time of one partition of such candles; funding has a year, too."""
+        if self.step_ms < MINUTE_MS:
+            return Period.DAY
+        return Period.MONTH if self.step_ms < 15 * MINUTE_MS else Period.YEAR
 
     def floor(self, ms: int) -> int:
         """Return the open time of the candle that holds the moment `ms`."""
@@ -102,17 +121,38 @@ class Interval(StrEnum):
 CANDLE_INTERVALS = tuple(interval for interval in Interval if interval.is_grid)
 
 
-@cache
-def month_span(month: str) -> Span:
-    """Return the span of a month, YYYY-MM."""
-    start_ms = utc_ms(int(month[:4]), int(month[5:]))
-    return Span(start_ms, Interval.MO1.advance(start_ms, 1))
+@lru_cache(maxsize=10_000)
+def period_span(name: str) -> Span:
+    """Return the span of a period by its name; ValueError where it is none."""
+    if not _PERIOD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no day, month or year")
+    year, month, day = int(name[:4]), int(name[5:7] or 1), int(name[8:] or 1)
+    start_ms = utc_ms(year, month, day)
+    if len(name) == len("2024"):
+        return Span(start_ms, utc_ms(year + 1))
+    is_day = len(name) == len("2024-01-05")
+    return Span(start_ms, start_ms + DAY_MS if is_day else Interval.MO1.advance(start_ms, 1))
+
+
+def is_period(name: str) -> bool:
+    """Return True for the name of a day, month or year."""
+    try:
+        period_span(name)
+    except ValueError:
+        return False
+    return True
+
+
+def periods_of(period: Period, span: Span) -> Iterator[tuple[str, Span]]:
+    """Yield each period that `span` touches, its name and its whole span, oldest first."""
+    start_ms = span.start_ms
+    while start_ms < span.end_ms:
+        name = period.name_at(start_ms)
+        whole = period_span(name)
+        yield name, whole
+        start_ms = whole.end_ms
 
 
 def months_of(span: Span) -> Iterator[tuple[str, Span]]:
     """Yield each month that `span` touches, as YYYY-MM and its whole span."""
-    start_ms = month_start(span.start_ms)
-    while start_ms < span.end_ms:
-        end_ms = Interval.MO1.advance(start_ms, 1)
-        yield f"{datetime.fromtimestamp(start_ms / 1000, UTC):%Y-%m}", Span(start_ms, end_ms)
-        start_ms = end_ms
+    return periods_of(Period.MONTH, span)

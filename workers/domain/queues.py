@@ -22,5 +22,5 @@ QUEUES = (PLAN, *FETCH_QUEUES, COMPACT)
 
 def queue_of(window: Window) -> str:
     """Return a window's queue: the archive's, or that of the pool whose weight it spends."""
-    series = window.block.series
+    series = window.partition.series
     return ARCHIVE if window.source.is_archive else rest_queue(series.kind.pool(series.market))

@@ -1,25 +1,25 @@
-"""Every Redis key, named once. Keys of one run, check or budget have its name in them.
+"""Every Redis key, named once. Keys of one run, job or budget have its name in them.
 
 Runs (`klinefleet.tasks.runs`):
     klines:run:<id>            hash    request, state, lead, cursor, times and counters
-    klines:run:<id>:blocks     hash    open block -> {phase, since_ms, sent_us, left, fence}, JSON
-    klines:run:<id>:windows    hash    block|start-end-source (ms) -> Redis µs of its last sending
-    klines:run:<id>:deferred   set     blocks that another run has claimed
+    klines:run:<id>:partitions  hash   open partition -> {phase, since_ms, sent_us, left, fence}
+    klines:run:<id>:windows    hash    partition|start-end-source (ms) -> Redis µs of last sending
+    klines:run:<id>:deferred   set     partitions that another run has claimed
     klines:run:<id>:records    hash    notes, reports and failures: identity -> text
     klines:run:<id>:tries      hash    name -> tries
     klines:run:<id>:wake       list    wakes the planner
-    klines:run:<id>:touched    set     symbols with a claimed block: their coverage is checked last
-    klines:claims              hash    block -> run: no block is fetched for two runs at once
-    klines:done:<block>        string  Redis ms of its last compaction; lapses
+    klines:run:<id>:touched    set     symbols with a claimed partition: checked at the end
+    klines:claims              hash    partition -> run: none is fetched for two runs at once
+    klines:done:<partition>    string  Redis ms of its last compaction; lapses
     klines:active              set     runs that have not ended
     klines:runs                zset    run -> Redis ms of its creation
     klines:runs:new            list    runs for which no planner has been sent
 
 Of a run that has ended the hash and the records are left. They lapse after `KEEP_MS`.
 
-Verifications (`klinefleet.tasks.verification`):
-    klines:check:<id>:open     hash    pieces sent and not done -> Redis µs of the last sending
-    klines:check:<id>:found    list    results of done pieces, JSON; the command takes them off
+Jobs (`klinefleet.tasks.jobs`):
+    klines:job:<id>:open       hash    pieces sent and not done -> Redis µs of the last sending
+    klines:job:<id>:results    list    results of done pieces, JSON; the command takes them off
 Both are deleted by the command, or lapse soon after it was killed.
 
 Workers (`klinefleet.workers.coordination`):
@@ -43,20 +43,20 @@ from __future__ import annotations
 
 from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Window, known_source
 from klinefleet.workers.domain.spans import Span
 
 #: How long the state of an ended run is kept.
 KEEP_MS = 7 * 86_400_000
-#: How long the time of a block's compaction is kept: longer than a planner takes from reading the
-#: block's coverage to opening it.
+#: How long the time of a partition's compaction is kept: longer than a planner takes from reading
+#: the partition's coverage to opening it.
 DONE_MS = 3_600_000
 CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs", "klines:runs:new"
 
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS = "klines:workers", "klines:widths"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"
-_PARTS = ("blocks", "windows", "deferred", "records", "tries", "wake", "touched")
+_PARTS = ("partitions", "windows", "deferred", "records", "tries", "wake", "touched")
 
 
 def run_key(run: str, part: str = "") -> str:
@@ -69,21 +69,23 @@ def script_keys(run: str) -> list[str]:
     return [run_key(run), *(run_key(run, part) for part in _PARTS), CLAIMS, ACTIVE, RUNS]
 
 
-def done_key(block: Block) -> str:
-    """Return the key of the time at which a block was last compacted."""
-    return f"klines:done:{block}"
+def done_key(partition: Partition) -> str:
+    """Return the key of the time at which a partition was last compacted."""
+    return f"klines:done:{partition}"
 
 
 def window_field(window: Window) -> str:
     """Return a window's field in its run's `windows`."""
-    return f"{window.block}|{window.span.start_ms}-{window.span.end_ms}-{window.source}"
+    return f"{window.partition}|{window.span.start_ms}-{window.span.end_ms}-{window.source}"
 
 
 def window_of(field: str) -> Window:
     """Return the window of a field of `window_field`."""
-    block, _, name = field.rpartition("|")
+    partition, _, name = field.rpartition("|")
     start_ms, end_ms, source = name.split("-")
-    return Window(Block.parse(block), Span(int(start_ms), int(end_ms)), Source(source))
+    return Window(
+        Partition.parse(partition), Span(int(start_ms), int(end_ms)), known_source(source)
+    )
 
 
 def plan_lease(run: str) -> str:
@@ -93,22 +95,22 @@ def plan_lease(run: str) -> str:
 
 def fetch_lease(window: Window) -> str:
     """Return the lease of a window's fetch."""
-    return f"fetch|{window.block}|{window.source}|{window.span.start_ms}"
+    return f"fetch|{window.partition}|{window.source}|{window.span.start_ms}"
 
 
-def compact_lease(block: Block) -> str:
-    """Return the lease of a block's compaction."""
-    return f"compact|{block}"
+def compact_lease(partition: Partition) -> str:
+    """Return the lease of a partition's compaction."""
+    return f"compact|{partition}"
 
 
-def check_key(check: str, part: str) -> str:
-    """Return the key of a part of a verification: `open` or `found`."""
-    return f"klines:check:{check}:{part}"
+def job_key(job: str, part: str) -> str:
+    """Return the key of a part of a job: `open` or `results`."""
+    return f"klines:job:{job}:{part}"
 
 
-def check_lease(check: str, piece: str) -> str:
-    """Return the lease of a piece's check."""
-    return f"verify|{check}|{piece}"
+def piece_lease(job: str, piece: str) -> str:
+    """Return the lease of a piece of a job."""
+    return f"piece|{job}|{piece}"
 
 
 def symbols_key(market: Market) -> str:

@@ -1,4 +1,4 @@
-"""A series, and the parts that it is fetched in: Series, Block, Window.
+"""A series, the parts that it is kept and fetched in, and its sources.
 
 Times are milliseconds since the epoch, UTC; spans are half open, [start, end).
 """
@@ -7,29 +7,77 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from typing import ClassVar
 
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.intervals import Interval, Period, period_span, periods_of
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND, kind_named
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
-from klinefleet.workers.domain.timestamps import utc_ms
 
 
-class Source(StrEnum):
-    """Where rows come from."""
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where rows come from. Two of one name are equal, and sort by it; `str` returns it.
 
-    REST = "rest"
-    MONTHLY = "monthly"
-    DAILY = "daily"
+    The set is open: a partition may have rows of a source that only a newer version knows.
+    """
 
-    @property
-    def is_archive(self) -> bool:
-        return self is not Source.REST
+    REST: ClassVar[Source]
+    MONTHLY: ClassVar[Source]
+    DAILY: ClassVar[Source]
+
+    name: str
+    trust: int = 0
+    """Of two sources that differ in a row, and with equal votes, the higher one wins."""
+    is_archive: bool = False
+    """Whether it has files, published once and named by their period."""
+    is_known: bool = True
+    """Whether this version can ask it and decode its answers."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __lt__(self, other: Source) -> bool:
+        return self.name < other.name
+
+
+#: REST is what the exchange says today; in the conflicts that were seen, the daily files agreed
+#: with it.
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("rest", trust=3),
+        Source("daily", trust=2, is_archive=True),
+        Source("monthly", trust=1, is_archive=True),
+    )
+}
+Source.REST = SOURCES["rest"]
+Source.DAILY = SOURCES["daily"]
+Source.MONTHLY = SOURCES["monthly"]
+
+
+def source_named(name: str) -> Source:
+    """Return the source of this name; an unknown one, of no trust, where there is none."""
+    return SOURCES.get(name) or Source(name, is_known=False)
+
+
+def known_source(name: str) -> Source:
+    """Return the source of this name; ValueError where this version does not know it."""
+    if name not in SOURCES:
+        raise ValueError(f"{name!r} is not a source; there are {', '.join(SOURCES)}")
+    return SOURCES[name]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,59 +104,63 @@ class Series:
         market, kind, interval, symbol = text.split("/")
         return cls(Market(market), kind_named(kind), Interval(interval), checked_symbol(symbol))
 
-    def block(self, ms: int) -> Block:
-        """Return the block that holds the moment `ms`, UTC."""
-        moment = datetime.fromtimestamp(ms / 1000, UTC)
-        return Block(self, f"{moment:%Y}" if self.interval.is_coarse else f"{moment:%Y-%m}")
+    @property
+    def period(self) -> Period:
+        """The time of one of its partitions."""
+        return self.kind.period or self.interval.period
 
-    def blocks(self, span: Span) -> Iterator[Block]:
-        """Yield the blocks that `span` touches, oldest first."""
-        start_ms = span.start_ms
-        while start_ms < span.end_ms:
-            block = self.block(start_ms)
-            yield block
-            start_ms = block.span.end_ms
+    def partition(self, ms: int) -> Partition:
+        """Return the partition that holds the moment `ms`, UTC."""
+        return Partition(self, self.period.name_at(ms))
+
+    def partitions(self, span: Span) -> Iterator[Partition]:
+        """Yield the partitions that `span` touches, oldest first."""
+        for name, _ in periods_of(self.period, span):
+            yield Partition(self, name)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Block:
-    """The time that is fetched and compacted together: a month, or a year of a coarse series.
+class Partition:
+    """One series and one period: fetched, compacted and kept together, as one Parquet file.
 
-    A month of 1d candles is 30 rows, a page is hundreds: by the year, a coarse series costs a tenth
-    of the weight.
+    The period is a day of 1s candles, a month of 1m to 5m, a year of the rest. A partition takes
+    its rows from any number of archive files and REST windows.
     """
 
     series: Series
     period: str
+    """The name of a day, month or year, like 2024-01-05, 2024-01 or 2024."""
 
     def __str__(self) -> str:
         return f"{self.series}/{self.period}"
 
     @classmethod
-    def parse(cls, text: str) -> Block:
-        """Return the block of a text that `str` returned."""
+    def parse(cls, text: str) -> Partition:
+        """Return the partition of a text that `str` returned."""
         series, period = text.rsplit("/", 1)
         return cls(Series.parse(series), period)
 
     @property
     def span(self) -> Span:
-        if len(self.period) == len("2024-01"):
-            return month_span(self.period)
-        year = int(self.period)
-        return Span(utc_ms(year), utc_ms(year + 1))
+        return period_span(self.period)
+
+    @property
+    def is_of_this_format(self) -> bool:
+        """Whether its period is that of its series; in lakes of format 1 all are months."""
+        return self.period == self.series.period.name_at(self.span.start_ms)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """The work of one fetch task: some REST pages, or archive files, of one block."""
+    """The work of one fetch task: some REST pages, or archive files, of one partition."""
 
-    block: Block
+    partition: Partition
     span: Span
     source: Source = Source.REST
 
     def __str__(self) -> str:
         source = f" ({self.source} archive)" if self.source.is_archive else ""
-        return f"{self.block.series.label} {self.span}{source}"
+        return f"{self.partition.series.label} {self.span}{source}"
 
 
 def missing(series: Series, held: Iterable[Span], wanted: Span) -> list[Span]:

@@ -20,12 +20,13 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import no_rows
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin, read_footer
-from klinefleet.workers.lake.footer_cache import FooterCache
-from klinefleet.workers.lake.proof import gaps_in
+from klinefleet.workers.lake.footers.answers import Answer
+from klinefleet.workers.lake.footers.cache import FooterCache
+from klinefleet.workers.lake.footers.footer import Footer, read_footer
+from klinefleet.workers.lake.footers.proof import gaps_in
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from klinefleet.workers.support.threads import Threads
 
@@ -62,22 +63,22 @@ class Coverage:
             held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
         return {symbol: spans.union(covered) for symbol, covered in held.items()}
 
-    def origins(self, series: Series) -> list[Origin]:
+    def origins(self, series: Series) -> list[Answer]:
         """Return the origins of a series' held rows, oldest first."""
         footers = self.footers(keys.series_folder("lake", series))
         return sorted(origin for footer in footers.values() for origin in footer.origins)
 
     def footers(self, folder: str) -> dict[str, Footer]:
         """Return the footers of the partitions below a folder, by key."""
-        return self.footers_of(self.partitions(folder), lambda: self.partitions(folder))
+        return self.footers_of(list(self.partitions(folder)), lambda: self.partitions(folder))
 
     def cache_footers(self, published: Iterable[tuple[StoredObject, Footer]]) -> None:
         """Cache the footers of partitions that this machine has just written."""
         self._footer_cache.put(published)
 
-    def partitions(self, folder: str) -> list[StoredObject]:
+    def partitions(self, folder: str) -> dict[StoredObject, Partition]:
         """Return the partitions below a folder, sorted by key."""
-        return [entry for entry in self._files.list(folder) if keys.month_of(entry.key)]
+        return keys.partitions_in(self._files.list(folder))
 
     def footers_of(
         self,

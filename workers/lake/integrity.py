@@ -15,17 +15,17 @@ import polars as pl
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged
-from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Column, ColumnType
 from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, iso
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import MAX_STRETCHES, SHOWN_ROWS, Fault, What
-from klinefleet.workers.lake.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.proof import checksum, gaps_in
 from klinefleet.workers.lake.partition_codec import decode
-from klinefleet.workers.lake.proof import checksum, gaps_in
 
 _MAGIC = b"PAR1"
 #: Volumes are decimals of up to eight places that the exchange adds up and rounds one by one: a
@@ -45,13 +45,14 @@ class Checked:
     footer: Footer | None = None
 
 
-def check(series: Series, month: str, body: bytes) -> Checked:
+def check(partition: Partition, body: bytes) -> Checked:
     """Return what is wrong with a partition of these bytes, and what they hold.
 
     Without a proof (an earlier version of the fleet wrote it) a lost row cannot be told from the
     exchange's own gap.
     """
-    key, columns = keys.partition(series, month), schema_of(series.kind)
+    key, series = keys.partition(partition), partition.series
+    columns = schema_of(series.kind)
     if not (body.startswith(_MAGIC) and body.endswith(_MAGIC)):
         return Checked(
             [
@@ -77,11 +78,11 @@ def check(series: Series, month: str, body: bytes) -> Checked:
         return Checked(
             [Fault(key, What.SCHEMA, None, rows.height, _drift(rows.schema, columns))], None, footer
         )
-    faults = [*_of_coverage(key, month, footer), *_of_proof(key, rows, footer)]
+    faults = [*_of_coverage(key, partition, footer), *_of_proof(key, rows, footer)]
     if faults and faults[-1].span is None:
         # None of the rows is to be trusted: what is wrong with them one by one is of no use.
         return Checked(faults, None, footer)
-    faults += [*_of_rows(series, month, rows, footer), *_gaps(series, key, rows, footer)]
+    faults += [*_of_rows(partition, rows, footer), *_gaps(series, key, rows, footer)]
     return Checked(faults, with_all_columns(series.kind, rows), footer)
 
 
@@ -96,11 +97,11 @@ def row_span(series: Series, ms: int) -> Span:
 
 
 def faults_of_rows(
-    series: Series, month: str, what: What, times: list[int], values: Mapping[int, str]
+    partition: Partition, what: What, times: list[int], values: Mapping[int, str]
 ) -> Iterator[Fault]:
     """Yield the faults of rows that opened at `times` (ms), one for each stretch of neighbours."""
-    key = keys.partition(series, month)
-    stretches = spans.union(row_span(series, at) for at in times)
+    key = keys.partition(partition)
+    stretches = spans.union(row_span(partition.series, at) for at in times)
     if len(stretches) > MAX_STRETCHES:
         stretches = [Span(stretches[0].start_ms, stretches[-1].end_ms)]
     for span in stretches:
@@ -115,8 +116,8 @@ def faults_of_rows(
         )
 
 
-def _of_coverage(key: str, month: str, footer: Footer) -> Iterator[Fault]:
-    bounds = month_span(month)
+def _of_coverage(key: str, partition: Partition, footer: Footer) -> Iterator[Fault]:
+    bounds = partition.span
     for span in footer.covered:
         for outside in spans.gaps([bounds], span):
             yield Fault(
@@ -124,7 +125,7 @@ def _of_coverage(key: str, month: str, footer: Footer) -> Iterator[Fault]:
                 What.COVERAGE,
                 outside,
                 0,
-                f"{span} is said to be covered in the partition of {month}",
+                f"{span} is said to be covered in the partition of {partition.period}",
             )
 
 
@@ -167,15 +168,15 @@ def _gaps(series: Series, key: str, rows: pl.DataFrame, footer: Footer) -> Itera
         )
 
 
-def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
+def _of_rows(partition: Partition, rows: pl.DataFrame, footer: Footer) -> Iterator[Fault]:
     """Yield the faults of rows. Only faulty rows are looked at one by one."""
-    time = series.kind.time_column
+    time = partition.series.kind.time_column
     tagged = rows.with_columns(
         pl.col(name).dt.timestamp("ms").alias(f"_{name}")
         for name, dtype in rows.schema.items()
         if dtype.is_temporal()
     ).with_columns(_ms=f"_{time}", _covered=_covered(rows[time], footer))
-    checks = _checks(series, month, rows.schema)
+    checks = _checks(partition, rows.schema)
     found = tagged.select(
         *(check.fill_null(False).alias(what) for what, (check, _) in checks.items())
     )
@@ -187,41 +188,41 @@ def _of_rows(series: Series, month: str, rows: pl.DataFrame, footer: Footer) -> 
         wrong = tagged.filter(found[what]).select("_ms", *shown)
         if not wrong["_ms"].is_between(0, NEVER_MS).fill_null(False).all():
             yield Fault(
-                keys.partition(series, month), what, None, wrong.height, f"a {time} that is none"
+                keys.partition(partition), what, None, wrong.height, f"a {time} that is none"
             )
             continue
         values = {
             at: ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
             for at, *row in wrong.rows()
         }
-        yield from faults_of_rows(series, month, what, wrong["_ms"].to_list(), values)
+        yield from faults_of_rows(partition, what, wrong["_ms"].to_list(), values)
 
 
 #: Names of columns that show what is wrong with a row, after what tells that it is.
 _Check = tuple[pl.Expr, tuple[str, ...]]
 
 
-def _checks(series: Series, month: str, held: pl.Schema) -> dict[What, _Check]:
+def _checks(partition: Partition, held: pl.Schema) -> dict[What, _Check]:
     """Return the checks of a partition's rows by the fault that they find.
 
     `held` are the partition's columns: an older one may lack some of today's.
     """
-    kind, bounds = series.kind, month_span(month)
+    kind, bounds = partition.series.kind, partition.span
     columns = [column for column in kind.columns if column.name in held]
     names = tuple(column.name for column in columns)
     at = pl.col("_ms")
-    in_month = at.is_between(bounds.start_ms, bounds.end_ms, closed="left")
+    in_period = at.is_between(bounds.start_ms, bounds.end_ms, closed="left")
     is_missing = _any(_is_missing(column) for column in columns)
     is_repeated = ~(at // max(1, kind.jitter_ms)).is_first_distinct()
     checks: dict[What, _Check] = {
         What.MISSING: (is_missing, names[1:]),
         What.DUPLICATES: (is_repeated, names[1:3]),
         What.DISORDER: (at.diff() < 0, names[:1]),
-        What.MONTH: (~in_month, names[:1]),
-        What.UNCOVERED: (in_month & ~pl.col("_covered"), names[:1]),
+        What.PERIOD: (~in_period, names[:1]),
+        What.UNCOVERED: (in_period & ~pl.col("_covered"), names[:1]),
     }
     is_candle = {*_PRICES, "close_time"} <= set(names)
-    of_values = _of_candles(series.interval, bounds) if is_candle else {}
+    of_values = _of_candles(partition.series.interval) if is_candle else {}
     of_values |= _of_values(columns)
     return checks | {
         what: (~is_missing & check, shown) for what, (check, shown) in of_values.items()
@@ -248,11 +249,12 @@ def _of_values(columns: Sequence[Column]) -> dict[What, _Check]:
     return checks
 
 
-def _of_candles(interval: Interval, bounds: Span) -> dict[What, _Check]:
+def _of_candles(interval: Interval) -> dict[What, _Check]:
     """Return the checks of a candle's prices against each other, and of its times."""
     high, low, opened, closed = (pl.col(name) for name in ("high", "low", "_ms", "_close_time"))
     is_month = interval is Interval.MO1
-    next_open = pl.lit(bounds.end_ms) if is_month else opened + interval.step_ms
+    next_month = pl.col("open_time").dt.offset_by("1mo").dt.timestamp("ms")
+    next_open = next_month if is_month else opened + interval.step_ms
     is_low, is_high = high < pl.max_horizontal(*_PRICES), low > pl.min_horizontal(*_PRICES)
     return {
         What.OHLC: (is_low | is_high, _PRICES),

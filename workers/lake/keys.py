@@ -1,31 +1,43 @@
 """Builds and parses every object key.
 
 lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
-raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end ms>-<content>.json.zst
-raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<start ms>-<end
-ms>-<content>.monthly.<etag>.zip catalog/market=um/2026-11-21.parquet reports/<run>/…
+lake/market=um/kind=klines/interval=1h/symbol=BTCUSDT/2024.parquet
+raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<answer>.json.zst
+raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<answer>.monthly.<etag>.zip
 damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-<content>.parquet
+catalog/market=um/2026-11-21.parquet
+reports/<run>/…
+klinefleet.json
+
+An answer is <start ms>-<end ms>-<asked ms>-<content>.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.intervals import Interval, is_period
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import kind_named
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series, Source
+from klinefleet.workers.domain.series import Partition, Series, Source, source_named
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import is_symbol
+from klinefleet.workers.storage.objects import StoredObject
+
+#: The store's identity.
+IDENTITY = "klinefleet.json"
 
 _SERIES = re.compile(
-    r"lake/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
+    r"(?:lake|raw)/market=(?P<market>\w+)/kind=(?P<kind>\w+)(?:/interval=(?P<interval>\w+))?/symbol=(?P<symbol>[^/]+)"
 )
-_MONTH = re.compile(r".*/((?:19[7-9]\d|[2-9]\d{3})-(?:0[1-9]|1[0-2]))\.parquet")
+_PERIOD = re.compile(
+    r".*/((?:19[7-9]\d|[2-9]\d{3})(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?)\.parquet"
+)
 _RAW_NAME = re.compile(
-    r"(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)"
+    r"(\d+)-(\d+)-(\d+)-([0-9a-f]{16})\.(?:json\.zst|(monthly|daily)\.([0-9A-Za-z-]*)\.zip)"
 )
 
 
@@ -59,28 +71,55 @@ def symbol_of(key: str) -> str | None:
     return found[1] if found else None
 
 
-def partition(series: Series, month: str) -> str:
-    """Return the key of a series' partition of a month, YYYY-MM."""
-    return f"{series_folder('lake', series)}/{month}.parquet"
+def partition(of: Partition) -> str:
+    """Return the key of a partition."""
+    return f"{series_folder('lake', of.series)}/{of.period}.parquet"
 
 
-def month_of(key: str) -> str | None:
-    """Return the month of a partition's key; None if it is no partition's."""
-    found = _MONTH.fullmatch(key)
-    return found[1] if found else None
+def period_of(key: str) -> str | None:
+    """Return the period of a partition's key; None if it is no partition's."""
+    found = _PERIOD.fullmatch(key)
+    return found[1] if found and is_period(found[1]) else None
 
 
-def partition_of(key: str) -> tuple[Series, str] | None:
-    """Return the series and the month that `partition` was given for this key, None where it gives
-    no such key.
+def partition_of(key: str) -> Partition | None:
+    """Return the partition that `partition` was given for this key, None where it gives no such
+    key. In a lake of format 1 it is a month, whatever the series.
     """
-    series, month = _series_in(key.rpartition("/")[0]), month_of(key)
-    return (series, month) if series and month and partition(series, month) == key else None
+    series, period = _series_in(key.rpartition("/")[0]), period_of(key)
+    if not series or not period:
+        return None
+    found = Partition(series, period)
+    is_possible = found.is_of_this_format or len(period) == len("2024-01")
+    return found if is_possible and partition(found) == key else None
+
+
+def partitions_in(listed: Iterable[StoredObject]) -> dict[StoredObject, Partition]:
+    """Return the partitions among some objects, in their order.
+
+    Left out are those in the time of a longer one. A migration that was interrupted leaves them:
+    the months of a year that was published, or the first days of a month that is still there.
+    """
+    named = {entry: found for entry in listed if (found := partition_of(entry.key))}
+    there = {entry.key for entry in named}
+    return {
+        entry: found
+        for entry, found in named.items()
+        if there.isdisjoint(_longer(entry.key, found.period))
+    }
+
+
+def _longer(key: str, period: str) -> Iterator[str]:
+    """Yield the keys of the year and the month that a partition would lie in."""
+    folder = key[: -len(f"{period}.parquet")]
+    for length in (len("2024"), len("2024-01")):
+        if length < len(period):
+            yield f"{folder}{period[:length]}.parquet"
 
 
 @lru_cache(maxsize=10_000)
 def _series_in(folder: str) -> Series | None:
-    """Return the series of a folder of the lake; None if it is no series'."""
+    """Return the series of a folder of the lake or the raw zone; None if it is no series'."""
     found = _SERIES.fullmatch(folder)
     if not found or not is_symbol(found["symbol"]):
         return None
@@ -96,30 +135,36 @@ def _series_in(folder: str) -> Series | None:
         return None
 
 
-def damaged(series: Series, month: str, content: str) -> str:
+def damaged(of: Partition, content: str) -> str:
     """Return the key under which a partition is kept aside that was not as it should be; `content`
     as for `raw`.
     """
-    return f"{series_folder('damaged', series)}/{month}-{content}.parquet"
+    return f"{series_folder('damaged', of.series)}/{of.period}-{content}.parquet"
 
 
-def raw_folder(block: Block) -> str:
-    """Return the folder of a block's raw objects."""
-    return f"{series_folder('raw', block.series)}/{block.period}"
+def raw_folder(partition: Partition) -> str:
+    """Return the folder of a partition's raw objects."""
+    return f"{series_folder('raw', partition.series)}/{partition.period}"
 
 
 def raw(
-    block: Block, span: Span, content: str, source: Source = Source.REST, etag: str = ""
+    partition: Partition,
+    span: Span,
+    asked_ms: int,
+    content: str,
+    source: Source = Source.REST,
+    etag: str = "",
 ) -> str:
-    """Return the key of a raw object that answers for `span`; `content` is 16 hex digits of its
-    SHA-256.
+    """Return the key of a raw object that answers for `span` and was asked for at `asked_ms`, by
+    the exchange's clock; `content` is 16 hex digits of its SHA-256.
 
     An archive file is kept as it is, under its source and the ETag it was published with.
     """
     ending = (
         f"{source}.{re.sub('[^0-9A-Za-z-]', '', etag)}.zip" if source.is_archive else "json.zst"
     )
-    return f"{raw_folder(block)}/{span.start_ms}-{span.end_ms}-{content}.{ending}"
+    name = f"{span.start_ms}-{span.end_ms}-{asked_ms}-{content}.{ending}"
+    return f"{raw_folder(partition)}/{name}"
 
 
 def catalog_folder(market: Market) -> str:
@@ -157,11 +202,23 @@ def run_of(key: str) -> str | None:
     return found[1] if found else None
 
 
-def parse_raw(series: Series, key: str) -> tuple[Block, Span, str, Source, str] | None:
+def is_raw(key: str) -> bool:
+    """Return True for the key of a raw object that this version can use."""
+    series = _series_in(key.rsplit("/", 2)[0])
+    return series is not None and parse_raw(series, key) is not None
+
+
+def parse_raw(series: Series, key: str) -> tuple[Partition, Span, int, str, Source, str] | None:
     """Return the arguments of `raw` for this key; None if it is no raw object of the series."""
     period, _, name = key.removeprefix(series_folder("raw", series) + "/").partition("/")
     found = _RAW_NAME.fullmatch(name)
-    if not found:
+    if not found or not is_period(period) or not Partition(series, period).is_of_this_format:
         return None
-    span = Span(int(found[1]), int(found[2]))
-    return Block(series, period), span, found[3], Source(found[4] or Source.REST), found[5] or ""
+    return (
+        Partition(series, period),
+        Span(int(found[1]), int(found[2])),
+        int(found[3]),
+        found[4],
+        source_named(found[5] or Source.REST.name),
+        found[6] or "",
+    )

@@ -9,10 +9,10 @@ import polars as pl
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
-from klinefleet.workers.lake.footer import Footer, parse_footer
-from klinefleet.workers.lake.proof import checksum
+from klinefleet.workers.lake.footers.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.proof import checksum
 
-#: Rows of a row group: a month of 1m candles is one, a month of 1s candles a few dozen.
+#: Rows of a row group: a month of 1m candles, or a day of 1s candles, is one.
 ROW_GROUP_ROWS = 131_072
 
 

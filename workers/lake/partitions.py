@@ -1,25 +1,24 @@
-"""Reads and replaces monthly Parquet partitions: rows and footer are one object."""
+"""Reads and replaces partitions: rows and footer are one object."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import PartitionDamaged, ReadBackMismatch, VersionConflict
-from klinefleet.workers.domain.intervals import month_span
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.schema import no_rows, with_all_columns
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin, parse_footer
+from klinefleet.workers.lake.footers.answers import Answer
+from klinefleet.workers.lake.footers.footer import Footer, parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode, read_back
-from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 
 #: Others may publish the same partition while we merge; each round merges what they have published.
@@ -44,42 +43,32 @@ class Partitions:
     def __init__(self, files: ObjectStore) -> None:
         self._files = files
 
-    def rows(self, series: Series, month: str) -> pl.DataFrame:
-        """Return the rows that the month's partition holds; none where there is no partition."""
-        key = keys.partition(series, month)
+    def rows(self, partition: Partition) -> pl.DataFrame:
+        """Return the rows that the partition holds; none where there is no such object."""
+        key, kind = keys.partition(partition), partition.series.kind
         body = self._files.read(key)
-        return with_all_columns(series.kind, decode(body, key)) if body else no_rows(series.kind)
+        return with_all_columns(kind, decode(body, key)) if body else no_rows(kind)
 
-    def body(self, series: Series, month: str) -> bytes | None:
-        """Return the bytes of the month's partition, None where there is none."""
-        return self._files.read(keys.partition(series, month))
+    def body(self, partition: Partition) -> bytes | None:
+        """Return the partition's bytes, None where there is none."""
+        return self._files.read(keys.partition(partition))
 
-    def merge(
-        self,
-        series: Series,
-        month: str,
-        rows: pl.DataFrame,
-        covered: Iterable[Span],
-        origins: Iterable[Origin] = (),
-    ) -> Merged:
-        """Publish `rows` and what they cover into the month's partition.
+    def merge(self, partition: Partition, rows: pl.DataFrame, answers: Iterable[Answer]) -> Merged:
+        """Publish `rows`, which come from `answers`, into the partition.
 
         Where a row is held already the new one takes its place. ReadBackMismatch where the store
         does not give back what was written; the raw objects still hold the rows then.
         PartitionDamaged where the held rows are no longer those that were proved: a new proof must
         not bless them.
         """
-        key, covered, origins = keys.partition(series, month), list(covered), list(origins)
+        key, kind, answers = keys.partition(partition), partition.series.kind, list(answers)
         gained, changed, unsure = 0, 0, dict[bytes, Merged]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
-            held, footer = (
-                read_back(series.kind, body, key) if body else (no_rows(series.kind), Footer())
-            )
-            merged = merge(series.kind, held, rows)
-            footer = footer.joined(covered, origins)
-            footer = replace(footer, proof=prove(series, merged, footer.covered))
+            held, footer = read_back(kind, body, key) if body else (no_rows(kind), Footer())
+            merged = merge(kind, held, rows)
+            footer = footer.sealed(partition, merged, answers)
             encoded = encode(merged, footer)
             if encoded == body:
                 done = unsure.get(encoded, Merged())
@@ -92,7 +81,7 @@ class Partitions:
             # VersionConflict may also mean that an earlier try of this publish was stored and its
             # answer lost.
             is_apart = held.height + rows.height == merged.height
-            changed_now = 0 if is_apart else _changed(series.kind, held, merged)
+            changed_now = 0 if is_apart else _changed(kind, held, merged)
             unsure[encoded] = Merged(merged.height - held.height, changed_now)
             with suppress(VersionConflict):
                 self._files.publish(key, encoded, replaces=etag if body else None)
@@ -110,30 +99,28 @@ class Partitions:
             f"{key}: not read back as written in {_ROUNDS} rounds; the raw objects are kept"
         )
 
-    def forget(self, series: Series, month: str, parts: Sequence[Span] | None = None) -> list[Span]:
-        """Take `parts` of the time (None: all) and their rows out of the month's partition: they
-        are missing then.
+    def forget(self, partition: Partition, parts: Sequence[Span] | None = None) -> list[Span]:
+        """Take `parts` of the time (None: all) and their rows out of the partition: they are
+        missing then.
 
         Returns the time that was taken out: all of it where the rows are not to be trusted, the
-        whole month where not even the footer tells what was covered. What was there is kept aside
+        whole period where not even the footer tells what was covered. What was there is kept aside
         first, under `damaged/`.
         """
-        key, gone = keys.partition(series, month), list[Span]()
+        key, gone = keys.partition(partition), list[Span]()
         for _ in range(_ROUNDS):
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             if body is None:
-                return gone or (list(parts) if parts is not None else [month_span(month)])
-            rows, footer, taken = _without(series, month, body, parts)
+                return gone or (list(parts) if parts is not None else [partition.span])
+            rows, footer, taken = _without(partition, body, parts)
             # What an earlier round took out is gone as well: it may have been stored and its answer
             # lost.
             gone = spans.union([*gone, *taken])
-            encoded = encode(rows, replace(footer, proof=prove(series, rows, footer.covered)))
+            encoded = encode(rows, footer.sealed(partition, rows))
             if encoded == body:
                 return gone
-            self._files.put(
-                keys.damaged(series, month, hashlib.sha256(body).hexdigest()[:16]), body
-            )
+            self.set_aside(partition, body)
             with suppress(VersionConflict):
                 self._files.publish(key, encoded, replaces=etag)
                 if self._files.read(key) == encoded:
@@ -142,6 +129,12 @@ class Partitions:
             f"{key}: not read back as written in {_ROUNDS} rounds; what was there is kept under "
             "damaged/"
         )
+
+    def set_aside(self, partition: Partition, body: bytes) -> str:
+        """Keep a partition's bytes under `damaged/`, and return their key there."""
+        key = keys.damaged(partition, hashlib.sha256(body).hexdigest()[:16])
+        self._files.put(key, body)
+        return key
 
 
 def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
@@ -167,36 +160,26 @@ def moments_of(kind: Kind, rows: pl.DataFrame) -> pl.Series:
 
 
 def _without(
-    series: Series, month: str, body: bytes, parts: Sequence[Span] | None
+    partition: Partition, body: bytes, parts: Sequence[Span] | None
 ) -> tuple[pl.DataFrame, Footer, list[Span]]:
     """Return a partition's rows and footer without some time, and that time."""
-    nothing = no_rows(series.kind)
+    kind = partition.series.kind
+    nothing = no_rows(kind)
     try:
-        footer = parse_footer(body)
+        footer = parse_footer(body, keys.partition(partition))
     except PartitionDamaged:
-        return nothing, Footer(), [month_span(month)]
+        return nothing, Footer(), [partition.span]
     try:
-        rows = read_back(series.kind, body)[0]
+        rows = read_back(kind, body)[0]
     except PartitionDamaged:
-        return nothing, Footer(), spans.union(footer.covered) or [month_span(month)]
+        return nothing, Footer(), footer.covered or [partition.span]
     if parts is None:
-        return (
-            nothing,
-            Footer(),
-            spans.union(footer.covered) or ([month_span(month)] if rows.height else []),
-        )
-    times = rows[series.kind.time_column].dt.timestamp("ms")
+        return nothing, Footer(), footer.covered or ([partition.span] if rows.height else [])
+    times = rows[kind.time_column].dt.timestamp("ms")
     stays = pl.repeat(True, rows.height, eager=True)
     for part in parts:
         stays &= (times < part.start_ms) | (times >= part.end_ms)
-    rows = rows.filter(stays)
-    covered = tuple(spans.without(footer.covered, parts))
-    origins = tuple(
-        replace(origin, span=gap)
-        for origin in footer.origins
-        for gap in spans.gaps(parts, origin.span)
-    )
-    return merge(series.kind, nothing, rows), Footer(covered, origins), list(parts)
+    return merge(kind, nothing, rows.filter(stays)), footer.without(parts), list(parts)
 
 
 def _changed(kind: Kind, held: pl.DataFrame, merged: pl.DataFrame) -> int:

@@ -12,7 +12,7 @@ from klinefleet.workers.domain.errors import RawDamaged
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series, Source
+from klinefleet.workers.domain.series import Partition, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.storage.objects import ObjectStore
@@ -26,8 +26,10 @@ class RawEntry:
     """One raw object: its key, the span that it answers for, and its source."""
 
     key: str
-    block: Block
+    partition: Partition
     span: Span
+    asked_ms: int
+    """When it was asked for, by the exchange's clock, ms UTC."""
     content: str
     source: Source = Source.REST
     etag: str = ""
@@ -44,20 +46,28 @@ class RawZone:
     def __init__(self, files: ObjectStore) -> None:
         self._files = files
 
-    def store(self, block: Block, span: Span, pages: Sequence[bytes]) -> RawEntry:
+    def store(
+        self, partition: Partition, span: Span, pages: Sequence[bytes], *, asked_ms: int
+    ) -> RawEntry:
         """Store the pages that answer for `span`; the same pages give the same object.
 
         No page has a newline.
         """
-        return self._put(
-            block, span, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
-        )
+        body = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(b"\n".join(pages))
+        return self._put(partition, span, asked_ms, body)
 
     def store_file(
-        self, block: Block, span: Span, body: bytes, source: Source, etag: str
+        self,
+        partition: Partition,
+        span: Span,
+        body: bytes,
+        source: Source,
+        etag: str,
+        *,
+        asked_ms: int,
     ) -> RawEntry:
         """Store an archive file that answers for `span`."""
-        return self._put(block, span, body, source, etag)
+        return self._put(partition, span, asked_ms, body, source, etag)
 
     def load(self, entry: RawEntry) -> list[bytes] | None:
         """Return the pages, or the one file; None if another compaction has deleted it.
@@ -76,8 +86,8 @@ class RawZone:
             return [body]
         return zstandard.ZstdDecompressor().decompressobj().decompress(body).split(b"\n")
 
-    def entries(self, of: Series | Block) -> list[RawEntry]:
-        """Return the raw objects of a series or of one of its blocks, oldest span first."""
+    def entries(self, of: Series | Partition) -> list[RawEntry]:
+        """Return the raw objects of a series or of one of its partitions, oldest span first."""
         series = of if isinstance(of, Series) else of.series
         folder = keys.series_folder("raw", of) if isinstance(of, Series) else keys.raw_folder(of)
         listed = [
@@ -103,12 +113,18 @@ class RawZone:
         return found
 
     def _put(
-        self, block: Block, span: Span, body: bytes, source: Source = Source.REST, etag: str = ""
+        self,
+        partition: Partition,
+        span: Span,
+        asked_ms: int,
+        body: bytes,
+        source: Source = Source.REST,
+        etag: str = "",
     ) -> RawEntry:
         content = _content(body)
-        key = keys.raw(block, span, content, source, etag)
+        key = keys.raw(partition, span, asked_ms, content, source, etag)
         self._files.put(key, body)
-        return RawEntry(key, block, span, content, source, etag)
+        return RawEntry(key, partition, span, asked_ms, content, source, etag)
 
     def drop(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects."""

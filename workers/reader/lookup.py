@@ -15,7 +15,8 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import Catalog, Catalogs
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.answers import UNRECORDED
+from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.reader.partition_reader import PartitionReader, PartitionSet
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from klinefleet.workers.support.threads import Threads
@@ -269,10 +270,11 @@ class Lookup:
 def _sources(footer: Footer, span: Span) -> list[tuple[Span, Source | None]]:
     """Return the covered parts of `span` with their sources, oldest first; None if not recorded."""
     clipped = [(origin.span.clip(span), origin.source) for origin in footer.origins]
-    recorded = [(part, source) for part, source in clipped if not part.is_empty]
-    covered = spans.clip(footer.covered, span)
-    unrecorded = [(part, None) for part in spans.without(covered, (part for part, _ in recorded))]
-    return sorted([*recorded, *unrecorded], key=lambda found: found[0])
+    return [
+        (part, None if source == UNRECORDED else source)
+        for part, source in clipped
+        if not part.is_empty
+    ]
 
 
 def _check_complete(missing_by_series: Mapping[Series, list[Span]]) -> None:

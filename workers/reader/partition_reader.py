@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from klinefleet.workers.domain.intervals import month_span
+from klinefleet.workers.domain.intervals import period_span
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.schema import MOMENT, no_rows, schema_of, with_all_columns
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.footer import Footer
+from klinefleet.workers.lake.footers.proof import reconstruct_times
 from klinefleet.workers.lake.partition_codec import read_back
-from klinefleet.workers.lake.proof import reconstruct_times
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 from klinefleet.workers.support.threads import Threads
@@ -87,11 +87,7 @@ class PartitionReader:
 
     def list(self, series: Series, span: Span) -> PartitionSet:
         """Return the partitions of a series that overlap a span."""
-        listed = [
-            entry
-            for entry in self._files.list(keys.series_folder("lake", series))
-            if keys.month_of(entry.key)
-        ]
+        listed = keys.partitions_in(self._files.list(keys.series_folder("lake", series)))
         overlapping = (entry for entry in listed if not _partition_span(entry).clip(span).is_empty)
         return PartitionSet(series, span, tuple(overlapping))
 
@@ -266,5 +262,5 @@ def _time_literal(ms: int) -> pl.Expr:
 
 
 def _partition_span(entry: StoredObject) -> Span:
-    """Return the month of a partition."""
-    return month_span(keys.month_of(entry.key) or "")
+    """Return the period of a partition."""
+    return period_span(keys.period_of(entry.key) or "")

@@ -21,7 +21,7 @@ from klinefleet.workers.domain.schema import Candle
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer_cache import FooterCache, footer_cache_path
+from klinefleet.workers.lake.footers.cache import FooterCache, footer_cache_path
 from klinefleet.workers.reader.arrow_cache import ArrowCache, can_map
 from klinefleet.workers.reader.lookup import Fetcher, Lookup, Provenance
 from klinefleet.workers.reader.partition_reader import PartitionReader

@@ -14,7 +14,7 @@ from typing import Protocol
 from klinefleet.workers.binance.archive_names import ArchiveFile, has_daily
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import months_of
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.sources.policy import Policy
@@ -23,10 +23,10 @@ from klinefleet.workers.sources.windows import windows
 #: REST answers so few calls in a round trip or two: sooner than a file can be listed, downloaded
 #: and unpacked.
 SMALL_CALLS = 100
-#: Daily files of one window. Like the pages of a window, they hide what a task itself costs.
-FILES_PER_WINDOW = 9
+#: Files of one window. Like the pages of a window, they hide what a task itself costs.
+FILES_PER_WINDOW = {Source.DAILY: 9, Source.MONTHLY: 12}
 #: If so few days of a month are missing, daily files are fewer bytes for as many round trips.
-EDGE_DAYS = FILES_PER_WINDOW
+EDGE_DAYS = 9
 #: A monthly file that is not published so long after its month is absent, not late: the latest ever
 #: seen came in mid-month.
 LATE_MS = 45 * DAY_MS
@@ -49,7 +49,7 @@ class PublishedFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The sources of a block's missing time."""
+    """The sources of a partition's missing time."""
 
     windows: list[Window]
     unavailable: list[Span] = field(default_factory=list)
@@ -62,42 +62,48 @@ class Assignment:
 
 
 def assign_sources(
-    block: Block, parts: list[Span], published: PublishedFiles, policy: Policy, *, now_ms: int
+    partition: Partition,
+    parts: list[Span],
+    published: PublishedFiles,
+    policy: Policy,
+    *,
+    now_ms: int,
 ) -> Assignment:
-    """Return the windows that fetch the missing `parts` of a block.
+    """Return the windows that fetch the missing `parts` of a partition.
 
     `published` is asked only where files may pay: a listing is a round trip.
     """
     if policy.is_rest_only or not parts:
         if policy.may_rest:
-            return Assignment(list(windows(block, parts)))
+            return Assignment(list(windows(partition, parts)))
         return Assignment([], parts)
     pieces_by_month = {
         month: spans.clip(parts, bounds) for part in parts for month, bounds in months_of(part)
     }
     months = published.monthly()
     candidates = {month: pieces for month, pieces in pieces_by_month.items() if month in months}
-    from_monthly = _monthly_pieces(block.series, candidates, published, policy)
-    assigned = [Window(block, _hull(pieces), Source.MONTHLY) for pieces in from_monthly.values()]
+    from_monthly = _monthly_pieces(partition.series, candidates, published, policy)
+    hulls = [_hull(pieces) for pieces in from_monthly.values()]
+    assigned = list(_windows_of_files(partition, hulls, Source.MONTHLY))
     first_month = min(months, default="")
     from_rest, missing_files = list[Span](), dict[str, str]()
     for month, pieces in pieces_by_month.items():
         if month in from_monthly:
             continue
-        daily = _daily_windows(block, month, pieces, published, policy)
+        daily = _daily_windows(partition, month, pieces, published, policy)
         assigned += daily
         left = [gap for piece in pieces for gap in spans.gaps((one.span for one in daily), piece)]
         from_rest += left
         is_expected = month not in months and (bool(daily) or month >= first_month)
-        missing = _missing_file(block.series, policy, pieces, now_ms) if is_expected else None
+        missing = _missing_file(partition.series, policy, pieces, now_ms) if is_expected else None
         if missing:
             key, reason = missing
             missing_files[key] = f"{reason}: {_replacement(len(daily), bool(left), policy)}"
-    opens = block.series.interval.opens
+    opens = partition.series.interval.opens
     from_rest = [span for span in spans.union(from_rest) if opens(span.start_ms, span.end_ms)]
     if not policy.may_rest:
         return Assignment(sorted(assigned), from_rest, missing_files)
-    return Assignment(sorted([*assigned, *windows(block, from_rest)]), [], missing_files)
+    return Assignment(sorted([*assigned, *windows(partition, from_rest)]), [], missing_files)
 
 
 def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> list[Window]:
@@ -106,20 +112,22 @@ def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> lis
     Daily files replace a month, REST the rest. `is_refused`: the archive refuses this address, so
     it would refuse daily files too.
     """
-    series = window.block.series
+    series = window.partition.series
     may_use_days = not (is_refused and policy.may_rest)
-    if window.source is Source.MONTHLY and has_daily(series) and may_use_days:
+    if window.source == Source.MONTHLY and has_daily(series) and may_use_days:
         days = list(days_of(window.span))
         if policy.prefers_files(len(days), series, [window.span]):
-            return list(_windows_of_days(window.block, days))
-    return list(windows(window.block, [window.span])) if policy.may_rest else []
+            return list(_windows_of_files(window.partition, days, Source.DAILY))
+    return list(windows(window.partition, [window.span])) if policy.may_rest else []
 
 
 def files_of(window: Window) -> list[tuple[ArchiveFile, Span]]:
     """Return the files of an archive window, each with the part of the window that it covers."""
-    is_monthly = window.source is Source.MONTHLY
-    parts = [window.span] if is_monthly else list(days_of(window.span))
-    series = window.block.series
+    series, span = window.partition.series, window.span
+    if window.source == Source.MONTHLY:
+        parts = [month.clip(span) for _, month in months_of(span)]
+    else:
+        parts = list(days_of(span))
     return [(ArchiveFile.of(series, window.source, part.start_ms), part) for part in parts]
 
 
@@ -155,10 +163,10 @@ def _is_edge(series: Series, pieces: list[Span], published: PublishedFiles) -> b
 
 
 def _daily_windows(
-    block: Block, month: str, pieces: list[Span], published: PublishedFiles, policy: Policy
+    partition: Partition, month: str, pieces: list[Span], published: PublishedFiles, policy: Policy
 ) -> list[Window]:
     """Return the windows of a month that are fetched as daily files."""
-    series = block.series
+    series = partition.series
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or not policy.prefers_files(len(days), series, pieces):
         return []
@@ -168,20 +176,24 @@ def _daily_windows(
         period = ArchiveFile.of(series, Source.DAILY, day.start_ms).period
         if period in periods:
             by_file.setdefault(period, []).append(day)
-    return list(_windows_of_days(block, [_hull(parts) for parts in by_file.values()]))
+    hulls = [_hull(parts) for parts in by_file.values()]
+    return list(_windows_of_files(partition, hulls, Source.DAILY))
 
 
-def _windows_of_days(block: Block, days: list[Span]) -> Iterator[Window]:
-    """Yield windows of neighbouring days, at most `FILES_PER_WINDOW` each."""
+def _windows_of_files(partition: Partition, parts: list[Span], source: Source) -> Iterator[Window]:
+    """Yield windows of neighbouring files, at most `FILES_PER_WINDOW` each.
+
+    `parts` has what is wanted of each file, oldest first.
+    """
     neighbours: list[Span] = []
-    for day in days:
-        is_apart = neighbours and neighbours[-1].end_ms != day.start_ms
-        if is_apart or len(neighbours) == FILES_PER_WINDOW:
-            yield Window(block, _hull(neighbours), Source.DAILY)
+    for part in parts:
+        is_apart = neighbours and neighbours[-1].end_ms != part.start_ms
+        if is_apart or len(neighbours) == FILES_PER_WINDOW[source]:
+            yield Window(partition, _hull(neighbours), source)
             neighbours = []
-        neighbours.append(day)
+        neighbours.append(part)
     if neighbours:
-        yield Window(block, _hull(neighbours), Source.DAILY)
+        yield Window(partition, _hull(neighbours), source)
 
 
 def _missing_file(

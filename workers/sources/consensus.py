@@ -12,18 +12,15 @@ from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.schema import no_rows, schema_of
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
+from klinefleet.workers.lake.footers.proof import gaps_in
 from klinefleet.workers.lake.partitions import merge, moments_of
-from klinefleet.workers.lake.proof import gaps_in
 from klinefleet.workers.sources.choice import days_of
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.sources.windows import windows
 
-#: Which source wins where votes are equal. REST is what the exchange says today; in the conflicts
-#: that were seen, the daily files agreed with it.
-_RANK = {Source.MONTHLY: 1, Source.DAILY: 2, Source.REST: 3}
 #: More than any rank: one vote more outweighs it.
 _VOTE = 10
 
@@ -56,7 +53,7 @@ def missing_in(series: Series, version: SourceRows) -> list[Span]:
 
 
 def windows_to_recheck(
-    block: Block, versions: Sequence[SourceRows], held: pl.DataFrame, policy: Policy
+    partition: Partition, versions: Sequence[SourceRows], held: pl.DataFrame, policy: Policy
 ) -> list[Window]:
     """Return the windows to fetch before the versions are trusted, if REST may be asked.
 
@@ -65,8 +62,8 @@ def windows_to_recheck(
     """
     if not policy.may_rest or not any(version.source.is_archive for version in versions):
         return []
-    series = block.series
-    by_rest = [version.span for version in versions if version.source is Source.REST]
+    series = partition.series
+    by_rest = [version.span for version in versions if version.source == Source.REST]
     doubtful = [
         gap
         for version in versions
@@ -75,23 +72,23 @@ def windows_to_recheck(
     ]
     doubtful += _conflict_spans(series, versions, held)
     unanswered = [gap for span in doubtful for gap in spans.gaps(by_rest, span)]
-    recheck = list(windows(block, _joined(series, spans.union(unanswered))))
+    recheck = list(windows(partition, _joined(series, spans.union(unanswered))))
     if recheck or not has_daily(series):
         return recheck
-    by_daily = [version.span for version in versions if version.source is Source.DAILY]
+    by_daily = [version.span for version in versions if version.source == Source.DAILY]
     conflicts = _conflict_spans(series, versions, no_rows(series.kind))
     starts = {day.start_ms - day.start_ms % DAY_MS for span in conflicts for day in days_of(span)}
-    days = [Span(start, start + DAY_MS).clip(block.span) for start in sorted(starts)]
-    return [Window(block, day, Source.DAILY) for day in days if spans.gaps(by_daily, day)]
+    days = [Span(start, start + DAY_MS).clip(partition.span) for start in sorted(starts)]
+    return [Window(partition, day, Source.DAILY) for day in days if spans.gaps(by_daily, day)]
 
 
 def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataFrame) -> Resolution:
     """Return the rows that win: of each row the version that most sources have.
 
-    Where votes are equal, REST wins, then the daily files. `held` are the lake's rows: they have no
+    Where votes are equal, the most trusted source wins. `held` are the lake's rows: they have no
     vote, so any source beats them.
     """
-    ranked = sorted(versions, key=lambda version: _RANK[version.source])
+    ranked = sorted(versions, key=lambda version: version.source.trust)
     rows = pl.concat([version.rows for version in ranked] or [no_rows(kind)])
     merged = merge(kind, no_rows(kind), rows)
     everything = pl.concat([held, rows]) if held.height else rows
@@ -111,7 +108,7 @@ def trusted_spans(series: Series, versions: Sequence[SourceRows], policy: Policy
 
     If REST has forgotten the symbol, no other source can confirm a gap: the files are trusted.
     """
-    trusted = [version.span for version in versions if version.source is Source.REST]
+    trusted = [version.span for version in versions if version.source == Source.REST]
     for version in versions:
         if version.source.is_archive:
             gaps = missing_in(series, version) if policy.is_listed else []
@@ -127,7 +124,7 @@ def _differing(kind: Kind, ranked: Sequence[SourceRows], held: pl.DataFrame) -> 
     """
     versions = [_tagged(kind, held, source="lake", rank=0, version=-1)]
     versions += [
-        _tagged(kind, one.rows, source=one.source, rank=_RANK[one.source], version=number)
+        _tagged(kind, one.rows, source=str(one.source), rank=one.source.trust, version=number)
         for number, one in enumerate(ranked)
     ]
     repeated = pl.concat(versions).filter(pl.col("_moment").is_duplicated())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from klinefleet.workers.domain.paging import pages
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 
 #: Pages of one window, at most. A task costs Celery and the store some milliseconds, a page takes
@@ -14,14 +14,14 @@ from klinefleet.workers.domain.spans import Span
 PAGES_PER_WINDOW = 9
 
 
-def windows(block: Block, parts: Iterable[Span]) -> Iterator[Window]:
-    """Yield the windows that fetch `parts` of a block by REST, oldest first.
+def windows(partition: Partition, parts: Iterable[Span]) -> Iterator[Window]:
+    """Yield the windows that fetch `parts` of a partition by REST, oldest first.
 
     Windows of one part have nearly the same number of pages.
     """
     for span in parts:
-        calls = list(pages(block.series, span))
+        calls = list(pages(partition.series, span))
         count = -(-len(calls) // PAGES_PER_WINDOW)
         for i in range(count):
             part = calls[len(calls) * i // count : len(calls) * (i + 1) // count]
-            yield Window(block, Span(part[0].span.start_ms, part[-1].span.end_ms))
+            yield Window(partition, Span(part[0].span.start_ms, part[-1].span.end_ms))

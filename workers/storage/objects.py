@@ -16,11 +16,14 @@ from typing import Any, TypeVar
 
 from tenacity import RetryCallState
 
-from klinefleet.workers.domain.errors import FleetError, StoreFault
+from klinefleet.workers.domain.errors import FleetError, StoreFault, UnsafeStore, VersionConflict
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import STORE, RetryPolicy
 
 logger = logging.getLogger(__name__)
+
+#: An ETag that no object has.
+_NO_VERSION = "0" * 32
 
 T = TypeVar("T")
 
@@ -113,6 +116,36 @@ class ObjectStore:
         )
         retrying(self._put, self._path(key), b"")
         self.delete([key])
+
+    def prove_conditional_writes(self) -> None:
+        """Raise UnsafeStore unless `publish` is refused where, and only where, it has to be.
+
+        Without that, two workers that publish one partition at once would lose rows.
+        """
+        key = f"raw/.conditions.{uuid.uuid4().hex}"
+        try:
+            self._publishes(key, replaces=None)
+            if self._publishes(key, replaces=None):
+                raise self._unsafe("created an object that was there, against If-None-Match")
+            if self._publishes(key, replaces=_NO_VERSION):
+                raise self._unsafe("replaced another version than the one named by If-Match")
+            if not self._publishes(key, replaces=self.etag(key)):
+                raise self._unsafe("refused to replace the very version named by If-Match")
+        finally:
+            self.delete([key])
+
+    def _publishes(self, key: str, *, replaces: str | None) -> bool:
+        try:
+            self.publish(key, uuid.uuid4().bytes, replaces=replaces)
+        except VersionConflict:
+            return False
+        return True
+
+    def _unsafe(self, what: str) -> UnsafeStore:
+        return UnsafeStore(
+            f"the store at {self.address('').rstrip('/')} {what}: two workers could overwrite each "
+            "other's rows there; use a store that honours conditional writes"
+        )
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -146,9 +146,9 @@ WINDOWS = Counter(
     ("queue", "outcome"),
     (FETCH_QUEUES, _DONE_OR_FAILED),
 )
-BLOCKS = Counter(
-    "klines_blocks_total",
-    "Blocks compacted (done), or given up for good (failed).",
+PARTITIONS = Counter(
+    "klines_partitions_total",
+    "Partitions compacted (done), or given up for good (failed).",
     ("outcome",),
     (_DONE_OR_FAILED,),
 )
@@ -191,20 +191,20 @@ WINDOWS_IN_FLIGHT = Gauge(
     "klines_windows_in_flight", "Windows of active runs that are queued or being fetched."
 )
 FAILURES = Gauge(
-    "klines_failures", "Windows, blocks and symbols of active runs that failed for good."
+    "klines_failures", "Windows, partitions and symbols of active runs that failed for good."
 )
-BLOCKS_WAITING = Gauge(
-    "klines_blocks_waiting",
-    "Blocks of active runs that are being fetched or wait for compaction.",
+PARTITIONS_WAITING = Gauge(
+    "klines_partitions_waiting",
+    "Partitions of active runs that are being fetched or wait for compaction.",
     ("status",),
 )
 OLDEST_WINDOW_SECONDS = Gauge(
     "klines_oldest_window_seconds",
-    "Seconds since the oldest block with windows still to fetch was started.",
+    "Seconds since the oldest partition with windows still to fetch was started.",
 )
 OLDEST_COMPACTION_SECONDS = Gauge(
     "klines_oldest_compaction_seconds",
-    "Seconds since the oldest block that waits for compaction was fetched.",
+    "Seconds since the oldest partition that waits for compaction was fetched.",
 )
 
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, Metric))
@@ -244,7 +244,7 @@ def count_in_registry(registry: CollectorRegistry) -> None:
 
 @contextmanager
 def count_outcome(counter: Counter, **labels: str) -> Iterator[None]:
-    """Count how the block ends: as `good`, or under the name of the FleetError it raises."""
+    """Count how the partition ends: as `good`, or under the name of the FleetError it raises."""
     try:
         yield
     except errors.FleetError as error:

@@ -10,7 +10,7 @@ local claims = redis.call('HGETALL', CLAIMS)
 for i = 1, #claims, 2 do
   if claims[i + 1] == run then redis.call('HDEL', CLAIMS, claims[i]) end
 end
-redis.call('DEL', BLOCKS, WINDOWS, DEFERRED, ATTEMPTS, WAKE, CLAIMED_SYMBOLS)
+redis.call('DEL', PARTITIONS, WINDOWS, DEFERRED, ATTEMPTS, WAKE, CLAIMED_SYMBOLS)
 if not state then redis.call('PEXPIRE', RECORDS, ARGV[4]) end
 if refused then return 0 end
 redis.call('HSET', RUN, 'state', ARGV[3], 'ended_ms', now_ms)

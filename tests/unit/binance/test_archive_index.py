@@ -165,7 +165,7 @@ def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_ar
     ]
 
 
-def test_candles_of_days_live_to_their_last_day_though_their_blocks_are_years() -> None:
+def test_candles_of_days_live_to_their_last_day_though_their_partitions_are_years() -> None:
     days = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
     assert index_of(holding(days, "2023-12", "2024-01-05"), days).published_span() == Span(
         utc_ms(2023, 12), utc_ms(2024, 1, 6)

@@ -105,7 +105,7 @@ def test_no_series_shares_a_file_with_another(market: Market, kind: Kind) -> Non
         ArchiveFile(Series(market, kind, interval, "BTCUSDT"), source, period)
         for interval in CANDLE_INTERVALS
         for source, period in ((Source.MONTHLY, "2024-02"), (Source.DAILY, "2024-02-29"))
-        if source is Source.MONTHLY or has_daily(Series(market, kind, interval, "BTCUSDT"))
+        if source == Source.MONTHLY or has_daily(Series(market, kind, interval, "BTCUSDT"))
     }
     assert {ArchiveFile.parse(file.key) for file in files} == files
     assert len({file.key.lower() for file in files}) == len(files)

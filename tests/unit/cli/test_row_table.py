@@ -8,7 +8,12 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
-from klinefleet.tasks.cli.row_table import preview, render_description, render_rows, screen_width
+from klinefleet.tasks.cli.output.row_table import (
+    preview,
+    render_description,
+    render_rows,
+    screen_width,
+)
 from tests.unit.helpers.klines import frame, minutes, opens
 
 ROWS = frame(opens(minutes(0, 100)))

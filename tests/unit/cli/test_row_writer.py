@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow.parquet
 import pytest
 
-from klinefleet.tasks.cli.row_writer import (
+from klinefleet.tasks.cli.output.row_writer import (
     PART_ROWS,
     Format,
     parse_format,

@@ -9,28 +9,29 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.client.verify_run import PIECES_IN_FLIGHT, TRIES, check_by_fleet, check_here
+from klinefleet.tasks.client.job import PIECES_IN_FLIGHT, TRIES
+from klinefleet.tasks.client.verify_run import check_by_fleet, check_here
+from klinefleet.tasks.jobs.state import Jobs
 from klinefleet.tasks.verification.compare import Reference, Sample, draw_units
-from klinefleet.tasks.verification.pieces import Findings, Piece, verify_piece
+from klinefleet.tasks.verification.pieces import Findings, VerificationPiece, verify_piece
 from klinefleet.tasks.verification.scope import (
     PARTITIONS_PER_PIECE,
     Scope,
     list_partitions,
     split_into_pieces,
 )
-from klinefleet.tasks.verification.state import Verifications
-from klinefleet.workers.domain.intervals import Interval, month_span, months_of
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault, What
 from klinefleet.workers.services import Services
 from tests.unit.helpers.in_process_fleet import in_process_fleet
-from tests.unit.helpers.klines import MINUTES, minutes, opens
+from tests.unit.helpers.klines import JANUARY, MINUTES, minutes, opens
 from tests.unit.helpers.sound import partition, rows_at
 
 HOUR = minutes(0, 60)
@@ -73,37 +74,37 @@ def hold(services: Services, symbols: Iterable[str], months: Iterable[str]) -> N
         for month in months:
             services.store.put(
                 keys.partition(
-                    Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month
+                    Partition(Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol), month)
                 ),
                 body,
             )
 
 
-def pieces(count: int) -> list[Piece]:
+def pieces(count: int) -> list[VerificationPiece]:
     return [
-        Piece(Series(Market.USD_M, KLINES, Interval.M1, f"S{n}"), ("2024-01",))
+        VerificationPiece(Series(Market.USD_M, KLINES, Interval.M1, f"S{n}"), ("2024-01",))
         for n in range(count)
     ]
 
 
 def test_what_came_of_a_piece_is_told_once_and_only_to_who_waits(redis: Redis) -> None:
-    checks = Verifications(redis)
+    checks = Jobs(redis)
     one, other = checks.begin(), checks.begin()
     sent_us = checks.mark_sent(one, ["a", "b"])
     assert checks.is_open(one, "a")
     assert not checks.is_open(other, "a")
-    assert checks.record_findings(one, "a", "first")
-    assert not checks.record_findings(one, "a", "second")
-    assert not checks.record_findings(other, "a", "elsewhere")
+    assert checks.record_results(one, "a", "first")
+    assert not checks.record_results(one, "a", "second")
+    assert not checks.record_results(other, "a", "elsewhere")
     assert checks.poll(one) == ({"b": sent_us + 1}, ["first"])
     assert checks.poll(one) == ({"b": sent_us + 1}, [])
-    redis.hset(f"klines:check:{one}:open", "b", 1)
+    redis.hset(f"klines:job:{one}:open", "b", 1)
     checks.mark_requeued(one, "b")
     assert checks.poll(one)[0]["b"] > sent_us
     checks.end(one)
     checks.mark_requeued(one, "b")
-    assert not checks.record_findings(one, "b", "too late")
-    assert list(redis.scan_iter("klines:check:*")) == []
+    assert not checks.record_results(one, "b", "too late")
+    assert list(redis.scan_iter("klines:job:*")) == []
 
 
 def test_what_came_of_a_piece_survives_the_way_through_redis() -> None:
@@ -113,23 +114,30 @@ def test_what_came_of_a_piece_survives_the_way_through_redis() -> None:
 def test_a_piece_survives_the_way_through_a_message() -> None:
     for piece in (
         *pieces(1),
-        Piece(MINUTES, ("2024-01", "2024-03"), Sample(Reference.REST, 0.5, 7), "2024-03"),
+        VerificationPiece(
+            MINUTES, ("2024-01", "2024-03"), Sample(Reference.REST, 0.5, 7), "2024-03"
+        ),
     ):
-        assert Piece.from_arguments(*json.loads(json.dumps(piece.to_arguments()))) == piece
+        assert (
+            VerificationPiece.from_arguments(*json.loads(json.dumps(piece.to_arguments()))) == piece
+        )
 
 
 def test_a_lake_is_cut_into_bounded_pieces_of_one_series_each(services: Services) -> None:
-    months = [month for month, _ in months_of(Span(utc_ms(2022), utc_ms(2024)))][:15]
+    held = MINUTES.partitions(Span(utc_ms(2022), utc_ms(2023, 4)))
+    months = [partition.period for partition in held]
     hold(services, ["AUSDT", "BUSDT"], months)
     cut = split_into_pieces(list_partitions(services, Scope()), Sample(Reference.REST, 0.0, 7))
-    assert [(piece.series.symbol, len(piece.months)) for piece in cut] == [
+    assert [(piece.series.symbol, len(piece.periods)) for piece in cut] == [
         ("AUSDT", PARTITIONS_PER_PIECE),
         ("AUSDT", 3),
         ("BUSDT", PARTITIONS_PER_PIECE),
         ("BUSDT", 3),
     ]
-    assert sorted(month for piece in cut for month in piece.months) == sorted(months * 2)
-    assert [piece.compared_month in piece.months for piece in cut if piece.compared_month] == [True]
+    assert sorted(month for piece in cut for month in piece.periods) == sorted(months * 2)
+    assert [piece.compared_period in piece.periods for piece in cut if piece.compared_period] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +175,9 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     services: Services,
 ) -> None:
     """The first message of every third piece goes nowhere, every second is delivered twice."""
-    sent, most, checks = list[str](), 0, Verifications(services.redis)
+    sent, most, checks = list[str](), 0, Jobs(services.redis)
 
-    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
+    def send(check: str, batch: list[VerificationPiece], sent_us: int, *, first: bool) -> None:
         nonlocal most
         for piece in batch:
             name, number = str(piece), int(piece.series.symbol[1:])
@@ -178,7 +186,7 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
             if number % 3 == 0 and is_first:
                 continue
             for _ in range(1 + number % 2):
-                checks.record_findings(
+                checks.record_results(
                     check, name, Findings(partitions=1, rows=number).to_json(name)
                 )
         most = max(most, len(batch))
@@ -187,22 +195,20 @@ def test_the_fleet_checks_every_piece_though_messages_and_workers_are_lost(
     found = check_by_fleet(services, pieces(wanted), Silent(), send=send, lost_work_interval_s=0.0)
     assert (found.partitions, found.rows) == (wanted, sum(range(wanted)))
     assert most <= PIECES_IN_FLIGHT
-    assert list(services.redis.scan_iter("klines:check:*")) == []
+    assert list(services.redis.scan_iter("klines:job:*")) == []
 
 
 def test_a_redis_that_forgot_everything_is_told_again(services: Services) -> None:
-    checks, times = Verifications(services.redis), 0
+    checks, times = Jobs(services.redis), 0
 
-    def send(check: str, batch: list[Piece], sent_us: int, *, first: bool) -> None:
+    def send(check: str, batch: list[VerificationPiece], sent_us: int, *, first: bool) -> None:
         nonlocal times
         times += 1
         if times == 1:
             services.redis.flushall()
         else:
             for piece in batch:
-                checks.record_findings(
-                    check, str(piece), Findings(partitions=1).to_json(str(piece))
-                )
+                checks.record_results(check, str(piece), Findings(partitions=1).to_json(str(piece)))
 
     assert check_by_fleet(services, pieces(3), Silent(), send=send).partitions == 3
 
@@ -210,7 +216,7 @@ def test_a_redis_that_forgot_everything_is_told_again(services: Services) -> Non
 def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(services: Services) -> None:
     sent = list[str]()
 
-    def send(check: str, batch: list[Piece], *_: object, **__: object) -> None:
+    def send(check: str, batch: list[VerificationPiece], *_: object, **__: object) -> None:
         sent.extend(map(str, batch))
 
     found = check_by_fleet(services, pieces(1), Silent(), send=send, lost_work_interval_s=0.0)
@@ -221,13 +227,11 @@ def test_a_piece_that_every_worker_dies_of_is_given_up_and_told(services: Servic
 def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
     covered = [Span(utc_ms(2024, 1, 5), utc_ms(2024, 1, 15))]
     ten = [
-        draw_units(
-            MINUTES, "2024-01", covered, Sample(Reference.REST, 0.3, seed), at_least_one=False
-        )
+        draw_units(JANUARY, covered, Sample(Reference.REST, 0.3, seed), at_least_one=False)
         for seed in range(10)
     ]
     assert ten == [
-        draw_units(MINUTES, "2024-01", covered, Sample(Reference.REST, 0.3, n), at_least_one=False)
+        draw_units(JANUARY, covered, Sample(Reference.REST, 0.3, n), at_least_one=False)
         for n in range(10)
     ]
     assert {len(days) for days in ten} == {3}
@@ -237,22 +241,10 @@ def test_a_sample_is_drawn_by_its_seed_from_what_is_covered_alone() -> None:
         for days in ten
         for day in days
     )
-    assert (
-        draw_units(MINUTES, "2024-01", covered, Sample(Reference.REST, 0.0, 1), at_least_one=False)
-        == []
-    )
-    assert (
-        len(
-            draw_units(
-                MINUTES, "2024-01", covered, Sample(Reference.REST, 0.0, 1), at_least_one=True
-            )
-        )
-        == 1
-    )
-    assert (
-        draw_units(MINUTES, "2024-01", [], Sample(Reference.REST, 1.0, 1), at_least_one=True) == []
-    )
+    assert draw_units(JANUARY, covered, Sample(Reference.REST, 0.0, 1), at_least_one=False) == []
+    assert len(draw_units(JANUARY, covered, Sample(Reference.REST, 0.0, 1), at_least_one=True)) == 1
+    assert draw_units(JANUARY, [], Sample(Reference.REST, 1.0, 1), at_least_one=True) == []
     weekly = Series(Market.SPOT, KLINES, Interval.W1, "BTCUSDT")
     assert draw_units(
-        weekly, "2024-01", covered, Sample(Reference.REST, 1.0, 1), at_least_one=False
-    ) == [month_span("2024-01")]
+        Partition(weekly, "2024"), covered, Sample(Reference.REST, 1.0, 1), at_least_one=False
+    ) == [JANUARY.span]

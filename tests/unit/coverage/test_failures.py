@@ -16,7 +16,7 @@ from klinefleet.tasks.runs.report_file import to_csv
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, parse_iso, utc_ms
 from klinefleet.workers.lake import keys
@@ -24,6 +24,7 @@ from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.sources.choice import NO_FILE
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
+from tests.answers import ASKED_MS
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
 NOW_MS = utc_ms(2024, 6, 14)
@@ -49,7 +50,7 @@ def failures(record: Record, request: Request | None = REQUEST) -> list[tuple[Se
 
 
 def of_january(text: str = WHY) -> Record:
-    return Record.for_block(Level.FAILED, JANUARY, text)
+    return Record.for_partition(Level.FAILED, JANUARY, text)
 
 
 def test_a_failure_says_which_time_of_which_series() -> None:
@@ -67,7 +68,7 @@ def test_a_symbol_or_a_run_that_failed_as_a_whole_lacks_all_that_was_asked_for()
 
 @pytest.mark.parametrize("level", [Level.REPORT, Level.NOTE])
 def test_what_is_no_failure_is_left_out(level: Level) -> None:
-    assert failures(Record.for_block(level, JANUARY, WHY)) == []
+    assert failures(Record.for_partition(level, JANUARY, WHY)) == []
 
 
 def missing_spans(
@@ -106,7 +107,7 @@ def test_what_failed_and_another_run_wants_is_being_tried_again(
     assert first == MissingSpan(
         JANUARY.span, Reason.FAILED, f"run {failed}: {WHY}", f"run {active} is fetching it"
     )
-    # That run is past January itself, and has the block no longer under way.
+    # That run is past January itself, and has the partition no longer under way.
     runs.advance(active, 0, JANUARY.span.end_ms, 0)
     first, second = missing_spans(redis, files)
     assert first.next_step == NEXT_DOWNLOAD
@@ -125,13 +126,13 @@ def test_a_run_does_not_try_again_what_failed_in_it(redis: Redis, files: ObjectS
     assert first == MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
 
 
-def test_blocks_under_way_are_being_fetched_behind_the_cursor_too(
+def test_partitions_under_way_are_being_fetched_behind_the_cursor_too(
     redis: Redis, files: ObjectStore
 ) -> None:
     runs = Runs(redis)
     run = runs.create(REQUEST)
-    assert runs.blocks.claim(run, JANUARY)
-    assert runs.blocks.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
+    assert runs.partitions.claim(run, JANUARY)
+    assert runs.partitions.open(run, JANUARY, [Window(JANUARY, minutes(0, 60))])
     runs.advance(run, 2, 0, 0)
     assert missing_spans(redis, files) == [
         MissingSpan(JANUARY.span, Reason.BEING_FETCHED, f"run {run} is fetching it")
@@ -142,8 +143,8 @@ def test_a_file_that_may_still_be_published_has_not_failed(
     redis: Redis, files: ObjectStore
 ) -> None:
     """Forty-five days after a month nobody waits for its file any more."""
-    april, may = (MINUTES.block(utc_ms(2024, month)) for month in (4, 5))
-    asked = [Record.for_block(Level.FAILED, block, NO_FILE) for block in (april, may)]
+    april, may = (MINUTES.partition(utc_ms(2024, month)) for month in (4, 5))
+    asked = [Record.for_partition(Level.FAILED, partition, NO_FILE) for partition in (april, may)]
     window = Window(JANUARY, minutes(0, 9), Source.DAILY)
     run = ended(
         redis, *asked, Record.for_window(Level.FAILED, window, "NotPublished: no such file")
@@ -186,7 +187,7 @@ def test_a_report_tells_of_which_kind_and_time_a_symbol_was_that_failed_as_a_who
 
 
 def test_time_that_is_fetched_but_not_compacted_is_being_fetched(files: ObjectStore) -> None:
-    entry = RawEntry("raw/x", JANUARY, minutes(0, 9), "0" * 16)
+    entry = RawEntry("raw/x", JANUARY, minutes(0, 9), ASKED_MS, "0" * 16)
     (hole,) = missing_spans(None, files, MINUTES, entry)
     assert (hole.span, hole.reason) == (minutes(0, 9), Reason.BEING_FETCHED)
 
@@ -196,5 +197,5 @@ def test_a_moment_is_read_as_it_was_written(ms: int) -> None:
     span = Span(ms, ms + 1)
     assert Span.parse(str(span)) == span
     assert parse_iso(str(span).split("..")[0]) == ms
-    assert isinstance(Block.parse(str(JANUARY)), Block)
+    assert isinstance(Partition.parse(str(JANUARY)), Partition)
     assert Failure(MINUTES, span, "r", NO_FILE).is_missing_file

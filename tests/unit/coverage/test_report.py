@@ -23,17 +23,17 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import schema_of
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.catalog import Catalog, Catalogs
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.proof import Proof
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.lake.partitions import Partitions
-from klinefleet.workers.lake.proof import Proof
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
+from tests.answers import covering, footer_of
 from tests.unit.helpers.catalogs import entry
 from tests.unit.helpers.klines import JANUARY_MS, MINUTES, frame, minutes, opens
 
@@ -56,7 +56,9 @@ def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = 
     there = spans.without([covered], gaps)
     for month, bounds in months_of(covered):
         rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
-        Partitions(services.store).merge(series(symbol), month, rows, [covered.clip(bounds)])
+        Partitions(services.store).merge(
+            Partition(series(symbol), month), rows, covering(covered.clip(bounds))
+        )
 
 
 def know(services: Services, **first: int) -> None:
@@ -137,9 +139,9 @@ def test_one_symbol_alone_is_compared_with_all_of_its_kind(services: Services) -
 def test_partitions_whose_footers_list_no_gaps_are_read_once(
     services: Services, proof: Proof | None
 ) -> None:
-    key = keys.partition(MINUTES, "2024-01")
+    key = keys.partition(Partition(MINUTES, "2024-01"))
     rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
-    services.store.put(key, encode(rows, Footer((minutes(0, 10),), (), proof)))
+    services.store.put(key, encode(rows, footer_of(minutes(0, 10), proof=proof)))
     read: list[str] = []
     for _ in range(2):
         fresh = Services(services.settings)
@@ -157,10 +159,10 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
 ) -> None:
     hold(services, "BTCUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
     hold(services, "ETHUSDT", Span(JANUARY_MS, utc_ms(2024, 3)))
-    key = keys.partition(series("ETHUSDT"), "2024-02")
+    key = keys.partition(Partition(series("ETHUSDT"), "2024-02"))
     # Sound at its end, and of a version whose footers list no gaps: what does not decode are its
     # rows.
-    spoilt = encode(frame(opens(DAY)), Footer((DAY,))) if body is None else b""
+    spoilt = encode(frame(opens(DAY)), footer_of(DAY)) if body is None else b""
     services.store.put(key, spoilt[:4] + b"\xff" * 400 + spoilt[404:] if body is None else body)
     for _ in range(2):
         coverage = report(Services(services.settings))
@@ -181,7 +183,7 @@ def test_one_damaged_partition_is_a_hole_of_its_own_and_hides_nothing_else(
 def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its_month(
     services: Services,
 ) -> None:
-    services.store.put(keys.partition(series("ETHUSDT"), "2024-01"), b"")
+    services.store.put(keys.partition(Partition(series("ETHUSDT"), "2024-01")), b"")
     month = Span(JANUARY_MS, utc_ms(2024, 2))
     assert reasons(report(services).series[0]) == [(month, Reason.DAMAGED)]
     hold(services, "BTCUSDT", DAY)
@@ -192,7 +194,9 @@ def test_of_a_damaged_partition_is_asked_what_the_others_hold_or_else_all_of_its
 def test_every_market_kind_and_interval_is_a_group_of_its_own(services: Services) -> None:
     hold(services, "BTCUSDT", DAY)
     hours = Series(Market.SPOT, KLINES, Interval.H1, "BTCUSDT")
-    Partitions(services.store).merge(hours, "2024-01", frame(opens(DAY, 3_600_000)), [DAY])
+    Partitions(services.store).merge(
+        Partition(hours, "2024"), frame(opens(DAY, 3_600_000)), covering(DAY)
+    )
     coverage = report(services)
     assert [str(group.group) for group in coverage.groups] == ["spot klines 1h", "um klines 1m"]
     assert [one.rows for one in coverage.series] == [24, 1440]
@@ -212,7 +216,9 @@ def test_fundings_have_no_calendar_and_are_counted_as_they_are(services: Service
         if name != "calc_time"
     ]
     covered = Span(JANUARY_MS, utc_ms(2024, 2))
-    Partitions(services.store).merge(events, "2024-01", rows.with_columns(empty), [covered])
+    Partitions(services.store).merge(
+        Partition(events, "2024"), rows.with_columns(empty), covering(covered)
+    )
     assert [(one.rows, one.share, one.holes) for one in report(services).series] == [(3, 1.0, [])]
     (half,) = report(services, CoverageQuery(end_ms=JANUARY_MS + 10 * 3_600_000)).series
     assert (half.rows, half.share) == (2, 1.0)
@@ -285,23 +291,6 @@ def test_a_share_is_a_hundred_only_where_nothing_is_missing(share: float | None,
 
 def test_names_in_wide_letters_keep_the_columns_straight() -> None:
     assert len(padded("币安人生", 20)) == 16
-
-
-def test_a_key_says_which_series_it_is_of(services: Services) -> None:
-    for one in (
-        MINUTES,
-        replace(MINUTES, interval=Interval.MO1),
-        Series(UM, FUNDING_RATE, Interval.EVENTS, "币USDT"),
-    ):
-        assert keys.partition_of(keys.partition(one, "2024-01")) == (one, "2024-01")
-    folder = keys.series_folder("lake", MINUTES)
-    for key in (
-        "lake/x/2024-01.parquet",
-        f"{folder}/2024.parquet",
-        f"{folder}/x/2024-01.parquet",
-        "raw/2024-01.parquet",
-    ):
-        assert keys.partition_of(key) is None
 
 
 def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_pair() -> None:

@@ -20,9 +20,14 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def lines_of_code(page: Path) -> list[str]:
-    """Return the lines of the page's code blocks that name no language, without comments."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = (line for language, block in blocks if not language for line in block.splitlines())
+    """Return the lines of the page's code partitions that name no language, without comments."""
+    partitions = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = (
+        line
+        for language, partition in partitions
+        if not language
+        for line in partition.splitlines()
+    )
     return [re.sub(r"\s+#.*", "", line) for line in lines]
 
 

@@ -63,8 +63,8 @@ def test_every_variable_of_compose_is_in_the_example_and_none_is_there_for_nothi
 
 def test_what_is_set_is_explained_above_it() -> None:
     is_setting = re.compile(r"#?[A-Z][A-Z0-9_]*=").match
-    for block in re.split(r"\n\s*\n", EXAMPLE.read_text()):
-        assert not is_setting(block), block
+    for partition in re.split(r"\n\s*\n", EXAMPLE.read_text()):
+        assert not is_setting(partition), partition
 
 
 def test_no_secret_has_a_default() -> None:

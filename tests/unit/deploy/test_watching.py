@@ -46,7 +46,7 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     "KlinesFailuresRising": (
         {
             'klines_windows_total{queue="archive",outcome="failed"}': "0 0 1 1",
-            'klines_blocks_total{outcome="failed"}': "0x3",
+            'klines_partitions_total{outcome="failed"}': "0x3",
         },
         "3m",
     ),
@@ -81,7 +81,7 @@ AT_WORK = {
     "klines_windows_in_flight": "200x60",
     'klines_windows_total{queue="rest.spot",outcome="done"}': "0+50x60",
     'klines_windows_total{queue="rest.spot",outcome="failed"}': "2x60",
-    'klines_blocks_total{outcome="failed"}': "1x60",
+    'klines_partitions_total{outcome="failed"}': "1x60",
     "klines_oldest_window_seconds": "300x60",
     "klines_oldest_compaction_seconds": "200x60",
     'klines_exchange_clock_offset_seconds{pool="spot",egress="a"}': "0.4x60",

@@ -163,8 +163,8 @@ def test_windows_partition_what_is_missing_and_are_balanced(
         {span.start_ms, span.end_ms, *(min(span.end_ms, span.start_ms + c * 997_000) for c in cuts)}
     )
     missing = [Span(a, b) for a, b in itertools.pairwise(edges)][::2]
-    block = asked.block(span.start_ms)
-    cut = list(windows(block, missing))
+    partition = asked.partition(span.start_ms)
+    cut = list(windows(partition, missing))
     for gap in missing:
         of_gap = [
             w.span for w in cut if gap.start_ms <= w.span.start_ms and w.span.end_ms <= gap.end_ms
@@ -179,16 +179,18 @@ def test_windows_partition_what_is_missing_and_are_balanced(
     assert sum(len(list(pages(asked, w.span))) for w in cut) == sum(
         page_count(asked, gap) for gap in missing
     )
-    assert all(w.block == block for w in cut)
+    assert all(w.partition == partition for w in cut)
 
 
 def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> None:
     """The window is cut into pages again by the task that fetches it."""
     minutes = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
-    block = minutes.block(utc_ms(2024, 1))
-    planned = list(pages(minutes, block.span))
+    partition = minutes.partition(utc_ms(2024, 1))
+    planned = list(pages(minutes, partition.span))
     fetched = [
-        page for window in windows(block, [block.span]) for page in pages(minutes, window.span)
+        page
+        for window in windows(partition, [partition.span])
+        for page in pages(minutes, window.span)
     ]
     assert [page.span.start_ms for page in fetched] == [page.span.start_ms for page in planned]
     assert sum(page.weight for page in fetched) == sum(page.weight for page in planned)
@@ -196,4 +198,4 @@ def test_a_fetch_task_makes_the_very_calls_that_the_planner_has_counted() -> Non
 
 def test_nothing_missing_gives_no_window() -> None:
     minutes = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
-    assert list(windows(minutes.block(utc_ms(2024, 1)), [])) == []
+    assert list(windows(minutes.partition(utc_ms(2024, 1)), [])) == []

@@ -8,20 +8,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.workers.domain.errors import RequestError
-from klinefleet.workers.domain.intervals import CANDLE_INTERVALS, Interval, months_of
+from klinefleet.workers.domain.intervals import (
+    CANDLE_INTERVALS,
+    Interval,
+    Period,
+    is_period,
+    months_of,
+    period_span,
+    periods_of,
+)
+from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series, Window
+from klinefleet.workers.domain.series import Partition, Series, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, iso, utc_ms
 from tests.unit.helpers.strategies import checked_or_none, intervals, moments, symbols
 
-FINE = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h")
-COARSE = ("4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
+FINE = ("1s", "1m", "3m", "5m")
+COARSE = ("15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 #: Lengths in seconds; 1M has none.
-SECONDS = dict(zip(FINE, (1, 60, 180, 300, 900, 1800, 3600, 7200), strict=True)) | dict(
-    zip(COARSE, (14400, 21600, 28800, 43200, 86400, 259200, 604800, 0), strict=True)
+SECONDS = dict(zip(FINE, (1, 60, 180, 300), strict=True)) | dict(
+    zip(
+        COARSE,
+        (900, 1800, 3600, 7200, 14400, 21600, 28800, 43200, 86400, 259200, 604800, 0),
+        strict=True,
+    )
 )
 
 
@@ -120,11 +133,22 @@ def test_three_days_are_counted_from_the_epoch() -> None:
 
 
 @pytest.mark.parametrize("name", [*FINE, *COARSE])
-def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
+def test_a_partition_is_a_day_of_seconds_a_month_of_minutes_and_a_year_of_longer_candles(
+    name: str,
+) -> None:
     series = Series(Market.SPOT, KLINES, Interval(name), "BTCUSDT")
-    block = series.block(utc_ms(2024, 12, 31) + DAY_MS - 1)
-    assert block.period == ("2024" if name in COARSE else "2024-12")
-    assert block.span == Span(utc_ms(2024) if name in COARSE else utc_ms(2024, 12), utc_ms(2025))
+    partition = series.partition(utc_ms(2024, 12, 31) + DAY_MS - 1)
+    months = ("2024-12", utc_ms(2024, 12))
+    period, start_ms = {"1s": ("2024-12-31", utc_ms(2024, 12, 31))}.get(name, months)
+    if name in COARSE:
+        period, start_ms = "2024", utc_ms(2024)
+    assert (partition.period, partition.span) == (period, Span(start_ms, utc_ms(2025)))
+    assert partition.is_of_this_format
+
+
+def test_a_partition_of_funding_is_a_year() -> None:
+    series = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
+    assert series.partition(utc_ms(2024, 12, 31)) == Partition(series, "2024")
 
 
 @pytest.mark.parametrize(
@@ -134,25 +158,28 @@ def test_only_series_of_few_rows_are_fetched_by_the_year(name: str) -> None:
         ("2023-12", (2023, 12, 1), (2024, 1, 1)),
         ("2024-11", (2024, 11, 1), (2024, 12, 1)),
         ("2024", (2024, 1, 1), (2025, 1, 1)),
+        ("2024-02-29", (2024, 2, 29), (2024, 3, 1)),
+        ("2023-12-31", (2023, 12, 31), (2024, 1, 1)),
+        ("2024-01-05", (2024, 1, 5), (2024, 1, 6)),
     ],
 )
-def test_a_block_spans_its_month_or_its_year(
+def test_a_partition_spans_its_day_its_month_or_its_year(
     period: str, start: tuple[int, ...], end: tuple[int, ...]
 ) -> None:
     series = Series(Market.SPOT, KLINES, Interval.M1, "BTCUSDT")
-    assert Block(series, period).span == Span(utc_ms(*start), utc_ms(*end))
+    assert Partition(series, period).span == Span(utc_ms(*start), utc_ms(*end))
 
 
 @settings(max_examples=70, deadline=None)
 @given(interval=intervals, start_ms=moments, length=st.integers(1, 900 * DAY_MS))
-def test_blocks_follow_one_another_and_cover_the_span(
+def test_partitions_follow_one_another_and_cover_the_span(
     interval: Interval, start_ms: int, length: int
 ) -> None:
     span = Span(start_ms, start_ms + length)
-    blocks = list(Series(Market.SPOT, KLINES, interval, "BTCUSDT").blocks(span))
-    assert all(a.span.end_ms == b.span.start_ms for a, b in itertools.pairwise(blocks))
-    assert blocks[0].span.start_ms <= span.start_ms < blocks[0].span.end_ms
-    assert blocks[-1].span.start_ms < span.end_ms <= blocks[-1].span.end_ms
+    partitions = list(Series(Market.SPOT, KLINES, interval, "BTCUSDT").partitions(span))
+    assert all(a.span.end_ms == b.span.start_ms for a, b in itertools.pairwise(partitions))
+    assert partitions[0].span.start_ms <= span.start_ms < partitions[0].span.end_ms
+    assert partitions[-1].span.start_ms < span.end_ms <= partitions[-1].span.end_ms
 
 
 @settings(max_examples=50, deadline=None)
@@ -168,12 +195,52 @@ def test_months_of_a_span_are_whole_and_touch_it(start_ms: int, length: int) -> 
 
 @settings(max_examples=80, deadline=None)
 @given(market=st.sampled_from(Market), interval=intervals, symbol=symbols, ms=moments)
-def test_series_and_blocks_survive_the_way_through_a_message(
+def test_series_and_partitions_survive_the_way_through_a_message(
     market: Market, interval: Interval, symbol: str, ms: int
 ) -> None:
     series = Series(market, KLINES, interval, symbol)
     assert Series.parse(str(series)) == series
-    assert Block.parse(str(series.block(ms))) == series.block(ms)
+    assert Partition.parse(str(series.partition(ms))) == series.partition(ms)
+
+
+@settings(max_examples=80, deadline=None)
+@given(period=st.sampled_from(Period), ms=moments)
+def test_a_period_is_named_for_the_span_that_its_name_stands_for(period: Period, ms: int) -> None:
+    name = period.name_at(ms)
+    span = period_span(name)
+    assert span.start_ms <= ms < span.end_ms
+    assert {period.name_at(span.start_ms), period.name_at(span.end_ms - 1)} == {name}
+    assert name not in (period.name_at(span.start_ms - 1), period.name_at(span.end_ms))
+    assert list(periods_of(period, Span(ms, ms + 1))) == [(name, span)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "24",
+        "20240",
+        "2024-",
+        "2024-00",
+        "2024-13",
+        "2024-1",
+        "2024-01-",
+        "2024-01-00",
+        "2024-01-32",
+        "2024-04-31",
+        "2023-02-29",
+        "2024-1-05",
+        "2024-01-05-06",
+        "2024-01-05\n",
+        "２０２４",
+        "0000",
+        "all",
+    ],
+)
+def test_what_is_no_period_is_named_and_has_no_span(name: str) -> None:
+    assert not is_period(name)
+    with pytest.raises(ValueError, match=r".+"):
+        period_span(name)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +255,7 @@ def test_a_message_cannot_smuggle_a_path_in_as_a_symbol() -> None:
     with pytest.raises(RequestError):
         Series.parse("um/klines/1m/..")
     with pytest.raises(RequestError):
-        Block.parse("um/klines/1m/./2024-01")
+        Partition.parse("um/klines/1m/./2024-01")
 
 
 @pytest.mark.parametrize(
@@ -275,8 +342,8 @@ def test_clip_is_what_both_spans_share(a: int, b: int, c: int, d: int) -> None:
 
 
 def test_a_window_is_told_by_market_symbol_interval_and_time() -> None:
-    block = Block(Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT"), "2024-01")
+    partition = Partition(Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT"), "2024-01")
     assert (
-        str(Window(block, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2))))
+        str(Window(partition, Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 2))))
         == "um BTCUSDT 1m 2024-01-01..2024-01-02"
     )

@@ -12,13 +12,13 @@ from redis import Redis
 from klinefleet.tasks.fleet.metrics_collector import FleetCollector
 from klinefleet.tasks.fleet.metrics_server import build_registry
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Refetch
+from klinefleet.tasks.runs.partitions import Refetch
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.queues import QUEUES
 from klinefleet.workers.domain.redis_keys import SHARED_EGRESS, WORKERS
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Grant
@@ -26,7 +26,7 @@ from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.shared_egress import MINUTES_IN_A_ROW
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
-FEBRUARY = Block(MINUTES, "2024-02")
+FEBRUARY = Partition(MINUTES, "2024-02")
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def serve(redis: Redis, *serves: str) -> None:
         redis.zadd(WORKERS, {f"{name}|host|{number}": lapses})
 
 
-def windows(number: int, block: Block = JANUARY) -> list[Window]:
-    return [Window(block, minutes(n * 100, n * 100 + 100)) for n in range(number)]
+def windows(number: int, partition: Partition = JANUARY) -> list[Window]:
+    return [Window(partition, minutes(n * 100, n * 100 + 100)) for n in range(number)]
 
 
-def put_under_way(runs: Runs, run: str, block: Block, several: list[Window]) -> None:
-    assert runs.blocks.claim(run, block)
-    runs.blocks.open(run, block, several)
+def put_under_way(runs: Runs, run: str, partition: Partition, several: list[Window]) -> None:
+    assert runs.partitions.claim(run, partition)
+    runs.partitions.open(run, partition, several)
 
 
 def test_every_queue_tells_who_serves_it_and_what_waits_and_none_is_a_number_too(
@@ -143,7 +143,7 @@ def test_what_runs_have_under_way_is_told_until_they_end(
 ) -> None:
     put_under_way(runs, run, JANUARY, windows(3))
     put_under_way(runs, run, FEBRUARY, [])
-    runs.blocks.finish_window(
+    runs.partitions.finish_window(
         run,
         windows(3)[0],
         {"windows_failed": 1},
@@ -152,11 +152,11 @@ def test_what_runs_have_under_way_is_told_until_they_end(
     assert metric(redis, "klines_runs_active") == 1
     assert metric(redis, "klines_windows_in_flight") == 2
     assert metric(redis, "klines_failures") == 1
-    assert metric(redis, "klines_blocks_waiting", status="fetching") == 1
-    assert metric(redis, "klines_blocks_waiting", status="compacting") == 1
+    assert metric(redis, "klines_partitions_waiting", status="fetching") == 1
+    assert metric(redis, "klines_partitions_waiting", status="compacting") == 1
     runs.end(run, runs.progress(run).state)  # type: ignore[union-attr]
     assert metric(redis, "klines_runs_active") == 0
-    assert metric(redis, "klines_blocks_waiting", status="fetching") == 0
+    assert metric(redis, "klines_partitions_waiting", status="fetching") == 0
 
 
 def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
@@ -168,18 +168,18 @@ def test_the_oldest_window_and_compaction_age_from_when_they_began_to_wait(
     )
     assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(300, abs=60)
     assert metric(redis, "klines_oldest_compaction_seconds") is None
-    assert runs.blocks.finish_window(run, windows(1)[0], {"windows_done": 1}).is_last
+    assert runs.partitions.finish_window(run, windows(1)[0], {"windows_done": 1}).is_last
     assert metric(redis, "klines_oldest_window_seconds") is None
     assert metric(redis, "klines_oldest_compaction_seconds") == pytest.approx(300, abs=60)
-    assert runs.blocks.begin_compaction(run, JANUARY, 1)
-    assert runs.blocks.close(run, JANUARY, 1, {})
+    assert runs.partitions.begin_compaction(run, JANUARY, 1)
+    assert runs.partitions.close(run, JANUARY, 1, {})
     assert metric(redis, "klines_oldest_compaction_seconds") is None
 
 
-def test_a_block_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
+def test_a_partition_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, run: str) -> None:
     put_under_way(runs, run, JANUARY, [])
-    assert runs.blocks.begin_compaction(run, JANUARY, 1)
-    runs.blocks.reopen(run, JANUARY, 1, [Refetch(windows(1)[0], "again", 9)])
+    assert runs.partitions.begin_compaction(run, JANUARY, 1)
+    runs.partitions.reopen(run, JANUARY, 1, [Refetch(windows(1)[0], "again", 9)])
     assert metric(redis, "klines_oldest_compaction_seconds") is None
     assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
 

@@ -8,17 +8,18 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, Origin
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
+from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import StoredObject
+from tests.answers import covering
 from tests.unit.helpers.klines import MINUTES, frame, opens
 
-KEY = keys.partition(MINUTES, "2024-01")
+KEY = keys.partition(Partition(MINUTES, "2024-01"))
 
 
 class RecordingStore(FolderStore):
@@ -44,8 +45,7 @@ def footer_cache_at(path: Path | None, store: str = "s3://bucket") -> FooterCach
 
 
 def hold(files: FolderStore, span: Span, series: Series = MINUTES, month: str = "2024-01") -> None:
-    origin = Origin(span, Source.MONTHLY, "etag", "0123456789abcdef")
-    Partitions(files).merge(series, month, frame(opens(span)), [span], [origin])
+    Partitions(files).merge(Partition(series, month), frame(opens(span)), covering(span))
 
 
 def recall_all(path: Path, entries: Iterable[StoredObject]) -> dict[str, Footer]:

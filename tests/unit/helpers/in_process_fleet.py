@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.ingest.compaction import compact_partition
 from klinefleet.tasks.ingest.fetch_window import fetch_window
 from klinefleet.tasks.planning.planner import start_planner
 from klinefleet.tasks.planning.run_context import DEFAULT_LIMITS, PlannerLimits
@@ -34,11 +34,12 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.paging import page_count, pages
 from klinefleet.workers.domain.redis_keys import plan_lease
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
+from tests.answers import ASKED_MS
 from tests.unit.helpers.klines import body
 
 
@@ -121,7 +122,7 @@ class FakeArchive:
         if file not in self.files:
             raise NotPublished(f"{file.key}: the archive has no such file")
         body = self.files[file]
-        return Downloaded(body, self.etags[file], 0, hashlib.sha256(body).hexdigest(), 1)
+        return Downloaded(body, self.etags[file], 0, hashlib.sha256(body).hexdigest(), ASKED_MS, 1)
 
     def _note(self, what: str) -> None:
         self.asked.append(what)
@@ -151,7 +152,7 @@ class RunPlanner:
     def issue(self) -> None:
         """Issue what there is room for, without leading."""
         assert self._planner
-        self._planner._dispatch(self._planner._plan_blocks())
+        self._planner._dispatch(self._planner._plan_partitions())
 
     def resend_lost_work(self) -> None:
         assert self._planner
@@ -170,7 +171,7 @@ class InProcessFleet:
     client: FakeClient
     archive: FakeArchive
     fetches: list[tuple[str, Window]] = field(default_factory=list)
-    compactions: list[tuple[str, Block]] = field(default_factory=list)
+    compactions: list[tuple[str, Partition]] = field(default_factory=list)
     planners: list[str] = field(default_factory=list)
     issued: list[Window] = field(default_factory=list)
     most_in_flight: int = 0
@@ -186,24 +187,24 @@ class InProcessFleet:
     def fetch_one(self) -> None:
         """Do the oldest fetch that was sent, as a worker would."""
         run, window = self.fetches.pop(0)
-        if self.runs.blocks.is_pending(run, window) and window.source.is_archive:
+        if self.runs.partitions.is_pending(run, window) and window.source.is_archive:
             fetch_window(self.services, run, window)
-        elif self.runs.blocks.is_pending(run, window):
-            series = window.block.series
+        elif self.runs.partitions.is_pending(run, window):
+            series = window.partition.series
             calls = list(pages(series, window.span))
             step_ms = series.interval.step_ms
             answers = [
                 body(range(series.interval.ceil(p.span.start_ms), p.span.end_ms, step_ms), step_ms)
                 for p in calls
             ]
-            self.services.raw_zone.store(window.block, window.span, answers)
+            self.services.raw_zone.store(window.partition, window.span, answers, asked_ms=ASKED_MS)
             told = {"windows_done": 1, "calls_done": page_count(series, window.span)}
-            if self.runs.blocks.finish_window(run, window, told).is_last:
-                self.send_compact(run, window.block)
+            if self.runs.partitions.finish_window(run, window, told).is_last:
+                self.send_compact(run, window.partition)
 
     def compact_one(self) -> None:
-        run, block = self.compactions.pop(0)
-        compact_block(self.services, run, block)
+        run, partition = self.compactions.pop(0)
+        compact_partition(self.services, run, partition)
 
     def work(self) -> None:
         """Do all that was sent, and what that leads to."""
@@ -216,12 +217,12 @@ class InProcessFleet:
         several = list(windows)
         self.fetches += [(run, window) for window in several]
         self.issued += several
-        self.most_in_flight = max(self.most_in_flight, self.runs.blocks.count_in_flight(run)[0])
+        self.most_in_flight = max(self.most_in_flight, self.runs.partitions.count_in_flight(run)[0])
 
     def send_compact(
-        self, run: str, block: Block, sent_us: int = 0, *, first: bool = False
+        self, run: str, partition: Partition, sent_us: int = 0, *, first: bool = False
     ) -> None:
-        self.compactions.append((run, block))
+        self.compactions.append((run, partition))
 
     def send_plan(self, run: str, sent_us: int, *, first: bool = False) -> None:
         self.planners.append(run)

@@ -11,16 +11,16 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import no_rows
-from klinefleet.workers.domain.series import Block, Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
 from klinefleet.workers.storage.objects import ObjectStore
 
 MINUTES = Series(Market.USD_M, KLINES, Interval.M1, "BTCUSDT")
 DAYS = Series(Market.COIN_M, KLINES, Interval.D1, "BTCUSD_PERP")
-JANUARY = Block(MINUTES, "2024-01")
+JANUARY = Partition(MINUTES, "2024-01")
 JANUARY_MS = utc_ms(2024, 1)
 
 

@@ -7,17 +7,19 @@ from collections.abc import Callable
 import polars as pl
 
 from klinefleet.workers.domain.errors import VersionConflict
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import parse_footer
+from klinefleet.workers.lake.footers.footer import parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
+from tests.answers import covering
 from tests.unit.helpers.klines import MINUTES, frame, opens, times_of
 from tests.unit.helpers.memory_store import MemoryStore
 
 MONTH = "2024-01"
-KEY = keys.partition(MINUTES, MONTH)
+KEY = keys.partition(Partition(MINUTES, MONTH))
 
 
 def held(files: ObjectStore) -> list[int]:
@@ -26,7 +28,9 @@ def held(files: ObjectStore) -> list[int]:
 
 
 def put(lake: Partitions, span: Span, *, price: str = "42000.10") -> int:
-    return lake.merge(MINUTES, MONTH, frame(opens(span), price=price), [span]).gained
+    return lake.merge(
+        Partition(MINUTES, MONTH), frame(opens(span), price=price), covering(span)
+    ).gained
 
 
 class VersionedStore(MemoryStore):

@@ -1,4 +1,4 @@
-"""A request, windows of January, and the steps of a block to its end."""
+"""A request, windows of January, and the steps of a partition to its end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.timestamps import utc_ms
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
-FEBRUARY = Block(MINUTES, "2024-02")
+FEBRUARY = Partition(MINUTES, "2024-02")
 
 
 def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Request:
@@ -21,8 +21,8 @@ def request(*symbols: str, market: Market = Market.USD_M, months: int = 2) -> Re
     return Request(market, KLINES, Interval.M1, chosen, utc_ms(2024, 1), utc_ms(2024, 1 + months))
 
 
-def windows(number: int, block: Block = JANUARY) -> list[Window]:
-    return [Window(block, minutes(n * 100, n * 100 + 100)) for n in range(number)]
+def windows(number: int, partition: Partition = JANUARY) -> list[Window]:
+    return [Window(partition, minutes(n * 100, n * 100 + 100)) for n in range(number)]
 
 
 def counts(runs: Runs, run: str) -> dict[str, int]:
@@ -31,19 +31,21 @@ def counts(runs: Runs, run: str) -> dict[str, int]:
     return {name: count for name, count in progress.counts.items() if count}
 
 
-def begin(runs: Runs, run: str, several: list[Window], block: Block = JANUARY) -> None:
-    assert runs.blocks.claim(run, block)
-    assert runs.blocks.open(run, block, several)
+def begin(runs: Runs, run: str, several: list[Window], partition: Partition = JANUARY) -> None:
+    assert runs.partitions.claim(run, partition)
+    assert runs.partitions.open(run, partition, several)
 
 
-def phases(runs: Runs, run: str) -> dict[Block, Phase]:
-    return {block: told.phase for block, told in runs.blocks.states(run).items()}
+def phases(runs: Runs, run: str) -> dict[Partition, Phase]:
+    return {partition: told.phase for partition, told in runs.partitions.states(run).items()}
 
 
-def close(runs: Runs, run: str, block: Block = JANUARY, fence: int = 1, why: str = "") -> bool:
-    records = [Record.for_block(Level.FAILED, block, why)] if why else []
-    return runs.blocks.begin_compaction(run, block, fence) and runs.blocks.close(
-        run, block, fence, {"rows": 100}, records=records
+def close(
+    runs: Runs, run: str, partition: Partition = JANUARY, fence: int = 1, why: str = ""
+) -> bool:
+    records = [Record.for_partition(Level.FAILED, partition, why)] if why else []
+    return runs.partitions.begin_compaction(run, partition, fence) and runs.partitions.close(
+        run, partition, fence, {"rows": 100}, records=records
     )
 
 
@@ -55,23 +57,23 @@ def say_all_there_is(runs: Runs, run: str) -> None:
         Record.for_window(Level.FAILED, window, "late"),
         Record(Level.REPORT, "late", source="archive"),
     )
-    runs.blocks.record_attempt(run, "late", 5)
-    runs.blocks.finish_window(
+    runs.partitions.record_attempt(run, "late", 5)
+    runs.partitions.finish_window(
         run,
         window,
         {"klines": 1},
         records=[Record.for_window(Level.FAILED, window, "late")],
         replacements=[window],
     )
-    runs.blocks.claim(run, JANUARY)
-    runs.blocks.open(run, JANUARY, [window])
-    runs.blocks.release_unneeded(run, JANUARY)
+    runs.partitions.claim(run, JANUARY)
+    runs.partitions.open(run, JANUARY, [window])
+    runs.partitions.release_unneeded(run, JANUARY)
     runs.advance(run, 1, 1, 1)
-    runs.blocks.begin_compaction(run, JANUARY, 9)
-    runs.blocks.close(
-        run, JANUARY, 9, {"rows": 1}, records=[Record.for_block(Level.FAILED, JANUARY, "late")]
+    runs.partitions.begin_compaction(run, JANUARY, 9)
+    runs.partitions.close(
+        run, JANUARY, 9, {"rows": 1}, records=[Record.for_partition(Level.FAILED, JANUARY, "late")]
     )
-    runs.blocks.mark_sent(run, [window], [JANUARY])
+    runs.partitions.mark_sent(run, [window], [JANUARY])
     runs.mark_plan_sent(run)
-    runs.blocks.reconcile(run)
+    runs.partitions.reconcile(run)
     runs.end(run, State.COMPLETE)

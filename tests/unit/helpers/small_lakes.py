@@ -7,21 +7,21 @@ from pathlib import Path
 
 import polars as pl
 
-from klinefleet.workers.domain.intervals import Interval, months_of
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import MOMENT, schema_of
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from klinefleet.workers.lake.footer import Origin
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
+from tests.answers import covering
 
 #: The current time of the readers under test.
-NOW_MS = utc_ms(2024, 3, 15)
+NOW_MS = utc_ms(2024, 2, 15)
 
 
 def series(
@@ -51,12 +51,10 @@ def hold(
     partitions = Partitions(open_store(str(store)))
     times = rows[held_series.kind.time_column].dt.timestamp("ms")
     for span in covered:
-        for month, bounds in months_of(span):
-            part = bounds.clip(span)
+        for partition in held_series.partitions(span):
+            part = partition.span.clip(span)
             held = rows.filter((times >= part.start_ms) & (times < part.end_ms))
-            partitions.merge(
-                held_series, month, held, [part], [Origin(part, Source.MONTHLY, "etag", "0" * 16)]
-            )
+            partitions.merge(partition, held, covering(part))
 
 
 def hold_all(
@@ -76,8 +74,9 @@ def reader(store: Path | str, now_ms: int = NOW_MS) -> Reader:
     return Reader(str(store), cache=False, clock=ManualClock(now_ms))
 
 
-JANUARY, FEBRUARY, MARCH = utc_ms(2024, 1), utc_ms(2024, 2), utc_ms(2024, 3)
-TWO_MONTHS = Span(JANUARY, MARCH)
+DECEMBER, JANUARY, FEBRUARY = utc_ms(2023, 12), utc_ms(2024, 1), utc_ms(2024, 2)
+#: Of hourly candles each month is in a partition of its own: they change years between them.
+TWO_MONTHS = Span(DECEMBER, FEBRUARY)
 
 
 def hours(symbol: str = "BTCUSDT") -> Series:

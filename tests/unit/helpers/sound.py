@@ -13,9 +13,10 @@ from klinefleet.workers.domain.kinds.premium_index_klines import PREMIUM_INDEX_K
 from klinefleet.workers.domain.schema import schema_of
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.footer import Footer
+from klinefleet.workers.lake.footers.proof import prove
 from klinefleet.workers.lake.partition_codec import encode
-from klinefleet.workers.lake.proof import prove
+from tests.answers import footer_of
 from tests.unit.helpers.klines import MINUTES
 
 FUNDING_HOURS = 8
@@ -61,5 +62,5 @@ def partition(rows: pl.DataFrame, covered: Sequence[Span], series: Series = MINU
 
 def proved_footer(rows: pl.DataFrame, covered: Sequence[Span], series: Series = MINUTES) -> Footer:
     """The footer that compaction would write for these rows."""
-    footer = Footer(tuple(covered))
+    footer = footer_of(*covered)
     return replace(footer, proof=prove(series, rows, covered))

@@ -1,4 +1,4 @@
-"""A run with one block."""
+"""A run with one partition."""
 
 from __future__ import annotations
 

@@ -7,25 +7,26 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import compact_block
+from klinefleet.tasks.ingest.compaction import compact_partition
 from klinefleet.tasks.ingest.raw_rows import final_rows
 from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.storage.open import open_store
+from tests.answers import ASKED_MS
 from tests.unit.helpers.compaction import KEY, lake, ready, store
 from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
 
 
 def entry(span: Span) -> RawEntry:
-    return RawEntry("raw/x", JANUARY, span, "0" * 16)
+    return RawEntry("raw/x", JANUARY, span, ASKED_MS, "0" * 16)
 
 
 def test_rows_in_order_inside_their_window_are_taken_as_they_are() -> None:
@@ -65,34 +66,34 @@ def test_rows_out_of_order_doubled_or_before_the_window_are_refused(times: list[
         final_rows(frame(times), entry(minutes(0, 10)))
 
 
-def test_a_block_is_merged_proved_and_its_raw_objects_go(one: InProcessFleet, run: str) -> None:
+def test_a_partition_is_merged_proved_and_its_raw_objects_go(one: InProcessFleet, run: str) -> None:
     for start in (0, 500, 1000):
         store(one, minutes(start, start + 500))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
     assert one.services.raw_zone.entries(JANUARY) == []
     progress = one.runs.progress(run)
     assert progress
-    assert (progress.counts["rows"], progress.counts["blocks_done"], progress.failed) == (
+    assert (progress.counts["rows"], progress.counts["partitions_done"], progress.failed) == (
         1500,
         1,
         {},
     )
-    assert one.runs.blocks.states(run) == {}
+    assert one.runs.partitions.states(run) == {}
 
 
 def test_compacting_twice_is_compacting_once(one: InProcessFleet, run: str) -> None:
     store(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     before = one.services.store.etag(KEY)
     store(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert one.services.store.etag(KEY) == before
     progress = one.runs.progress(run)
     assert progress
-    assert (progress.counts["rows"], progress.counts["blocks_done"]) == (500, 1)
+    assert (progress.counts["rows"], progress.counts["partitions_done"]) == (500, 1)
 
 
 def test_kept_raw_objects_stay_after_their_rows_are_proved(
@@ -100,38 +101,37 @@ def test_kept_raw_objects_stay_after_their_rows_are_proved(
 ) -> None:
     keeper = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
     kept = store(keeper, minutes(0, 500))
-    compact_block(keeper.services, ready(keeper, JANUARY), JANUARY)
+    compact_partition(keeper.services, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
     assert keeper.services.raw_zone.entries(JANUARY) == [kept]
 
 
 def test_a_window_without_candles_is_covered_all_the_same(one: InProcessFleet, run: str) -> None:
-    one.services.raw_zone.store(JANUARY, minutes(0, 500), [b"[]"])
-    compact_block(one.services, run, JANUARY)
+    one.services.raw_zone.store(JANUARY, minutes(0, 500), [b"[]"], asked_ms=ASKED_MS)
+    compact_partition(one.services, run, JANUARY)
     assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
 
 
-def test_nothing_to_compact_closes_the_block_and_publishes_nothing(
+def test_nothing_to_compact_closes_the_partition_and_publishes_nothing(
     one: InProcessFleet, run: str
 ) -> None:
-    compact_block(one.services, run, JANUARY)
-    assert one.runs.blocks.states(run) == {}
+    compact_partition(one.services, run, JANUARY)
+    assert one.runs.partitions.states(run) == {}
     assert one.services.store.list("lake") == []
 
 
-def test_a_years_block_goes_to_a_partition_a_month_and_covers_them_all(
+def test_a_year_is_one_partition_and_covers_the_months_that_were_fetched(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = Series(Market.USD_M, KLINES, Interval.D1, "BTCUSDT")
-    year, step_ms = Block(days, "2024"), days.interval.step_ms
+    year, step_ms = Partition(days, "2024"), days.interval.step_ms
     yearly = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}).patch(monkeypatch)
     span = Span(utc_ms(2024, 2), utc_ms(2024, 5))
     times = range(span.start_ms, span.end_ms, step_ms)
-    yearly.services.raw_zone.store(year, span, [body(times, step_ms)])
-    compact_block(yearly.services, ready(yearly, year), year)
-    listed = yearly.services.store.list("lake")
-    assert [keys.month_of(e.key) for e in listed] == ["2024-02", "2024-03", "2024-04"]
-    assert [at for e in listed for at in lake(yearly, e.key)] == list(times)
+    yearly.services.raw_zone.store(year, span, [body(times, step_ms)], asked_ms=ASKED_MS)
+    compact_partition(yearly.services, ready(yearly, year), year)
+    assert [e.key for e in yearly.services.store.list("lake")] == [keys.partition(year)]
+    assert lake(yearly, keys.partition(year)) == list(times)
     assert yearly.services.coverage.covered(days) == [span]
 
 
@@ -139,8 +139,8 @@ def test_nothing_but_the_store_is_needed_to_tell_what_is_held(
     one: InProcessFleet, run: str, redis: Redis
 ) -> None:
     store(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     redis.flushall()
     files = open_store(one.services.settings.store_url)
-    assert [e.key for e in files.list("")] == [KEY]
+    assert [e.key for e in files.list("")] == [keys.IDENTITY, KEY]
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 500)]

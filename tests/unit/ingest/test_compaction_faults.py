@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import MAX_ATTEMPTS, MAX_FETCHES, compact_block
+from klinefleet.tasks.ingest.compaction import MAX_ATTEMPTS, MAX_FETCHES, compact_partition
 from klinefleet.tasks.ingest.raw_rows import load_raw_objects
-from klinefleet.tasks.runs.blocks import Blocks
+from klinefleet.tasks.runs.partitions import RunPartitions
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.errors import ReadBackMismatch, StoreFault
 from klinefleet.workers.domain.redis_keys import LEASES
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.partitions import Merged
 from klinefleet.workers.lake.raw_zone import RawEntry
+from tests.answers import ASKED_MS
 from tests.unit.helpers.compaction import KEY, failed, lake, pending, store
 from tests.unit.helpers.in_process_fleet import InProcessFleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens
@@ -28,8 +30,8 @@ MONTH = JANUARY.span
 WHOLE = f"um BTCUSDT 1m {MONTH}"
 
 
-def phases(one: InProcessFleet, run: str) -> dict[Block, Phase]:
-    return {block: told.phase for block, told in one.runs.blocks.states(run).items()}
+def phases(one: InProcessFleet, run: str) -> dict[Partition, Phase]:
+    return {partition: told.phase for partition, told in one.runs.partitions.states(run).items()}
 
 
 def damage(one: InProcessFleet, bad: RawEntry) -> None:
@@ -38,27 +40,29 @@ def damage(one: InProcessFleet, bad: RawEntry) -> None:
 
 def spoil(one: InProcessFleet, span: Span) -> RawEntry:
     """Keep an answer that passed the fetcher's look and does not parse."""
-    return one.services.raw_zone.store(JANUARY, span, [body(opens(span), price="4.2.1")])
+    return one.services.raw_zone.store(
+        JANUARY, span, [body(opens(span), price="4.2.1")], asked_ms=ASKED_MS
+    )
 
 
-def test_a_damaged_raw_object_is_fetched_again_before_the_block_is_merged(
+def test_a_damaged_raw_object_is_fetched_again_before_the_partition_is_merged(
     one: InProcessFleet, run: str
 ) -> None:
     store(one, minutes(0, 500))
     damage(one, store(one, minutes(500, 1000)))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert one.fetches == [(run, Window(JANUARY, minutes(500, 1000)))]
     assert phases(one, run) == {JANUARY: Phase.FETCHING}
     assert pending(one, run) == [Window(JANUARY, minutes(500, 1000))]
     assert [entry.span for entry in one.services.raw_zone.entries(JANUARY)] == [minutes(0, 500)]
     one.work()
     assert lake(one) == list(opens(minutes(0, 1000)))
-    assert (one.runs.blocks.states(run), failed(one, run)) == ({}, {})
+    assert (one.runs.partitions.states(run), failed(one, run)) == ({}, {})
 
 
 def test_windows_that_do_not_parse_are_fetched_again_too(one: InProcessFleet, run: str) -> None:
     spoil(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert lake(one) == []
     one.work()
     assert lake(one) == list(opens(minutes(0, 500)))
@@ -69,16 +73,16 @@ def test_a_window_that_comes_damaged_every_time_is_given_up_and_told(
 ) -> None:
     tried = 0
     spoil(one, minutes(0, 500))
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     while one.fetches:
         tried += 1
         assert tried < 20
         one.fetches.clear()
         spoil(one, minutes(0, 500))
-        one.runs.blocks.finish_window(run, Window(JANUARY, minutes(0, 500)), {})
-        compact_block(one.services, run, JANUARY)
+        one.runs.partitions.finish_window(run, Window(JANUARY, minutes(0, 500)), {})
+        compact_partition(one.services, run, JANUARY)
     assert tried == MAX_FETCHES - 1
-    assert one.runs.blocks.states(run) == {}
+    assert one.runs.partitions.states(run) == {}
     assert list(failed(one, run)) == [str(Window(JANUARY, minutes(0, 500)))]
     assert one.services.coverage.covered(MINUTES) == []
 
@@ -88,10 +92,10 @@ def test_a_window_given_up_beside_one_that_is_tried_again_is_told_all_the_same(
 ) -> None:
     hopeless, once = minutes(0, 500), minutes(1000, 1500)
     for _ in range(MAX_FETCHES - 1):
-        one.runs.blocks.record_attempt(run, str(Window(JANUARY, hopeless)), MAX_FETCHES)
+        one.runs.partitions.record_attempt(run, str(Window(JANUARY, hopeless)), MAX_FETCHES)
     spoil(one, hopeless)
     spoil(one, once)
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     one.work()
     assert one.services.coverage.covered(MINUTES) == [once]
     assert failed(one, run)
@@ -118,7 +122,7 @@ STEPS: dict[str, Callable[[InProcessFleet], tuple[Any, str, int]]] = {
     "before the first publish": lambda one: (one.services.store, "publish", 1),
     "before raw objects go": lambda one: (one.services.raw_zone, "drop", 1),
     "while raw objects go": lambda one: (one.services.store, "_remove", 2),
-    "before it is told": lambda one: (Blocks, "close", 1),
+    "before it is told": lambda one: (RunPartitions, "close", 1),
 }
 
 
@@ -132,12 +136,12 @@ def test_a_compaction_killed_at_any_step_is_made_good_by_the_next(
         target, name, call = STEPS[step](one)
         killed_at(patched, target, name, call=call)
         with pytest.raises(KilledError):
-            compact_block(one.services, run, JANUARY)
+            compact_partition(one.services, run, JANUARY)
     assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
-    assert (one.services.raw_zone.entries(JANUARY), one.runs.blocks.states(run)) == ([], {})
+    assert (one.services.raw_zone.entries(JANUARY), one.runs.partitions.states(run)) == ([], {})
 
 
 def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_it(
@@ -145,10 +149,10 @@ def test_a_compaction_killed_between_finding_damage_and_saying_so_does_not_hide_
 ) -> None:
     damage(one, store(one, minutes(0, 500)))
     with monkeypatch.context() as patched:
-        killed_at(patched, Blocks, "reopen")
+        killed_at(patched, RunPartitions, "reopen")
         with pytest.raises(KilledError):
-            compact_block(one.services, run, JANUARY)
-    compact_block(one.services, run, JANUARY)
+            compact_partition(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     one.work()
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 500)] or failed(one, run)
 
@@ -162,13 +166,13 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
         raise ReadBackMismatch("not read back as written")
 
     monkeypatch.setattr(one.services.partitions, "merge", unproved)
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert one.services.raw_zone.entries(JANUARY) == [kept]
     assert failed(one, run) == {WHOLE: "ReadBackMismatch: not read back as written"}
-    assert one.runs.blocks.states(run) == {}
+    assert one.runs.partitions.states(run) == {}
 
 
-def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
+def test_a_store_that_fails_hands_the_partition_back_so_often_and_then_gives_up(
     one: InProcessFleet, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = store(one, minutes(0, 500))
@@ -179,18 +183,20 @@ def test_a_store_that_fails_hands_the_block_back_so_often_and_then_gives_up(
     monkeypatch.setattr(one.services.partitions, "merge", fails)
     for _ in range(MAX_ATTEMPTS - 1):
         with pytest.raises(StoreFault):
-            compact_block(one.services, run, JANUARY)
+            compact_partition(one.services, run, JANUARY)
         assert phases(one, run) == {JANUARY: Phase.COMPACTING}
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert failed(one, run) == {WHOLE: "StoreFault: the store is down"}
     assert one.services.raw_zone.entries(JANUARY) == [kept]
 
 
-def test_a_damaged_partition_ends_the_block_with_a_reason(one: InProcessFleet, run: str) -> None:
+def test_a_damaged_partition_ends_the_partition_with_a_reason(
+    one: InProcessFleet, run: str
+) -> None:
     store(one, minutes(0, 500))
     one.services.store.put(KEY, b"PAR1 this is no Parquet file PAR1")
-    compact_block(one.services, run, JANUARY)
-    assert one.runs.blocks.states(run) == {}
+    compact_partition(one.services, run, JANUARY)
+    assert one.runs.partitions.states(run) == {}
     assert list(failed(one, run)) == [WHOLE]
     assert len(one.services.raw_zone.entries(JANUARY)) == 1
 
@@ -212,18 +218,18 @@ def test_two_compactions_at_once_lose_nothing(
         store(one, minutes(start, start + 500))
     real, inside = one.services.partitions.merge, [False]
 
-    def merge(*args: Any) -> int:
+    def merge(*args: Any) -> Merged:
         if not inside[0]:
             inside[0] = True
             store(one, minutes(1000, 1500))
             redis.delete(LEASES)
-            compact_block(one.services, run, JANUARY)
+            compact_partition(one.services, run, JANUARY)
         return real(*args)
 
     monkeypatch.setattr(one.services.partitions, "merge", merge)
-    compact_block(one.services, run, JANUARY)
+    compact_partition(one.services, run, JANUARY)
     assert lake(one) == list(opens(minutes(0, 1500)))
     assert one.services.coverage.covered(MINUTES) == [minutes(0, 1500)]
     progress = one.runs.progress(run)
     assert progress
-    assert progress.counts["blocks_done"] == 1
+    assert progress.counts["partitions_done"] == 1

@@ -13,12 +13,13 @@ from klinefleet.workers.domain.errors import (
     StoreFault,
     VersionConflict,
 )
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
+from tests.answers import footer_of
 from tests.unit.helpers.klines import MINUTES, covered, frame, minutes, opens
 from tests.unit.helpers.partitions import KEY, VersionedStore, held, put
 
@@ -103,7 +104,7 @@ class Forgetful(VersionedStore):
 
     def read(self, key: str) -> bytes | None:
         return (
-            encode(frame(opens(minutes(0, 3))), Footer((minutes(0, 3),)))
+            encode(frame(opens(minutes(0, 3))), footer_of(minutes(0, 3)))
             if key in self.held
             else None
         )

@@ -10,15 +10,15 @@ from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer import Footer, Origin
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.storage.open import open_store
+from tests.answers import covering, footer_of
 from tests.unit.helpers.footers import KEY, RecordingStore, footer_cache_at, hold, recall_all
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, frame, minutes
 
@@ -47,10 +47,8 @@ def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
             "BTCUSDT": [minutes(0, 60)],
             "ETHUSDT": [minutes(0, 10)],
         }
-        assert lake.origins(MINUTES) == [
-            Origin(minutes(0, 60), Source.MONTHLY, "etag", "0123456789abcdef")
-        ]
-    assert sorted(files.reads) == [KEY, keys.partition(ETHER, "2024-01")]
+        assert lake.origins(MINUTES) == list(covering(minutes(0, 60)))
+    assert sorted(files.reads) == [KEY, keys.partition(Partition(ETHER, "2024-01"))]
 
 
 def test_a_changed_partition_is_never_answered_from_memory(
@@ -69,7 +67,7 @@ def test_a_partition_that_was_put_back_smaller_is_not_believed_to_be_whole(
     lake = Coverage(files, footer_cache_at(path))
     hold(files, minutes(0, 60))
     assert lake.covered(MINUTES) == [minutes(0, 60)]
-    files.put(KEY, encode(frame([]), Footer((minutes(0, 1),))))
+    files.put(KEY, encode(frame([]), footer_of(minutes(0, 1))))
     assert lake.covered(MINUTES) == [minutes(0, 1)]
 
 
@@ -107,7 +105,7 @@ def test_what_is_no_partition_is_neither_read_nor_remembered(
 ) -> None:
     hold(files, minutes(0, 60))
     folder = keys.series_folder("lake", MINUTES)
-    for name in ("_SUCCESS", "2024.parquet", "2024-01.parquet.bak", "notes.txt"):
+    for name in ("_SUCCESS", "2024-1.parquet", "2024-01.parquet.bak", "notes.txt"):
         files.put(f"{folder}/{name}", b"not ours")
     assert Coverage(files, footer_cache_at(path)).covered(MINUTES) == [minutes(0, 60)]
     assert files.reads == [KEY]
@@ -155,7 +153,7 @@ def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(
     spans = {f"COIN{n}USDT": minutes(n, n + 1) for n in range(40)}
     for symbol, span in spans.items():
         one = Series(Market.USD_M, KLINES, Interval.M1, symbol)
-        files.put(keys.partition(one, "2024-01"), encode(frame([]), Footer((span,))))
+        files.put(keys.partition(Partition(one, "2024-01")), encode(frame([]), footer_of(span)))
     for _ in range(2):
         held = Coverage(files, footer_cache_at(path)).covered_group(
             Market.USD_M, KLINES, Interval.M1

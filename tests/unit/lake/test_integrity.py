@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinefleet.workers.domain.intervals import Interval, month_span
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.kinds.index_price_klines import INDEX_PRICE_KLINES
 from klinefleet.workers.domain.kinds.klines import KLINES
@@ -22,15 +24,14 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, MINUTE_MS
-from klinefleet.workers.lake import integrity as checks
 from klinefleet.workers.lake.faults import Fault, What
-from klinefleet.workers.lake.footer import COVERAGE_KEY, PROOF_KEY, Footer
+from klinefleet.workers.lake.footers.footer import FOOTER_KEY, Footer
 from klinefleet.workers.lake.integrity import check
 from klinefleet.workers.lake.partition_codec import encode
-from tests.unit.helpers.klines import JANUARY_MS, MINUTES, minutes, opens
+from tests.answers import footer_of
+from tests.unit.helpers.klines import JANUARY, JANUARY_MS, MINUTES, minutes, opens
 from tests.unit.helpers.sound import partition, proved_footer, rows_at
 
-MONTH = "2024-01"
 HOUR = minutes(0, 60)
 ROWS = rows_at(MINUTES, opens(HOUR))
 SOUND = partition(ROWS, [HOUR])
@@ -48,7 +49,7 @@ OTHERS = [
 
 
 def faults(body: bytes, series: Series = MINUTES) -> list[Fault]:
-    return check(series, MONTH, body).faults
+    return check(series.partition(JANUARY_MS), body).faults
 
 
 def names(found: list[Fault]) -> set[What]:
@@ -94,19 +95,15 @@ def a_page_that_does_not_decode(body: bytes) -> bytes:
     return body[:200] + b"\xff" * 400 + body[600:]
 
 
-def with_footer(**told: str) -> bytes:
-    """The sound partition with other entries in its footer."""
+def with_footer(**fields: object) -> bytes:
+    """The sound partition with other fields in its footer."""
 
     class Other(Footer):
         def metadata(self) -> dict[str, str]:
-            return (
-                super().metadata()
-                | {COVERAGE_KEY: told.get("covered") or super().metadata()[COVERAGE_KEY]}
-                | {PROOF_KEY: told.get("proof") or super().metadata()[PROOF_KEY]}
-            )
+            return {FOOTER_KEY: json.dumps(json.loads(super().metadata()[FOOTER_KEY]) | fields)}
 
     sound = proved_footer(ROWS, [HOUR])
-    return encode(ROWS, Other(sound.covered, (), sound.proof))
+    return encode(ROWS, Other(sound.answers, sound.proof))
 
 
 def lost_row(rows: int) -> bytes:
@@ -123,7 +120,7 @@ def made(rows: pl.DataFrame) -> bytes:
 
 def drifted(rows: pl.DataFrame) -> bytes:
     """A partition of other columns than ours, which have no proof."""
-    return encode(rows, Footer((HOUR,)))
+    return encode(rows, footer_of(HOUR))
 
 
 ROW_7 = minutes(7, 8)
@@ -133,10 +130,10 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
     "empty file": (lambda: b"", What.DAMAGED, None),
     "page": (lambda: a_page_that_does_not_decode(SOUND), What.DAMAGED, None),
     "flipped bit": (lambda: a_value_that_decodes(SOUND), What.CHECKSUM, None),
-    "footer": (lambda: with_footer(covered="[[1, 2"), What.FOOTER, None),
-    "footer's proof": (lambda: with_footer(proof='{"rows": 1}'), What.FOOTER, None),
+    "footer": (lambda: with_footer(answers=[[1, 2]]), What.FOOTER, None),
+    "footer's proof": (lambda: with_footer(proof={"rows": 1}), What.FOOTER, None),
     "rows": (
-        lambda: with_footer(proof='{"rows": 61, "checksum": "0", "gaps": []}'),
+        lambda: with_footer(proof={"rows": 61, "checksum": "0", "gaps": []}),
         What.ROWS,
         None,
     ),
@@ -170,7 +167,7 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
     ),
     "another month": (
         lambda: made(pl.concat([ROWS, moved(ROWS[:1], 31 * 1440)])),
-        What.MONTH,
+        What.PERIOD,
         None,
     ),
     "not covered": (
@@ -195,19 +192,19 @@ PLANTED: dict[str, tuple[Callable[[], bytes], What, Span | None]] = {
 def test_a_planted_fault_is_found_by_its_name_in_its_place_and_nothing_else_is(name: str) -> None:
     plant, what, span = PLANTED[name]
     found = faults(plant())
-    if what in (What.MONTH, What.COVERAGE):
+    if what in (What.PERIOD, What.COVERAGE):
         # What is outside leaves a minute of another month, or time without rows, that is told as it
         # is.
         found = [fault for fault in found if fault.what is not What.GAP]
     assert names(found) == {what}
     assert len(found) == 1
-    assert found[0].span == (minutes(31 * 1440, 31 * 1440 + 1) if what is What.MONTH else span)
+    assert found[0].span == (minutes(31 * 1440, 31 * 1440 + 1) if what is What.PERIOD else span)
     assert found[0].detail
 
 
 def test_a_partition_of_an_earlier_version_with_a_column_less_has_no_fault() -> None:
     older = ROWS.drop("count")
-    checked = check(MINUTES, MONTH, encode(older, proved_footer(older, [HOUR])))
+    checked = check(JANUARY, encode(older, proved_footer(older, [HOUR])))
     assert checked.faults == []
     assert checked.rows is not None
     assert checked.rows.schema == ROWS.schema
@@ -228,7 +225,7 @@ def test_nothing_more_is_said_of_rows_that_are_not_those_that_were_proved() -> N
 
 def test_without_a_proof_a_lost_row_is_not_told_from_the_exchanges_own_gap() -> None:
     left = ROWS.filter(pl.int_range(pl.len()) != 7)
-    assert faults(encode(left, Footer((HOUR,)))) == []
+    assert faults(encode(left, footer_of(HOUR))) == []
 
 
 FUNDING_FAULTS: dict[str, tuple[pl.DataFrame, What]] = {
@@ -253,21 +250,21 @@ FUNDING_FAULTS: dict[str, tuple[pl.DataFrame, What]] = {
 @pytest.mark.parametrize("name", FUNDING_FAULTS)
 def test_a_fault_of_funding_events_is_found_by_its_name(name: str) -> None:
     rows, what = FUNDING_FAULTS[name]
-    found = faults(partition(rows, [month_span(MONTH)], FUNDING), FUNDING)
+    found = faults(partition(rows, [JANUARY.span], FUNDING), FUNDING)
     assert [fault.what for fault in found] == [what]
 
 
 def test_funding_events_that_leave_open_what_their_source_does_not_tell_are_sound() -> None:
-    assert faults(partition(EVENTS, [month_span(MONTH)], FUNDING), FUNDING) == []
+    assert faults(partition(EVENTS, [JANUARY.span], FUNDING), FUNDING) == []
     of_rest = EVENTS.with_columns(
         funding_interval_hours=pl.lit(None, pl.Int64), mark_price=pl.lit(42.0)
     )
-    assert faults(partition(of_rest, [month_span(MONTH)], FUNDING), FUNDING) == []
+    assert faults(partition(of_rest, [JANUARY.span], FUNDING), FUNDING) == []
 
 
 @pytest.mark.parametrize("series", OTHERS, ids=str)
 def test_sound_rows_of_every_kind_and_interval_have_no_fault(series: Series) -> None:
-    bounds = month_span(MONTH)
+    bounds = series.partition(JANUARY_MS).span
     interval = series.interval
     first = interval.ceil(bounds.start_ms)
     count = min(5_000, interval.opens(bounds.start_ms, bounds.end_ms))
@@ -313,7 +310,7 @@ def test_a_clean_partition_has_no_fault_wherever_the_exchange_has_gaps(
     gone: set[int], asked: list[tuple[int, int]], has_proof: bool
 ) -> None:
     covered = [minutes(start, start + length) for start, length in sorted(asked)]
-    merged = checks.spans.union(covered)
+    merged = spans.union(covered)
     times = [
         at for span in merged for at in opens(span) if (at - JANUARY_MS) // MINUTE_MS not in gone
     ]
@@ -327,9 +324,9 @@ def test_a_clean_partition_has_no_fault_wherever_the_exchange_has_gaps(
 def test_no_flipped_bit_changes_a_value_unseen_where_there_is_a_proof(
     where: int, bit: int, has_proof: bool
 ) -> None:
-    sound = SOUND if has_proof else encode(ROWS, Footer((HOUR,)))
+    sound = SOUND if has_proof else encode(ROWS, footer_of(HOUR))
     at = where % len(sound)
-    checked = check(MINUTES, MONTH, sound[:at] + bytes([sound[at] ^ (1 << bit)]) + sound[at + 1 :])
+    checked = check(JANUARY, sound[:at] + bytes([sound[at] ^ (1 << bit)]) + sound[at + 1 :])
     assert (
         checked.faults or not has_proof or (checked.rows is not None and checked.rows.equals(ROWS))
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -17,15 +16,17 @@ from klinefleet.workers.domain.errors import (
 )
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.schema import no_rows, schema_of
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.proof import prove
 from klinefleet.workers.lake.partition_codec import decode, encode
 from klinefleet.workers.lake.partitions import Partitions, merge
-from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
+from tests.answers import covering
 from tests.unit.helpers.klines import JANUARY_MS, MINUTES, covered, frame, minutes, opens, times_of
 from tests.unit.helpers.partitions import KEY, MONTH, VersionedStore, held, put, spoilt
 
@@ -61,8 +62,8 @@ def test_the_same_rows_give_the_same_bytes_whatever_way_they_came(tmp_path: Path
         for part in order:
             put(Partitions(files), minutes(part * 30, part * 30 + 30))
         bodies.add(files.read(KEY))
-    rows, read_back = frame(opens(minutes(0, 120))), Footer((minutes(0, 120),))
-    read_back = replace(read_back, proof=prove(MINUTES, rows, read_back.covered))
+    rows, span = frame(opens(minutes(0, 120))), minutes(0, 120)
+    read_back = Footer(covering(span), prove(MINUTES, rows, [span]), Partition(MINUTES, MONTH))
     whole = encode(rows, read_back)
     assert bodies == {whole}
     assert encode(decode(whole), read_back) == whole
@@ -87,7 +88,7 @@ def test_empty_rows_still_say_what_was_asked_and_answered(
     lake: Partitions, files: ObjectStore
 ) -> None:
     assert put(lake, minutes(0, 0)) == 0
-    assert lake.merge(MINUTES, MONTH, frame([]), [minutes(0, 60)]).gained == 0
+    assert lake.merge(Partition(MINUTES, MONTH), frame([]), covering(minutes(0, 60))).gained == 0
     assert (held(files), covered(files, MINUTES)) == ([], [minutes(0, 60)])
     put(lake, minutes(60, 70))
     assert (held(files), covered(files, MINUTES)) == (
@@ -144,7 +145,7 @@ def test_coverage_of_a_series_is_that_of_all_its_months(
 ) -> None:
     put(lake, minutes(0, 31 * 1440))
     february = Span(JANUARY_MS + 31 * 1440 * MINUTE_MS, JANUARY_MS + 32 * 1440 * MINUTE_MS)
-    lake.merge(MINUTES, "2024-02", frame(opens(february)), [february])
+    lake.merge(Partition(MINUTES, "2024-02"), frame(opens(february)), covering(february))
     files.put(keys.series_folder("lake", MINUTES) + "/notes.txt", b"somebody's notes")
     assert covered(files, MINUTES) == [Span(JANUARY_MS, february.end_ms)]
 

@@ -1,4 +1,4 @@
-"""A planner beside others: blocks are awaited, one planner leads, a cancelled run ends."""
+"""A planner beside others: partitions are awaited, one planner leads, a cancelled run ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from klinefleet.tasks.planning.new_runs import requeue_leaderless_runs
 from klinefleet.tasks.planning.planner import MAX_UNREADABLE_ATTEMPTS, Planner
 from klinefleet.tasks.planning.run_context import PlannerLimits
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Blocks
-from klinefleet.tasks.runs.progress import BlockState, State
+from klinefleet.tasks.runs.partitions import RunPartitions
+from klinefleet.tasks.runs.progress import PartitionState, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain import spans
@@ -22,7 +22,7 @@ from klinefleet.workers.domain.errors import TaskFailed
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block
+from klinefleet.workers.domain.series import Partition
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.planning import (
     LONG_S,
@@ -37,7 +37,7 @@ from tests.unit.helpers.planning import (
 )
 
 
-def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
+def test_a_partition_that_another_run_has_is_waited_for_and_not_fetched_twice(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=2))
@@ -52,21 +52,21 @@ def test_a_block_that_another_run_has_is_waited_for_and_not_fetched_twice(
 
     assert not lead(one, second, monkeypatch, work)
     assert state(one, second) is State.COMPLETE
-    assert [w.block.period for w in one.issued[january:]] == ["2024-02"] * (
+    assert [w.partition.period for w in one.issued[january:]] == ["2024-02"] * (
         len(one.issued) - january
     )
     assert covered(one) == [request(months=2).span]
-    assert counts(one, second)["blocks_held"] == 1
+    assert counts(one, second)["partitions_held"] == 1
 
 
-def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
+def test_a_partition_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_again_at_the_end(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn that deferred it ended before the cursor moved on: the next one finds it free."""
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
-    [block] = series_of().blocks(request(months=1).span)
-    assert one.runs.blocks.claim(first, block)
-    assert not one.runs.blocks.claim(second, block)
+    [partition] = series_of().partitions(request(months=1).span)
+    assert one.runs.partitions.claim(first, partition)
+    assert not one.runs.partitions.claim(second, partition)
     one.runs.end(first, State.CANCELLED)
     lead_to_end(one, second, monkeypatch)
     issued = [w.span for w in one.issued]
@@ -74,7 +74,7 @@ def test_a_block_that_had_to_wait_and_was_issued_in_a_later_turn_is_not_issued_a
     assert counts(one, second)["calls_issued"] == 90
 
 
-def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
+def test_a_partition_of_a_run_that_was_cancelled_is_taken_over(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = one.begin(request(months=1)), one.begin(request(months=1))
@@ -99,10 +99,10 @@ def test_a_block_of_a_run_that_was_cancelled_is_taken_over(
     )
 
 
-def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
+def test_a_partition_that_another_run_has_compacted_since_the_planner_looked_is_not_fetched_again(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Holdings are read once a symbol; the second block is compacted in the meantime."""
+    """Holdings are read once a symbol; the second partition is compacted in the meantime."""
     one.limits = PlannerLimits(windows_in_flight=1)
     run, others = one.begin(request(months=2)), []
     second_month = Request(Market.USD_M, KLINES, Interval.M1, ("BTCUSDT",), MONTHS[1], MONTHS[2])
@@ -115,8 +115,11 @@ def test_a_block_that_another_run_has_compacted_since_the_planner_looked_is_not_
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
-    assert [w.block.period for w in one.issued] == ["2024-01"] * 10 + ["2024-02"] * 10
-    assert (counts(one, run)["blocks_held"], counts(one, others[0])["blocks_done"]) == (1, 1)
+    assert [w.partition.period for w in one.issued] == ["2024-01"] * 10 + ["2024-02"] * 10
+    assert (counts(one, run)["partitions_held"], counts(one, others[0])["partitions_done"]) == (
+        1,
+        1,
+    )
 
 
 def test_a_cancelled_run_issues_no_more(
@@ -129,22 +132,22 @@ def test_a_cancelled_run_issues_no_more(
         one.runs.end(run, State.CANCELLED)
 
     assert not lead(one, run, monkeypatch, work)
-    assert {w.block.period for w in one.issued} == {"2024-01"}
+    assert {w.partition.period for w in one.issued} == {"2024-01"}
     assert state(one, run) is State.CANCELLED
 
 
 def test_a_run_that_is_cancelled_just_as_the_planner_looks_is_never_told_to_be_complete(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The blocks go with the run: a planner that sees none may think that all are done."""
-    run, looks = one.begin(request(months=1)), Blocks.states
+    """The partitions go with the run: a planner that sees none may think that all are done."""
+    run, looks = one.begin(request(months=1)), RunPartitions.states
 
-    def look(blocks: Blocks, of: str) -> dict[Block, BlockState]:
+    def look(partitions: RunPartitions, of: str) -> dict[Partition, PartitionState]:
         if one.issued:
             one.runs.end(run, State.CANCELLED)
-        return looks(blocks, of)
+        return looks(partitions, of)
 
-    monkeypatch.setattr(Blocks, "states", look)
+    monkeypatch.setattr(RunPartitions, "states", look)
     assert not lead(one, run, monkeypatch, lambda: None)
     assert one.issued
     assert state(one, run) is State.CANCELLED

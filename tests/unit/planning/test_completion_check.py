@@ -15,11 +15,12 @@ from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.domain.errors import LeaseLost, TaskFailed, Unreachable
 from klinefleet.workers.domain.paging import page_count
-from klinefleet.workers.domain.series import Block, Window
+from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.lake.coverage import Coverage
-from klinefleet.workers.lake.footer_cache import FooterCache
+from klinefleet.workers.lake.footers.cache import FooterCache
+from tests.answers import ASKED_MS
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import body
 from tests.unit.helpers.planning import (
@@ -95,7 +96,7 @@ def test_what_is_lost_again_is_told_as_failed_and_not_fetched_for_ever(
     (told,) = failed(one, run).values()
     assert told.startswith("NotHeld: fetched and compacted twice, and not in the lake at ")
     assert "KLINES_STORE_URL" in told
-    assert counts(one, run)["blocks"] == 1 + MAX_REDISPATCHES
+    assert counts(one, run)["partitions"] == 1 + MAX_REDISPATCHES
 
 
 def test_answers_that_end_too_early_are_asked_for_once_more(
@@ -110,10 +111,16 @@ def test_answers_that_end_too_early_are_asked_for_once_more(
             early.append(window)
             half = Span(window.span.start_ms, window.span.start_ms + DAY_MS)
             one.services.raw_zone.store(
-                window.block, half, [body(range(half.start_ms, half.end_ms, 60_000))]
+                window.partition,
+                half,
+                [body(range(half.start_ms, half.end_ms, 60_000))],
+                asked_ms=ASKED_MS,
             )
-            told = {"windows_done": 1, "calls_done": page_count(window.block.series, window.span)}
-            one.runs.blocks.finish_window(run, window, told)
+            told = {
+                "windows_done": 1,
+                "calls_done": page_count(window.partition.series, window.span),
+            }
+            one.runs.partitions.finish_window(run, window, told)
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -132,7 +139,7 @@ def test_what_failed_for_good_is_not_asked_for_once_more(
             _, window = one.fetches.pop(0)
             gone.append(window)
             why = Record.for_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.blocks.finish_window(run, window, {"windows_failed": 1}, records=[why])
+            one.runs.partitions.finish_window(run, window, {"windows_failed": 1}, records=[why])
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -145,10 +152,12 @@ def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
 ) -> None:
     """A store that failed just when the raw objects of a published partition were to go."""
     run = one.begin(request(months=1))
-    [block] = series_of().blocks(JANUARY)
+    [partition] = series_of().partitions(JANUARY)
 
     def work() -> None:
-        one.runs.record(run, Record.for_block(Level.FAILED, block, "StoreFault: delete failed"))
+        one.runs.record(
+            run, Record.for_partition(Level.FAILED, partition, "StoreFault: delete failed")
+        )
         one.work()
 
     assert not lead(one, run, monkeypatch, work)
@@ -157,19 +166,19 @@ def test_a_failure_whose_time_the_lake_holds_all_the_same_is_a_report(
     assert told == "StoreFault: delete failed; the lake holds it anyway"
 
 
-def test_the_end_waits_for_a_block_that_another_run_has_by_then(
+def test_the_end_waits_for_a_partition_that_another_run_has_by_then(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, other = one.begin(request(months=1)), one.begin(request(months=1))
-    [block] = series_of().blocks(JANUARY)
-    taken: list[Block] = []
+    [partition] = series_of().partitions(JANUARY)
+    taken: list[Partition] = []
 
     def work() -> None:
         if not taken:
             losing_raw(one, 1)()
-            assert one.runs.blocks.claim(other, block)
-            taken.append(block)
-        elif one.runs.blocks.deferred(run):
+            assert one.runs.partitions.claim(other, partition)
+            taken.append(partition)
+        elif one.runs.partitions.deferred(run):
             one.runs.end(other, State.CANCELLED)
         else:
             one.work()
@@ -205,7 +214,7 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
 
     def watch() -> None:
         one.work()
-        if not one.runs.blocks.states(run):
+        if not one.runs.partitions.states(run):
             monkeypatch.setattr(
                 files, "list", lambda folder: listed.append(folder) or list_(folder)
             )
@@ -218,7 +227,9 @@ def test_before_the_end_a_series_that_was_fetched_costs_one_listing_and_no_foote
     assert (listed, read) == (["lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT"], [])
 
 
-@pytest.mark.parametrize("lost", ["touched", "records", "tries", "deferred", "windows", "blocks"])
+@pytest.mark.parametrize(
+    "lost", ["touched", "records", "tries", "deferred", "windows", "partitions"]
+)
 def test_a_part_of_its_state_that_redis_lost_never_makes_a_run_complete_that_is_not(
     one: InProcessFleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
@@ -228,7 +239,7 @@ def test_a_part_of_its_state_that_redis_lost_never_makes_a_run_complete_that_is_
     def work() -> None:
         if not gone and len(one.fetches) < 5:
             gone.append(redis.delete(f"klines:run:{run}:{lost}"))
-            if lost in ("windows", "blocks", "touched"):
+            if lost in ("windows", "partitions", "touched"):
                 one.fetches.clear()
         if one.fetches:
             one.fetch_one()
@@ -252,7 +263,7 @@ def test_a_planner_that_another_has_succeeded_stops_and_changes_nothing(
         first.lead(LONG_S)
     issued = len(one.issued)
     second.issue()
-    assert len(one.issued) == issued, "a block was issued twice"
+    assert len(one.issued) == issued, "a partition was issued twice"
     lead_to_end(one, run, monkeypatch)
     assert counts(one, run)["windows"] == counts(one, run)["windows_done"]
 

@@ -12,8 +12,10 @@ from klinefleet.workers.domain.errors import Restricted
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
+from tests.answers import ASKED_MS, covering
 from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet, series_of
 from tests.unit.helpers.klines import frame, opens
 
@@ -49,15 +51,17 @@ def test_a_year_of_minutes_is_counted_month_by_month(few: InProcessFleet) -> Non
 
 def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: InProcessFleet) -> None:
     series = series_of()
-    few.services.partitions.merge(series, "2024-01", frame([]), [JANUARY])
+    few.services.partitions.merge(Partition(series, "2024-01"), frame([]), covering(JANUARY))
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
-    few.services.raw_zone.store(series.block(february.start_ms), february, [b"[]"])
+    few.services.raw_zone.store(
+        series.partition(february.start_ms), february, [b"[]"], asked_ms=ASKED_MS
+    )
     told = estimate(few.services, request())
     assert told.counts["klines"] == (366 - 31 - 29) * 1440
 
 
 def test_a_request_of_which_all_is_held_costs_nothing(few: InProcessFleet) -> None:
-    few.services.partitions.merge(series_of(), "2024-01", frame([]), [JANUARY])
+    few.services.partitions.merge(Partition(series_of(), "2024-01"), frame([]), covering(JANUARY))
     told = estimate(few.services, request(span=JANUARY))
     assert (+told.counts, told.minutes) == ({}, 0)
     assert told.facts()["why"] == "nothing is missing"
@@ -93,13 +97,12 @@ def test_an_estimate_makes_the_calls_that_are_then_made(
 ) -> None:
     few.patch(monkeypatch)
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
-    few.services.partitions.merge(
-        series_of(), "2024-02", frame([]), [Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))]
-    )
+    week = Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))
+    few.services.partitions.merge(Partition(series_of(), "2024-02"), frame([]), covering(week))
     told = estimate(few.services, request(span=span))
     few.planner(few.begin(request(span=span))).issue()
     assert len(few.issued) == told.counts["windows"]
-    opened = [w.block.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued]
+    opened = [w.partition.series.interval.opens(w.span.start_ms, w.span.end_ms) for w in few.issued]
     assert sum(opened) == told.counts["klines"] == len(opens(span)) - 6 * 1440
 
 
@@ -134,7 +137,9 @@ def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(
     symbols = [f"S{n:02}USDT" for n in range(40)]
     one = in_process_fleet(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
     for symbol in symbols:
-        one.services.partitions.merge(series_of(symbol), "2024-01", frame([]), [JANUARY])
+        one.services.partitions.merge(
+            Partition(series_of(symbol), "2024-01"), frame([]), covering(JANUARY)
+        )
     told = estimate(one.services, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))
     assert told.counts["requests"] == 40 * math.ceil(2 * 1440 / 499)
     assert one.archive.asked == []

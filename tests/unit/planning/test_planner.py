@@ -15,10 +15,12 @@ from klinefleet.workers.domain.errors import FleetError, Refused, Unreachable
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partition_codec import decode
+from tests.answers import ASKED_MS
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import opens, times_of
 from tests.unit.helpers.planning import (
@@ -50,7 +52,7 @@ def test_a_run_fetches_and_compacts_all_that_was_asked_for(
     assert rows == list(opens(request().span))
     got = counts(one, run)
     assert (got["calls_issued"], got["calls_done"], got["calls_ahead"]) == (174, 174, 0)
-    assert (got["blocks"], got["blocks_done"], got["blocks_held"], got["rows"]) == (
+    assert (got["partitions"], got["partitions_done"], got["partitions_held"], got["rows"]) == (
         2,
         2,
         0,
@@ -67,17 +69,17 @@ def test_the_same_request_again_issues_nothing_and_is_complete(
     run = one.begin(request())
     lead_to_end(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
-    assert counts(one, run)["blocks_held"] == 2
+    assert counts(one, run)["partitions_held"] == 2
 
 
-def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_block(
+def test_a_long_run_never_has_more_in_flight_than_allowed_and_one_partition(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.limits = PlannerLimits(windows_in_flight=12)
     run, highest = one.begin(request(months=4)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.blocks.count_in_flight(run)[0])
+        highest[0] = max(highest[0], one.runs.partitions.count_in_flight(run)[0])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -90,11 +92,11 @@ def test_a_compaction_that_falls_behind_is_waited_for(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is fetched faster than it is compacted fills the raw zone, and the queue with it."""
-    one.limits = PlannerLimits(blocks_in_flight=3)
+    one.limits = PlannerLimits(partitions_in_flight=3)
     run, highest = one.begin(request(months=8)), [0]
 
     def work() -> None:
-        highest[0] = max(highest[0], one.runs.blocks.count_in_flight(run)[1])
+        highest[0] = max(highest[0], one.runs.partitions.count_in_flight(run)[1])
         one.fetch_one() if one.fetches else one.compact_one()
 
     assert not lead(one, run, monkeypatch, work)
@@ -102,14 +104,14 @@ def test_a_compaction_that_falls_behind_is_waited_for(
     assert covered(one) == [Span(MONTHS[0], MONTHS[8])]
 
 
-def test_blocks_are_issued_oldest_first_and_only_as_others_finish(
+def test_partitions_are_issued_oldest_first_and_only_as_others_finish(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.limits = PlannerLimits(windows_in_flight=1)
     run, begun = one.begin(request(months=3)), list[list[str]]()
 
     def work() -> None:
-        begun.append(sorted(block.period for block in one.runs.blocks.states(run)))
+        begun.append(sorted(partition.period for partition in one.runs.partitions.states(run)))
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -128,14 +130,14 @@ def test_what_is_held_is_not_issued(one: InProcessFleet, monkeypatch: pytest.Mon
         s.end_ms - s.start_ms for s in spans.union(issued)
     )
     got = counts(one, run)
-    assert (got["blocks_held"], got["blocks"], state(one, run)) == (1, 1, State.COMPLETE)
+    assert (got["partitions_held"], got["partitions"], state(one, run)) == (1, 1, State.COMPLETE)
 
 
 def test_raw_objects_left_over_go_straight_to_compaction(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    january = series_of().block(MONTHS[0])
-    one.services.raw_zone.store(january, january.span, [b"[]"])
+    january = series_of().partition(MONTHS[0])
+    one.services.raw_zone.store(january, january.span, [b"[]"], asked_ms=ASKED_MS)
     run = one.begin(request(months=1))
     lead_to_end(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
@@ -146,9 +148,9 @@ def test_raw_objects_left_over_go_straight_to_compaction(
 def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    january = series_of().block(MONTHS[0])
+    january = series_of().partition(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
-    one.services.raw_zone.store(january, left, [b"[]"])
+    one.services.raw_zone.store(january, left, [b"[]"], asked_ms=ASKED_MS)
     lead_to_end(one, one.begin(request(months=1)), monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
     assert covered(one) == [january.span]
@@ -157,12 +159,12 @@ def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
 def test_raw_objects_whose_rows_are_in_the_lake_do_not_start_a_compaction(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    january = series_of().block(MONTHS[0])
+    january = series_of().partition(MONTHS[0])
     hold(one, january.span)
-    one.services.raw_zone.store(january, january.span, [b"[]"])
+    one.services.raw_zone.store(january, january.span, [b"[]"], asked_ms=ASKED_MS)
     run = one.begin(request(months=1))
     lead_to_end(one, run, monkeypatch)
-    assert counts(one, run)["blocks_held"] == 1
+    assert counts(one, run)["partitions_held"] == 1
     assert one.compactions == []
 
 
@@ -195,7 +197,7 @@ def test_a_week_over_the_turn_of_the_year_is_held_after_one_run(
     lead_to_end(one, one.begin(week), monkeypatch)
     again = one.begin(week)
     lead_to_end(one, again, monkeypatch)
-    assert counts(one, again)["blocks"] == 0
+    assert counts(one, again)["partitions"] == 0
 
 
 def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing(
@@ -208,7 +210,9 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
             _, window = one.fetches.pop(3)
             failed.append(window)
             failed_for = Record.for_window(Level.FAILED, window, "ServerFault: 500")
-            one.runs.blocks.finish_window(run, window, {"windows_failed": 1}, records=[failed_for])
+            one.runs.partitions.finish_window(
+                run, window, {"windows_failed": 1}, records=[failed_for]
+            )
         one.work()
 
     lead(one, run, monkeypatch, work)
@@ -240,14 +244,14 @@ def test_a_symbol_that_never_traded_then_is_complete_and_said_so(
     one = make_fleet({"BTCUSDT": utc_ms(2025), "ETHUSDT": BEGAN})
     run = one.begin(request("BTCUSDT", "ETHUSDT", months=1))
     lead_to_end(one, run, monkeypatch)
-    assert {w.block.series.symbol for w in one.issued} == {"ETHUSDT"}
+    assert {w.partition.series.symbol for w in one.issued} == {"ETHUSDT"}
     progress = one.runs.progress(run)
     assert progress
     assert (progress.state, progress.notes) == (State.COMPLETE, {"BTCUSDT": "did not trade then"})
 
 
 @pytest.mark.parametrize("in_flight", [1, 1500])
-def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
+def test_the_newest_partition_of_a_spot_symbol_is_fetched_while_its_first_candle_is_asked_for(
     make_fleet: Maker, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
     one = make_fleet({"BTCUSDT": MONTHS[1]}, market=Market.SPOT)
@@ -258,7 +262,7 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
     monkeypatch.setattr(
         one.client,
         "first_open_ms",
-        lambda *a: seen.append({w.block.period for w in one.issued}) or real(*a),
+        lambda *a: seen.append({w.partition.period for w in one.issued}) or real(*a),
     )
     lead_to_end(one, run, monkeypatch)
     assert seen == [{"2024-04"}]
@@ -266,7 +270,7 @@ def test_the_newest_block_of_a_spot_symbol_is_fetched_while_its_first_candle_is_
     issued = [w.span for w in one.issued]
     assert spans.union(issued) == [Span(MONTHS[1], MONTHS[4])]
     assert sum(s.end_ms - s.start_ms for s in issued) == MONTHS[4] - MONTHS[1]
-    assert (counts(one, run)["blocks"], counts(one, run)["blocks_held"]) == (3, 0)
+    assert (counts(one, run)["partitions"], counts(one, run)["partitions_held"]) == (3, 0)
     lead_to_end(one, one.begin(request(market=Market.SPOT, months=5)), monkeypatch)
     assert one.client.asked == ["BTCUSDT"]
 
@@ -309,7 +313,9 @@ def test_a_partition_that_cannot_be_read_does_not_keep_the_run_from_its_end(
     make_fleet: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = make_fleet({"BTCUSDT": BEGAN, "ETHUSDT": BEGAN})
-    one.services.store.put(keys.partition(series_of(), "2024-01"), b"this is no Parquet file")
+    one.services.store.put(
+        keys.partition(Partition(series_of(), "2024-01")), b"this is no Parquet file"
+    )
     run, goes_on, turns = one.begin(request("BTCUSDT", "ETHUSDT", months=1)), True, 0
     while goes_on and turns < 20:
         turns += 1

@@ -45,7 +45,7 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
             redis, tmp_path_factory.mktemp("s"), {"BTCUSDT": BEGAN, "ETHUSDT": BEGAN}
         ).patch(monkeypatch)
         one.limits = PlannerLimits(windows_in_flight=in_flight, lost_work_interval_s=LONG_S)
-        asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.H1)
+        asked = request("BTCUSDT", "ETHUSDT", months=2, interval=Interval.M5)
         run, left = one.begin(asked), list(crashes)
 
         def work() -> None:
@@ -65,20 +65,20 @@ def test_a_planner_that_crashes_goes_on_without_issuing_anything_twice(
                 continue
         assert state(one, run) is State.COMPLETE
         for symbol in asked.symbols:
-            mine = [w.span for w in one.issued if w.block.series.symbol == symbol]
+            mine = [w.span for w in one.issued if w.partition.series.symbol == symbol]
             assert sorted(mine) == sorted(set(mine))
             assert spans.union(mine) == [asked.span]
             assert sum(s.end_ms - s.start_ms for s in mine) == asked.end_ms - asked.start_ms
         got = counts(one, run)
-        assert (got["blocks"], got["blocks_done"]) == (4, 4)
+        assert (got["partitions"], got["partitions_done"]) == (4, 4)
         assert (
             got["calls_issued"]
             == got["calls_done"]
-            == sum(page_count(w.block.series, w.span) for w in one.issued)
+            == sum(page_count(w.partition.series, w.span) for w in one.issued)
         )
 
 
-def test_a_planner_killed_between_noting_a_block_and_sending_it_is_mended(
+def test_a_planner_killed_between_noting_a_partition_and_sending_it_is_mended(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows are recorded without a message: they are sent once they are missed twice."""
@@ -158,7 +158,7 @@ def test_a_lost_compaction_is_sent_again(
     assert state(one, run) is State.COMPLETE
 
 
-def test_a_block_whose_last_worker_died_before_telling_is_compacted(
+def test_a_partition_whose_last_worker_died_before_telling_is_compacted(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always_check_lost_work(one)
@@ -171,4 +171,4 @@ def test_a_block_whose_last_worker_died_before_telling_is_compacted(
     assert one.compactions == []
     for _ in range(2):
         planner.resend_lost_work()
-    assert one.compactions == [(run, series_of().block(MONTHS[0]))]
+    assert one.compactions == [(run, series_of().partition(MONTHS[0]))]

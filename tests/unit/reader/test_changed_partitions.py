@@ -12,6 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from klinefleet.workers.domain.errors import PartitionDamaged
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.lake import keys
@@ -21,7 +22,7 @@ from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.small_lakes import (
-    FEBRUARY,
+    JANUARY,
     NOW_MS,
     TWO_MONTHS,
     hold_all,
@@ -32,20 +33,20 @@ from tests.unit.helpers.small_lakes import (
 
 @pytest.mark.parametrize("part", ["rows", "footer"])
 def test_a_damaged_partition_is_named(store: Path, held: pl.DataFrame, part: str) -> None:
-    path = store / keys.partition(hours(), "2024-02")
+    path = store / keys.partition(Partition(hours(), "2024"))
     body = path.read_bytes()
     at = 2000 if part == "rows" else len(body) - 500
     path.write_bytes(body[:at] + bytes(400) + body[at + 400 :])
-    with pytest.raises(PartitionDamaged, match=r"BTCUSDT/2024-02\.parquet: it"):
+    with pytest.raises(PartitionDamaged, match=r"BTCUSDT/2024\.parquet: it"):
         reader(store).read("um", "BTCUSDT", "1h")
-    with pytest.raises(Exception, match=r"BTCUSDT/2024-02\.parquet: it"):
+    with pytest.raises(Exception, match=r"BTCUSDT/2024\.parquet: it"):
         reader(store).scan("um", "BTCUSDT", "1h").collect()
 
 
 def test_a_value_changed_on_disk_is_never_read_through_the_cache(
     store: Path, held: pl.DataFrame
 ) -> None:
-    path = store / keys.partition(hours(), "2024-02")
+    path = store / keys.partition(Partition(hours(), "2024"))
     metadata = {
         k: v for k, v in pl.read_parquet_metadata(path).items() if k.startswith("klinefleet")
     }
@@ -60,7 +61,7 @@ def test_a_value_changed_on_disk_is_never_read_through_the_cache(
         str(store), cache=ArrowCache(store.parent / "partitions"), clock=ManualClock(NOW_MS)
     )
     with pytest.raises(
-        PartitionDamaged, match=r"2024-02\.parquet: its rows are not those that were proved"
+        PartitionDamaged, match=r"2024\.parquet: its rows are not those that were proved"
     ):
         lake.read("um", "BTCUSDT", "1h")
 
@@ -68,13 +69,13 @@ def test_a_value_changed_on_disk_is_never_read_through_the_cache(
 def test_a_partition_with_other_columns_is_not_mixed_with_ours(
     store: Path, held: pl.DataFrame
 ) -> None:
-    path = store / keys.partition(hours(), "2024-02")
+    path = store / keys.partition(Partition(hours(), "2024"))
     metadata = pl.read_parquet_metadata(path)
     rows = pl.read_parquet(path).with_columns(pl.col("count").cast(pl.Float64))
     rows.write_parquet(
         path, metadata={k: v for k, v in metadata.items() if k.startswith("klinefleet")}
     )
-    with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet: its columns are"):
+    with pytest.raises(PartitionDamaged, match=r"2024\.parquet: its columns are"):
         reader(store).read("um", "BTCUSDT", "1h")
 
 
@@ -116,18 +117,18 @@ def test_a_restored_partition_is_not_read_with_the_footer_of_its_replacement(
     store: Path, held: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a repair: the footer was read of another version than the listed one."""
-    path, aside = store / keys.partition(hours(), "2024-02"), store / "aside"
+    path, aside = store / keys.partition(Partition(hours(), "2024")), store / "aside"
     os.link(path, aside)
     lake = reader(store)
     footers_of = lake._lookup._coverage.footers_of
 
     def replaced(*args: Any) -> Any:
         path.unlink()
-        hold_all(store, hours(), Span(FEBRUARY, FEBRUARY + 9 * HOUR_MS))
+        hold_all(store, hours(), Span(JANUARY, JANUARY + 9 * HOUR_MS))
         return footers_of(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(lake._lookup._coverage, "footers_of", replaced)
         lake.read("um", "BTCUSDT", "1h", partial=True)
     aside.replace(path)
-    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-03-01"), held)
+    assert_frame_equal(lake.read("um", "BTCUSDT", "1h", "2023-12-01", "2024-02-01"), held)

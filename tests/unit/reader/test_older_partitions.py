@@ -13,18 +13,19 @@ from polars.testing import assert_frame_equal
 from klinefleet.workers.domain.errors import PartitionDamaged
 from klinefleet.workers.domain.kinds.declaration import Column, ColumnType
 from klinefleet.workers.domain.kinds.klines import KLINES
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import HOUR_MS, utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footer import Footer
+from klinefleet.workers.lake.footers.proof import prove
 from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.lake.partitions import Partitions
-from klinefleet.workers.lake.proof import prove
 from klinefleet.workers.reader.arrow_cache import ArrowCache
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.reader.sql import create_view_sql
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
+from tests.answers import covering, footer_of
 from tests.unit.helpers.small_lakes import NOW_MS, hold, rows_at, series
 
 MINUTES = series()
@@ -43,8 +44,8 @@ def store(tmp_path: Path) -> Path:
     """A lake with a partition of an earlier version for January, and one of today for February."""
     store = tmp_path / "store"
     older = minutes_in(JANUARY).drop(LACKING)
-    footer = Footer((JANUARY,), (), prove(MINUTES, older, [JANUARY]))
-    open_store(str(store)).put(keys.partition(MINUTES, "2024-01"), encode(older, footer))
+    footer = footer_of(JANUARY, proof=prove(MINUTES, older, [JANUARY]))
+    open_store(str(store)).put(keys.partition(Partition(MINUTES, "2024-01")), encode(older, footer))
     hold(store, MINUTES, minutes_in(FEBRUARY), [FEBRUARY])
     return store
 
@@ -72,10 +73,10 @@ def test_what_an_older_partition_lacks_is_null_and_nothing_else_changes(
 def test_an_older_partition_is_extended_and_keeps_its_values(store: Path) -> None:
     lake = Partitions(open_store(str(store)))
     next_hour = Span(JANUARY.end_ms, JANUARY.end_ms + HOUR_MS)
-    merged = lake.merge(MINUTES, "2024-01", minutes_in(next_hour), [next_hour])
+    merged = lake.merge(Partition(MINUTES, "2024-01"), minutes_in(next_hour), covering(next_hour))
     assert (merged.gained, merged.changed) == (60, 0)
     wanted = pl.concat([with_null(minutes_in(JANUARY)), minutes_in(next_hour)])
-    assert_frame_equal(lake.rows(MINUTES, "2024-01"), wanted)
+    assert_frame_equal(lake.rows(Partition(MINUTES, "2024-01")), wanted)
 
 
 def test_sql_reads_an_older_partition_beside_one_of_today(store: Path) -> None:
@@ -88,9 +89,11 @@ def test_sql_reads_an_older_partition_beside_one_of_today(store: Path) -> None:
 
 
 def test_a_partition_without_its_time_is_damaged(store: Path) -> None:
-    key = keys.partition(MINUTES, "2024-01")
+    key = keys.partition(Partition(MINUTES, "2024-01"))
     open_store(str(store)).put(
-        key, encode(minutes_in(JANUARY).drop("open_time"), Footer((JANUARY,)))
+        key, encode(minutes_in(JANUARY).drop("open_time"), footer_of(JANUARY))
     )
     with pytest.raises(PartitionDamaged, match="its columns are"):
-        Partitions(open_store(str(store))).merge(MINUTES, "2024-01", minutes_in(JANUARY), [JANUARY])
+        Partitions(open_store(str(store))).merge(
+            Partition(MINUTES, "2024-01"), minutes_in(JANUARY), covering(JANUARY)
+        )

@@ -25,9 +25,9 @@ from klinefleet.workers.storage.open import open_store
 from tests.expected import ms_of
 from tests.unit.helpers.catalogs import catalog, entry
 from tests.unit.helpers.small_lakes import (
+    DECEMBER,
     FEBRUARY,
     JANUARY,
-    MARCH,
     NOW_MS,
     TWO_MONTHS,
     between,
@@ -48,28 +48,28 @@ def test_rows_are_returned_as_they_were_stored(store: Path, held: pl.DataFrame) 
 @pytest.mark.parametrize(
     ("start", "end"),
     [
-        ("2024-01-20", "2024-02-10T12:00"),
-        (date(2024, 1, 20), datetime(2024, 2, 10, 12)),
-        (utc_ms(2024, 1, 20), "2024-02-10T14:00+02:00"),
-        ("2024-01-19T23:00:00.001", datetime(2024, 2, 10, 11, 30, tzinfo=UTC)),
+        ("2023-12-20", "2024-01-10T12:00"),
+        (date(2023, 12, 20), datetime(2024, 1, 10, 12)),
+        (utc_ms(2023, 12, 20), "2024-01-10T14:00+02:00"),
+        ("2023-12-19T23:00:00.001", datetime(2024, 1, 10, 11, 30, tzinfo=UTC)),
     ],
 )
 def test_a_range_is_half_open_whatever_the_type_of_its_ends(
     store: Path, held: pl.DataFrame, start: Moment, end: Moment
 ) -> None:
-    wanted = between(held, utc_ms(2024, 1, 20), utc_ms(2024, 2, 10) + 12 * HOUR_MS)
+    wanted = between(held, utc_ms(2023, 12, 20), utc_ms(2024, 1, 10) + 12 * HOUR_MS)
     assert_frame_equal(reader(store).read("um", "BTCUSDT", "1h", start, end), wanted)
     assert_frame_equal(reader(store).scan("um", "BTCUSDT", "1h", start, end).collect(), wanted)
 
 
 def test_a_query_on_a_scan_gives_the_same_as_on_the_rows(store: Path, held: pl.DataFrame) -> None:
-    lazy = reader(store).scan("um", "BTCUSDT", "1h", "2024-01-10")
-    rows = between(held, utc_ms(2024, 1, 10), MARCH)
+    lazy = reader(store).scan("um", "BTCUSDT", "1h", "2023-12-10")
+    rows = between(held, utc_ms(2023, 12, 10), FEBRUARY)
     high = pl.col("high") > pl.col("low") + 300
     for query in (
         lambda frame: frame.select(pl.len()),
         lambda frame: frame.filter(high).select("close", "open_time"),
-        lambda frame: frame.filter(pl.col("open_time") >= datetime(2024, 2, 3, tzinfo=UTC)).select(
+        lambda frame: frame.filter(pl.col("open_time") >= datetime(2024, 1, 3, tzinfo=UTC)).select(
             pl.col("close").sum()
         ),
         lambda frame: frame.select("close").head(7),
@@ -98,17 +98,20 @@ def test_columns_are_those_requested_in_their_order(store: Path, held: pl.DataFr
 
 
 def test_times_are_the_same_read_or_computed_from_the_footers(store: Path) -> None:
-    """A month with gaps, one with a candle off its hour, and one that is wanted in part."""
-    gone, late = JANUARY + 7 * HOUR_MS, FEBRUARY + 3 * HOUR_MS
-    times = [at + (at == late) * 20 for at in range(JANUARY, NOW_MS, HOUR_MS) if at != gone]
+    """A year without gaps, one with gaps, and one with a candle off its hour: whole, in part."""
+    gone, late = DECEMBER + 7 * HOUR_MS, JANUARY + 3 * HOUR_MS
+    held = Span(utc_ms(2022, 12), NOW_MS)
+    opened = range(held.start_ms, held.end_ms, HOUR_MS)
+    times = [at + (at == late) * 20 for at in opened if at != gone]
     rows = rows_at(times, step_ms=HOUR_MS)
-    hold(store, hours(), rows, [Span(JANUARY, NOW_MS)])
+    hold(store, hours(), rows, [held])
     lake, two = reader(store), ["close", "open_time"]
     for start, end in [
-        ("2024-01-01", "2024-02-01"),
-        ("2024-01-01", None),
-        ("2024-01-10", None),
-        ("2024-03-01", None),
+        ("2022-12-01", "2023-01-01"),
+        ("2022-12-01", "2024-01-01"),
+        ("2022-12-01", None),
+        ("2023-12-10", None),
+        ("2024-02-01", None),
     ]:
         wanted = between(rows, ms_of(start), ms_of(end) if end else NOW_MS)
         arguments = ("um", "BTCUSDT", "1h", start, end)
@@ -143,7 +146,7 @@ def test_a_list_one_symbol_symbol_names_it_too(store: Path, held: pl.DataFrame) 
 
 
 def test_a_panel_has_the_symbols_side_by_side(store: Path, held: pl.DataFrame) -> None:
-    eth = hold_all(store, hours("ETHUSDT"), Span(FEBRUARY, MARCH), salt=0.5)
+    eth = hold_all(store, hours("ETHUSDT"), Span(JANUARY, FEBRUARY), salt=0.5)
     panel = reader(store).panel("um", ["ETHUSDT", "BTCUSDT"], "1h", partial=True)
     assert panel.columns == ["open_time", "ETHUSDT", "BTCUSDT"]
     assert panel["BTCUSDT"].to_list() == held["close"].to_list()
@@ -156,16 +159,16 @@ def test_a_panel_has_the_symbols_side_by_side(store: Path, held: pl.DataFrame) -
 def test_candles_come_in_the_order_of_time_then_of_the_symbols(
     store: Path, held: pl.DataFrame
 ) -> None:
-    eth = hold_all(store, hours("ETHUSDT"), Span(JANUARY, FEBRUARY + 2 * HOUR_MS), salt=0.5)
+    eth = hold_all(store, hours("ETHUSDT"), Span(DECEMBER, JANUARY + 2 * HOUR_MS), salt=0.5)
     candles = list(
-        reader(store).iter_candles("um", ["ETHUSDT", "BTCUSDT"], "1h", "2024-01-31T22:00")
+        reader(store).iter_candles("um", ["ETHUSDT", "BTCUSDT"], "1h", "2023-12-31T22:00")
     )
     assert [(c.symbol, c.timestamp.hour) for c in candles[:9]] == [
         *((symbol, hour) for hour in (22, 23, 0, 1) for symbol in ("ETHUSDT", "BTCUSDT")),
         ("BTCUSDT", 2),
     ]
     last = eth.row(-1, named=True)
-    opened = datetime(2024, 2, 1, 1, tzinfo=UTC)
+    opened = datetime(2024, 1, 1, 1, tzinfo=UTC)
     values = (last[name] for name in ("open", "high", "low", "close", "volume"))
     assert candles[6] == Candle("ETHUSDT", opened, *values)
 
@@ -178,7 +181,7 @@ def test_candles_come_in_the_order_of_time_then_of_the_symbols(
         ({"market": "um", "interval": "1s"}, "market um has no interval 1s"),
         ({"kind": "trades"}, "unknown kind 'trades'"),
         ({"start": "yesterday"}, "start 'yesterday' is no date"),
-        ({"start": "2024-02-01", "end": "2024-02-01"}, "no 1h candle opens between"),
+        ({"start": "2024-01-01", "end": "2024-01-01"}, "no 1h candle opens between"),
         ({"symbols": []}, "no symbols given"),
         ({"symbols": "../../x"}, "invalid symbol"),
         (
@@ -199,14 +202,14 @@ def test_an_invalid_argument_is_refused_by_name(
 
 def test_funding_events_are_read_as_they_are(store: Path) -> None:
     events = Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT")
-    times = [JANUARY + 12, JANUARY + 8 * HOUR_MS + 3]
+    times = [DECEMBER + 12, DECEMBER + 8 * HOUR_MS + 3]
     wire = {
         "calc_time": times,
         "funding_interval_hours": [8, 8],
         "last_funding_rate": [0.0001, -0.0002],
     }
     rows = pl.DataFrame(wire).with_columns(mark_price=pl.lit(None)).cast(schema_of(FUNDING_RATE))  # type: ignore[arg-type]
-    hold(store, events, rows, [Span(JANUARY, FEBRUARY)])
+    hold(store, events, rows, [Span(DECEMBER, JANUARY)])
     assert_frame_equal(reader(store).read("um", "BTCUSDT", kind="fundingRate"), rows)
     with pytest.raises(RequestError, match="events, not candles"):
         reader(store).iter_candles("um", "BTCUSDT", kind="fundingRate")
@@ -214,19 +217,19 @@ def test_funding_events_are_read_as_they_are(store: Path) -> None:
 
 def test_monthly_candles_are_read_as_1M_whatever_their_folder_is_called(store: Path) -> None:
     months = series(interval=Interval.MO1)
-    hold(store, months, rows_at([JANUARY, FEBRUARY]), [TWO_MONTHS])
-    assert reader(store).read("um", "BTCUSDT", "1M", "2024-01-01", "2024-03-01").height == 2
+    hold(store, months, rows_at([DECEMBER, JANUARY]), [TWO_MONTHS])
+    assert reader(store).read("um", "BTCUSDT", "1M", "2023-12-01", "2024-02-01").height == 2
 
 
 def test_the_report_says_where_each_part_came_from(store: Path, held: pl.DataFrame) -> None:
     lake = reader(store)
-    lake.read("um", "BTCUSDT", "1h", "2024-01-20", "2024-02-10")
+    lake.read("um", "BTCUSDT", "1h", "2023-12-20", "2024-01-10")
     parts = lake.report.parts
     assert [(part.span, part.held, part.source) for part in parts] == [
-        (Span(utc_ms(2024, 1, 20), FEBRUARY), "lake", Source.MONTHLY),
-        (Span(FEBRUARY, utc_ms(2024, 2, 10)), "lake", Source.MONTHLY),
+        (Span(utc_ms(2023, 12, 20), JANUARY), "lake", Source.MONTHLY),
+        (Span(JANUARY, utc_ms(2024, 1, 10)), "lake", Source.MONTHLY),
     ]
-    assert str(lake.report).splitlines()[0] == "BTCUSDT 2024-01-20..2024-02-01: lake (monthly)"
+    assert str(lake.report).splitlines()[0] == "BTCUSDT 2023-12-20..2024-01-01: lake (monthly)"
 
 
 def test_only_the_partitions_of_the_range_are_opened(
@@ -248,24 +251,26 @@ def test_only_the_partitions_of_the_range_are_opened(
         "read_tail",
         lambda s, key, n: (tails.append(key), tail(s, key, n))[1],
     )
-    lake.read("um", symbols, "1h", "2024-02-10", "2024-02-11")
-    assert sorted(Path(path).name for path in opened) == ["2024-02.parquet"] * 5
+    lake.read("um", symbols, "1h", "2024-01-10", "2024-01-11")
+    assert sorted(Path(path).name for path in opened) == ["2024.parquet"] * 5
     assert len(set(tails)) == len(tails) == 5
 
 
 def test_a_long_series_is_read_some_partitions_at_a_time(store: Path) -> None:
-    two_hours = series(interval=Interval.H2)
-    years = hold_all(store, two_hours, Span(utc_ms(2019), MARCH))
-    span = Span(utc_ms(2019, 1, 15), utc_ms(2024, 2, 15))
+    """One candle in two hours is held, and the rest are gaps: five years of all are too many."""
+    fives, held = series(interval=Interval.M5), Span(utc_ms(2019), FEBRUARY)
+    years = rows_at(range(held.start_ms, held.end_ms, 2 * HOUR_MS), step_ms=fives.interval.step_ms)
+    hold(store, fives, years, [held])
+    span = Span(utc_ms(2019, 1, 15), utc_ms(2024, 1, 15))
     partitions = PartitionReader(open_store(str(store)), str(store), cache=None)
-    batches = list(partitions.list(two_hours, span).batches())
+    batches = list(partitions.list(fives, span).batches())
     assert [len(batch.entries) for batch in batches] == [
         MAX_BATCH_PARTITIONS,
-        62 - MAX_BATCH_PARTITIONS,
+        61 - MAX_BATCH_PARTITIONS,
     ]
     assert all(one.span.end_ms == other.span.start_ms for one, other in itertools.pairwise(batches))
     wanted = between(years, span.start_ms, span.end_ms)
-    lake, query = reader(store), ("um", "BTCUSDT", "2h", "2019-01-15", "2024-02-15")
+    lake, query = reader(store), ("um", "BTCUSDT", "5m", "2019-01-15", "2024-01-15")
     assert_frame_equal(lake.read(*query), wanted)
     assert_frame_equal(lake.scan(*query).head(4000).collect(), wanted[:4000])
 

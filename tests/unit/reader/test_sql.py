@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
-from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.intervals import Interval
+from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from klinefleet.workers.lake import keys
@@ -18,6 +18,7 @@ from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.sql import run_query
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.storage.s3 import S3Store
+from tests.answers import covering
 from tests.servers import ObjectStore
 from tests.unit.helpers.klines import MINUTES, frame, minutes
 
@@ -30,11 +31,11 @@ def store_minutes(store_url: str) -> None:
     partitions = Partitions(open_store(store_url))
     for symbol in SYMBOLS:
         series = Series(MINUTES.market, MINUTES.kind, MINUTES.interval, symbol)
-        for month, span in months_of(SPAN):
-            rows = frame(range(span.start_ms, span.start_ms + 10 * MINUTE_MS, MINUTE_MS))
-            partitions.merge(
-                series, month, rows, [Span(span.start_ms, span.start_ms + 10 * MINUTE_MS)]
-            )
+        for partition in series.partitions(SPAN):
+            start_ms = partition.span.start_ms
+            span = Span(start_ms, start_ms + 10 * MINUTE_MS)
+            rows = frame(range(span.start_ms, span.end_ms, MINUTE_MS))
+            partitions.merge(partition, rows, covering(span))
 
 
 def query_rows(store_url: str, query: str) -> pl.DataFrame:
@@ -66,7 +67,7 @@ def test_a_query_of_one_symbol_lists_a_bucket_once_and_opens_no_other_symbols_ob
 def test_monthly_candles_are_named_1M_and_times_are_utc_in_ms(tmp_path: Path) -> None:
     series = Series(MINUTES.market, MINUTES.kind, Interval.MO1, "BTCUSDT")
     Partitions(open_store(str(tmp_path))).merge(
-        series, "2024-01", frame([utc_ms(2024)]), [minutes(0, 1)]
+        Partition(series, "2024"), frame([utc_ms(2024)]), covering(minutes(0, 1))
     )
     rows = query_rows(str(tmp_path), "SELECT * FROM klines WHERE interval = '1M'")
     assert rows.columns[:4] == ["market", "symbol", "interval", "open_time"]
@@ -95,7 +96,7 @@ def test_an_empty_lake_runs_queries_without_a_view_and_is_named_as_empty_otherwi
 
 def test_a_damaged_partition_is_the_lakes_fault_not_the_querys(tmp_path: Path) -> None:
     store_minutes(str(tmp_path))
-    (tmp_path / keys.partition(MINUTES, "2024-02")).write_bytes(b"no parquet")
+    (tmp_path / keys.partition(Partition(MINUTES, "2024-02"))).write_bytes(b"no parquet")
     with pytest.raises(PartitionDamaged, match=r"2024-02\.parquet"):
         query_rows(str(tmp_path), "SELECT sum(close) FROM klines")
 

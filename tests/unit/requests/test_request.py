@@ -41,8 +41,8 @@ def test_a_request_knows_what_one_symbol_costs(request: Request) -> None:
     series = next(request.series())
     calls = [
         page
-        for block in series.blocks(request.span)
-        for page in pages(series, block.span.clip(request.span))
+        for partition in series.partitions(request.span)
+        for page in pages(series, partition.span.clip(request.span))
     ]
     assert request.calls_per_symbol() == len(calls)
     assert request.call_weight() >= 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from klinefleet.tasks.runs.enqueue import task_label
-from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.series import Partition, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 
-JANUARY = Block.parse("um/klines/1m/BTCUSDT/2024-01")
+JANUARY = Partition.parse("um/klines/1m/BTCUSDT/2024-01")
 MINUTE = 60_000
 
 
@@ -34,13 +34,13 @@ def test_a_window_shows_its_market_symbol_interval_and_time(
     )
 
 
-def test_a_block_shows_its_month_and_what_is_no_kline_shows_its_kind() -> None:
+def test_a_partition_shows_its_month_and_what_is_no_kline_shows_its_kind() -> None:
     assert task_label(JANUARY) == "um BTCUSDT 1m 2024-01"
     assert (
-        task_label(Block.parse("cm/markPriceKlines/1h/BTCUSD_PERP/2024-01"))
+        task_label(Partition.parse("cm/markPriceKlines/1h/BTCUSD_PERP/2024-01"))
         == "cm BTCUSD_PERP 1h markPriceKlines 2024-01"
     )
     assert (
-        task_label(Block.parse("um/fundingRate/events/BTCUSDT/2024"))
+        task_label(Partition.parse("um/fundingRate/events/BTCUSDT/2024"))
         == "um BTCUSDT fundingRate 2024"
     )

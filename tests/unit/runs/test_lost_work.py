@@ -130,19 +130,19 @@ def test_what_was_found_in_between_is_missed_anew(redis: Redis) -> None:
 def test_what_was_handed_back_and_waits_first_is_not_missed(broker: Redis) -> None:
     """It is noted as sent anew a moment before the broker puts it back."""
     window = windows(1)[0]
-    series = window.block.series
+    series = window.partition.series
     runs = Runs(broker)
     run = runs.create(
         Request(series.market, series.kind, series.interval, (series.symbol,), 0, 60_000)
     )
-    assert runs.blocks.claim(run, JANUARY)
-    enqueue.send_fetch(run, [window], runs.blocks.open(run, JANUARY, [window]))
-    runs.blocks.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
+    assert runs.partitions.claim(run, JANUARY)
+    enqueue.send_fetch(run, [window], runs.partitions.open(run, JANUARY, [window]))
+    runs.partitions.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)
     with Connection(address(broker), transport=Transport) as connection:
         queue = connection.SimpleQueue(QUEUE)
         queue.get(block=False).reject(requeue=True)
         queue.close()
     ((_, at_us),) = waiting(broker)
-    noted_us = runs.blocks.reconcile(run).windows[window]
+    noted_us = runs.partitions.reconcile(run).windows[window]
     assert at_us <= noted_us
     assert find_missing(broker, [SentWork("lease", QUEUE, noted_us)]) == set()

@@ -50,7 +50,7 @@ def test_a_report_is_read_back_as_it_was(records: list[Record]) -> None:
 
 
 def test_rows_that_say_nothing_do_not_hide_those_that_do() -> None:
-    record = Record.for_block(Level.FAILED, JANUARY, "why")
+    record = Record.for_partition(Level.FAILED, JANUARY, "why")
     header, row, request = to_csv([record], "{}").splitlines(keepends=True)
     torn = b"failed,um,klines,1m,BTCUSDT,2024-13-01,,,x\nfailed,um\nso what\n\xff\n"
     assert parse_csv(header + torn + row + request) == ([record], "{}")
@@ -75,7 +75,7 @@ def test_a_level_that_a_later_version_has_is_left_out() -> None:
         (Record(Level.FAILED, "", source="plan"), "plan"),
         (Record(Level.NOTE, "", MINUTES), "BTCUSDT"),
         (Record(Level.FAILED, "", MINUTES), "um BTCUSDT"),
-        (Record.for_block(Level.FAILED, JANUARY, ""), "um BTCUSDT 1m 2024-01-01..2024-02-01"),
+        (Record.for_partition(Level.FAILED, JANUARY, ""), "um BTCUSDT 1m 2024-01-01..2024-02-01"),
         (
             Record.for_window(Level.FAILED, Window(JANUARY, JANUARY.span, Source.MONTHLY), ""),
             "um BTCUSDT 1m 2024-01-01..2024-02-01 (monthly archive)",
@@ -87,7 +87,9 @@ def test_a_record_is_named_by_what_it_is_about(record: Record, name: str) -> Non
 
 
 def test_of_two_records_of_one_thing_the_later_stands() -> None:
-    first, second = (Record.for_block(Level.FAILED, JANUARY, why) for why in ("first", "second"))
+    first, second = (
+        Record.for_partition(Level.FAILED, JANUARY, why) for why in ("first", "second")
+    )
     kept = {record.identity: record.text for record in (first, second)}
     assert list(kept.values()) == ["second"]
     assert texts_by_name([Record.from_identity(*one) for one in kept.items()], Level.FAILED) == {

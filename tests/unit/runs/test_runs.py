@@ -1,4 +1,4 @@
-"""A run's state in Redis: blocks end once, counters count once, claims are exclusive."""
+"""A run's state in Redis: partitions end once, counters count once, claims are exclusive."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(runs: Runs) -> str:
 
 @ON_REDIS
 @given(number=st.integers(1, 6), seed=st.integers(0, 2**32), failing=st.sets(st.integers(0, 5)))
-def test_the_last_window_of_a_block_starts_its_compaction_once_whatever_the_order_and_the_copies(
+def test_the_last_window_of_a_partition_starts_its_compaction_once_whatever_the_order(
     redis: Redis, number: int, seed: int, failing: set[int]
 ) -> None:
     redis.flushdb()
@@ -60,13 +60,13 @@ def test_the_last_window_of_a_block_starts_its_compaction_once_whatever_the_orde
         reason = "no answer" if several.index(window) in failing else ""
         told = {"windows_failed" if reason else "windows_done": 1, "calls_done": 1, "klines": 100}
         records = [Record.for_window(Level.FAILED, window, reason)] if reason else []
-        fired.append(runs.blocks.finish_window(run, window, told, records=records).is_last)
+        fired.append(runs.partitions.finish_window(run, window, told, records=records).is_last)
         assert fired[-1] == (set(several) - seen == {window})
         seen.add(window)
         assert phases(runs, run) == {
             JANUARY: Phase.COMPACTING if len(seen) == number else Phase.FETCHING
         }
-        assert runs.blocks.reconcile(run).windows.keys() == set(several) - seen
+        assert runs.partitions.reconcile(run).windows.keys() == set(several) - seen
     assert sum(fired) == 1
     failed = {n for n in failing if n < number}
     wanted = {
@@ -74,7 +74,12 @@ def test_the_last_window_of_a_block_starts_its_compaction_once_whatever_the_orde
         "windows_failed": len(failed),
         "windows_done": number - len(failed),
     }
-    wanted |= {"calls_done": number, "klines": 100 * number, "calls_issued": number, "blocks": 1}
+    wanted |= {
+        "calls_done": number,
+        "klines": 100 * number,
+        "calls_issued": number,
+        "partitions": 1,
+    }
     got = counts(runs, run)
     assert {name: got.get(name, 0) for name in wanted} == wanted
     progress = runs.progress(run)
@@ -92,7 +97,8 @@ def test_threads_that_finish_at_once_fire_one_compaction(
     def finish(part: list[Window]) -> None:
         mine = Runs(redis)
         fired.extend(
-            mine.blocks.finish_window(run, window, {"windows_done": 1}).is_last for window in part
+            mine.partitions.finish_window(run, window, {"windows_done": 1}).is_last
+            for window in part
         )
 
     threads = [threading.Thread(target=finish, args=[several]) for _ in range(4)]
@@ -104,22 +110,22 @@ def test_threads_that_finish_at_once_fire_one_compaction(
     assert counts(runs, run)["windows_done"] == 40
 
 
-def test_a_block_without_windows_goes_straight_to_compaction(runs: Runs, run: str) -> None:
+def test_a_partition_without_windows_goes_straight_to_compaction(runs: Runs, run: str) -> None:
     begin(runs, run, [])
     assert phases(runs, run) == {JANUARY: Phase.COMPACTING}
-    assert runs.blocks.reconcile(run).windows == {}
+    assert runs.partitions.reconcile(run).windows == {}
 
 
 def test_a_window_is_wanted_until_it_is_in_or_its_run_has_ended(runs: Runs, run: str) -> None:
     first, second = windows(2)
     begin(runs, run, [first, second])
-    assert runs.blocks.is_pending(run, first)
-    runs.blocks.finish_window(run, first, {})
-    assert not runs.blocks.is_pending(run, first)
-    assert runs.blocks.is_pending(run, second)
+    assert runs.partitions.is_pending(run, first)
+    runs.partitions.finish_window(run, first, {})
+    assert not runs.partitions.is_pending(run, first)
+    assert runs.partitions.is_pending(run, second)
     runs.end(run, State.CANCELLED)
-    assert not runs.blocks.is_pending(run, second)
-    assert not runs.blocks.is_pending("never was", second)
+    assert not runs.partitions.is_pending(run, second)
+    assert not runs.partitions.is_pending("never was", second)
 
 
 def test_a_late_window_of_a_cancelled_run_does_not_count_for_the_next_run(
@@ -131,47 +137,47 @@ def test_a_late_window_of_a_cancelled_run_does_not_count_for_the_next_run(
     runs.end(run, State.CANCELLED)
     again = runs.create(request())
     begin(runs, again, several)
-    assert not runs.blocks.finish_window(run, several[0], {"calls_done": 1}).is_counted
-    assert runs.blocks.is_pending(again, several[0])
-    runs.blocks.finish_window(again, several[0], {"windows_done": 1})
-    runs.blocks.finish_window(again, several[1], {"windows_done": 1})
-    assert runs.blocks.count_in_flight(again)[0] == 0
+    assert not runs.partitions.finish_window(run, several[0], {"calls_done": 1}).is_counted
+    assert runs.partitions.is_pending(again, several[0])
+    runs.partitions.finish_window(again, several[0], {"windows_done": 1})
+    runs.partitions.finish_window(again, several[1], {"windows_done": 1})
+    assert runs.partitions.count_in_flight(again)[0] == 0
 
 
-def test_a_claimed_block_defers_every_other_living_run(runs: Runs, run: str) -> None:
+def test_a_claimed_partition_defers_every_other_living_run(runs: Runs, run: str) -> None:
     other = runs.create(request())
-    assert runs.blocks.claim(run, JANUARY)
-    assert runs.blocks.claim(run, JANUARY)
-    assert not runs.blocks.claim(other, JANUARY)
-    assert not runs.blocks.claim(other, JANUARY)
-    assert runs.blocks.claim(other, FEBRUARY)
-    assert (runs.blocks.deferred(other), runs.blocks.deferred(run)) == ([JANUARY], [])
+    assert runs.partitions.claim(run, JANUARY)
+    assert runs.partitions.claim(run, JANUARY)
+    assert not runs.partitions.claim(other, JANUARY)
+    assert not runs.partitions.claim(other, JANUARY)
+    assert runs.partitions.claim(other, FEBRUARY)
+    assert (runs.partitions.deferred(other), runs.partitions.deferred(run)) == ([JANUARY], [])
 
 
 @pytest.mark.parametrize("how", ["compacted", "held", "ended"])
-def test_a_block_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: str) -> None:
+def test_a_partition_that_was_let_go_of_is_the_next_runs(runs: Runs, run: str, how: str) -> None:
     other = runs.create(request())
-    assert runs.blocks.claim(run, JANUARY)
-    assert not runs.blocks.claim(other, JANUARY)
+    assert runs.partitions.claim(run, JANUARY)
+    assert not runs.partitions.claim(other, JANUARY)
     if how == "compacted":
-        runs.blocks.open(run, JANUARY, [])
+        runs.partitions.open(run, JANUARY, [])
         assert close(runs, run)
     elif how == "held":
-        runs.blocks.release_unneeded(run, JANUARY)
+        runs.partitions.release_unneeded(run, JANUARY)
     else:
         runs.end(run, State.INCOMPLETE)
-    assert runs.blocks.deferred(other) == [JANUARY]
-    assert runs.blocks.claim(other, JANUARY)
-    assert runs.blocks.deferred(other) == []
+    assert runs.partitions.deferred(other) == [JANUARY]
+    assert runs.partitions.claim(other, JANUARY)
+    assert runs.partitions.deferred(other) == []
 
 
 def test_the_claim_of_a_run_that_is_known_no_more_is_taken_over(
     redis: Redis, runs: Runs, run: str
 ) -> None:
     redis.hset("klines:claims", str(JANUARY), "a-run-of-last-year")
-    assert runs.blocks.claim(run, JANUARY)
+    assert runs.partitions.claim(run, JANUARY)
     other = runs.create(request())
-    assert not runs.blocks.claim(other, JANUARY)
+    assert not runs.partitions.claim(other, JANUARY)
 
 
 def test_the_claim_of_a_dead_run_is_taken_over_by_one_run_alone(
@@ -181,15 +187,15 @@ def test_the_claim_of_a_dead_run_is_taken_over_by_one_run_alone(
     redis.hset("klines:claims", str(JANUARY), "a-run-of-last-year")
 
     class Between(Redis):
-        """Another process claims the block after we have seen that its owner is dead."""
+        """Another process claims the partition after we have seen that its owner is dead."""
 
         def sismember(self, *args: object) -> object:
             answer = super().sismember(*args)  # type: ignore[arg-type]
-            taken.append(runs.blocks.claim(other, JANUARY))
+            taken.append(runs.partitions.claim(other, JANUARY))
             return answer
 
     taken: list[bool] = []
-    mine = Runs(Between(connection_pool=redis.connection_pool)).blocks.claim(run, JANUARY)
+    mine = Runs(Between(connection_pool=redis.connection_pool)).partitions.claim(run, JANUARY)
     assert [mine, *taken].count(True) == 1
 
 
@@ -199,9 +205,9 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
     other = runs.create(request())
     begin(runs, run, windows(3))
     begin(runs, other, windows(1, FEBRUARY), FEBRUARY)
-    assert not runs.blocks.claim(run, FEBRUARY)
-    runs.blocks.finish_window(run, windows(3)[0], {"klines": 5})
-    assert runs.blocks.record_attempt(run, "x", 3)
+    assert not runs.partitions.claim(run, FEBRUARY)
+    runs.partitions.finish_window(run, windows(3)[0], {"klines": 5})
+    assert runs.partitions.record_attempt(run, "x", 3)
     refused = Record(Level.FAILED, "Refused: no such symbol", replace(MINUTES, symbol="X"))
     runs.record(run, refused, Record(Level.NOTE, "traded only then", MINUTES))
     runs.end(run, State.INCOMPLETE)
@@ -211,7 +217,7 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
     assert all(0 < redis.pttl(key) <= KEEP_MS for key in left)
     assert run not in redis.hgetall("klines:claims").values()
     assert redis.hgetall("klines:claims") == {str(FEBRUARY).encode(): other.encode()}
-    assert len(runs.blocks.reconcile(other).windows) == 1
+    assert len(runs.partitions.reconcile(other).windows) == 1
     assert runs.active() == [other]
     progress = runs.progress(run)
     assert progress
@@ -222,29 +228,33 @@ def test_ending_lets_go_of_everything_and_keeps_what_people_want_to_know(
     assert progress.seconds >= 0.001
 
 
-def test_closing_a_block_twice_counts_its_rows_once(runs: Runs, run: str) -> None:
+def test_closing_a_partition_twice_counts_its_rows_once(runs: Runs, run: str) -> None:
     begin(runs, run, [])
-    assert runs.blocks.begin_compaction(run, JANUARY, 1)
-    closed = [runs.blocks.close(run, JANUARY, 1, {"rows": 44_640}) for _ in range(2)]
-    assert (closed, runs.blocks.states(run)) == ([True, False], {})
-    assert {name: counts(runs, run)[name] for name in ("blocks", "blocks_done", "rows")} == {
-        "blocks": 1,
-        "blocks_done": 1,
+    assert runs.partitions.begin_compaction(run, JANUARY, 1)
+    closed = [runs.partitions.close(run, JANUARY, 1, {"rows": 44_640}) for _ in range(2)]
+    assert (closed, runs.partitions.states(run)) == ([True, False], {})
+    assert {
+        name: counts(runs, run)[name] for name in ("partitions", "partitions_done", "rows")
+    } == {
+        "partitions": 1,
+        "partitions_done": 1,
         "rows": 44_640,
     }
 
 
-def test_closing_does_not_let_go_of_a_block_that_another_run_has_now(
+def test_closing_does_not_let_go_of_a_partition_that_another_run_has_now(
     redis: Redis, runs: Runs, run: str
 ) -> None:
     begin(runs, run, [])
-    assert runs.blocks.begin_compaction(run, JANUARY, 1)
+    assert runs.partitions.begin_compaction(run, JANUARY, 1)
     redis.hset("klines:claims", str(JANUARY), "another")
-    runs.blocks.close(run, JANUARY, 1, {"rows": 1})
+    runs.partitions.close(run, JANUARY, 1, {"rows": 1})
     assert redis.hget("klines:claims", str(JANUARY)) == b"another"
 
 
-def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs, run: str) -> None:
+def test_a_partition_that_could_not_be_compacted_is_told_with_its_reason(
+    runs: Runs, run: str
+) -> None:
     begin(runs, run, [])
     assert close(runs, run, why="Unproved: not what was written")
     progress = runs.progress(run)
@@ -252,34 +262,39 @@ def test_a_block_that_could_not_be_compacted_is_told_with_its_reason(runs: Runs,
     assert progress.failed == {f"um BTCUSDT 1m {JANUARY.span}": "Unproved: not what was written"}
 
 
-def test_a_planner_can_tell_that_a_block_was_compacted_since_it_looked(
+def test_a_planner_can_tell_that_a_partition_was_compacted_since_it_looked(
     redis: Redis, runs: Runs, run: str
 ) -> None:
-    assert runs.blocks.last_compacted_ms(JANUARY) == 0
+    assert runs.partitions.last_compacted_ms(JANUARY) == 0
     begin(runs, run, [])
     assert close(runs, run)
     seconds, _ = redis.time()
-    assert abs(runs.blocks.last_compacted_ms(JANUARY) - seconds * 1000) < 5_000
-    assert runs.blocks.last_compacted_ms(FEBRUARY) == 0
+    assert abs(runs.partitions.last_compacted_ms(JANUARY) - seconds * 1000) < 5_000
+    assert runs.partitions.last_compacted_ms(FEBRUARY) == 0
 
 
 def test_tries_are_counted_by_name_and_bounded(runs: Runs, run: str) -> None:
-    assert [runs.blocks.record_attempt(run, "a", 3) for _ in range(4)] == [True, True, False, False]
-    assert runs.blocks.record_attempt(run, "b", 3)
+    assert [runs.partitions.record_attempt(run, "a", 3) for _ in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert runs.partitions.record_attempt(run, "b", 3)
 
 
 def test_windows_in_flight_are_those_issued_and_not_done(runs: Runs, run: str) -> None:
-    assert runs.blocks.count_in_flight(run)[0] == 0
+    assert runs.partitions.count_in_flight(run)[0] == 0
     begin(runs, run, windows(3))
-    runs.blocks.finish_window(run, windows(3)[0], {"windows_done": 1})
-    assert runs.blocks.count_in_flight(run)[0] == 2
+    runs.partitions.finish_window(run, windows(3)[0], {"windows_done": 1})
+    assert runs.partitions.count_in_flight(run)[0] == 2
 
 
 def test_the_cursor_is_where_it_was_left(runs: Runs, run: str) -> None:
     assert runs.cursor(run) == (0, 0)
-    runs.advance(run, 3, 1_704_067_200_000, 77, blocks_held=5)
+    runs.advance(run, 3, 1_704_067_200_000, 77, partitions_held=5)
     assert runs.cursor(run) == (3, 1_704_067_200_000)
-    assert (counts(runs, run)["calls_ahead"], counts(runs, run)["blocks_held"]) == (77, 5)
+    assert (counts(runs, run)["calls_ahead"], counts(runs, run)["partitions_held"]) == (77, 5)
 
 
 def test_a_new_run_tells_all_that_lies_ahead(runs: Runs) -> None:
@@ -320,7 +335,11 @@ def test_what_is_not_known_is_none_and_no_error(runs: Runs) -> None:
         None,
         None,
     )
-    assert (runs.active(), runs.blocks.states("x"), runs.blocks.deferred("x")) == ([], {}, [])
+    assert (runs.active(), runs.partitions.states("x"), runs.partitions.deferred("x")) == (
+        [],
+        {},
+        [],
+    )
 
 
 def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
@@ -331,12 +350,12 @@ def test_each_new_run_rings_once_for_a_planner(runs: Runs) -> None:
     assert runs.active() == sorted(made)
 
 
-def test_a_waiting_planner_hears_of_each_window_and_block(
+def test_a_waiting_planner_hears_of_each_window_and_partition(
     redis: Redis, runs: Runs, run: str
 ) -> None:
     begin(runs, run, windows(1))
     for happens in (
-        lambda: runs.blocks.finish_window(run, windows(1)[0], {}),
+        lambda: runs.partitions.finish_window(run, windows(1)[0], {}),
         lambda: close(runs, run),
     ):
         assert redis.llen(f"klines:run:{run}:wake") == 0
@@ -349,7 +368,7 @@ def test_wakes_that_nobody_hears_do_not_pile_up(redis: Redis, runs: Runs, run: s
     several = windows(50)
     begin(runs, run, several)
     for window in several:
-        runs.blocks.finish_window(run, window, {})
+        runs.partitions.finish_window(run, window, {})
     assert redis.llen(f"klines:run:{run}:wake") <= 10
 
 
@@ -361,14 +380,14 @@ def test_windows_not_in_yet_are_told_oldest_first_with_when_they_were_sent(
         Window(JANUARY, Span(1000, 1100)),
         Window(JANUARY, Span(99, 900)),
     ]
-    assert runs.blocks.claim(run, JANUARY)
-    sent_us = runs.blocks.open(run, JANUARY, several)
+    assert runs.partitions.claim(run, JANUARY)
+    sent_us = runs.partitions.open(run, JANUARY, several)
     sent = {window: sent_us + number for number, window in enumerate(several)}
-    assert list(runs.blocks.reconcile(run).windows.items()) == sorted(sent.items())
-    again_ms = runs.blocks.mark_sent(run, [several[0]], [JANUARY])
-    told = runs.blocks.reconcile(run)
-    assert told.windows[several[0]] == told.blocks[JANUARY].sent_us == again_ms
+    assert list(runs.partitions.reconcile(run).windows.items()) == sorted(sent.items())
+    again_ms = runs.partitions.mark_sent(run, [several[0]], [JANUARY])
+    told = runs.partitions.reconcile(run)
+    assert told.windows[several[0]] == told.partitions[JANUARY].sent_us == again_ms
     assert told.windows[several[1]] == sent_us + 1
-    runs.blocks.finish_window(run, several[0], {})
-    runs.blocks.mark_sent(run, several[:1])
-    assert several[0] not in runs.blocks.reconcile(run).windows
+    runs.partitions.finish_window(run, several[0], {})
+    runs.partitions.mark_sent(run, several[:1])
+    assert several[0] not in runs.partitions.reconcile(run).windows

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.blocks import Refetch
+from klinefleet.tasks.runs.partitions import Refetch
 from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import LeaseLost
@@ -31,18 +31,18 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.redis_keys import run_key, window_field
-from klinefleet.workers.domain.series import Block
+from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.unit.helpers.run_model import BLOCKS, WINDOWS_OF, ModelBlock, ModelRun
+from tests.unit.helpers.run_model import PARTITIONS, WINDOWS_OF, ModelPartition, ModelRun
 
 MAX_RUNS = 2
 
-blocks = st.sampled_from([BLOCKS[0], *BLOCKS])
+partitions = st.sampled_from([PARTITIONS[0], *PARTITIONS])
 numbers = st.integers(0, 7)
 
 
 class RunsMachine(RuleBasedStateMachine):
-    """Two runs of the same two blocks."""
+    """Two runs of the same two partitions."""
 
     redis: Redis
 
@@ -52,9 +52,9 @@ class RunsMachine(RuleBasedStateMachine):
         self.runs = Runs(self.redis)
         self.models: dict[str, ModelRun] = {}
         self.ended: list[str] = []
-        self.claims: dict[Block, str] = {}
+        self.claims: dict[Partition, str] = {}
         self.planners: list[tuple[str, int, Runs]] = []
-        self.compactions: list[tuple[str, Block, int]] = []
+        self.compactions: list[tuple[str, Partition, int]] = []
         self.fences = 0
         self.may_lapse = self.has_lapsed = False
 
@@ -83,68 +83,74 @@ class RunsMachine(RuleBasedStateMachine):
             self.models[run].leader = self.fences
 
     @precondition(lambda self: self.planners)
-    @rule(which=numbers, block=blocks)
-    def a_planner_claims(self, which: int, block: Block) -> None:
+    @rule(which=numbers, partition=partitions)
+    def a_planner_claims(self, which: int, partition: Partition) -> None:
         run, fence, runs = self._planner(which)
-        got = self._as_led(run, fence, lambda: runs.blocks.claim(run, block))
+        got = self._as_led(run, fence, lambda: runs.partitions.claim(run, partition))
         if got is None or self.has_lapsed:
             return
-        model, owner = self.models[run], self.claims.get(block)
+        model, owner = self.models[run], self.claims.get(partition)
         if owner not in (None, run):
-            model.deferred.add(block)
+            model.deferred.add(partition)
             assert got is False
             return
-        self.claims[block] = run
-        model.deferred.discard(block)
-        assert got == (model.blocks.setdefault(block, ModelBlock()).phase is Phase.CLAIMED)
+        self.claims[partition] = run
+        model.deferred.discard(partition)
+        assert got == (
+            model.partitions.setdefault(partition, ModelPartition()).phase is Phase.CLAIMED
+        )
 
     @precondition(lambda self: self.planners)
-    @rule(which=numbers, block=blocks, many=st.integers(0, 2))
-    def a_planner_opens(self, which: int, block: Block, many: int) -> None:
+    @rule(which=numbers, partition=partitions, many=st.integers(0, 2))
+    def a_planner_opens(self, which: int, partition: Partition, many: int) -> None:
         run, fence, runs = self._planner(which)
-        windows = WINDOWS_OF[block][:many]
-        got = self._as_led(run, fence, lambda: runs.blocks.open(run, block, windows) > 0)
+        windows = WINDOWS_OF[partition][:many]
+        got = self._as_led(run, fence, lambda: runs.partitions.open(run, partition, windows) > 0)
         if got is None or self.has_lapsed:
             return
-        opened = self.models[run].blocks.get(block)
+        opened = self.models[run].partitions.get(partition)
         assert got == (opened is not None and opened.phase is Phase.CLAIMED)
         if opened and got:
             opened.phase, opened.left = (
                 Phase.FETCHING if windows else Phase.COMPACTING,
                 set(windows),
             )
-            self.models[run].counts += Counter(windows=many, blocks=1)
+            self.models[run].counts += Counter(windows=many, partitions=1)
 
     @precondition(lambda self: self.planners)
-    @rule(which=numbers, block=blocks)
-    def a_planner_releases(self, which: int, block: Block) -> None:
+    @rule(which=numbers, partition=partitions)
+    def a_planner_releases(self, which: int, partition: Partition) -> None:
         run, fence, runs = self._planner(which)
         if (
-            self._as_led(run, fence, lambda: runs.blocks.release_unneeded(run, block) is None)
+            self._as_led(
+                run, fence, lambda: runs.partitions.release_unneeded(run, partition) is None
+            )
             is None
             or self.has_lapsed
         ):
             return
-        opened = self.models[run].blocks.get(block)
+        opened = self.models[run].partitions.get(partition)
         if opened and opened.phase is Phase.CLAIMED:
-            del self.models[run].blocks[block], self.claims[block]
-            self.models[run].counts += Counter(blocks_held=1)
+            del self.models[run].partitions[partition], self.claims[partition]
+            self.models[run].counts += Counter(partitions_held=1)
 
-    @precondition(lambda self: any(model.blocks for model in self.models.values()))
+    @precondition(lambda self: any(model.partitions for model in self.models.values()))
     @rule(
         which=numbers,
-        block=blocks,
+        partition=partitions,
         n=st.integers(0, 1),
         replaced=st.sampled_from([False, False, True]),
     )
-    def a_window_is_in(self, which: int, block: Block, n: int, replaced: bool) -> None:
+    def a_window_is_in(self, which: int, partition: Partition, n: int, replaced: bool) -> None:
         """By whom and how often ever; another source may have to answer in its place."""
-        run, window = self._any_run(which), WINDOWS_OF[block][n]
-        instead = [WINDOWS_OF[block][1 - n]] if replaced else []
-        got = self.runs.blocks.finish_window(run, window, {"windows_done": 1}, replacements=instead)
+        run, window = self._any_run(which), WINDOWS_OF[partition][n]
+        instead = [WINDOWS_OF[partition][1 - n]] if replaced else []
+        got = self.runs.partitions.finish_window(
+            run, window, {"windows_done": 1}, replacements=instead
+        )
         if self.has_lapsed:
             return
-        opened = self.models[run].blocks.get(block) if run in self.models else None
+        opened = self.models[run].partitions.get(partition) if run in self.models else None
         if opened is None or window not in opened.left:
             assert not got.is_counted
             assert not got.is_last
@@ -157,28 +163,28 @@ class RunsMachine(RuleBasedStateMachine):
             opened.phase = Phase.COMPACTING
         assert got.is_last == (not opened.left)
 
-    @precondition(lambda self: any(model.blocks for model in self.models.values()))
-    @rule(which=numbers, block=blocks)
-    def a_compaction_begins(self, which: int, block: Block) -> None:
+    @precondition(lambda self: any(model.partitions for model in self.models.values()))
+    @rule(which=numbers, partition=partitions)
+    def a_compaction_begins(self, which: int, partition: Partition) -> None:
         run = self._any_run(which)
         self.fences += 1
-        got = self.runs.blocks.begin_compaction(run, block, self.fences)
+        got = self.runs.partitions.begin_compaction(run, partition, self.fences)
         if got:
-            self.compactions.append((run, block, self.fences))
+            self.compactions.append((run, partition, self.fences))
         if self.has_lapsed:
             return
-        opened = self.models[run].blocks.get(block) if run in self.models else None
+        opened = self.models[run].partitions.get(partition) if run in self.models else None
         assert got == (opened is not None and opened.phase is Phase.COMPACTING)
         if opened and got:
             opened.fence = self.fences
 
-    @precondition(lambda self: any(model.blocks for model in self.models.values()))
-    @rule(which=numbers, block=blocks, reopens=st.booleans())
+    @precondition(lambda self: any(model.partitions for model in self.models.values()))
+    @rule(which=numbers, partition=partitions, reopens=st.booleans())
     def a_compaction_is_succeeded_and_goes_on(
-        self, which: int, block: Block, reopens: bool
+        self, which: int, partition: Partition, reopens: bool
     ) -> None:
         for _ in range(2):
-            self.a_compaction_begins(which, block)
+            self.a_compaction_begins(which, partition)
         if len(self.compactions) > 1:
             self.a_compaction_has_windows_fetched_first(
                 1, 1
@@ -187,31 +193,31 @@ class RunsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.compactions)
     @rule(which=numbers)
     def a_compaction_closes(self, which: int) -> None:
-        run, block, fence = self._compaction(which)
-        got = self.runs.blocks.close(run, block, fence, {"rows": 10})
+        run, partition, fence = self._compaction(which)
+        got = self.runs.partitions.close(run, partition, fence, {"rows": 10})
         if self.has_lapsed:
             return
-        assert got == self._is_its_own(run, block, fence)
+        assert got == self._is_its_own(run, partition, fence)
         if got:
-            del self.models[run].blocks[block], self.claims[block]
-            self.models[run].counts += Counter(blocks_done=1, rows=10)
+            del self.models[run].partitions[partition], self.claims[partition]
+            self.models[run].counts += Counter(partitions_done=1, rows=10)
 
     @precondition(lambda self: self.compactions)
     @rule(which=numbers, many=st.integers(1, 2))
     def a_compaction_has_windows_fetched_first(self, which: int, many: int) -> None:
-        run, block, fence = self._compaction(which)
-        windows = WINDOWS_OF[block][:many]
+        run, partition, fence = self._compaction(which)
+        windows = WINDOWS_OF[partition][:many]
         try:
-            self.runs.blocks.reopen(
-                run, block, fence, [Refetch(window, str(window), 1000) for window in windows]
+            self.runs.partitions.reopen(
+                run, partition, fence, [Refetch(window, str(window), 1000) for window in windows]
             )
         except LeaseLost:
-            assert self.has_lapsed or not self._is_its_own(run, block, fence)
+            assert self.has_lapsed or not self._is_its_own(run, partition, fence)
             return
         if self.has_lapsed:
             return
-        assert self._is_its_own(run, block, fence)
-        self.models[run].blocks[block] = ModelBlock(Phase.FETCHING, set(windows))
+        assert self._is_its_own(run, partition, fence)
+        self.models[run].partitions[partition] = ModelPartition(Phase.FETCHING, set(windows))
         self.models[run].counts += Counter(windows=many)
 
     @precondition(lambda self: self.models)
@@ -221,7 +227,7 @@ class RunsMachine(RuleBasedStateMachine):
         is_meant=st.integers(0, 3),
     )
     def a_run_ends(self, which: int, how: State, is_meant: int) -> None:
-        """One time out of four, or most blocks would never come far."""
+        """One time out of four, or most partitions would never come far."""
         if is_meant:
             return
         run = self._run(which)
@@ -248,18 +254,20 @@ class RunsMachine(RuleBasedStateMachine):
         assert set(self.runs.active()) == set(self.models)
         told = self.redis.hgetall("klines:claims")
         assert {name.decode(): run.decode() for name, run in told.items()} == {
-            str(block): run for block, run in self.claims.items()
+            str(partition): run for partition, run in self.claims.items()
         }
         for run, model in self.models.items():
-            blocks = self.runs.blocks.states(run)
-            assert {block: state.phase for block, state in blocks.items()} == {
-                block: opened.phase for block, opened in model.blocks.items()
+            partitions = self.runs.partitions.states(run)
+            assert {partition: state.phase for partition, state in partitions.items()} == {
+                partition: opened.phase for partition, opened in model.partitions.items()
             }
             left = {
-                window_field(window) for opened in model.blocks.values() for window in opened.left
+                window_field(window)
+                for opened in model.partitions.values()
+                for window in opened.left
             }
             assert {field.decode() for field in self.redis.hkeys(run_key(run, "windows"))} == left
-            assert set(self.runs.blocks.deferred(run)) == model.deferred
+            assert set(self.runs.partitions.deferred(run)) == model.deferred
             progress = self.runs.progress(run)
             assert progress
             assert (
@@ -289,29 +297,29 @@ class RunsMachine(RuleBasedStateMachine):
                 self.runs.end(other, State.CANCELLED)
         leads = self.runs.take_lead(run, 10**9)
         assert leads
-        held = set[Block]()
+        held = set[Partition]()
         for _ in range(10):
-            for block in BLOCKS:
-                if block not in held and leads.blocks.claim(run, block):
-                    leads.blocks.open(run, block, WINDOWS_OF[block])
-            under_way = leads.blocks.reconcile(run)
+            for partition in PARTITIONS:
+                if partition not in held and leads.partitions.claim(run, partition):
+                    leads.partitions.open(run, partition, WINDOWS_OF[partition])
+            under_way = leads.partitions.reconcile(run)
             for window in under_way.windows:
-                leads.blocks.finish_window(run, window, {})
-            for block in leads.blocks.states(run):
+                leads.partitions.finish_window(run, window, {})
+            for partition in leads.partitions.states(run):
                 self.fences += 1
-                if leads.blocks.begin_compaction(run, block, 10**9 + self.fences):
-                    assert leads.blocks.close(run, block, 10**9 + self.fences, {})
-                    held.add(block)
+                if leads.partitions.begin_compaction(run, partition, 10**9 + self.fences):
+                    assert leads.partitions.close(run, partition, 10**9 + self.fences, {})
+                    held.add(partition)
             if (
-                held == set(BLOCKS)
-                and not leads.blocks.states(run)
-                and not leads.blocks.deferred(run)
+                held == set(PARTITIONS)
+                and not leads.partitions.states(run)
+                and not leads.partitions.deferred(run)
             ):
                 assert leads.end(run, State.COMPLETE)
                 return
         pytest.fail(
-            f"the run does not come to its end: {leads.blocks.states(run)}, "
-            f"{leads.blocks.deferred(run)}"
+            f"the run does not come to its end: {leads.partitions.states(run)}, "
+            f"{leads.partitions.deferred(run)}"
         )
 
     def _run(self, which: int) -> str:
@@ -326,7 +334,7 @@ class RunsMachine(RuleBasedStateMachine):
         """Return one of the two latest planners, mostly the latest."""
         return self.planners[-2 if which == 0 and len(self.planners) > 1 else -1]
 
-    def _compaction(self, which: int) -> tuple[str, Block, int]:
+    def _compaction(self, which: int) -> tuple[str, Partition, int]:
         """Return one of the three latest compactions."""
         return self.compactions[-1 - which % min(3, len(self.compactions))]
 
@@ -346,14 +354,14 @@ class RunsMachine(RuleBasedStateMachine):
         assert self.has_lapsed or self.models[run].leader == fence
         return got
 
-    def _is_its_own(self, run: str, block: Block, fence: int) -> bool:
-        opened = self.models[run].blocks.get(block) if run in self.models else None
+    def _is_its_own(self, run: str, partition: Partition, fence: int) -> bool:
+        opened = self.models[run].partitions.get(partition) if run in self.models else None
         return opened is not None and opened.phase is Phase.COMPACTING and opened.fence == fence
 
     def _forget(self, run: str) -> None:
         self.models.pop(run)
         self.ended.append(run)
-        self.claims = {block: owner for block, owner in self.claims.items() if owner != run}
+        self.claims = {partition: owner for partition, owner in self.claims.items() if owner != run}
 
 
 def test_runs_do_what_the_model_does_and_come_to_their_end_whatever_happens(redis: Redis) -> None:

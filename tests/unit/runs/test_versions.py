@@ -13,17 +13,18 @@ from redis import Redis
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.verification.compare import Reference, Sample
-from klinefleet.tasks.verification.pieces import Findings, Piece
+from klinefleet.tasks.verification.pieces import Findings, VerificationPiece
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Source
+from klinefleet.workers.domain.series import Partition, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.catalog import Catalog
 from klinefleet.workers.lake.faults import Fault, What
-from klinefleet.workers.lake.footer import PROOF_KEY, SOURCES_KEY, Footer, Origin
-from klinefleet.workers.lake.proof import Proof
+from klinefleet.workers.lake.footers.answers import Answer
+from klinefleet.workers.lake.footers.footer import FOOTER_KEY, Footer
+from klinefleet.workers.lake.footers.proof import Proof
 from klinefleet.workers.sources.policy import Mode
 from tests.unit.helpers.catalogs import catalog, entry
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
@@ -39,10 +40,14 @@ REQUEST = Request(
     True,
 )
 REQUIRED = ("market", "interval", "symbols", "start_ms", "end_ms")
-PIECE = Piece(series_of(), ("2024-01",), Sample(Reference.REST, 0.5, 7), "2024-01")
+PIECE = VerificationPiece(series_of(), ("2024-01",), Sample(Reference.REST, 0.5, 7), "2024-01")
 FAULT = Fault("lake/x.parquet", What.GAP, Span(0, 1), 2, "said")
 PROOF = Proof(3, "abc", (Span(1, 2),), True)
-FOOTER = Footer((Span(0, 9),), (Origin(Span(0, 9), Source.DAILY, "etag", "content"),), PROOF)
+FOOTER = Footer(
+    (Answer(Span(0, 9), Source.DAILY, 7, "etag", "content"),),
+    PROOF,
+    Partition(series_of(), "1970-01"),
+)
 
 
 def request_json(**changed: Any) -> str:
@@ -97,9 +102,11 @@ def test_what_is_no_request_is_never_taken_for_one(text: str) -> None:
 
 
 def test_a_piece_of_a_verification_is_read_with_an_argument_more_or_less() -> None:
-    assert Piece.from_arguments(*PIECE.to_arguments()) == PIECE
-    assert Piece.from_arguments(*PIECE.to_arguments(), {"more": 1}) == PIECE
-    assert Piece.from_arguments(*PIECE.to_arguments()[:2]) == Piece(PIECE.series, PIECE.months)
+    assert VerificationPiece.from_arguments(*PIECE.to_arguments()) == PIECE
+    assert VerificationPiece.from_arguments(*PIECE.to_arguments(), {"more": 1}) == PIECE
+    assert VerificationPiece.from_arguments(*PIECE.to_arguments()[:2]) == VerificationPiece(
+        PIECE.series, PIECE.periods
+    )
 
 
 def test_what_was_found_is_read_with_a_field_more_or_less() -> None:
@@ -119,28 +126,49 @@ def test_what_was_found_is_read_with_a_field_more_or_less() -> None:
     assert Findings.from_json(json.dumps({"piece": "piece"})) == ("piece", Findings())
 
 
-def test_a_footer_is_read_with_a_field_more_or_less() -> None:
-    metadata = FOOTER.metadata()
-    lists = {key: json.loads(text) for key, text in metadata.items() if key != PROOF_KEY}
-    proof = json.loads(metadata[PROOF_KEY])
-    more = {key: json.dumps([[*one, "more"] for one in several]) for key, several in lists.items()}
-    gaps = [[*gap, "more"] for gap in proof["gaps"]]
-    assert (
-        Footer.from_metadata(
-            more | {PROOF_KEY: json.dumps(proof | {"colour": "red", "gaps": gaps}), "other": "x"}
-        )
-        == FOOTER
+def footer_json(**changed: Any) -> dict[str, str]:
+    return {FOOTER_KEY: json.dumps(json.loads(FOOTER.metadata()[FOOTER_KEY]) | changed)}
+
+
+def test_a_footer_of_a_later_version_is_read_with_all_that_this_one_knows() -> None:
+    record = json.loads(FOOTER.metadata()[FOOTER_KEY])
+    proof = record["proof"] | {"colour": "red", "gaps": [[1, 2, "more"]]}
+    more = footer_json(
+        version=3,
+        colour="red",
+        answers=[[*answer, "more", 1] for answer in record["answers"]],
+        proof=proof,
     )
-    sources = [one[:3] for one in lists[SOURCES_KEY]]
-    less = metadata | {
-        SOURCES_KEY: json.dumps(sources),
-        PROOF_KEY: json.dumps({"rows": 3, "checksum": "abc"}),
-    }
-    assert Footer.from_metadata(less) == Footer(
-        FOOTER.covered,
-        (Origin(Span(0, 9), Source.DAILY),),
-        replace(PROOF, gaps=None, is_on_grid=False),
-    )
+    assert Footer.from_metadata(more | {"other": "x"}) == FOOTER
+
+
+def test_a_proof_that_lacks_what_is_optional_is_read_without_it() -> None:
+    plain = footer_json(proof={"rows": 3, "checksum": "abc"})
+    expected = replace(FOOTER, proof=replace(PROOF, gaps=None, is_on_grid=False))
+    assert Footer.from_metadata(plain) == expected
+    assert Footer.from_metadata(footer_json(proof=None)) == replace(FOOTER, proof=None)
+    assert Footer.from_metadata(footer_json(partition=None)) == replace(FOOTER, partition=None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"answers": None},
+        {"answers": [[0, 9]]},
+        {"answers": 5},
+        {"proof": {"rows": 3}},
+        {"proof": [1]},
+        {"proof": "sound"},
+        {"partition": "um/klines/7m/BTCUSDT/2024-01"},
+        {"partition": "um/klines/1m/../2024-01"},
+        {"partition": 5},
+    ],
+)
+def test_a_footer_that_lacks_what_is_needed_is_an_error_and_never_an_empty_one(
+    changed: dict[str, Any],
+) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Footer.from_metadata(footer_json(**changed))
 
 
 def test_a_symbol_that_a_later_worker_has_told_more_of_is_still_known(

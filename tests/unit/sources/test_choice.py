@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +8,7 @@ from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Block, Series, Source, Window
+from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.choice import (
@@ -25,30 +22,11 @@ from klinefleet.workers.sources.choice import (
 )
 from klinefleet.workers.sources.policy import Mode, Policy
 from tests.unit.helpers.in_process_fleet import series_of
+from tests.unit.helpers.published_files import ALL_DAYS, BOTH, FILES, NOW_MS, REST, FakeArchiveIndex
 
 MINUTES = series_of()
-MARCH = Block(MINUTES, "2024-03")
-NOW_MS = utc_ms(2024, 6, 15)
-FILES, BOTH, REST = Policy(Mode.ARCHIVE, 40.0), Policy(Mode.AUTO, 40.0), Policy(Mode.REST, 40.0)
+MARCH = Partition(MINUTES, "2024-03")
 FORGOTTEN = Policy(Mode.AUTO, 40.0, is_small=True, is_listed=False)
-ALL_DAYS = [f"2024-03-{day:02}" for day in range(1, 32)]
-
-
-@dataclass
-class FakeArchiveIndex:
-    """What is published, and what was asked."""
-
-    months: Collection[str] = ()
-    days: Collection[str] = ()
-    asked: list[str] = field(default_factory=list)
-
-    def monthly(self) -> Collection[str]:
-        self.asked.append("monthly")
-        return self.months
-
-    def daily(self, month: str) -> Collection[str]:
-        self.asked.append(month)
-        return [day for day in self.days if day.startswith(month)]
 
 
 def march(start_day: float, end_day: float) -> Span:
@@ -61,12 +39,12 @@ def done(
     policy: Policy,
     index: FakeArchiveIndex,
     *parts: Span,
-    block: Block = MARCH,
+    partition: Partition = MARCH,
     now_ms: int = NOW_MS,
 ) -> tuple[list[tuple[str, str]], Assignment]:
     """The windows as (source, span), REST's joined, and all that was cut."""
-    found = assign_sources(block, list(parts or [block.span]), index, policy, now_ms=now_ms)
-    rest = spans.union(w.span for w in found.windows if w.source is Source.REST)
+    found = assign_sources(partition, list(parts or [partition.span]), index, policy, now_ms=now_ms)
+    rest = spans.union(w.span for w in found.windows if w.source == Source.REST)
     told = [(str(w.source), str(w.span)) for w in found.windows if w.source.is_archive]
     return told + [("rest", str(span)) for span in rest], found
 
@@ -169,7 +147,7 @@ def test_where_rest_may_not_be_asked_the_time_without_files_is_absent_and_not_fo
 
 
 def test_what_is_absent_is_never_a_time_without_candles() -> None:
-    weekly = Block(series_of(interval=Interval.W1), "2024")
+    weekly = Partition(series_of(interval=Interval.W1), "2024")
     sunday = Span(utc_ms(2024, 3, 2), utc_ms(2024, 3, 4))
     assert (
         assign_sources(weekly, [sunday], FakeArchiveIndex(), FILES, now_ms=NOW_MS).unavailable == []
@@ -186,7 +164,7 @@ def test_of_a_symbol_that_rest_has_forgotten_only_files_are_asked() -> None:
 def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Interval) -> None:
     index = FakeArchiveIndex([], ALL_DAYS)
     found = assign_sources(
-        Block(series_of(interval=interval), "2024"), [MARCH.span], index, FILES, now_ms=NOW_MS
+        Partition(series_of(interval=interval), "2024"), [MARCH.span], index, FILES, now_ms=NOW_MS
     )
     assert found.windows == []
     assert len(found.unavailable) == 1
@@ -194,24 +172,22 @@ def test_no_daily_file_is_asked_for_where_the_archive_makes_none(interval: Inter
 
 
 def test_funding_comes_from_monthly_files_and_the_current_month_from_rest() -> None:
-    year = Block(Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT"), "2024")
+    year = Partition(Series(Market.USD_M, FUNDING_RATE, Interval.EVENTS, "BTCUSDT"), "2024")
     slow = Policy(Mode.AUTO, 1.0)
     spring = Span(utc_ms(2024, 3), utc_ms(2024, 6))
-    told, _ = done(slow, FakeArchiveIndex(["2024-03", "2024-04"], ALL_DAYS), spring, block=year)
-    assert told == [
-        ("monthly", "2024-03-01..2024-04-01"),
-        ("monthly", "2024-04-01..2024-05-01"),
-        ("rest", "2024-05-01..2024-06-01"),
-    ]
+    told, _ = done(slow, FakeArchiveIndex(["2024-03", "2024-04"], ALL_DAYS), spring, partition=year)
+    assert told == [("monthly", "2024-03-01..2024-05-01"), ("rest", "2024-05-01..2024-06-01")]
 
 
 def test_the_months_of_a_year_that_are_cheaper_by_rest_are_not_twelve_files() -> None:
-    year = Block(series_of(interval=Interval.D1), "2023")
+    year = Partition(series_of(interval=Interval.D1), "2023")
     months = [f"2023-{month:02}" for month in range(1, 13)]
-    assert done(BOTH, FakeArchiveIndex(months), block=year)[0] == [
+    assert done(BOTH, FakeArchiveIndex(months), partition=year)[0] == [
         ("rest", "2023-01-01..2024-01-01")
     ]
-    assert len(done(FILES, FakeArchiveIndex(months), block=year)[0]) == 12
+    assert done(FILES, FakeArchiveIndex(months), partition=year)[0] == [
+        ("monthly", "2023-01-01..2024-01-01")
+    ]
 
 
 KEY = "data/futures/um/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03.zip"
@@ -250,15 +226,16 @@ def test_months_before_the_first_file_of_a_series_are_missed_by_nobody_and_holes
     None
 ):
     spring = Span(utc_ms(2024, 1), utc_ms(2024, 6))
-    year = Block(series_of(interval=Interval.M1), "2024")
-    told, found = done(BOTH, FakeArchiveIndex(["2024-03", "2024-05"]), spring, block=year)
+    year = Partition(series_of(interval=Interval.M15), "2024")
+    told, found = done(BOTH, FakeArchiveIndex(["2024-03", "2024-05"]), spring, partition=year)
     assert told == [
         ("monthly", "2024-03-01..2024-04-01"),
         ("monthly", "2024-05-01..2024-06-01"),
         ("rest", "2024-01-01..2024-03-01"),
         ("rest", "2024-04-01..2024-05-01"),
     ]
-    assert found.missing_files == {KEY.replace("2024-03", "2024-04"): "absent: REST instead"}
+    key = KEY.replace("1m", "15m").replace("2024-03", "2024-04")
+    assert found.missing_files == {key: "absent: REST instead"}
 
 
 def test_a_month_that_has_daily_files_is_missed_though_no_month_before_it_was_published() -> None:
@@ -278,7 +255,7 @@ def test_a_monthly_file_that_cannot_be_used_is_answered_for_by_every_day_of_it(
     instead = fallback(Window(MARCH, march(1.5, 22), Source.MONTHLY), policy)
     assert {w.source for w in instead} == {Source.DAILY}
     assert spans.union(w.span for w in instead) == [march(1.5, 22)]
-    assert max(len(files_of(w)) for w in instead) <= FILES_PER_WINDOW
+    assert max(len(files_of(w)) for w in instead) <= FILES_PER_WINDOW[Source.DAILY]
 
 
 def test_a_daily_file_that_cannot_be_used_is_answered_for_by_rest_or_by_nobody() -> None:
@@ -290,13 +267,13 @@ def test_a_daily_file_that_cannot_be_used_is_answered_for_by_rest_or_by_nobody()
 
 
 def test_a_monthly_file_of_a_series_without_daily_ones_is_answered_for_by_rest() -> None:
-    weekly = Window(Block(series_of(interval=Interval.W1), "2024"), MARCH.span, Source.MONTHLY)
+    weekly = Window(Partition(series_of(interval=Interval.W1), "2024"), MARCH.span, Source.MONTHLY)
     assert {w.source for w in fallback(weekly, BOTH)} == {Source.REST}
     assert fallback(weekly, FILES) == []
 
 
 def test_thirty_one_files_are_not_fetched_in_place_of_one_cheap_call() -> None:
-    daily = Window(Block(series_of(interval=Interval.D1), "2024"), MARCH.span, Source.MONTHLY)
+    daily = Window(Partition(series_of(interval=Interval.D1), "2024"), MARCH.span, Source.MONTHLY)
     assert {w.source for w in fallback(daily, BOTH)} == {Source.REST}
     assert {w.source for w in fallback(daily, FILES)} == {Source.DAILY}
 
@@ -325,61 +302,12 @@ def test_days_cut_a_span_without_loss_and_never_reach_over_midnight(
     assert all(day.start_ms // DAY_MS == (day.end_ms - 1) // DAY_MS for day in days)
 
 
-hours = st.integers(0, 31 * 24)
-policies = st.builds(
-    Policy,
-    st.sampled_from([Mode.AUTO, Mode.ARCHIVE]),
-    st.sampled_from([0.5, 40.0, 2400.0]),
-    st.booleans(),
-    st.booleans(),
-)
-
-
-@settings(max_examples=120, deadline=None)
-@given(
-    policy=policies,
-    interval=st.sampled_from([Interval.M1, Interval.M5, Interval.H1]),
-    several=st.lists(st.tuples(hours, hours), min_size=1, max_size=5),
-    is_published=st.booleans(),
-    days=st.sets(st.sampled_from(ALL_DAYS)),
-)
-def test_whatever_is_published_each_missing_candle_is_fetched_once_or_told_absent(
-    policy: Policy,
-    interval: Interval,
-    several: list[tuple[int, int]],
-    is_published: bool,
-    days: set[str],
-) -> None:
-    block = Block(series_of(interval=interval), "2024-03")
-    begins = block.span.start_ms
-    parts = spans.union(Span(begins + a * HOUR_MS, begins + b * HOUR_MS) for a, b in several)
-    index = FakeArchiveIndex(["2024-03"] if is_published else [], days)
-    found = assign_sources(block, parts, index, policy, now_ms=NOW_MS)
-    answered = [w.span for w in found.windows] + found.unavailable
-    assert all(not spans.gaps(answered, part) for part in parts)
-    assert all(
-        a.end_ms <= b.start_ms for a, b in zip(sorted(answered), sorted(answered)[1:], strict=False)
-    )
-    assert all(w.block == block and not spans.gaps([block.span], w.span) for w in found.windows)
-    files = [file for w in found.windows if w.source.is_archive for file, _ in files_of(w)]
-    assert all(file.period in {*index.months, *days} for file in files)
-    assert len(set(files)) == len(files)
-    assert not found.unavailable or not policy.may_rest
-    assert policy.may_rest or all(w.source.is_archive for w in found.windows)
-
-
-def test_a_window_of_days_never_holds_more_files_than_a_task_hides() -> None:
-    found = assign_sources(
-        MARCH, [MARCH.span], FakeArchiveIndex([], ALL_DAYS), FILES, now_ms=NOW_MS
-    )
-    assert [len(files_of(w)) for w in found.windows] == [9, 9, 9, 4]
-
-
 def test_a_candle_at_the_edge_of_two_months_belongs_to_one_file() -> None:
-    year = Block(series_of(interval=Interval.H4), "2024")
+    year = Partition(series_of(interval=Interval.H4), "2024")
     edge = Span(utc_ms(2024, 4) - 4 * HOUR_MS, utc_ms(2024, 4) + MINUTE_MS)
-    told, _ = done(FILES, FakeArchiveIndex(["2024-03", "2024-04"]), edge, block=year)
-    assert told == [
-        ("monthly", "2024-03-31T20:00..2024-04-01"),
-        ("monthly", "2024-04-01..2024-04-01T00:01"),
+    told, found = done(FILES, FakeArchiveIndex(["2024-03", "2024-04"]), edge, partition=year)
+    assert told == [("monthly", "2024-03-31T20:00..2024-04-01T00:01")]
+    assert [(file.period, str(part)) for file, part in files_of(found.windows[0])] == [
+        ("2024-03", "2024-03-31T20:00..2024-04-01"),
+        ("2024-04", "2024-04-01..2024-04-01T00:01"),
     ]

@@ -14,7 +14,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.kinds.registry import KINDS
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import no_rows, schema_of
-from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.series import SOURCES, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.sources.consensus import (
@@ -172,7 +172,9 @@ def test_nothing_said_is_nothing_known() -> None:
 
 
 said = st.dictionaries(
-    st.sampled_from(Source), st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1
+    st.sampled_from(list(SOURCES.values())),
+    st.lists(st.integers(0, 2), min_size=6, max_size=6),
+    min_size=1,
 )
 
 

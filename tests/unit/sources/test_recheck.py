@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from klinefleet.workers.domain.intervals import Interval
-from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.series import Partition, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, utc_ms
 from klinefleet.workers.sources.consensus import (
@@ -23,9 +23,9 @@ def rechecked(
     versions: list[SourceRows],
     policy: Policy = BOTH,
     held: pl.DataFrame = NONE,
-    block: Block = JANUARY,
+    partition: Partition = JANUARY,
 ) -> list[Window]:
-    return windows_to_recheck(block, versions, held, policy)
+    return windows_to_recheck(partition, versions, held, policy)
 
 
 def test_a_source_that_tells_every_minute_lacks_none() -> None:
@@ -150,13 +150,13 @@ def test_rest_is_asked_before_any_daily_file_is() -> None:
 
 
 def test_no_vote_is_asked_for_where_the_archive_has_no_daily_files() -> None:
-    weekly = Block(series(Interval.W1), "2024")
+    weekly = Partition(series(Interval.W1), "2024")
     monday = Span(utc_ms(2024, 1, 8), utc_ms(2024, 1, 15))
     versions = [
         SourceRows(source, monday, frame([monday.start_ms], price=str(n)))
         for n, source in enumerate((Source.MONTHLY, Source.REST))
     ]
-    assert rechecked(versions, block=weekly) == []
+    assert rechecked(versions, partition=weekly) == []
 
 
 def test_a_dispute_with_what_is_held_alone_costs_no_daily_file() -> None:

@@ -11,14 +11,14 @@ import pytest
 from structlog.contextvars import clear_contextvars
 
 from klinefleet.tasks.runs.log_context import bind_log_context
-from klinefleet.workers.domain.series import Block, Source, Window
+from klinefleet.workers.domain.series import Partition, Source, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.support.log import LineFormatter
 from klinefleet.workers.support.threads import Threads
 
-BLOCK = Block.parse("um/klines/1m/BTCUSDT/2024-01")
-WINDOW = Window(BLOCK, Span(utc_ms(2024), utc_ms(2024, 1, 2)), Source.REST)
+PARTITION = Partition.parse("um/klines/1m/BTCUSDT/2024-01")
+WINDOW = Window(PARTITION, Span(utc_ms(2024), utc_ms(2024, 1, 2)), Source.REST)
 SECRETS = ("wJalrXUtnFEMI", 'qu"ote\\ü-secret')
 
 
@@ -78,7 +78,7 @@ def test_lines_from_page_threads_say_what_their_task_is_about() -> None:
     bind_log_context("r1", WINDOW)
     with Threads(1) as threads:
         first = list(threads.map(lambda _: line("x"), [1, 2]))
-        bind_log_context("r2", BLOCK)
+        bind_log_context("r2", PARTITION)
         then = threads.submit(line, "y").result()
     assert [json.loads(text)["run"] for text in first] == ["r1", "r1"]
     assert json.loads(then)["run"] == "r2"

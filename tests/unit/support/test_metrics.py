@@ -177,7 +177,7 @@ def test_a_file_of_the_archive_is_counted_by_its_outcome(
     assert counted("klines_archive_requests_total", status="200") == 2
 
 
-def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
+def test_windows_partitions_and_rows_of_files_are_counted_as_they_are_done(
     counted: Counted, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from klinefleet.tasks.requests.request import Request
@@ -191,13 +191,13 @@ def test_windows_blocks_and_rows_of_files_are_counted_as_they_are_done(
     file = one.archive.publish(MINUTES, "2024-01")
     one.archive.files[file] = zipped(file, csv)
     window = Window(JANUARY, JANUARY.span, Source.MONTHLY)
-    one.runs.blocks.claim(run, JANUARY)
-    one.runs.blocks.open(run, JANUARY, [window])
+    one.runs.partitions.claim(run, JANUARY)
+    one.runs.partitions.open(run, JANUARY, [window])
     one.send_fetch(run, [window], 0)
     one.work()
     assert counted("klines_windows_total", queue="archive", outcome="done") == 1
     assert counted("klines_windows_total", queue="archive", outcome="failed") == 0
-    assert counted("klines_blocks_total", outcome="done") == 1
+    assert counted("klines_partitions_total", outcome="done") == 1
     assert counted("klines_rows_fetched_total", market="um", source="monthly") == 44_640
     assert counted("klines_rows_compacted_total", market="um") == 44_640
 

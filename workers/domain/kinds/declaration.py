@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from klinefleet.workers.domain.intervals import Period
 from klinefleet.workers.domain.markets import RULES, Market, Pool
 
 
@@ -110,6 +111,8 @@ class Kind:
     """Contracts that are delivered on a day do not have it."""
     has_interval: bool = True
     """Its rows are candles. Else they are events: no calendar says when there is one."""
+    period: Period | None = None
+    """The time of one partition; None: that of its interval."""
     has_daily_files: bool = True
     """The archive has a file a day beside the one a month."""
     pages: PageRule | None = None
