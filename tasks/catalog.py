@@ -11,7 +11,7 @@ from redis import RedisError
 from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.tasks.runs.enqueue import send
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import FleetError, TaskFailed
+from klinefleet.workers.domain.errors import FleetError, OtherStore, TaskFailed
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.services import Services
@@ -24,10 +24,11 @@ def catalog(self: Any, market: str) -> None:
     """Rebuild a market's catalog; skip it while another worker does."""
     services: Services = self.app.services
     try:
+        services.fleet_store.check()
         with services.leases.hold(f"catalog|{market}") as is_mine:
             if is_mine:
                 update_catalog(services, Market(market))
-    except RedisError as error:
+    except (RedisError, OtherStore) as error:
         services.stop.wait(1.0)
         raise Reject(error, requeue=True) from error
     except FleetError as error:

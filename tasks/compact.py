@@ -14,7 +14,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import StoreFault, TaskFailed
+from klinefleet.workers.domain.errors import OtherStore, StoreFault, TaskFailed
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.services import Services
 
@@ -31,8 +31,9 @@ def compact(self: Any, run: str, partition: str, *_: Any) -> None:
     parsed = Partition.parse(partition)
     bind_log_context(run, parsed)
     try:
+        services.fleet_store.check()
         failed = compact_partition(services, run, parsed)
-    except (RedisError, StoreFault) as error:
+    except (RedisError, OtherStore, StoreFault) as error:
         logger.warning("compact %s: requeued: %s", partition, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing

@@ -18,7 +18,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import OverWeight, StoreFault, TaskFailed
+from klinefleet.workers.domain.errors import OtherStore, OverWeight, StoreFault, TaskFailed
 from klinefleet.workers.domain.series import Partition, Window, known_source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
@@ -44,8 +44,9 @@ def fetch(
     window = Window(Partition.parse(partition), Span(start_ms, end_ms), known_source(source))
     bind_log_context(run, window)
     try:
+        services.fleet_store.check()
         failed = fetch_window(services, run, window)
-    except (RedisError, OverWeight, StoreFault) as error:
+    except (RedisError, OverWeight, OtherStore, StoreFault) as error:
         logger.warning("fetch %s: requeued: %s", window, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing

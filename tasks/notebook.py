@@ -16,7 +16,7 @@ def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader
 
     Called with `fetch=True`, its methods have the fleet at `redis_url` fetch what is missing; else
     no Redis is needed. The defaults are the settings (README), then the Redis that `klines worker`
-    starts on this machine. The fleet must use the same store.
+    starts on this machine. A fleet of another store is refused.
 
         lake = reader()
         lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01", fetch=True)

@@ -37,6 +37,7 @@ def plan(self: Any, run: str, *_: Any) -> None:
     services: Services = self.app.services
     bind_log_context(run)
     try:
+        services.fleet_store.check()
         if sent_us := plan_run(services, run):
             enqueue.send_plan(run, sent_us)
     except (RedisError, Transient) as error:

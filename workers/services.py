@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from redis import Redis
 
 from klinefleet.workers.binance.symbol_cache import SymbolCache
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.queues import rest_queue
+from klinefleet.workers.domain.stores import StoreRef, absolute_url
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import MAX_WAIT_S, WeightWaiter
+from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.once import once
 from klinefleet.workers.support.settings import Settings
 from klinefleet.workers.support.stop_signal import StopSignal
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from klinefleet.workers.binance.rest import RestClient
     from klinefleet.workers.lake.catalog import Catalogs
     from klinefleet.workers.lake.coverage import Coverage
-    from klinefleet.workers.lake.identity import StoreIdentity
+    from klinefleet.workers.lake.identity import Identity, StoreIdentity
     from klinefleet.workers.lake.partitions import Partitions
     from klinefleet.workers.lake.raw_zone import RawZone
     from klinefleet.workers.sources.listing_dates import ListingDates
@@ -47,11 +50,20 @@ class Services:
     """One process's clients.
 
     queue: the queue that the process serves, empty for a command; pool: whose weight its tasks
-    spend, None for a lane that spends none.
+    spend, None for a lane that spends none; own_store: the store that a worker serves, as it was
+    found at its start.
     """
 
-    def __init__(self, settings: Settings, *, queue: str = "", pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        queue: str = "",
+        pool: Pool | None = None,
+        own_store: StoreRef | None = None,
+    ) -> None:
         self.settings = settings
+        self._store_at_start = own_store or self.store_ref(None)
         self.stop = StopSignal()
         self.queue = queue
         self.pool = pool
@@ -77,7 +89,13 @@ class Services:
     @once
     def heartbeat(self) -> Heartbeat:
         serves = f"{self.queue}@{self.settings.egress}" if self.pool else self.queue
-        return Heartbeat(self.redis, self.leases, serves=serves)
+        fleet_store = self.fleet_store if self.queue else None
+        return Heartbeat(self.redis, self.leases, serves=serves, fleet_store=fleet_store)
+
+    @once
+    def fleet_store(self) -> FleetStore:
+        """The store of this worker, and whether the fleet serves the same."""
+        return FleetStore(self.redis, self._store_at_start)
 
     @once
     def store(self) -> ObjectStore:
@@ -91,6 +109,15 @@ class Services:
         from klinefleet.workers.lake.identity import StoreIdentity
 
         return StoreIdentity(self.store)
+
+    def own_store(self) -> StoreRef:
+        """Return the store, with an id if it was new; LakeFormat if it is of another format."""
+        return self.store_ref(self.identity.require_current())
+
+    def store_ref(self, identity: Identity | None) -> StoreRef:
+        """Return the store by its identity and its URL, in which secrets are masked."""
+        url = mask_secrets(absolute_url(self.settings.store_url))
+        return StoreRef(identity.id if identity else "", url)
 
     @once
     def page_threads(self) -> Threads:

@@ -75,6 +75,7 @@ def update(market: str, detach: bool, local: bool) -> None:
             if local and detach:
                 raise RequestError("--local cannot be combined with --detach")
             services, markets = _services(stack, local), _markets(market)
+            preflight.check_same_store(services)
         for market_to_update in markets:
             if detach:
                 send_catalog(market_to_update, now_us(services.redis))

@@ -138,6 +138,7 @@ def _prepare(
     preflight.check_store(services)
     if not dry_run:
         preflight.check_lake(services)
+        preflight.check_same_store(services)
     queues, supervisor = preflight.required_queues(market, kind, mode), None
     if local and not dry_run:
         supervisor = stack.enter_context(private_fleet(services, queues))
@@ -157,7 +158,7 @@ def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
     from klinefleet.tasks.runs.store import Runs
 
     runs = Runs(services.redis)
-    run = runs.create(request)
+    run = runs.create(request, services.own_store())
     group = (request.market, request.kind, request.interval)
     records = [Record(Level.NOTE, note, Series(*group, name)) for name, note in notes.items()]
     runs.record(run, *records)

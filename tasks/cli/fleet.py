@@ -41,8 +41,9 @@ def worker(queues: str | None, loglevel: str) -> None:
     """Start workers on this machine, one process a queue.
 
     They serve every run until Ctrl-C or SIGTERM. Start more on any machine. Without
-    KLINES_REDIS_URL they bring a Redis for this machine.
+    KLINES_REDIS_URL they bring a Redis for this machine. All workers at one Redis serve one store.
     """
+    from klinefleet.tasks.fleet.join import join_fleet
     from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
@@ -55,13 +56,14 @@ def worker(queues: str | None, loglevel: str) -> None:
             elif not is_reachable(settings.redis_url):
                 url = mask_secrets(settings.redis_url)
                 raise RequestError(f"Redis does not answer at {url}")
-        log_to_stderr(loglevel, settings.log)
-        supervisor = Supervisor(settings, lanes, loglevel=loglevel)
+            log_to_stderr(loglevel, settings.log)
+            store = join_fleet(settings)
+        supervisor = Supervisor(settings, lanes, store, loglevel=loglevel)
         logging.getLogger(__name__).info(
             "serving %s, Redis at %s, store %s",
             ", ".join(lane.queue for lane in lanes),
             mask_secrets(settings.redis_url or ""),
-            settings.store_url,
+            store,
         )
         supervisor.run_until_signal()
 
@@ -96,7 +98,8 @@ def workers(wait: int) -> None:
     """List queues, their workers and the weight spent.
 
     Each queue is listed with its number of worker processes, and below it what each public address
-    has spent of this minute's weight. Exit code 1 if a queue has no worker.
+    has spent of this minute's weight. The last line is the store that they serve. Exit code 1 if a
+    queue has no worker.
     """
     from klinefleet.tasks.fleet.status import count_workers, status_lines
 

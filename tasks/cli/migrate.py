@@ -50,11 +50,12 @@ def migrate(local: bool, as_json: bool) -> None:
             services = offline_services() if local else stack.enter_context(fleet_services())
             preflight.check_store(services)
             if not local:
-                preflight.check_redis(services)
+                preflight.check_same_store(services)
             if not migrate_run.begin(services, is_local=local):
                 _end(None, services.settings.store_url, as_json)
             if not local:
                 preflight.check_workers(services, [COMPACT], "rewrite it here with --local")
+                preflight.await_same_store(services)
         handle_sigterm_as_ctrl_c()
         with progress_display("migrating") as display:
             try:

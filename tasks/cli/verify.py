@@ -182,7 +182,7 @@ def _prepare(
         preflight.check_lake(services)
     if not is_local:
         queues = sorted({piece.queue for piece in pieces} | repair_queues)
-        preflight.check_redis(services)
+        preflight.check_same_store(services)
         preflight.check_workers(services, queues, "check in this process with --local")
     if sample.reference == "rest":
         for market in sorted({market for market, _ in groups}):

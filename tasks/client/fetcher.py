@@ -31,7 +31,7 @@ class FleetFetcher:
     """Fetches missing data through the fleet of `services`, showing progress on stderr.
 
     `start_workers` starts workers for some queues where none run; it is called once, when something
-    is fetched. The workers must use the store that is read.
+    is fetched. Workers of another store are refused.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class FleetFetcher:
         with on_refusal("nothing was queued"):
             preflight.check_redis(self._services)
             preflight.check_lake(self._services)
+            preflight.check_same_store(self._services)
             preflight.load_exchange_info(self._services, market)
             choose_symbols(
                 self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
@@ -71,8 +72,10 @@ class FleetFetcher:
             preflight.check_redis(self._services)
             preflight.check_store(self._services)
             preflight.check_lake(self._services)
+            preflight.check_same_store(self._services)
             on_poll = self._ensure_workers(requests)
-        runs = [self._runs.create(request) for request in requests]
+        store = self._services.own_store()
+        runs = [self._runs.create(request, store) for request in requests]
         try:
             ended = [follow(self._services, run, on_poll) for run in runs]
         except KeyboardInterrupt:

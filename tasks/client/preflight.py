@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
+from klinefleet.tasks.runs.same_store import require_same_store
+from klinefleet.workers.coordination.fleet_store import served_store
 from klinefleet.workers.coordination.heartbeat import any_worker_seen_recently, live_workers
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS
 from klinefleet.workers.coordination.private_redis import is_reachable
@@ -96,6 +98,34 @@ def check_lake(services: Services) -> None:
         services.identity.require_current()
     except (LakeFormat, UnsafeStore, StoreFault) as error:
         raise RequestError(str(error)) from error
+
+
+def check_same_store(services: Services) -> None:
+    """Raise RequestError, which names both stores, if the fleet serves another one.
+
+    Where no lane has named a store, those of the active runs are compared. RequestError also if
+    Redis does not answer.
+    """
+    check_redis(services)
+    try:
+        identity = services.identity.read()
+    except (LakeFormat, StoreFault) as error:
+        raise RequestError(str(error)) from error
+    require_same_store(services.redis, services.store_ref(identity))
+
+
+def await_same_store(services: Services, pause: Callable[[float], None] = time.sleep) -> None:
+    """Return once lanes have named the command's store; RequestError if none does so in time.
+
+    For a store that has just got its id: lanes learn it within `LEARN_INTERVAL_S`.
+    """
+    for _ in range(int(RESTART_TIMEOUT_S / POLL_S)):
+        check_same_store(services)
+        if served_store(services.redis):
+            return
+        pause(POLL_S)
+    store = services.store_ref(services.identity.read())
+    raise RequestError(f"no worker serves the store {store}: rewrite it here with --local")
 
 
 def load_exchange_info(services: Services, market: Market) -> None:

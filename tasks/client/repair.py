@@ -61,7 +61,10 @@ def repair(services: Services, faults: Iterable[Fault], on_poll: Callable[[], No
             result.removed[series] = spans.union([*result.removed.get(series, []), *removed])
         except FleetError as error:
             result.failed[keys.partition(partition)] = error.reason
-    created = [runs.create(request) for request in refetch_requests(services, result.removed)]
+    store = services.own_store()
+    created = [
+        runs.create(request, store) for request in refetch_requests(services, result.removed)
+    ]
     try:
         result.runs = [follow(services, run, on_poll) for run in created]
     except BaseException:

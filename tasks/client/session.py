@@ -13,6 +13,7 @@ from klinefleet.workers.coordination.private_redis import is_reachable, private_
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError, RequestError
 from klinefleet.workers.domain.markets import RULES, Market
+from klinefleet.workers.domain.stores import absolute_url
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.log import AUTO, TEXT, log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
@@ -74,16 +75,19 @@ def lake_services() -> Iterator[Services]:
 
 @contextmanager
 def private_fleet(services: Services, queues: list[str]) -> Iterator[Supervisor]:
-    """Start workers for the queues, and stop them with the command.
+    """Start workers of the command's store for the queues, and stop them with the command.
 
-    They serve no metrics: no Prometheus could find them.
+    They serve no metrics: no Prometheus could find them. LakeFormat if the lake is of another
+    format than this version writes.
     """
     from klinefleet.tasks.fleet.lanes import parse_lanes
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
+    settings = services.settings
     supervisor = Supervisor(
-        replace(services.settings, metrics_port=0),
+        replace(settings, metrics_port=0, store_url=absolute_url(settings.store_url)),
         parse_lanes(",".join(queues)),
+        services.own_store(),
         loglevel="WARNING",
     )
     try:

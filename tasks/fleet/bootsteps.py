@@ -1,7 +1,7 @@
 """Celery boot steps of a lane: a heartbeat from the worker's own loop, and the consumer gate.
 
-The gate stops a lane from taking tasks while the exchange has closed its pool to this address.
-Workers at other addresses take them.
+The gate stops a lane from taking tasks while the exchange has closed its pool to this address, or
+while the fleet serves another store. Workers at other addresses, or of that store, take them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 from celery import bootsteps
 
 from klinefleet.workers.coordination.liveness import TOUCH_INTERVAL_S, HealthFile
+from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two checks of whether the pool is closed.
+#: Seconds between two checks of whether tasks may be taken.
 POLL_S = 0.5
 
 
@@ -48,12 +49,16 @@ def beat_in_loop(app: Any, health_file: HealthFile) -> None:
 
 
 class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Stops and resumes taking tasks as `Services.is_pool_closed` says, in the worker's loop."""
+    """Stops and resumes taking tasks in the worker's loop.
+
+    As `Services.is_pool_closed` and `FleetStore.other` say; each reason is logged once.
+    """
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - as Celery declares it
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._timer: Any = None
+        self._reason = ""
 
     def start(self, worker: Any) -> None:
         self._timer = worker.timer.call_repeatedly(POLL_S, self._update, (worker,))
@@ -67,11 +72,26 @@ class ConsumerGate(bootsteps.StartStopStep):  # type: ignore[misc]
         task_consumer = getattr(consumer, "task_consumer", None)
         if task_consumer is None:
             return
-        queue, egress = services.queue, services.settings.egress
+        level, reason = self._closed_by(services)
+        if reason and reason != self._reason:
+            logger.log(level, "%s: taking no tasks", reason)
+        self._reason = reason
+        queue = services.queue
         is_open = task_consumer.consuming_from(queue)
-        if is_open and services.is_pool_closed:
-            logger.warning("the exchange has closed %s to %s: taking no tasks", queue, egress)
+        if is_open and reason:
             consumer.cancel_task_queue(queue)
-        elif not is_open and not services.is_pool_closed:
+        elif not is_open and not reason:
+            egress = services.settings.egress
             logger.warning("%s is open to %s again: taking tasks", queue, egress)
             consumer.add_task_queue(queue)
+
+    def _closed_by(self, services: Services) -> tuple[int, str]:
+        """Return why no tasks may be taken, empty if they may, and the level of its log line."""
+        own, other = services.fleet_store.own, services.fleet_store.other
+        if other:
+            text = f"the store of {services.queue} is {own}, but the fleet at this Redis serves"
+            return (logging.ERROR if own.id else logging.WARNING), f"{text} {other}"
+        if services.is_pool_closed:
+            egress = services.settings.egress
+            return logging.WARNING, f"the exchange has closed {services.queue} to {egress}"
+        return logging.NOTSET, ""

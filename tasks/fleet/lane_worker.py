@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
+from redis import RedisError
 
 import klinefleet.tasks.catalog
 import klinefleet.tasks.compact
@@ -19,6 +21,7 @@ import klinefleet.tasks.migrate
 import klinefleet.tasks.plan
 import klinefleet.tasks.verify  # noqa: F401 - imported before the fork, so that lanes start at once
 from klinefleet.tasks.fleet.bootsteps import ConsumerGate, beat_in_loop
+from klinefleet.tasks.fleet.join import learn_store_id
 from klinefleet.tasks.fleet.lanes import Lane
 from klinefleet.tasks.fleet.periodic import run_periodically
 from klinefleet.tasks.planning.new_runs import enqueue_new_runs, requeue_leaderless_runs
@@ -30,6 +33,7 @@ from klinefleet.workers.coordination.liveness import HealthFile
 from klinefleet.workers.coordination.node_names import node_name
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.queues import PLAN, rest_queue
+from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.limits.shared_egress import detect_shared_egress
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
@@ -46,17 +50,16 @@ _WORKER_OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
-    """Run one lane in this process until SIGTERM; return its exit code."""
+def serve(settings: Settings, lane: Lane, loglevel: str, store: StoreRef) -> int:
+    """Run one lane of a store in this process until SIGTERM; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    services = Services(settings, queue=lane.queue, pool=lane.pool)
+    services = Services(settings, queue=lane.queue, pool=lane.pool, own_store=store)
     app = connect(settings, services)
     app.set_current()
     connect_task_logging()
     health_file = HealthFile(lane.queue)
     beat_in_loop(app, health_file)
-    if lane.pool:
-        app.steps["worker"].add(ConsumerGate)
+    app.steps["worker"].add(ConsumerGate)
     # The log reads the process's name to say which lane a line comes from.
     name = multiprocessing.current_process().name = _node_name(settings, lane)
 
@@ -65,6 +68,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
     def on_ready(**_: object) -> None:
         services.heartbeat.start()
         _start_thread("periodic", run_periodically, _periodic_jobs(services, lane), has_ended)
+        _start_thread("store-id", learn_store_id, services, has_ended)
         if lane.queue == PLAN:
             _start_thread("new-runs", enqueue_new_runs, services)
 
@@ -74,6 +78,8 @@ def serve(settings: Settings, lane: Lane, loglevel: str) -> int:
         timer.daemon = True
         timer.start()
 
+    with suppress(RedisError):  # the first heartbeat asks again
+        services.fleet_store.keep()
     worker_ready.connect(on_ready)
     worker_shutting_down.connect(on_shutdown)
     worker = app.Worker(

@@ -1,5 +1,7 @@
 """Metrics of the whole fleet, read from Redis at each scrape; every worker exports the same.
 
+Only the worker's own store is not read from Redis: workers of two stores would show there as one.
+
 A value that is not known is left out, never exported as 0: a pool without a call yet, a clock not
 yet measured, the age of the oldest window if none is pending.
 """
@@ -15,6 +17,7 @@ from redis import Redis, RedisError
 
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.heartbeat import live_workers
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.markets import Pool
@@ -34,10 +37,11 @@ _AGE_GAUGES = {
 
 
 class FleetCollector(Collector):
-    """Reads the fleet's gauges from Redis; if Redis is away, exports only that."""
+    """Reads the fleet's gauges from Redis; if Redis is away, only that and the store are told."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, fleet_store: FleetStore | None = None) -> None:
         self._redis = redis
+        self._fleet_store = fleet_store
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges with their current values."""
@@ -45,6 +49,8 @@ class FleetCollector(Collector):
             samples: list[Sample] = [*self._read(), (metrics.REDIS_UP, (), 1)]
         except (RedisError, OSError):
             samples = [(metrics.REDIS_UP, (), 0)]
+        if self._fleet_store and (own := self._fleet_store.own).id:
+            samples.append((metrics.STORE_INFO, (own.id, own.url), 1))
         families: dict[str, GaugeMetricFamily] = {}
         for gauge, labels, value in samples:
             family = families.setdefault(

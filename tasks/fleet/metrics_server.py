@@ -23,8 +23,12 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from klinefleet.tasks.fleet.join import learn_store_id
 from klinefleet.tasks.fleet.metrics_collector import FleetCollector
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.domain.stores import StoreRef
+from klinefleet.workers.services import Services
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.folders import runtime_folder
 from klinefleet.workers.support.settings import Settings
@@ -40,11 +44,14 @@ CLIENT_TIMEOUT_S = 5.0
 class MetricsServer:
     """The listening socket of a worker's metrics, and the folder of its lanes' counters.
 
+    `store` is the one that the lanes serve.
+
     Raises SettingsError if the port is taken or the folder cannot be made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: StoreRef) -> None:
         self._settings = settings
+        self._store = store
         self._listener = _listen(settings.metrics_address, settings.metrics_port)
         self.folder = _new_folder()
         logger.info(
@@ -66,9 +73,12 @@ class MetricsServer:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         # A server that was terminated alone has deleted the folder before it is started again.
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        server = _HttpServer(
-            self._listener, build_registry(self.folder, self._settings.redis_url or "")
-        )
+        services = Services(self._settings, own_store=self._store)
+        registry = build_registry(self.folder, self._settings.redis_url or "", services.fleet_store)
+        server = _HttpServer(self._listener, registry)
+        threading.Thread(
+            target=learn_store_id, args=(services, threading.Event()), name="store-id", daemon=True
+        ).start()
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         signal.sigwait({signal.SIGTERM})
         self.close()
@@ -89,10 +99,12 @@ def _new_folder() -> Path:
         raise SettingsError(f"no folder for metrics: {error}; {hint}") from error
 
 
-def build_registry(folder: Path, redis_url: str) -> CollectorRegistry:
+def build_registry(
+    folder: Path, redis_url: str, fleet_store: FleetStore | None = None
+) -> CollectorRegistry:
     """Return a registry of all that a worker exports, read at each scrape.
 
-    A scrape ends within two seconds also without Redis.
+    `fleet_store` knows the worker's own store. A scrape ends within two seconds also without Redis.
     """
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
@@ -102,7 +114,7 @@ def build_registry(folder: Path, redis_url: str) -> CollectorRegistry:
         socket_connect_timeout=REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )
-    registry.register(FleetCollector(redis))
+    registry.register(FleetCollector(redis, fleet_store))
     return registry
 
 

@@ -1,10 +1,11 @@
-"""The text of `klines workers`: which queues are served, and each public address's weight."""
+"""The text of `klines workers`: who serves which queues and store, and each address's weight."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from klinefleet.tasks.fleet.lanes import LANES, Lane
+from klinefleet.workers.coordination.fleet_store import served_store
 from klinefleet.workers.coordination.heartbeat import live_egresses, live_workers
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.shared_egress import shared_egress_pairs
@@ -18,10 +19,15 @@ def count_workers(services: Services) -> dict[str, int]:
 
 
 def status_lines(services: Services, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each queue, and below it one for each address that spends its weight."""
+    """Yield a line for each queue, below it one for each address that spends its weight.
+
+    Last comes the store that the lanes serve, if they have named one.
+    """
     for lane in LANES:
         yield f"{lane.queue:<14} {counts[lane.queue]}"
         yield from _address_lines(services, lane)
+    if served := served_store(services.redis):
+        yield f"{'store':<14} {served}"
 
 
 def _address_lines(services: Services, lane: Lane) -> Iterator[str]:

@@ -15,6 +15,7 @@ from klinefleet.tasks.fleet.lane_worker import serve
 from klinefleet.tasks.fleet.lanes import Lane
 from klinefleet.workers.coordination.liveness import HealthFile
 from klinefleet.workers.coordination.private_redis import die_with_parent
+from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.support.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,16 +35,19 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """The processes of a worker's lanes, children of this one.
+    """The processes of a worker's lanes, children of this one, which serve `store`.
 
     With a metrics port, one more process serves metrics.
     """
 
-    def __init__(self, settings: Settings, lanes: list[Lane], *, loglevel: str = "INFO") -> None:
+    def __init__(
+        self, settings: Settings, lanes: list[Lane], store: StoreRef, *, loglevel: str = "INFO"
+    ) -> None:
         self._settings = settings
+        self._store = store
         self._loglevel = loglevel
         self._children: dict[int, tuple[str, Callable[[], int]]] = {}
-        self._metrics_server = _metrics_server(settings) if settings.metrics_port else None
+        self._metrics_server = _metrics_server(settings, store) if settings.metrics_port else None
         for lane in lanes:
             HealthFile(lane.queue).expect()
             self._start(lane.queue, partial(self._serve_lane, lane))
@@ -87,7 +91,7 @@ class Supervisor:
     def _serve_lane(self, lane: Lane) -> int:
         if self._metrics_server:
             self._metrics_server.record_lane(lane.queue)
-        return serve(self._settings, lane, self._loglevel)
+        return serve(self._settings, lane, self._loglevel, self._store)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
         # Signals are caught until after the fork: Python discards exceptions that a handler raises
@@ -129,11 +133,11 @@ def _run_child(name: str, work: Callable[[], int], parent: int, caught: list[int
     os._exit(code)
 
 
-def _metrics_server(settings: Settings) -> MetricsServer:
+def _metrics_server(settings: Settings, store: StoreRef) -> MetricsServer:
     # Imported only if needed: prometheus_client takes as long to import as a command to start.
     from klinefleet.tasks.fleet.metrics_server import MetricsServer
 
-    return MetricsServer(settings)
+    return MetricsServer(settings, store)
 
 
 def _terminate(pids: set[int], within_s: float) -> None:

@@ -16,6 +16,7 @@ from klinefleet.tasks.planning.run_context import (
     PlannerLimits,
     RunContext,
 )
+from klinefleet.tasks.planning.run_store import require_own_run
 from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.report_file import store_report
 from klinefleet.tasks.runs.store import Runs
@@ -43,8 +44,8 @@ def start_planner(
     """Return a planner that leads the run from now on; None if the run has ended or is unknown.
 
     Raises LeaseLost if a later planner leads it, Unreadable if a newer version has written its
-    request, TaskFailed after MAX_UNREADABLE_ATTEMPTS times, and LakeFormat if the lake is of
-    another format.
+    request, TaskFailed after MAX_UNREADABLE_ATTEMPTS times, LakeFormat if the lake is of another
+    format, and what `require_own_run` raises for a run of another store.
     """
     unfenced = Runs(services.redis)
     try:
@@ -58,7 +59,7 @@ def start_planner(
         # Redis has lost the run's hash: delete what is left of its state.
         unfenced.end(run, State.CANCELLED)
         return None
-    services.identity.require_current()
+    require_own_run(services, unfenced, run)
     runs = unfenced.take_lead(run, lease.fence)
     return Planner(RunContext(services, run, request, runs, limits)) if runs else None
 

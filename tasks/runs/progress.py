@@ -54,6 +54,8 @@ class Progress:
     now_ms: int
     counts: dict[str, int]
     records: Sequence[Record] = field(default=())
+    store: str = ""
+    """The id of the store that the run is for; empty for a run of an earlier version."""
 
     @property
     def failed(self) -> dict[str, str]:

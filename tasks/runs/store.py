@@ -16,13 +16,8 @@ from klinefleet.tasks.runs.scripts import RunScripts, count_arguments, record_ar
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import Unreadable
 from klinefleet.workers.domain.markets import Pool
-from klinefleet.workers.domain.redis_keys import (
-    ACTIVE,
-    KEEP_MS,
-    NEW_RUNS,
-    RUNS,
-    run_key,
-)
+from klinefleet.workers.domain.redis_keys import ACTIVE, KEEP_MS, NEW_RUNS, RUNS, run_key
+from klinefleet.workers.domain.stores import StoreRef
 
 
 class Runs:
@@ -37,8 +32,11 @@ class Runs:
         self._scripts = RunScripts(redis, "run_scripts", fence)
         self.partitions = RunPartitions(redis, fence)
 
-    def create(self, request: Request) -> str:
-        """Create a run, queue it for a planner, and return its id."""
+    def create(self, request: Request, store: StoreRef | None = None) -> str:
+        """Create a run, queue it for a planner, and return its id.
+
+        Only lanes of its `store` lead it; a run without one is led by any, as before format 2.
+        """
         now = now_ms(self._redis)
         run = f"{now:x}-{secrets.token_hex(2)}"
         fields: dict[str, str | int] = {
@@ -49,6 +47,7 @@ class Runs:
             "planned_us": now * 1000,
             "pool": str(request.pool),
             "weight_of_call": request.call_weight(),
+            **({"store": store.to_json()} if store else {}),
         }
         with self._redis.pipeline() as pipe:
             pipe.hset(run_key(run), mapping=fields)  # type: ignore[arg-type]
@@ -96,6 +95,7 @@ class Runs:
             now_ms(self._redis),
             {name: int(fields.get(name, 0)) for name in COUNTERS},
             [Record.from_identity(*record) for record in records.items()],
+            StoreRef.from_json(fields["store"]).id if "store" in fields else "",
         )
 
     def request(self, run: str) -> Request | None:
@@ -105,6 +105,15 @@ class Runs:
         """
         text = cast("bytes | None", self._redis.hget(run_key(run), "request"))
         return _parse_request(run, text) if text else None
+
+    def store(self, run: str) -> StoreRef | None:
+        """Return the store that the run is for; None for an unknown run, or one without a store."""
+        text = cast("bytes | None", self._redis.hget(run_key(run), "store"))
+        return StoreRef.from_json(text) if text else None
+
+    def active_stores(self) -> dict[str, StoreRef]:
+        """Return the stores of the runs that have not ended, by run; not of those without one."""
+        return {run: store for run in self.active() if (store := self.store(run))}
 
     def state(self, run: str) -> State | None:
         """Return the run's state, None for an unknown run."""

@@ -68,6 +68,7 @@ class Summary:
             "partitions_held": p.counts["partitions_held"],
             "partitions_compacted": p.counts["partitions_done"],
             "lake": f"{self.store_url}/lake",
+            "store": p.store,
             "notes": p.notes,
             "report": p.reported,
             "failed": p.failed,

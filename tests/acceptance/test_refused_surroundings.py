@@ -30,6 +30,8 @@ from tests.servers import RedisServer
         ("KLINES_REDIS_URL", "localhost:6379"),
         ("KLINES_STORE_URL", "ftp://host/x"),
         ("KLINES_STORE_URL", "s3://"),
+        ("KLINES_STORE_URL", "s3:/bucket"),
+        ("KLINES_STORE_URL", "s3//bucket"),
     ],
 )
 def test_a_setting_out_of_range_is_named(fleet: Fleet, name: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""A process's heartbeat in Redis: it keeps its leases, and shows which queue it serves."""
+"""A process's heartbeat in Redis: it keeps its leases, and shows its queue and its store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import cast
 
 from redis import Redis, RedisError
 
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.redis_keys import WIDTHS, WORKERS
@@ -24,8 +25,9 @@ HEARTBEAT_INTERVAL_S = 2.0
 class Heartbeat:
     """Renews this process's leases and its entry among the live workers, from a thread of its own.
 
-    Both lapse within `LEASE_TTL_MS` after the last beat. serves: the queue the process serves, for
-    a rest queue followed by @ and the egress; empty for a process that serves none.
+    All lapse within `LEASE_TTL_MS` after the last beat. serves: the queue the process serves, for
+    a rest queue followed by @ and the egress; empty for a process that serves none. fleet_store:
+    renewed as well, None for a process that serves no store.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Heartbeat:
         leases: Leases,
         *,
         serves: str = "",
+        fleet_store: FleetStore | None = None,
         interval_s: float = HEARTBEAT_INTERVAL_S,
     ) -> None:
         self._redis = redis
         self._leases = leases
         self._serves = serves
+        self._fleet_store = fleet_store
         self._interval_s = interval_s
         self._name = f"{serves}|{socket.gethostname()}|{os.getpid()}"
         self._stopped = threading.Event()
@@ -52,12 +56,16 @@ class Heartbeat:
         self._stopped.set()
         with suppress(RedisError):
             self._redis.zrem(WORKERS, self._name)
+            if self._fleet_store:
+                self._fleet_store.release()
 
     def beat(self) -> None:
-        """Renew the leases and the entry once."""
+        """Renew the leases, the entry and the fleet's store once."""
         self._leases.renew()
         if self._serves:
             self._redis.zadd(WORKERS, {self._name: now_ms(self._redis) + LEASE_TTL_MS})
+        if self._fleet_store:
+            self._fleet_store.keep()
 
     def report_width(self, width: int, max_width: int) -> None:
         """Publish how many calls this process may have in flight now, and at most."""

@@ -9,6 +9,7 @@ FleetError
 │   ├── StoreFault           the object store or folder failed
 │   ├── ListingLost          a market's symbols were lost from Redis
 │   ├── Unreadable           written by a later version, which can read it
+│   ├── OtherStore           the fleet serves another store than this worker's
 │   └── MustWait             we have to wait; this is no failed attempt
 │       ├── OverWeight           our own budget has no room in the time allowed
 │       ├── TooManyRequests      HTTP 429
@@ -89,6 +90,10 @@ class ListingLost(Transient):
 
 class Unreadable(Transient):
     """Written by a later version of this program; a worker of that version can read it."""
+
+
+class OtherStore(Transient):
+    """The fleet, or a run, is of another store than this worker's; a worker of that can do it."""
 
 
 class MustWait(Transient):

@@ -1,7 +1,7 @@
 """Every Redis key, named once. Keys of one run, job or budget have its name in them.
 
 Runs (`klinefleet.tasks.runs`):
-    klines:run:<id>            hash    request, state, lead, cursor, times and counters
+    klines:run:<id>            hash    request, store, state, lead, cursor, times and counters
     klines:run:<id>:partitions  hash   open partition -> {phase, since_ms, sent_us, left, fence}
     klines:run:<id>:windows    hash    partition|start-end-source (ms) -> Redis µs of last sending
     klines:run:<id>:deferred   set     partitions that another run has claimed
@@ -27,6 +27,7 @@ Workers (`klinefleet.workers.coordination`):
     klines:leases:owners       hash    lease -> owner
     klines:leases:fence        string  the last fencing number
     klines:workers             zset    process -> Redis ms at which its heartbeat lapses
+    klines:store               string  the store that they serve, JSON {id, url}; lapses with them
     klines:widths              hash    process -> calls in flight: useful now / at most / Redis ms
 
 Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
@@ -54,7 +55,7 @@ DONE_MS = 3_600_000
 CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs", "klines:runs:new"
 
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
-WORKERS, WIDTHS = "klines:workers", "klines:widths"
+WORKERS, WIDTHS, STORE = "klines:workers", "klines:widths", "klines:store"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"
 _PARTS = ("partitions", "windows", "deferred", "records", "tries", "wake", "touched")
 

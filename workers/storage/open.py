@@ -8,13 +8,18 @@ from pathlib import Path
 
 import fsspec
 
+from klinefleet.workers.domain.stores import parse_store_url
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.s3 import S3Store, s3_filesystem
 
 
 def open_store(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -> ObjectStore:
-    """Return the store at a folder or s3://bucket/prefix, without connecting to it."""
+    """Return the store at a folder or s3://bucket/prefix, without connecting to it.
+
+    SettingsError for a URL that is neither.
+    """
+    store_url = parse_store_url("the store's URL", store_url)
     if not store_url.startswith("s3://"):
         return FolderStore(
             fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep

@@ -157,6 +157,11 @@ REDIS_UP = Gauge(
     "klines_redis_up",
     "1 while Redis answers this worker; at 0 all gauges read from Redis are absent.",
 )
+STORE_INFO = Gauge(
+    "klines_store_info",
+    "1 for the store that this worker serves, by its id and URL; the fleet has one id.",
+    ("id", "url"),
+)
 WEIGHT_USED = Gauge(
     "klines_weight_used",
     "Weight used in the exchange's running minute, by this fleet and others.",

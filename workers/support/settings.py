@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.stores import parse_store_url
 
 PREFIX = "KLINES_"
 
@@ -31,12 +32,6 @@ def _redis(name: str, text: str) -> str:
             f"{name} was {text!r}; it must begin with redis://, rediss:// or unix://"
         )
     return text
-
-
-def _store(name: str, text: str) -> str:
-    if "://" in text and not re.fullmatch(r"s3://[^/]+(/.*)?", text):
-        raise SettingsError(f"{name} was {text!r}; it must be a folder or s3://bucket/prefix")
-    return text.rstrip("/") or "/"
 
 
 def _whole(minimum: int, maximum: int) -> Callable[[str, str], int]:
@@ -105,7 +100,7 @@ class Settings:
     redis_url: str | None = _setting(None, _redis)
     """Broker, weight budget and run state; unset means a private server on this machine."""
 
-    store_url: str = _setting("./data", _store)
+    store_url: str = _setting("./data", parse_store_url)
     """A folder, or s3://bucket/prefix."""
 
     spot_url: str = _setting("https://api.binance.com", _web)

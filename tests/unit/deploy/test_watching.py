@@ -60,6 +60,13 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
         {'klines_redis_up{instance="a"}': "1 0 0 0", 'klines_redis_up{instance="b"}': "1x3"},
         "3m",
     ),
+    "KlinesOtherStore": (
+        {
+            'klines_store_info{instance="a",id="1",url="/data"}': "1x9",
+            'klines_store_info{instance="b",id="2",url="/data"}': "1x9",
+        },
+        "3m",
+    ),
     "KlinesQueueUnserved": (
         {'klines_queue_length{queue="archive"}': "3x9", 'klines_workers{queue="archive"}': "0x9"},
         "5m",
@@ -75,6 +82,8 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
 AT_WORK = {
     'up{job="klinefleet",instance="a"}': "1x60",
     'klines_redis_up{instance="a"}': "1x60",
+    'klines_store_info{instance="a",id="1",url="s3://lake"}': "1x60",
+    'klines_store_info{instance="b",id="1",url="s3://lake"}': "1x60",
     'klines_pool_closed_seconds{pool="spot",egress="a"}': "0x20 40 0x39",
     'klines_requests_total{market="um",status="200"}': "0+100x60",
     'klines_requests_total{market="um",status="429"}': "0x60",

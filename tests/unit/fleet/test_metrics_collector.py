@@ -15,11 +15,13 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.partitions import Refetch
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.queues import QUEUES
 from klinefleet.workers.domain.redis_keys import SHARED_EGRESS, WORKERS
 from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Grant
 from klinefleet.workers.limits.redis_budget import RedisBudget
@@ -182,6 +184,18 @@ def test_a_partition_that_is_fetched_again_waits_anew(redis: Redis, runs: Runs, 
     runs.partitions.reopen(run, JANUARY, 1, [Refetch(windows(1)[0], "again", 9)])
     assert metric(redis, "klines_oldest_compaction_seconds") is None
     assert metric(redis, "klines_oldest_window_seconds") == pytest.approx(0, abs=60)
+
+
+def test_each_worker_tells_its_own_store_also_where_redis_has_none_or_is_away(
+    tmp_path: Path, redis: Redis, redis_url: str
+) -> None:
+    for url in (redis_url, f"unix://{tmp_path}/nowhere.sock"):
+        store = FleetStore(redis, StoreRef("", "s3://lake"))
+        registry = build_registry(tmp_path, url, store)
+        assert b"klines_store_info{" not in generate_latest(registry)
+        store.learn("a1")
+        labels = {"id": "a1", "url": "s3://lake"}
+        assert registry.get_sample_value("klines_store_info", labels) == 1
 
 
 def test_without_redis_a_scrape_tells_that_and_nothing_false(tmp_path: Path) -> None:

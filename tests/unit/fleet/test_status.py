@@ -8,10 +8,12 @@ import pytest
 from redis import Redis
 
 from klinefleet.tasks.fleet.status import count_workers, status_lines
+from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.heartbeat import Heartbeat
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.redis_keys import SHARED_EGRESS
+from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.services import Services
@@ -51,6 +53,14 @@ def test_each_address_shows_what_it_spent_and_whether_it_is_closed(services: Ser
     assert shown[1] == "rest.spot      2"
     assert shown[2].split() == ["home", "weight", "20", "of", "6,000", "in", "this", "minute"]
     assert shown[3].split()[:5] == ["office", "closed", "by", "the", "exchange"]
+
+
+def test_the_store_that_the_lanes_serve_is_the_last_line_once_they_have_named_it(
+    services: Services,
+) -> None:
+    assert not any("store" in line for line in printed_lines(services))
+    FleetStore(services.redis, StoreRef("a1", "s3://lake/klines")).keep()
+    assert printed_lines(services)[-1] == "store          s3://lake/klines (id a1)"
 
 
 def test_two_names_of_one_address_are_told_to_the_operator(services: Services) -> None:
