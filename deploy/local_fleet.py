@@ -27,7 +27,7 @@ class LocalFleet:
 
 @contextlib.contextmanager
 def local_fleet(home: Path, store: Path, *exchange_options: str) -> Iterator[LocalFleet]:
-    """Run the exchange, a worker with a Redis of its own, and Flower while the partition runs.
+    """Run the exchange, a worker with a Redis of its own, and Flower while the block runs.
 
     `home` keeps their logs and sockets, `store` is the fleet's. TimeoutError where no worker
     starts.
@@ -69,7 +69,7 @@ def _exchange(home: Path, env: dict[str, str], options: tuple[str, ...]) -> Iter
 def _running(
     log: Path, env: dict[str, str], *command: str, stdout: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process while the partition runs, in a session of its own: Ctrl-C reaches only us."""
+    """Run a process while the block runs, in a session of its own: Ctrl-C reaches only us."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, env=env, stdout=stdout or out, stderr=out, start_new_session=True

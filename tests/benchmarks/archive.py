@@ -254,7 +254,7 @@ def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str,
 
 @contextmanager
 def peak_mb(fleet: Fleet) -> Iterator[dict[str, float]]:
-    """Measure the memory of the worker's processes while the partition runs.
+    """Measure the memory of the worker's processes while the block runs.
 
     That of the largest one, and of all without counting shared pages twice.
     """

@@ -66,7 +66,7 @@ class Leases:
 
     @contextmanager
     def hold(self, name: str) -> Iterator[Lease | None]:
-        """Hold `name` while the partition runs; yield None if another live process holds it."""
+        """Hold `name` while the block runs; yield None if another live process holds it."""
         owner, began_s = uuid.uuid4().hex, time.monotonic()
         fence = int(self._run("take", name, owner))
         if not fence:

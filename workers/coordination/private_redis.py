@@ -35,7 +35,7 @@ def shared_url() -> str:
 
 @contextmanager
 def private_redis(folder: Path | None = None) -> Iterator[str]:
-    """Run a server while the partition runs, and yield its URL.
+    """Run a server while the block runs, and yield its URL.
 
     folder: where its socket and log are; None for a new folder, deleted afterwards. SettingsError
     if neither the machine nor an installed package has a server.

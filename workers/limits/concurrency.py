@@ -85,7 +85,7 @@ class RestSlots(_ConcurrencyLimit):
 
     @contextmanager
     def queued(self, weight: int) -> Iterator[None]:
-        """Count a task's weight as waiting in this process while the partition runs."""
+        """Count a task's weight as waiting in this process while the block runs."""
         with self._free:
             self._queued += weight
         try:

@@ -249,7 +249,7 @@ def count_in_registry(registry: CollectorRegistry) -> None:
 
 @contextmanager
 def count_outcome(counter: Counter, **labels: str) -> Iterator[None]:
-    """Count how the partition ends: as `good`, or under the name of the FleetError it raises."""
+    """Count how the block ends: as `good`, or under the name of the FleetError it raises."""
     try:
         yield
     except errors.FleetError as error:
