@@ -33,7 +33,8 @@ def begin(services: Services, *, is_local: bool) -> bool:
 def migrate(services: Services, display: ProgressDisplay, *, is_local: bool) -> Migrated:
     """Rewrite the lake and return what came of it; if nothing failed, it is of this format then.
 
-    Raw objects of partitions that are no longer are deleted: what they hold is fetched again.
+    Raw objects of earlier versions are deleted, or kept elsewhere if the settings say so: what they
+    hold is fetched again.
     """
     pieces = list_pieces(services)
     job = _job(pieces, display)
@@ -42,10 +43,19 @@ def migrate(services: Services, display: ProgressDisplay, *, is_local: bool) -> 
     for key in _months_left(services):
         done.failed.setdefault(key, "it is still there: migrate again")
     if not done.failed:
-        raw = (entry.key for entry in services.store.list("raw"))
-        services.store.delete(key for key in raw if not keys.is_raw(key))
+        _clear_raw(services)
         services.identity.end_migration()
     return done
+
+
+def _clear_raw(services: Services) -> None:
+    """Empty the raw zone of what this version cannot use."""
+    for entry in services.store.list("raw"):
+        if keys.is_raw(entry.key):
+            continue
+        if services.settings.keep_raw:
+            services.store.put(keys.kept(entry.key), services.store.read(entry.key) or b"")
+        services.store.delete([entry.key])
 
 
 def _months_left(services: Services) -> Iterator[str]:

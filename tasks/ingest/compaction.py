@@ -126,8 +126,7 @@ class _Compaction:
             enqueue.send_fetch(run, windows, sent_us)
             return None
         counts = self._publish(loaded, held, policy)
-        if not services.settings.keep_raw:
-            self._delete(entry for entry, _ in loaded.frames)
+        self._clear(loaded)
         self._delete(unusable)
         return counts
 
@@ -193,7 +192,13 @@ class _Compaction:
         """Merge rows into the partition, and count what it has gained."""
         services, partition = self._services, self._partition
         self._lease.check()
-        merged = services.partitions.merge(partition, rows, answers(loaded, covered))
+        request = self._runs.request(self._run)
+        merged = services.partitions.merge(
+            partition,
+            rows,
+            answers(loaded, covered),
+            revises=request is not None and request.revise,
+        )
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=partition.series.market)
         if merged.changed:
@@ -248,6 +253,15 @@ class _Compaction:
 
     def _report(self, text: str, span: Span, source: str = "") -> None:
         self._records.append(Record(Level.REPORT, text, self._partition.series, span, source))
+
+    def _clear(self, loaded: Loaded) -> None:
+        """Empty the raw zone of what was published; it is kept elsewhere if the settings say so."""
+        entries = [entry for entry, _ in loaded.frames]
+        if self._services.settings.keep_raw:
+            self._lease.check()
+            self._services.raw_zone.keep(entries)
+        else:
+            self._delete(entries)
 
     def _delete(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects, if the lease is still held."""

@@ -35,7 +35,10 @@ class Loaded:
 
     @property
     def versions(self) -> list[SourceRows]:
-        return [SourceRows(entry.source, entry.span, rows) for entry, rows in self.frames]
+        return [
+            SourceRows(entry.source, entry.span, rows, entry.asked_ms)
+            for entry, rows in self.frames
+        ]
 
 
 def load_raw_objects(services: Services, entries: Iterable[RawEntry]) -> Loaded:

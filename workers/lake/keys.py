@@ -4,6 +4,7 @@ lake/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01.parquet
 lake/market=um/kind=klines/interval=1h/symbol=BTCUSDT/2024.parquet
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<answer>.json.zst
 raw/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01/<answer>.monthly.<etag>.zip
+kept/market=um/… as in raw/, with KLINES_KEEP_RAW
 damaged/market=um/kind=klines/interval=1m/symbol=BTCUSDT/2024-01-<content>.parquet
 catalog/market=um/2026-11-21.parquet
 reports/<run>/…
@@ -206,6 +207,11 @@ def is_raw(key: str) -> bool:
     """Return True for the key of a raw object that this version can use."""
     series = _series_in(key.rsplit("/", 2)[0])
     return series is not None and parse_raw(series, key) is not None
+
+
+def kept(raw_key: str) -> str:
+    """Return the key under which a raw object is kept after its compaction."""
+    return f"kept/{raw_key.removeprefix('raw/')}"
 
 
 def parse_raw(series: Series, key: str) -> tuple[Partition, Span, int, str, Source, str] | None:

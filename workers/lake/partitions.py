@@ -16,7 +16,7 @@ from klinefleet.workers.domain.schema import no_rows, with_all_columns
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footers.answers import Answer
+from klinefleet.workers.lake.footers.answers import Answer, origins
 from klinefleet.workers.lake.footers.footer import Footer, parse_footer
 from klinefleet.workers.lake.partition_codec import decode, encode, read_back
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
@@ -53,10 +53,18 @@ class Partitions:
         """Return the partition's bytes, None where there is none."""
         return self._files.read(keys.partition(partition))
 
-    def merge(self, partition: Partition, rows: pl.DataFrame, answers: Iterable[Answer]) -> Merged:
+    def merge(
+        self,
+        partition: Partition,
+        rows: pl.DataFrame,
+        answers: Iterable[Answer],
+        *,
+        revises: bool = False,
+    ) -> Merged:
         """Publish `rows`, which come from `answers`, into the partition.
 
-        Where a row is held already the new one takes its place. ReadBackMismatch where the store
+        A row that is held already stays. If the answers are to revise the lake, it is replaced
+        where they were asked for later than those it came from. ReadBackMismatch where the store
         does not give back what was written; the raw objects still hold the rows then.
         PartitionDamaged where the held rows are no longer those that were proved: a new proof must
         not bless them.
@@ -67,7 +75,8 @@ class Partitions:
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             held, footer = read_back(kind, body, key) if body else (no_rows(kind), Footer())
-            merged = merge(kind, held, rows)
+            newer = _newer_than(footer, answers) if revises else []
+            merged = _merged(kind, held, rows, newer)
             footer = footer.sealed(partition, merged, answers)
             encoded = encode(merged, footer)
             if encoded == body:
@@ -151,6 +160,34 @@ def merge(kind: Kind, held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     newest = [pl.col(name).drop_nulls().last() for name in both.columns]
     merged = both.with_columns(_moment=moments).group_by("_moment", maintain_order=True).agg(newest)
     return merged.drop("_moment").sort(time)
+
+
+def _merged(
+    kind: Kind, held: pl.DataFrame, new: pl.DataFrame, newer: Sequence[Span]
+) -> pl.DataFrame:
+    """Return the rows of both; where both have one the held one, in `newer` time the new one."""
+    both = merge(kind, held, new)
+    if both.height == held.height + new.height:
+        return both
+    if not newer:
+        return merge(kind, new, held)
+    times = pl.col(kind.time_column).dt.timestamp("ms")
+    within = [times.is_between(span.start_ms, span.end_ms, closed="left") for span in newer]
+    replacing = new.filter(pl.any_horizontal(within))
+    others = new.filter(~pl.any_horizontal(within))
+    return merge(kind, merge(kind, others, held), replacing)
+
+
+def _newer_than(footer: Footer, answers: Sequence[Answer]) -> list[Span]:
+    """Return the time in which all held answers were asked for before the latest of `answers`."""
+    later = origins(answers)
+    older = [
+        held.span.clip(new.span)
+        for held in footer.origins
+        for new in later
+        if held.asked_ms >= new.asked_ms
+    ]
+    return spans.without((new.span for new in later), older)
 
 
 def moments_of(kind: Kind, rows: pl.DataFrame) -> pl.Series:

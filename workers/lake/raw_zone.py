@@ -126,6 +126,14 @@ class RawZone:
         self._files.put(key, body)
         return RawEntry(key, partition, span, asked_ms, content, source, etag)
 
+    def keep(self, entries: Iterable[RawEntry]) -> None:
+        """Move raw objects out of the zone, where nothing reads them any more."""
+        for entry in entries:
+            body = self._files.read(entry.key)
+            if body is not None:
+                self._files.put(keys.kept(entry.key), body)
+            self._files.delete([entry.key])
+
     def drop(self, entries: Iterable[RawEntry]) -> None:
         """Delete raw objects."""
         self._files.delete(entry.key for entry in entries)

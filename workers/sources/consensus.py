@@ -32,6 +32,8 @@ class SourceRows:
     source: Source
     span: Span
     rows: pl.DataFrame
+    asked_ms: int = 0
+    """When it was asked, by the exchange's clock, ms UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ def windows_to_recheck(
 def resolve_conflicts(kind: Kind, versions: Sequence[SourceRows], held: pl.DataFrame) -> Resolution:
     """Return the rows that win: of each row the version that most sources have.
 
-    Where votes are equal, the most trusted source wins. `held` are the lake's rows: they have no
-    vote, so any source beats them.
+    Where votes are equal, the most trusted source wins. Of two answers of one source the one asked
+    later counts, where both have a row. `held` are the lake's rows: they have no vote, so any
+    source beats them.
     """
-    ranked = sorted(versions, key=lambda version: version.source.trust)
+    ranked = sorted(versions, key=lambda version: (version.source.trust, version.asked_ms))
     rows = pl.concat([version.rows for version in ranked] or [no_rows(kind)])
     merged = merge(kind, no_rows(kind), rows)
     everything = pl.concat([held, rows]) if held.height else rows
@@ -141,8 +144,11 @@ def _judged(kind: Kind, differing: pl.DataFrame) -> pl.DataFrame:
     """
     values = pl.struct(kind.disputed)
     same_value = ("_moment", *kind.disputed)
-    votes = pl.col("source").filter(pl.col("_rank") > 0).n_unique().over(*same_value)
-    best_rank = pl.col("_rank").max().over(*same_value)
+    # An earlier answer of the same source has no vote.
+    is_latest = pl.col("_version") == pl.col("_version").max().over("source", "_moment")
+    has_vote = is_latest & (pl.col("_rank") > 0)
+    votes = pl.col("source").filter(has_vote).n_unique().over(*same_value)
+    best_rank = pl.col("_rank").filter(is_latest).max().fill_null(-1).over(*same_value)
     weighed = differing.with_columns(_weight=votes * _VOTE + best_rank)
     is_heaviest = pl.col("_weight") == pl.col("_weight").max().over("_moment")
     heaviest = weighed.with_columns(_heaviest=is_heaviest)

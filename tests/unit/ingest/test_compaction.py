@@ -96,14 +96,15 @@ def test_compacting_twice_is_compacting_once(one: InProcessFleet, run: str) -> N
     assert (progress.counts["rows"], progress.counts["partitions_done"]) == (500, 1)
 
 
-def test_kept_raw_objects_stay_after_their_rows_are_proved(
+def test_kept_raw_objects_lie_where_nothing_takes_them_for_new_ones(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = in_process_fleet(redis, tmp_path, {"BTCUSDT": 0}, keep_raw=True).patch(monkeypatch)
     kept = store(keeper, minutes(0, 500))
     compact_partition(keeper.services, ready(keeper, JANUARY), JANUARY)
     assert len(lake(keeper)) == 500
-    assert keeper.services.raw_zone.entries(JANUARY) == [kept]
+    assert keeper.services.raw_zone.entries(JANUARY) == []
+    assert keeper.services.store.read(keys.kept(kept.key))
 
 
 def test_a_window_without_candles_is_covered_all_the_same(one: InProcessFleet, run: str) -> None:

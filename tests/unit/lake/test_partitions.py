@@ -71,12 +71,14 @@ def test_the_same_rows_give_the_same_bytes_whatever_way_they_came(tmp_path: Path
     assert encode(pieces, read_back) == whole
 
 
-def test_a_newer_row_takes_the_older_ones_place(lake: Partitions, files: ObjectStore) -> None:
+def test_a_row_that_is_held_stays_and_only_what_is_missing_is_added(
+    lake: Partitions, files: ObjectStore
+) -> None:
     put(lake, minutes(0, 10), price="1.0")
     assert put(lake, minutes(5, 15), price="2.0") == 5
     body = files.read(KEY)
     assert body
-    assert decode(body)["open"].to_list() == [1.0] * 5 + [2.0] * 10
+    assert decode(body)["open"].to_list() == [1.0] * 10 + [2.0] * 5
 
 
 def test_of_two_rows_in_one_batch_the_later_one_stays() -> None:
@@ -112,14 +114,14 @@ def test_coverage_grows_and_never_shrinks(lake: Partitions, files: ObjectStore) 
         max_size=6,
     )
 )
-def test_any_order_of_merges_holds_every_row_once_and_the_last_word_on_each(
+def test_any_order_of_merges_holds_every_row_once_and_the_first_word_on_each(
     merges: list[tuple[int, int, str]],
 ) -> None:
     files, wanted = VersionedStore(), dict[int, float]()
     for start, length, price in merges:
         span = minutes(start, start + length)
         put(Partitions(files), span, price=price)
-        wanted |= dict.fromkeys(opens(span), float(price))
+        wanted = dict.fromkeys(opens(span), float(price)) | wanted
     body = files.read(KEY)
     rows = decode(body) if body else frame([])
     assert dict(zip(times_of(rows), rows["open"].to_list(), strict=True)) == wanted

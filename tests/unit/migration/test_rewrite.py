@@ -123,6 +123,18 @@ def test_raw_objects_that_this_version_cannot_use_are_deleted(tmp_path: Path) ->
     assert open_store(str(store)).list("raw") == []
 
 
+def test_raw_objects_are_kept_elsewhere_where_the_settings_say_so(tmp_path: Path) -> None:
+    store = copy_lake(tmp_path / "lake")
+    before = {key: body for key, body in files_of(store).items() if key.startswith("raw/")}
+    services = Services(Settings(store_url=str(store), keep_raw=True))
+    assert migrate_run.begin(services, is_local=True)
+    with progress_display("") as display:
+        migrate_run.migrate(services, display, is_local=True)
+    after = files_of(store)
+    assert {key: after[keys.kept(key)] for key in before} == before
+    assert [key for key in after if key.startswith("raw/")] == []
+
+
 def test_a_second_migration_changes_nothing(tmp_path: Path) -> None:
     store = copy_lake(tmp_path / "lake")
     migrate(store)
