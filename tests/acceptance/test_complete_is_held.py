@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from klinefleet.workers.domain.timestamps import DAY_MS, iso
+from klinefleet.workers.lake import keys
 from tests.expected import Wanted
 from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left, lacking_parts
@@ -75,11 +76,14 @@ def test_days_that_a_clock_far_behind_leaves_out_are_named_and_fetched_once_it_i
 
 
 @pytest.mark.parametrize("elsewhere", ["compact", "rest.futures"])
-def test_workers_of_two_stores_never_call_a_run_complete_whose_rows_are_in_neither_lake(
+def test_workers_of_a_stores_copy_never_call_a_run_complete_whose_rows_are_in_neither_lake(
     fleet: Fleet, tmp_path: Path, elsewhere: str
 ) -> None:
+    """A copy has the same id: its workers are not refused."""
     here = [queue for queue in ("plan", "rest.futures", "compact") if queue != elsewhere]
     fleet.start_worker("--queues", ",".join(here))
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(Path(fleet.store_url, keys.IDENTITY), tmp_path / "elsewhere")
     stray = fleet.start_worker("--queues", elsewhere, KLINES_STORE_URL=str(tmp_path / "elsewhere"))
     assert_the_lack_is_named(fleet, PARTITION)
     stray.stop()

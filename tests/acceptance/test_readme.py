@@ -80,7 +80,7 @@ def test_the_python_of_the_page_gives_what_it_says(
     assert ours["candle"].close == truth["BTCUSDT"]["close"][-1]
     days = Wanted("um", ("BTCUSDT",), "2023-01-01", "2024-01-01", "1d")
     assert fetching["days"].equals(days.truth("BTCUSDT"))
-    assert "BTCUSDT 2023-01-01..2023-02-01: fetched" in capsys.readouterr().out
+    assert "BTCUSDT 2023-01-01..2024-01-01: fetched" in capsys.readouterr().out
     columns = truth["BTCUSDT"].columns
     moments = pl.col("open_time", "close_time").cast(pl.Datetime("ms", "UTC"))
     assert others["by_polars"].select(columns).equals(truth["BTCUSDT"])

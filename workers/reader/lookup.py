@@ -269,12 +269,17 @@ class Lookup:
 
 def _sources(footer: Footer, span: Span) -> list[tuple[Span, Source | None]]:
     """Return the covered parts of `span` with their sources, oldest first; None if not recorded."""
-    clipped = [(origin.span.clip(span), origin.source) for origin in footer.origins]
-    return [
-        (part, None if source == UNRECORDED else source)
-        for part, source in clipped
-        if not part.is_empty
-    ]
+    by_source: dict[Source, list[Span]] = {}
+    for origin in footer.origins:
+        by_source.setdefault(origin.source, []).append(origin.span)
+    return sorted(
+        (
+            (part, None if source == UNRECORDED else source)
+            for source, parts in by_source.items()
+            for part in spans.clip(parts, span)
+        ),
+        key=lambda found: found[0],
+    )
 
 
 def _check_complete(missing_by_series: Mapping[Series, list[Span]]) -> None:
