@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 
 import polars as pl
@@ -11,17 +12,20 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.schema import MOMENT, schema_of
-from klinefleet.workers.domain.series import Series
+from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
+from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.clock import ManualClock
-from tests.answers import covering
+from tests.answers import ASKED_MS, CONTENT, ETAG
 
 #: The current time of the readers under test.
 NOW_MS = utc_ms(2024, 2, 15)
+#: When each source was asked: each later than the one before.
+_ASKED_MS = count(ASKED_MS)
 
 
 def series(
@@ -47,14 +51,16 @@ def rows_at(times: Iterable[int], *, step_ms: int = 60_000, salt: float = 0.0) -
 def hold(
     store: Path | str, held_series: Series, rows: pl.DataFrame, covered: Sequence[Span]
 ) -> None:
-    """Store rows, and the spans that they cover, in a lake."""
+    """Store rows, and the spans that they cover, in a lake; later rows replace those held."""
+    asked_ms = next(_ASKED_MS)
     partitions = Partitions(open_store(str(store)))
     times = rows[held_series.kind.time_column].dt.timestamp("ms")
     for span in covered:
         for partition in held_series.partitions(span):
             part = partition.span.clip(span)
             held = rows.filter((times >= part.start_ms) & (times < part.end_ms))
-            partitions.merge(partition, held, covering(part))
+            answer = Answer(part, Source.MONTHLY, asked_ms, ETAG, CONTENT)
+            partitions.merge(partition, held, [answer], revises=True)
 
 
 def hold_all(

@@ -162,7 +162,7 @@ def test_raw_objects_are_never_deleted_where_their_rows_are_not_proved(
 ) -> None:
     kept = store(one, minutes(0, 500))
 
-    def unproved(*_: Any) -> int:
+    def unproved(*_: Any, **__: Any) -> int:
         raise ReadBackMismatch("not read back as written")
 
     monkeypatch.setattr(one.services.partitions, "merge", unproved)
@@ -177,7 +177,7 @@ def test_a_store_that_fails_hands_the_partition_back_so_often_and_then_gives_up(
 ) -> None:
     kept = store(one, minutes(0, 500))
 
-    def fails(*_: Any) -> int:
+    def fails(*_: Any, **__: Any) -> int:
         raise StoreFault("the store is down")
 
     monkeypatch.setattr(one.services.partitions, "merge", fails)
@@ -218,13 +218,13 @@ def test_two_compactions_at_once_lose_nothing(
         store(one, minutes(start, start + 500))
     real, inside = one.services.partitions.merge, [False]
 
-    def merge(*args: Any) -> Merged:
+    def merge(*args: Any, **options: Any) -> Merged:
         if not inside[0]:
             inside[0] = True
             store(one, minutes(1000, 1500))
             redis.delete(LEASES)
             compact_partition(one.services, run, JANUARY)
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(one.services.partitions, "merge", merge)
     compact_partition(one.services, run, JANUARY)
