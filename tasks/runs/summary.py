@@ -123,7 +123,7 @@ class Summary:
         ]
         if f["rows_changed"]:
             rows.append(("changed", f["rows_changed"], "rows in the lake have other values now"))
-        return [f"  {label:<8}  {number:>13,}   {text}" for label, number, text in rows]
+        return [f"  {label:<10}{number:>13,}   {text}" for label, number, text in rows]
 
 
 def summarize(services: Services, progress: Progress) -> Summary:
