@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -244,7 +243,7 @@ def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str,
 
     The lake is empty before.
     """
-    shutil.rmtree(fleet.store_url, ignore_errors=True)
+    fleet.empty()
     seconds, told = timed(
         lambda: fleet.download("--market", "spot", "--symbols", ",".join(symbols), *YEAR)
     )

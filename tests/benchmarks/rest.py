@@ -49,7 +49,7 @@ def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
 
     The lake is empty before.
     """
-    shutil.rmtree(fleet.store_url, ignore_errors=True)
+    fleet.empty()
     fleet.exchange.ask("DELETE", "books")
     seconds, told = timed(
         lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from klinefleet.workers.domain.errors import LakeFormat, PartitionDamaged, VersionConflict
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footers.footer import read_footer
 from klinefleet.workers.storage.objects import ObjectStore
 
 #: The format that this version writes.
@@ -141,6 +140,9 @@ class StoreIdentity:
         return any(self._has_footer_of_format_1(entry.key) for entry, _ in (found[:1] + found[-1:]))
 
     def _has_footer_of_format_1(self, key: str) -> bool:
+        # Imported only here: Polars takes as long to import as a command to start.
+        from klinefleet.workers.lake.footers.footer import read_footer
+
         try:
             footer = read_footer(lambda size: self._files.read_tail(key, size), key)
         except PartitionDamaged:
