@@ -81,6 +81,8 @@ class _Compaction:
         self._partition = partition
         self._lease = lease
         self._records: list[Record] = []
+        request = runs.request(run)
+        self._is_revision = request is not None and request.revise
 
     def work(self) -> str:
         """Compact the partition, or send what must be fetched first; return why it failed."""
@@ -114,7 +116,7 @@ class _Compaction:
         services.identity.require_current()
         policy = policy_for_run(services, run, self._partition.series)
         loaded = load_raw_objects(services, services.raw_zone.entries(self._partition))
-        held = _held_rows(services, self._runs, run, loaded)
+        held = self._held_rows(loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
         sent_us, windows = self._reopen(loaded, held, policy)
         if windows:
@@ -192,12 +194,8 @@ class _Compaction:
         """Merge rows into the partition, and count what it has gained."""
         services, partition = self._services, self._partition
         self._lease.check()
-        request = self._runs.request(self._run)
         merged = services.partitions.merge(
-            partition,
-            rows,
-            answers(loaded, covered),
-            revises=request is not None and request.revise,
+            partition, rows, answers(loaded, covered), revises=self._is_revision
         )
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=partition.series.market)
@@ -254,6 +252,15 @@ class _Compaction:
     def _report(self, text: str, span: Span, source: str = "") -> None:
         self._records.append(Record(Level.REPORT, text, self._partition.series, span, source))
 
+    def _held_rows(self, loaded: Loaded) -> pl.DataFrame:
+        """Return the lake's rows in the time of the raw objects, if the run revises; else none."""
+        partition = self._partition
+        if not (self._is_revision and loaded.frames):
+            return no_rows(partition.series.kind)
+        held = self._services.partitions.rows(partition)
+        parts = spans.union(entry.span for entry, _ in loaded.frames)
+        return _within(partition.series.kind, held, parts)
+
     def _clear(self, loaded: Loaded) -> None:
         """Empty the raw zone of what was published; it is kept elsewhere if the settings say so."""
         entries = [entry for entry, _ in loaded.frames]
@@ -267,19 +274,6 @@ class _Compaction:
         """Delete raw objects, if the lease is still held."""
         self._lease.check()
         self._services.raw_zone.drop(entries)
-
-
-def _held_rows(services: Services, runs: Runs, run: str, loaded: Loaded) -> pl.DataFrame:
-    """Return the lake's rows in the time of the raw objects, if the run revises them; else none."""
-    if not loaded.frames:
-        return pl.DataFrame()
-    request, partition = runs.request(run), loaded.frames[0][0].partition
-    if request is None or not request.revise:
-        return no_rows(partition.series.kind)
-    held = services.partitions.rows(partition)
-    return _within(
-        partition.series.kind, held, spans.union(entry.span for entry, _ in loaded.frames)
-    )
 
 
 def _within(kind: Kind, rows: pl.DataFrame, parts: list[Span]) -> pl.DataFrame:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.expected import RECORDED
 from tests.harness import AMPLE, Fleet, running_fleet
 from tests.invariants import checked_after_every_download
+from tests.servers import ObjectStore
 
 #: Weight that lets REST answer eight years in one minute, and leaves it slower than files.
 REPLAYED_SPOT_LIMIT = "12000"
@@ -50,6 +52,15 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
     shared_fleet.empty()
     yield shared_fleet
     shared_fleet.assert_nobody_refused()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """An S3 server in memory, named in the environment of what is started next."""
+    with ObjectStore(tmp_path) as store:
+        for name, value in store.env.items():
+            monkeypatch.setenv(name, value)
+        yield store
 
 
 @pytest.fixture(scope="module")

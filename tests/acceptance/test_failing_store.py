@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.expected import Wanted
 from tests.harness import Fleet
 from tests.servers import ObjectStore
 
 WANTED = Wanted("um", ("BTCUSDT", "ETHUSDT", "BNBUSDT"), "2024-01-01", "2024-05-01")
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path) as store:
-        for name, value in store.env.items():
-            monkeypatch.setenv(name, value)
-        yield store
 
 
 def test_a_store_that_fails_a_tenth_of_its_writes_loses_no_row(

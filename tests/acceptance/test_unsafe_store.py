@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.acceptance.refusals import assert_refused, download
 from tests.harness import Fleet
 from tests.servers import ObjectStore
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path) as store:
-        for name, value in store.env.items():
-            monkeypatch.setenv(name, value)
-        yield store
 
 
 @pytest.mark.parametrize(

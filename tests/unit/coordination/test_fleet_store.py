@@ -1,4 +1,4 @@
-"""One Redis serves one store: who comes first, who is told, and when it is given up."""
+"""One Redis serves one store: the first lane names it, others learn it, and it lapses with them."""
 
 from __future__ import annotations
 
