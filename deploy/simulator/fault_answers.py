@@ -10,7 +10,10 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from deploy.simulator.faults import Fault
+from deploy.simulator.faults import UNTRUE, Fault
+
+#: The index of a row's low price.
+_LOW = 3
 
 JSON = "application/json;charset=UTF-8"
 HTML = "text/html"
@@ -79,7 +82,11 @@ async def answer(
 async def spoilt(
     request: web.Request, fault: Fault, body: bytes, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Send the first half of a page: honest about its length, or under the length of the whole."""
+    """Send an untrue page, or the first half of a good one: honest about its length, or under the
+    length of the whole.
+    """
+    if fault in UNTRUE:
+        return web.Response(body=untrue(fault, body), headers={**headers, "Content-Type": JSON})
     begun = body[: len(body) // 2]
     if fault is Fault.HALF:
         return web.Response(body=begun, headers={**headers, "Content-Type": JSON})
@@ -90,6 +97,21 @@ async def spoilt(
     await cut.prepare(request)
     await cut.write(begun)
     return cut
+
+
+def untrue(fault: Fault, body: bytes) -> bytes:
+    """Return a page as it is well formed and wrong."""
+    rows = json.loads(body)
+    middle = len(rows) // 2
+    if fault is Fault.EMPTY:
+        rows = []
+    elif fault is Fault.SHORT:
+        rows = rows[:middle]
+    elif fault is Fault.HOLE:
+        rows = rows[:middle] + rows[middle + 5 :]
+    elif rows:
+        rows[middle][_LOW] = "-1"
+    return json.dumps(rows, separators=(",", ":")).encode()
 
 
 def _reset(request: web.Request) -> web.Response:

@@ -77,9 +77,19 @@ def spoil_rows(lines: list[str], fault: FileFault | None, seed: str) -> list[str
         rows = rows[:at] + chosen + rows[at:]
     elif fault is FileFault.CONFLICTING:
         rows = rows[:at] + chosen + [other(row) for row in chosen] + rows[at + some :]
+    elif fault is FileFault.FAULTY:
+        rows = rows[:at] + [_faulty(row) for row in chosen] + rows[at + some :]
+    elif fault is FileFault.FIELD_SHORT:
+        rows = [*rows[:at], rows[at].rpartition(",")[0], *rows[at + 1 :]]
     elif fault is FileFault.STALE:
         rows = rows[:at] + [other(row) for row in chosen] + rows[at + some :]
     return names + rows
+
+
+def _faulty(row: str) -> str:
+    fields = row.split(",")
+    fields[min(3, len(fields) - 1)] = "-1"
+    return ",".join(fields)
 
 
 def change(lines: list[str], count: int, times: int = 1) -> list[str]:

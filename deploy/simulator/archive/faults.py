@@ -29,6 +29,10 @@ class FileFault(StrEnum):
     REPEATED = "repeated"
     CONFLICTING = "conflicting"
     STALE = "stale"
+    FAULTY = "faulty"
+    """Some rows have a low price that is none."""
+    FIELD_SHORT = "field_short"
+    """One line lacks its last field."""
 
 
 @dataclass(frozen=True, slots=True)

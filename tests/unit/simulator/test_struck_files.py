@@ -51,7 +51,7 @@ def test_the_rows_that_are_wrong_depend_on_the_seed_alone() -> None:
 
 def test_two_exchanges_of_one_seed_are_wrong_alike_in_whatever_order_they_are_asked() -> None:
     rates = {
-        fault: 0.09
+        fault: 0.07
         for fault in FileFault
         if fault not in (FileFault.TRUNCATED, FileFault.TRANSIENT_CORRUPT)
     }
