@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Iterable
@@ -56,6 +57,8 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         return no_rows(kind)
     except (pl.exceptions.PolarsError, OSError, zlib.error) as error:
         raise ArchiveDamaged(f"lines that are no {kind}: {error}; nothing was merged") from error
+    if any(frame[name].null_count() for name in wire if name not in kind.names):
+        _check_fields(csv, len(wire))
     schema = schema_of(kind)
     kept = [name for name in kind.names if name in wire]
     frame = frame.select(
@@ -65,6 +68,20 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         raise ArchiveDamaged(f"of {frame.height:,} rows some lack a value; nothing was merged")
     rows = with_all_columns(kind, frame.cast({name: schema[name] for name in kept}))
     return _without_repeats(kind, rows)
+
+
+def _check_fields(csv: bytes, wanted: int) -> None:
+    """Raise ArchiveDamaged if a line has another number of fields than wanted.
+
+    To a CSV reader a last field that is empty and one that is missing are alike.
+    """
+    lines = (gzip.decompress(csv) if _is_gzip(csv) else csv).splitlines()
+    for number, line in enumerate(lines, 1):
+        if line and line.count(b",") != wanted - 1:
+            found = line.count(b",") + 1
+            raise ArchiveDamaged(
+                f"line {number:,} has {found} fields, not {wanted}; nothing was merged"
+            )
 
 
 def _in_ms(name: str) -> pl.Expr:
@@ -99,10 +116,13 @@ def _read(lines: bytes, wire: pl.Schema, skip_rows: int = 0) -> pl.DataFrame:
 
 def _first_bytes(csv: bytes) -> bytes:
     """Return how a CSV begins, gzipped or not."""
-    is_gzip = csv.startswith(b"\x1f\x8b")
-    return (
-        zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(csv, 16) if is_gzip else csv[:16]
-    )
+    if not _is_gzip(csv):
+        return csv[:16]
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(csv, 16)
+
+
+def _is_gzip(csv: bytes) -> bool:
+    return csv.startswith(b"\x1f\x8b")
 
 
 def _decode_objects(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import gzip
 import io
 import random
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -222,6 +223,7 @@ SPOILT = {
     "an open time too large": ROW.replace(str(JANUARY_MS), "9" * 20),
     "no close time": ROW.replace(str(JANUARY_MS + 59_999), ""),
     "an extra column": ROW + ",0",
+    "a field too few": ROW.rpartition(",")[0],
     "half a line": ROW[: len(ROW) // 2],
     "nothing": "",
     "a page of HTML": "<html>",
@@ -238,6 +240,16 @@ def test_a_line_that_lacks_a_value_or_is_none_is_never_merged(
     lines = {"first": [bad, ROW, NEXT], "middle": [ROW, bad, NEXT], "last": [ROW, NEXT, bad]}[place]
     with pytest.raises(ArchiveDamaged, match="nothing was merged"):
         decoded(*([HEADER] if has_header else []), *lines)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_last_field_that_means_nothing_may_be_empty_and_never_missing(
+    pack: Callable[[bytes], bytes],
+) -> None:
+    empty = ROW.rpartition(",")[0] + ","
+    assert minutes_of(decode_archive(KLINES, pack(f"{empty}\n{NEXT}\n".encode()))) == [0, 1]
+    with pytest.raises(ArchiveDamaged, match="line 2 has 11 fields, not 12"):
+        decode_archive(KLINES, pack(f"{NEXT}\n{empty[:-1]}\n".encode()))
 
 
 def test_a_header_line_among_the_rows_is_never_merged() -> None:
