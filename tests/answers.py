@@ -19,6 +19,12 @@ def covering(*spans: Span) -> tuple[Answer, ...]:
     return tuple(Answer(span, Source.MONTHLY, ASKED_MS, ETAG, CONTENT) for span in spans)
 
 
+def confirming(*spans: Span) -> tuple[Answer, ...]:
+    """Return answers of a monthly and a daily file for each span: two witnesses of its gaps."""
+    days = (Answer(span, Source.DAILY, ASKED_MS, ETAG, CONTENT) for span in spans)
+    return *covering(*spans), *days
+
+
 def footer_of(*spans: Span, proof: Proof | None = None) -> Footer:
     """Return the footer of a partition that covers these spans."""
     return Footer(covering(*spans), proof)

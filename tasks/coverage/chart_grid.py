@@ -40,6 +40,7 @@ LAYERS = (
     Reason.NOT_PUBLISHED,
     Reason.OUTAGE,
     Reason.NO_CANDLE,
+    Reason.ONE_WITNESS,
     Reason.FAILED,
     Reason.DAMAGED,
 )

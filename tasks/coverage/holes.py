@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
@@ -13,10 +13,15 @@ from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
+from klinefleet.workers.lake.coverage import HeldTime
 
 #: A gap is an outage of the exchange if at least this many series share it, and more than half of
 #: those that could have rows.
 MIN_SERIES_IN_OUTAGE = 3
+
+
+#: The next step of time that one witness says to have no rows.
+_ASK_AGAIN = "the next download asks another source, if there is one"
 
 
 class Reason(StrEnum):
@@ -28,6 +33,8 @@ class Reason(StrEnum):
     """Fetched: neither this series nor most others of the market have a candle."""
     NO_CANDLE = "no candle at the exchange"
     """Fetched: this series has no candle, most others do."""
+    ONE_WITNESS = "absent by one witness"
+    """Fetched: one source alone could be asked, and has no candle."""
     FAILED = "failed"
     """A run tried to fetch it and could not."""
     NOT_PUBLISHED = "not published yet"
@@ -67,21 +74,6 @@ class MissingSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldSpans:
-    """What the lake holds of a series, in ms UTC."""
-
-    covered: list[Span] = field(default_factory=list)
-    """The time that was fetched, oldest first; neighbours are joined."""
-    gaps: list[Span] = field(default_factory=list)
-    """The parts of it in which the calendar has rows and the exchange had none."""
-
-    @property
-    def present(self) -> list[Span]:
-        """The time that has its rows."""
-        return spans.without(self.covered, self.gaps)
-
-
-@dataclass(frozen=True, slots=True)
 class Outage:
     """Time in which most series of a group had no candle."""
 
@@ -92,7 +84,7 @@ class Outage:
     """The most series that could have had one: they traded, and the time was fetched."""
 
 
-def trading_span(held: HeldSpans, listed: Span | None) -> Span:
+def trading_span(held: HeldTime, listed: Span | None) -> Span:
     """Return the time in which a series had candles.
 
     `listed` is what the catalog says; None means unknown: then nothing is before or after it.
@@ -114,7 +106,7 @@ def trading_span(held: HeldSpans, listed: Span | None) -> Span:
     return Span(start_ms, end_ms)
 
 
-def find_outages(group: Iterable[tuple[HeldSpans, Span]]) -> list[Outage]:
+def find_outages(group: Iterable[tuple[HeldTime, Span]]) -> list[Outage]:
     """Return the time in which most of a group's series had no candle, oldest first.
 
     `group` has the held and the trading span of each series. A series counts where it traded and
@@ -146,7 +138,7 @@ def find_outages(group: Iterable[tuple[HeldSpans, Span]]) -> list[Outage]:
 def find_holes(
     series: Series,
     requested: Span,
-    held: HeldSpans,
+    held: HeldTime,
     trading: Span,
     outages: Sequence[Outage],
     notes: Iterable[MissingSpan],
@@ -162,7 +154,9 @@ def find_holes(
     ]
     found: list[MissingSpan] = []
     missing = _assign_reasons(found, spans.gaps(held.present, requested), not_trading)
-    confirmed = spans.both(missing, held.gaps)
+    by_one = spans.both(missing, spans.both(held.gaps, held.unconfirmed))
+    found += [MissingSpan(span, Reason.ONE_WITNESS, next_step=_ASK_AGAIN) for span in by_one]
+    confirmed = spans.without(spans.both(missing, held.gaps), by_one)
     in_outage = spans.both(confirmed, (outage.span for outage in outages))
     found += [_outage_hole(span, outages) for span in in_outage]
     alone = spans.without(confirmed, (outage.span for outage in outages))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from klinefleet.tasks.coverage.holes import HeldSpans
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.intervals import Interval, period_span
 from klinefleet.workers.domain.kinds.declaration import Kind
@@ -13,7 +12,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.coverage import Coverage, Damaged
+from klinefleet.workers.lake.coverage import Coverage, Damaged, HeldTime
 from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.storage.objects import StoredObject
 from klinefleet.workers.support.threads import Threads
@@ -46,7 +45,7 @@ class Group:
 class ScannedSeries:
     """What the lake holds of one series."""
 
-    held: HeldSpans = field(default_factory=HeldSpans)
+    held: HeldTime = field(default_factory=HeldTime)
     footers: dict[StoredObject, Footer] = field(default_factory=dict)
     damaged: dict[Partition, str] = field(default_factory=dict)
     """Partitions that do not decode → the error. They do not count as held."""
@@ -87,15 +86,14 @@ class CoverageScan:
         damaged: Damaged = {}
         scanned = {series: ScannedSeries() for series in wanted}
         self._read_footers(chosen, scanned, damaged)
-        gaps = self._find_gaps(scanned, damaged)
+        held = self._find_gaps(scanned, damaged)
         for entry, partition in chosen.items():
             if entry.key in damaged:
                 one = scanned[partition.series]
                 one.footers.pop(entry, None)
                 one.damaged[partition] = damaged[entry.key]
         for series, one in scanned.items():
-            covered = (span for footer in one.footers.values() for span in footer.covered)
-            one.held = HeldSpans(spans.union(covered), gaps[series])
+            one.held = held[series]
         return scanned
 
     def _read_footers(
@@ -112,8 +110,8 @@ class CoverageScan:
 
     def _find_gaps(
         self, scanned: dict[Series, ScannedSeries], damaged: Damaged
-    ) -> dict[Series, list[Span]]:
-        """Return each series' gaps; read from rows where footers do not list them."""
+    ) -> dict[Series, HeldTime]:
+        """Return what is held of each series; gaps that footers do not list are read from rows."""
         footers = [footer for one in scanned.values() for footer in one.footers.values()]
         without_gaps = sum(f.proof is None or f.proof.gaps is None for f in footers)
         if without_gaps:
@@ -122,7 +120,7 @@ class CoverageScan:
             )
         with Threads(_CONCURRENT_SERIES, thread_name_prefix="gaps") as threads:
             found = threads.map(
-                lambda series: self._coverage.gaps(series, scanned[series].footers, damaged),
+                lambda series: self._coverage.held_in(series, scanned[series].footers, damaged),
                 scanned,
             )
             return dict(zip(scanned, found, strict=True))

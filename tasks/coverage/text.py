@@ -20,6 +20,7 @@ _COUNTED = {
     Reason.AFTER_END: ("after end", "after end"),
     Reason.OUTAGE: ("outage", "outages"),
     Reason.NO_CANDLE: ("without candle", "without candle"),
+    Reason.ONE_WITNESS: ("absent by one witness", "absent by one witness"),
     Reason.FAILED: ("failed", "failed"),
     Reason.NOT_PUBLISHED: ("not published", "not published"),
     Reason.BEING_FETCHED: ("being fetched", "being fetched"),

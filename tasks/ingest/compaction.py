@@ -1,8 +1,8 @@
 """Compacts one partition: decodes its raw objects, settles conflicts, publishes, deletes them.
 
 Nothing of a partition is merged while another source can still be fetched for it. A damaged raw
-object is fetched again; another source replaces an unusable archive file; REST is fetched for the
-gaps of archive files and for rows that differ.
+object is fetched again; another source replaces an unusable archive file; others are asked about
+rows that differ, rows that are odd, and time without a row.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ from klinefleet.workers.domain.schema import no_rows
 from klinefleet.workers.domain.series import Partition, Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
+from klinefleet.workers.lake.footers.answers import unconfirmed
+from klinefleet.workers.lake.footers.oddities import Oddity
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
-from klinefleet.workers.sources.consensus import (
-    missing_in,
-    resolve_conflicts,
-    trusted_spans,
-    windows_to_recheck,
+from klinefleet.workers.sources.choice import NothingPublished
+from klinefleet.workers.sources.consensus import Resolution, resolve_conflicts
+from klinefleet.workers.sources.doubts import (
+    doubtful_spans,
+    windows_for_disputes,
+    windows_for_witnesses,
 )
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.support import metrics
@@ -47,8 +50,8 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 #: Fetches of a window whose raw object cannot be used, the first included.
 MAX_FETCHES = 3
-#: The second recheck of a window is refused: its source has answered already.
-_RECHECK_LIMIT = 2
+#: Below so many attempts a window is fetched for one doubt: its source answers it once.
+_DOUBT_LIMIT = 2
 
 
 def compact_partition(services: Services, run: str, partition: Partition) -> str:
@@ -116,9 +119,10 @@ class _Compaction:
         services.identity.require_current()
         policy = policy_for_run(services, run, self._partition.series)
         loaded = load_raw_objects(services, services.raw_zone.entries(self._partition))
-        held = self._held_rows(loaded)
+        held, resolution = self._resolve(loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
-        sent_us, windows = self._reopen(loaded, held, policy)
+        doubts = self._windows_for_doubts(loaded, held, resolution, policy)
+        sent_us, windows = self._reopen(loaded, doubts, policy)
         if windows:
             self._runs.record(run, *self._records)
             # The partition waits for the windows by now: a compaction that is killed here hides
@@ -127,19 +131,56 @@ class _Compaction:
             self._delete(unusable)
             enqueue.send_fetch(run, windows, sent_us)
             return None
-        counts = self._publish(loaded, held, policy)
+        counts = self._publish(loaded, resolution)
         self._clear(loaded)
         self._delete(unusable)
         return counts
 
+    def _windows_for_doubts(
+        self, loaded: Loaded, held: pl.DataFrame, resolution: Resolution, policy: Policy
+    ) -> list[Refetch]:
+        """Return the windows that must be fetched before the raw objects are believed.
+
+        Each is fetched once for a dispute, and once for a second witness.
+        """
+        series, versions = self._partition.series, loaded.versions
+        disputes = windows_for_disputes(self._partition, versions, held, resolution, policy)
+        doubtful = doubtful_spans(series, versions, resolution)
+        witnesses = self._windows_for_witnesses(loaded, doubtful, policy)
+        found = {window: Refetch(window, f"witness {window}", _DOUBT_LIMIT) for window in witnesses}
+        found |= {window: Refetch(window, f"dispute {window}", _DOUBT_LIMIT) for window in disputes}
+        return list(found.values())
+
+    def _windows_for_witnesses(
+        self, loaded: Loaded, doubtful: list[Span], policy: Policy
+    ) -> list[Window]:
+        """Return the windows that ask others about time without a sound row."""
+        if not doubtful:
+            return []
+        services, partition = self._services, self._partition
+        footer = services.coverage.footer(partition)
+        doubtful = spans.without(doubtful, footer.sound)
+        given = [*footer.answers, *answers(loaded)]
+        archive_index = services.archive_indexes.get(partition.series)
+        try:
+            return windows_for_witnesses(partition, doubtful, given, archive_index, policy)
+        except FleetError as error:
+            text = (
+                f"{error.reason}; its files were to tell whether rows exist that one source lacks"
+            )
+            level = Level.REPORT if policy.may_rest else Level.FAILED
+            for part in unconfirmed(given, doubtful):
+                self._records.append(Record(level, text, partition.series, part, "archive"))
+            return windows_for_witnesses(partition, doubtful, given, NothingPublished(), policy)
+
     def _reopen(
-        self, loaded: Loaded, held: pl.DataFrame, policy: Policy
+        self, loaded: Loaded, doubts: list[Refetch], policy: Policy
     ) -> tuple[int, list[Window]]:
         """Have the partition wait for the windows that must be fetched first.
 
-        These replace damaged and unusable raw objects, and recheck doubtful rows. Returns the
-        Redis µs at which the first counts as sent, and the windows. A window that has been fetched
-        too often is recorded as failed.
+        These replace damaged and unusable raw objects, and settle `doubts`. Returns the Redis µs at
+        which the first counts as sent, and the windows. A window that replaces others and has been
+        fetched too often is recorded as failed.
         """
         partition = self._partition
         damaged = sorted({(entry.source, entry.span) for entry in loaded.damaged})
@@ -149,8 +190,7 @@ class _Compaction:
             Refetch(window, f"instead {window}", MAX_FETCHES)
             for window in self._replacements(loaded, policy)
         ]
-        doubtful = windows_to_recheck(partition, loaded.versions, held, policy)
-        wanted = [*replacing, *(Refetch(one, f"doubt {one}", _RECHECK_LIMIT) for one in doubtful)]
+        wanted = [*replacing, *doubts]
         if not wanted:
             return 0, []
         self._lease.check()
@@ -175,27 +215,27 @@ class _Compaction:
             replacements += others
         return replacements
 
-    def _publish(self, loaded: Loaded, held: pl.DataFrame, policy: Policy) -> Counter[str]:
-        """Settle conflicts and publish the rows; return the counts."""
+    def _publish(self, loaded: Loaded, resolution: Resolution) -> Counter[str]:
+        """Publish the rows that won; return the counts."""
         if not loaded.frames:
             return Counter()
-        series, versions = self._partition.series, loaded.versions
-        resolution = resolve_conflicts(series.kind, versions, held)
-        trusted = trusted_spans(series, versions, policy)
         self._report_conflicts(resolution.conflicts)
-        self._report_gaps(loaded, trusted, policy)
-        if covered := spans.clip(trusted, self._partition.span):
-            rows = _within(series.kind, resolution.rows, [self._partition.span])
-            self._merge(rows, covered, loaded)
+        self._report_oddities(resolution.oddities)
+        self._merge(loaded, resolution)
         from_files = sum(rows.height for entry, rows in loaded.frames if entry.source.is_archive)
         return Counter(klines=from_files, file_klines=from_files)
 
-    def _merge(self, rows: pl.DataFrame, covered: list[Span], loaded: Loaded) -> None:
-        """Merge rows into the partition, and count what it has gained."""
+    def _merge(self, loaded: Loaded, resolution: Resolution) -> None:
+        """Merge the rows into the partition, and count what it has gained."""
         services, partition = self._services, self._partition
+        rows = _within(partition.series.kind, resolution.rows, [partition.span])
         self._lease.check()
         merged = services.partitions.merge(
-            partition, rows, answers(loaded, covered), revises=self._is_revision
+            partition,
+            rows,
+            answers(loaded),
+            oddities=resolution.oddities,
+            revises=self._is_revision,
         )
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=partition.series.market)
@@ -223,43 +263,35 @@ class _Compaction:
         text = f"{rows:,} rows differ between {sources}: {winners} used; all versions in {key}"
         self._report(text, partition.span, "sources")
 
-    def _report_gaps(self, loaded: Loaded, trusted: list[Span], policy: Policy) -> None:
-        """Report the gaps of archive files that no other source can fill or confirm."""
-        if not policy.is_listed:
-            self._report_trusted_gaps(loaded)
-        series = self._partition.series
-        files = spans.union(entry.span for entry, _ in loaded.frames)
-        for span in (gap for whole in files for gap in spans.gaps(trusted, whole)):
-            rows = series.interval.opens(span.start_ms, span.end_ms)
-            lacking = f"{rows:,} rows are not in the archive's files"
-            if policy.may_rest:
-                self._report(f"{lacking}; REST failed: they stay missing", span, "archive")
-            else:
-                text = f"{lacking}; REST is disabled (--source archive): they stay missing"
-                self._records.append(Record(Level.FAILED, text, series, span))
-
-    def _report_trusted_gaps(self, loaded: Loaded) -> None:
-        """Report the gaps of a symbol that REST no longer has: its files are trusted."""
-        series = self._partition.series
-        gaps = {gap for version in loaded.versions for gap in missing_in(series, version)}
-        if rows := sum(series.interval.opens(gap.start_ms, gap.end_ms) for gap in gaps):
-            text = (
-                f"{rows:,} rows are not in the archive's files; REST no longer has the symbol: "
-                "they count as gaps of the exchange"
-            )
-            self._report(text, self._partition.span, "archive")
+    def _report_oddities(self, oddities: list[Oddity]) -> None:
+        """Report the rows that are kept with a faulty value."""
+        opens = self._partition.series.interval.opens
+        for odd in oddities:
+            rows = opens(odd.span.start_ms, odd.span.end_ms)
+            text = f"{rows:,} rows kept as {' and '.join(odd.sources)} have them: {odd.what}"
+            self._report(text, odd.span, "sources")
 
     def _report(self, text: str, span: Span, source: str = "") -> None:
         self._records.append(Record(Level.REPORT, text, self._partition.series, span, source))
 
-    def _held_rows(self, loaded: Loaded) -> pl.DataFrame:
-        """Return the lake's rows in the time of the raw objects, if the run revises; else none."""
-        partition = self._partition
-        if not (self._is_revision and loaded.frames):
-            return no_rows(partition.series.kind)
-        held = self._services.partitions.rows(partition)
-        parts = spans.union(entry.span for entry, _ in loaded.frames)
-        return _within(partition.series.kind, held, parts)
+    def _resolve(self, loaded: Loaded) -> tuple[pl.DataFrame, Resolution]:
+        """Return the rows that win, and the lake's rows that they were compared with.
+
+        A run that revises compares all of the time that it has answers for, any other run the rows
+        that are odd: they replace what is held.
+        """
+        partition, versions = self._partition, loaded.versions
+        kind = partition.series.kind
+        held = no_rows(kind)
+        parts = [version.span for version in versions] if self._is_revision else []
+        resolution = resolve_conflicts(partition.series, versions, held)
+        if not self._is_revision:
+            parts = [oddity.span for oddity in resolution.oddities]
+        if parts:
+            rows = self._services.partitions.rows(partition)
+            held = _within(kind, rows, spans.union(parts))
+            resolution = resolve_conflicts(partition.series, versions, held)
+        return held, resolution
 
     def _clear(self, loaded: Loaded) -> None:
         """Empty the raw zone of what was published; it is kept elsewhere if the settings say so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -11,9 +11,7 @@ import polars as pl
 from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.binance.archive_zip import member
 from klinefleet.workers.binance.decode import decode_archive, decode_pages
-from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import ArchiveFileUnusable, BadAnswer, RawDamaged
-from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
@@ -93,12 +91,14 @@ def final_rows(rows: pl.DataFrame, entry: RawEntry) -> pl.DataFrame:
     return rows.filter((opened >= entry.span.start_ms) & (opened < entry.span.end_ms))
 
 
-def answers(loaded: Loaded, covered: list[Span]) -> Iterator[Answer]:
-    """Yield what each raw object answers for, as far as it is of the covered time."""
+def answers(loaded: Loaded) -> list[Answer]:
+    """Return what the raw objects answer for in their partition."""
+    found = list[Answer]()
     for entry, _ in loaded.frames:
         content = entry.content if entry.source.is_archive else ""
-        for span in spans.clip(covered, entry.span):
-            yield Answer(span, entry.source, entry.asked_ms, entry.etag, content)
+        span = entry.span.clip(entry.partition.span)
+        found.append(Answer(span, entry.source, entry.asked_ms, entry.etag, content))
+    return found
 
 
 def archive_file(entry: RawEntry) -> ArchiveFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ class CompletionCheck:
     def __init__(self, context: RunContext, dispatcher: PartitionDispatcher) -> None:
         self._context = context
         self._dispatcher = dispatcher
+        self.counts = Counter[str]()
+        """The rows that the last check found not to exist, by their counter."""
 
     def check(self) -> bool:
         """Return True if the lake holds the request, apart from what is recorded as failed.
@@ -40,6 +43,7 @@ class CompletionCheck:
         holdings = Holdings(context.services, replace(request, symbols=tuple(symbols)))
         failures = failures_by_series(context.runs.records(context.run))
         is_complete = True
+        self.counts = Counter()
         for symbol in symbols:
             series = Series(request.market, request.kind, request.interval, symbol)
             held = context.load_holdings(holdings, series)
@@ -49,6 +53,7 @@ class CompletionCheck:
 
     def _check_series(self, held: SeriesHoldings, failures: list[Record]) -> bool:
         target = self._context.target_span(held)
+        self._count_absent(held, target)
         self._withdraw_failures(held, failures)
         failed = [record.span or self._context.request.span for record in failures]
         is_complete = True
@@ -57,6 +62,15 @@ class CompletionCheck:
                 self._redispatch(partition, parts, partition.span.clip(target), held)
                 is_complete = False
         return is_complete
+
+    def _count_absent(self, held: SeriesHoldings, target: Span) -> None:
+        def rows(parts: list[Span]) -> int:
+            opens = held.series.interval.opens
+            return sum(opens(part.start_ms, part.end_ms) for part in spans.clip(parts, target))
+
+        gaps, unconfirmed = held.in_lake.gaps, held.in_lake.unconfirmed
+        by_one = rows(spans.both(gaps, unconfirmed))
+        self.counts.update(absent=rows(gaps), absent_by_one=by_one)
 
     def _lacking(
         self, held: SeriesHoldings, target: Span, failed: list[Span]
@@ -69,7 +83,7 @@ class CompletionCheck:
                 if left := spans.without([window.span for window in windows], failed):
                     yield partition, left
             return
-        unexplained = spans.without(missing(series, held.in_lake, target), failed)
+        unexplained = spans.without(missing(series, held.covered, target), failed)
         lacking = [part for part in unexplained if _has_rows(series, part)]
         for partition in dict.fromkeys(
             partition for part in lacking for partition in series.partitions(part)
@@ -113,7 +127,10 @@ class CompletionCheck:
         obsolete = [
             record
             for record in failures
-            if record.span and not missing(held.series, held.in_lake, record.span)
+            if record.span
+            and not missing(held.series, held.covered, record.span)
+            # A witness that was to be asked and failed is still wanted.
+            and not spans.clip(held.in_lake.unconfirmed, record.span)
         ]
         reports = (
             replace(record, level=Level.REPORT, text=f"{record.text}; the lake holds it anyway")

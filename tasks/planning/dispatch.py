@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from klinefleet.tasks.planning.holdings import SeriesHoldings
 from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.policy import policy_for_request
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.series import Partition, Series, Window, missing
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.sources.choice import NO_FILE, Assignment, assign_sources
+from klinefleet.workers.sources.choice import (
+    NO_FILE,
+    Assignment,
+    NothingPublished,
+    assign_sources,
+)
+from klinefleet.workers.sources.doubts import windows_for_witnesses
 from klinefleet.workers.sources.policy import Policy
+
+#: Windows that ask about held time in one run, at most, and the name that counts them.
+MAX_WITNESS_WINDOWS, _WITNESSES = 100, "witness"
 
 
 class PartitionDispatcher:
@@ -46,6 +58,14 @@ class PartitionDispatcher:
             else:
                 enqueue.send_compact(run, partition, sent_us)
 
+    def has_doubts(self, target: Span, held: SeriesHoldings) -> bool:
+        """Return True if a second witness is to be asked about held time of `target`."""
+        if not spans.clip(held.in_lake.unconfirmed, target):
+            return False
+        context = self._context
+        asked = context.runs.partitions.count_attempts(context.run, _WITNESSES)
+        return asked < MAX_WITNESS_WINDOWS
+
     def _windows(self, partition: Partition, target: Span, held: SeriesHoldings) -> list[Window]:
         """Return the windows that fetch what is missing or, with `revise`, what was republished."""
         context = self._context
@@ -61,7 +81,31 @@ class PartitionDispatcher:
             Record(Level.FAILED, NO_FILE, partition.series, span) for span in found.unavailable
         ]
         context.runs.record(context.run, *records)
-        return found.windows
+        return [*found.windows, *self._windows_for_witnesses(partition, target, held)]
+
+    def _windows_for_witnesses(
+        self, partition: Partition, target: Span, held: SeriesHoldings
+    ) -> list[Window]:
+        """Return the windows that ask others about held time which one witness alone speaks of.
+
+        A run sends so many of them at most; a later one goes on.
+        """
+        context, doubtful = self._context, spans.clip(held.in_lake.unconfirmed, target)
+        if not doubtful:
+            return []
+        services, partitions = context.services, context.runs.partitions
+        answers = services.coverage.footer(partition).answers
+        ask = partial(windows_for_witnesses, partition, doubtful, answers)
+        policy = self._policy(held)
+        try:
+            windows = ask(services.archive_indexes.get(partition.series), policy)
+        except FleetError:
+            windows = ask(NothingPublished(), policy)
+        return [
+            window
+            for window in windows
+            if partitions.record_attempt(context.run, _WITNESSES, MAX_WITNESS_WINDOWS + 1)
+        ]
 
     def _assign(self, policy: Policy, partition: Partition, parts: list[Span]) -> Assignment:
         """Return a source for each part; REST for all of them if the archive cannot be listed."""
@@ -77,7 +121,7 @@ class PartitionDispatcher:
             raise self._archive_fault
         text = f"{self._archive_fault.reason}; REST instead"
         context.runs.record(context.run, Record(Level.REPORT, text, source="archive"))
-        return assign_sources(partition, parts, _EMPTY_INDEX, policy, now_ms=clock_ms)
+        return assign_sources(partition, parts, NothingPublished(), policy, now_ms=clock_ms)
 
     def _policy(self, held: SeriesHoldings) -> Policy:
         if self._last_policy is None or self._last_policy[0] != held.series:
@@ -86,16 +130,3 @@ class PartitionDispatcher:
             policy = policy_for_request(services, request, held.series, parts)
             self._last_policy = held.series, policy
         return self._last_policy[1]
-
-
-class _EmptyIndex:
-    """The index of an archive that does not answer: no files."""
-
-    def monthly(self) -> list[str]:
-        return []
-
-    def daily(self, month: str) -> list[str]:
-        return []
-
-
-_EMPTY_INDEX = _EmptyIndex()

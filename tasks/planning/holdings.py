@@ -12,6 +12,7 @@ from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.series import Partition, Series, Source, Window
 from klinefleet.workers.domain.spans import Span
+from klinefleet.workers.lake.coverage import HeldTime
 from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.services import Services
@@ -40,7 +41,7 @@ class Holdings:
 
 
 class SeriesHoldings:
-    """The spans of a series in the lake, as read at `read_ms` (Redis time), and in the raw zone.
+    """The time of a series in the lake, as read at `read_ms` (Redis time), and in the raw zone.
 
     The raw zone is listed when it is first needed.
     """
@@ -52,7 +53,7 @@ class SeriesHoldings:
         self.series = series
         self._list_raw: Callable[[], list[RawEntry]]
         if group:
-            self.read_ms, self.in_lake = group.read_ms, group.in_lake.get(series.symbol, [])
+            self.read_ms, self.in_lake = group.read_ms, group.in_lake.get(series.symbol, HeldTime())
             self._list_raw = lambda: group.raw.get(series.symbol, [])
         else:
             self.read()
@@ -60,35 +61,39 @@ class SeriesHoldings:
     def read(self) -> None:
         """Read the holdings from the store anew."""
         self.read_ms = now_ms(self._services.redis)
-        self.in_lake = self._services.coverage.covered(self.series)
-        """The spans that the lake holds, oldest first."""
+        self.in_lake = self._services.coverage.held(self.series)
         self._list_raw = lambda: self._services.raw_zone.entries(self.series)
         for name in ("_raw", "in_lake_or_raw", "_origins"):
             self.__dict__.pop(name, None)
 
+    @property
+    def covered(self) -> list[Span]:
+        """The spans that the lake covers, oldest first."""
+        return self.in_lake.covered
+
     @once
     def in_lake_or_raw(self) -> list[Span]:
         """The spans in the lake or the raw zone, oldest first."""
-        return spans.union([*self.in_lake, *(entry.span for entry in self._raw)])
+        return spans.union([*self.covered, *(entry.span for entry in self._raw)])
 
     @property
     def extent(self) -> Span:
         """The span from the first to the last time in the lake, gaps included."""
-        if not self.in_lake:
+        if not self.covered:
             return Span(0, 0)
-        return Span(self.in_lake[0].start_ms, self.in_lake[-1].end_ms)
+        return Span(self.covered[0].start_ms, self.covered[-1].end_ms)
 
     def has_uncompacted(self, partition: Partition) -> bool:
         """Return True if raw objects of the partition hold time that the lake lacks."""
         return any(
-            spans.gaps(self.in_lake, entry.span)
+            spans.gaps(self.covered, entry.span)
             for entry in self._raw
             if entry.partition == partition
         )
 
     def is_complete(self, partition: Partition, target: Span) -> bool:
         """Return True if the lake holds `target` and nothing of the partition needs compaction."""
-        return not spans.gaps(self.in_lake, target) and not self.has_uncompacted(partition)
+        return not spans.gaps(self.covered, target) and not self.has_uncompacted(partition)
 
     def republished(self, partition: Partition, target: Span) -> list[Window]:
         """Return windows for archive files published again since the lake took rows from them."""
@@ -135,7 +140,7 @@ class _GroupHoldings:
         self._services = services
         self._group = request.market, request.kind, request.interval
         self.read_ms = now_ms(services.redis)
-        self.in_lake = services.coverage.covered_group(*self._group)
+        self.in_lake = services.coverage.held_by_group(*self._group)
 
     @once
     def raw(self) -> dict[str, list[RawEntry]]:

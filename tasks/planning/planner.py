@@ -167,7 +167,8 @@ class Planner:
         partitions_held = 0
         for partition in series.partitions(Span(max(target.start_ms, from_ms), target.end_ms)):
             part = partition.span.clip(target)
-            if not request.revise and held.is_complete(partition, part):
+            is_held = not request.revise and held.is_complete(partition, part)
+            if is_held and not self._dispatcher.has_doubts(part, held):
                 partitions_held += 1
                 continue
             if partition != newest:
@@ -191,7 +192,7 @@ class Planner:
         if progress and progress.state is State.RUNNING:
             store_report(self._context.services, progress)
             state = State.INCOMPLETE if progress.failed else State.COMPLETE
-            if self._runs.end(self._run, state):
+            if self._runs.end(self._run, state, self._completion.counts):
                 logger.info("run %s is %s", self._run, state)
         return True
 

@@ -64,7 +64,7 @@ class RunContext:
         request, series = self.request, held.series
         if request.revise:
             return request.span.clip(held.extent)
-        if not missing(series, held.in_lake, request.span):
+        if not missing(series, held.covered, request.span):
             return request.span
         try:
             span = request.span.clip(self.services.listing_dates.trading_span(series))

@@ -38,6 +38,7 @@ COUNTERS = (
     "windows", "windows_done", "windows_failed",
     "calls_issued", "calls_done", "calls_ahead", "calls", "retries", "weight", "waited_ms",
     "klines", "file_klines", "bytes", "files", "rows", "changed",
+    "absent", "absent_by_one",
     "partitions", "partitions_done", "partitions_held",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from redis import Redis
@@ -215,9 +216,12 @@ class Runs:
         """Return when a window or partition of the run is done, or after `timeout_s`."""
         self._redis.blpop([run_key(run, "wake")], timeout=timeout_s)
 
-    def end(self, run: str, state: State) -> bool:
-        """End the run and release all it holds; False if it has ended before: that state stays."""
-        return bool(self._scripts.call("end", run, state, KEEP_MS))
+    def end(self, run: str, state: State, counts: Mapping[str, int] = MappingProxyType({})) -> bool:
+        """End the run and release all it holds, and add to its counters.
+
+        False if it has ended before: that state and its counters stay.
+        """
+        return bool(self._scripts.call("end", run, state, KEEP_MS, *count_arguments(counts)))
 
 
 def _decode(fields: Mapping[bytes, bytes]) -> dict[str, str]:

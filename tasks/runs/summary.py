@@ -53,6 +53,8 @@ class Summary:
             "klines_from_rest": from_rest,
             "rows_gained": p.counts["rows"],
             "rows_changed": p.counts["changed"],
+            "rows_absent": p.counts["absent"],
+            "rows_absent_by_one_witness": p.counts["absent_by_one"],
             "files": p.counts["files"],
             "requests": p.counts["calls"],
             "retries": p.counts["retries"],
@@ -121,6 +123,11 @@ class Summary:
                 f"compacted, {f['partitions_held']:,} were complete before",
             ),
         ]
+        if f["rows_absent"]:
+            by_one = f["rows_absent_by_one_witness"]
+            text = "candles that do not exist at the exchange"
+            text += f", {by_one:,} of them by one witness" if by_one else ""
+            rows.append(("absent", f["rows_absent"], text))
         if f["rows_changed"]:
             rows.append(("changed", f["rows_changed"], "rows in the lake have other values now"))
         return [f"  {label:<10}{number:>13,}   {text}" for label, number, text in rows]

@@ -34,8 +34,11 @@ class Source:
     """Of two sources that differ in a row, and with equal votes, the higher one wins."""
     is_archive: bool = False
     """Whether it has files, published once and named by their period."""
-    is_known: bool = True
-    """Whether this version can ask it and decode its answers."""
+    is_witness: bool = False
+    """Whether its silence says that there is no row. One that covers only what it saw, or that this
+    version does not know, is no witness."""
+    answers_any_time: bool = False
+    """Whether it may be asked for any time, as often as is wanted; files are there or not."""
 
     def __str__(self) -> str:
         return self.name
@@ -58,9 +61,9 @@ class Source:
 SOURCES = {
     source.name: source
     for source in (
-        Source("rest", trust=3),
-        Source("daily", trust=2, is_archive=True),
-        Source("monthly", trust=1, is_archive=True),
+        Source("rest", trust=3, is_witness=True, answers_any_time=True),
+        Source("daily", trust=2, is_archive=True, is_witness=True),
+        Source("monthly", trust=1, is_archive=True, is_witness=True),
     )
 }
 Source.REST = SOURCES["rest"]
@@ -70,7 +73,7 @@ Source.MONTHLY = SOURCES["monthly"]
 
 def source_named(name: str) -> Source:
     """Return the source of this name; an unknown one, of no trust, where there is none."""
-    return SOURCES.get(name) or Source(name, is_known=False)
+    return SOURCES.get(name) or Source(name)
 
 
 def known_source(name: str) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -42,6 +43,23 @@ _READERS = 16
 _READ_AT_A_TIME = 32
 
 
+@dataclass(frozen=True, slots=True)
+class HeldTime:
+    """The time of a series that the lake holds; lists of spans, oldest first."""
+
+    covered: list[Span] = field(default_factory=list)
+    """What was fetched; neighbours are joined."""
+    gaps: list[Span] = field(default_factory=list)
+    """The parts of it in which the calendar has rows and no answer had one."""
+    unconfirmed: list[Span] = field(default_factory=list)
+    """The gaps, and the rows with a faulty value, that one witness alone speaks of."""
+
+    @property
+    def present(self) -> list[Span]:
+        """The time that has its rows."""
+        return spans.without(self.covered, self.gaps)
+
+
 class Coverage:
     """What the lake holds of each series."""
 
@@ -51,17 +69,42 @@ class Coverage:
 
     def covered(self, series: Series) -> list[Span]:
         """Return the time for which the lake holds every row that exists, oldest first."""
-        footers = self.footers(keys.series_folder("lake", series))
-        return spans.union(span for footer in footers.values() for span in footer.covered)
+        return self.held(series).covered
 
-    def covered_group(
-        self, market: Market, kind: Kind, interval: Interval
-    ) -> dict[str, list[Span]]:
+    def held(self, series: Series) -> HeldTime:
+        """Return the time of a series that the lake holds."""
+        return self.held_in(series, self._footers(keys.series_folder("lake", series)))
+
+    def held_by_group(self, market: Market, kind: Kind, interval: Interval) -> dict[str, HeldTime]:
         """Return the same for each symbol of a group that has partitions, by one listing."""
-        held: dict[str, list[Span]] = {}
-        for key, footer in self.footers(keys.group_folder("lake", market, kind, interval)).items():
-            held.setdefault(keys.symbol_of(key) or "", []).extend(footer.covered)
-        return {symbol: spans.union(covered) for symbol, covered in held.items()}
+        footers: dict[str, dict[StoredObject, Footer]] = {}
+        for entry, footer in self._footers(
+            keys.group_folder("lake", market, kind, interval)
+        ).items():
+            footers.setdefault(keys.symbol_of(entry.key) or "", {})[entry] = footer
+        return {
+            symbol: self.held_in(Series(market, kind, interval, symbol), several)
+            for symbol, several in footers.items()
+        }
+
+    def held_in(
+        self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None = None
+    ) -> HeldTime:
+        """Return the time that some of a series' partitions hold.
+
+        Most footers have the gaps. Where one does not (written by an earlier version, or too many
+        gaps) they are found in the rows. If `damaged` is given, partitions that do not decode are
+        added to it and left out; else PartitionDamaged.
+        """
+        gaps = self._gaps(series, partitions, damaged)
+        sound = {entry: footer for entry, footer in partitions.items() if entry in gaps}
+        return HeldTime(
+            spans.union(span for footer in sound.values() for span in footer.covered),
+            spans.union(gap for found in gaps.values() for gap in found),
+            spans.union(
+                span for entry, footer in sound.items() for span in footer.unconfirmed(gaps[entry])
+            ),
+        )
 
     def origins(self, series: Series) -> list[Answer]:
         """Return the origins of a series' held rows, oldest first."""
@@ -70,7 +113,20 @@ class Coverage:
 
     def footers(self, folder: str) -> dict[str, Footer]:
         """Return the footers of the partitions below a folder, by key."""
-        return self.footers_of(list(self.partitions(folder)), lambda: self.partitions(folder))
+        return {entry.key: footer for entry, footer in self._footers(folder).items()}
+
+    def _footers(self, folder: str) -> dict[StoredObject, Footer]:
+        entries = list(self.partitions(folder))
+        footers = self.footers_of(entries, lambda: self.partitions(folder))
+        return {entry: footers[entry.key] for entry in entries}
+
+    def footer(self, partition: Partition) -> Footer:
+        """Return the footer of a partition as it is now; an empty one if there is no such object.
+
+        PartitionDamaged if it does not decode.
+        """
+        key = keys.partition(partition)
+        return read_footer(lambda size: self._files.read_tail(key, size), key)
 
     def cache_footers(self, published: Iterable[tuple[StoredObject, Footer]]) -> None:
         """Cache the footers of partitions that this machine has just written."""
@@ -117,27 +173,24 @@ class Coverage:
             read = readers.map(lambda part: [self._read(entry, damaged) for entry in part], parts)
             return list(chain.from_iterable(read))
 
-    def gaps(
-        self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None = None
-    ) -> list[Span]:
-        """Return the exchange's gaps in the covered time of a series' partitions, oldest first.
-
-        Most footers have them. Where one does not (written by an earlier version, or too many gaps)
-        they are found in the rows. If `damaged` is given, partitions that do not decode are added
-        to it and left out; else PartitionDamaged.
-        """
+    def _gaps(
+        self, series: Series, partitions: dict[StoredObject, Footer], damaged: Damaged | None
+    ) -> dict[StoredObject, list[Span]]:
+        """Return the gaps in the covered time of each partition that is not damaged."""
         gaps = {
             entry: list(footer.proof.gaps)
             for entry, footer in partitions.items()
             if footer.proof and footer.proof.gaps is not None
         }
         without = [entry for entry in partitions if entry not in gaps]
-        if without and series.interval.is_grid:
-            cached = self._footer_cache.get_gaps(without)
-            gaps |= {entry: cached[entry.key] for entry in without if entry.key in cached}
-            unread = {entry: partitions[entry] for entry in without if entry.key not in cached}
-            gaps |= self._gaps_in_rows(series, unread, damaged)
-        return spans.union(gap for found in gaps.values() for gap in found)
+        if not without:
+            return gaps
+        if not series.interval.is_grid:
+            return gaps | {entry: [] for entry in without}
+        cached = self._footer_cache.get_gaps(without)
+        gaps |= {entry: cached[entry.key] for entry in without if entry.key in cached}
+        unread = {entry: partitions[entry] for entry in without if entry.key not in cached}
+        return gaps | self._gaps_in_rows(series, unread, damaged)
 
     def times(self, series: Series, entry: StoredObject) -> pl.DataFrame:
         """Return the times of a partition's rows, one column; no row if it was just deleted."""

@@ -18,6 +18,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.footers.answers import Answer, origins
 from klinefleet.workers.lake.footers.footer import Footer, parse_footer
+from klinefleet.workers.lake.footers.oddities import Oddity
 from klinefleet.workers.lake.partition_codec import decode, encode, read_back
 from klinefleet.workers.storage.objects import ObjectStore, StoredObject
 
@@ -59,13 +60,15 @@ class Partitions:
         rows: pl.DataFrame,
         answers: Iterable[Answer],
         *,
+        oddities: Sequence[Oddity] = (),
         revises: bool = False,
     ) -> Merged:
         """Publish `rows`, which come from `answers`, into the partition.
 
-        A row that is held already stays. If the answers are to revise the lake, it is replaced
-        where they were asked for later than those it came from. ReadBackMismatch where the store
-        does not give back what was written; the raw objects still hold the rows then.
+        `oddities` are those rows with a faulty value that every source has. A row that is held
+        already stays, unless it is such an oddity. If the answers are to revise the lake, it is
+        replaced where they were asked for later than those it came from. ReadBackMismatch where the
+        store does not give back what was written; the raw objects still hold the rows then.
         PartitionDamaged where the held rows are no longer those that were proved: a new proof must
         not bless them.
         """
@@ -75,9 +78,10 @@ class Partitions:
             etag = self._files.etag(key)
             body = self._files.read(key) if etag else None
             held, footer = read_back(kind, body, key) if body else (no_rows(kind), Footer())
-            newer = _newer_than(footer, answers) if revises else []
-            merged = _merged(kind, held, rows, newer)
-            footer = footer.sealed(partition, merged, answers)
+            newer = [oddity.span for oddity in footer.oddities]
+            newer += _newer_than(footer, answers) if revises else []
+            merged = _merged(kind, held, rows, spans.union(newer))
+            footer = footer.sealed(partition, merged, answers, oddities)
             encoded = encode(merged, footer)
             if encoded == body:
                 done = unsure.get(encoded, Merged())

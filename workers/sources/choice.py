@@ -47,6 +47,16 @@ class PublishedFiles(Protocol):
         ...
 
 
+class NothingPublished:
+    """What is published by an archive that does not answer: no files."""
+
+    def monthly(self) -> list[str]:
+        return []
+
+    def daily(self, month: str) -> list[str]:
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """The sources of a partition's missing time."""
@@ -121,6 +131,27 @@ def fallback(window: Window, policy: Policy, *, is_refused: bool = False) -> lis
     return list(windows(window.partition, [window.span])) if policy.may_rest else []
 
 
+def published_parts(
+    partition: Partition, parts: list[Span], source: Source, published: PublishedFiles
+) -> list[Window]:
+    """Return the windows that ask the published files of a source about `parts`.
+
+    Of each file it is one window's part, from the first to the last time that is asked for.
+    """
+    by_file: dict[str, list[Span]] = {}
+    for part in parts:
+        months = (month.clip(part) for _, month in months_of(part))
+        for unit in days_of(part) if source == Source.DAILY else months:
+            period = ArchiveFile.of(partition.series, source, unit.start_ms).period
+            by_file.setdefault(period, []).append(unit)
+    found = {
+        period: _hull(pieces)
+        for period, pieces in by_file.items()
+        if period in _periods(published, source, period)
+    }
+    return list(_windows_of_files(partition, list(found.values()), source))
+
+
 def files_of(window: Window) -> list[tuple[ArchiveFile, Span]]:
     """Return the files of an archive window, each with the part of the window that it covers."""
     series, span = window.partition.series, window.span
@@ -160,6 +191,13 @@ def _is_edge(series: Series, pieces: list[Span], published: PublishedFiles) -> b
         return False
     periods = [ArchiveFile.of(series, Source.DAILY, day.start_ms).period for day in days]
     return set(periods) <= set(published.daily(periods[0][: len("2024-01")]))
+
+
+def _periods(published: PublishedFiles, source: Source, period: str) -> Collection[str]:
+    """Return the published periods of a source in the month of `period`."""
+    if source == Source.MONTHLY:
+        return published.monthly()
+    return published.daily(period[: len("2024-01")])
 
 
 def _daily_windows(

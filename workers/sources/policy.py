@@ -38,6 +38,10 @@ class Policy:
         return self.mode is not Mode.ARCHIVE and self.is_listed
 
     @property
+    def may_use_files(self) -> bool:
+        return self.mode is not Mode.REST
+
+    @property
     def is_rest_only(self) -> bool:
         return self.mode is Mode.REST or (
             self.is_listed and self.mode is Mode.AUTO and self.is_small

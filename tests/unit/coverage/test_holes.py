@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinefleet.tasks.coverage.holes import (
-    HeldSpans,
     MissingSpan,
     Outage,
     Reason,
@@ -22,6 +21,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, NEVER_MS, utc_ms
+from klinefleet.workers.lake.coverage import HeldTime
 from tests.unit.helpers.klines import MINUTES, minutes
 
 ALWAYS = Span(0, NEVER_MS)
@@ -35,11 +35,12 @@ def reasons(
     trading: Span = ALWAYS,
     outages: Iterable[Outage] = (),
     notes: Iterable[MissingSpan] = (),
+    unconfirmed: Iterable[Span] = (),
 ) -> list[tuple[Span, Reason]]:
     found = find_holes(
         MINUTES,
         requested,
-        HeldSpans(list(covered), list(gaps)),
+        HeldTime(list(covered), list(gaps), list(unconfirmed)),
         trading,
         list(outages),
         list(notes),
@@ -91,7 +92,7 @@ def test_notes_of_runs_apply_to_missing_time_only() -> None:
         MissingSpan(minutes(0, 40), Reason.FAILED, "run b: ServerFault: 500", "later"),
         MissingSpan(minutes(30, 50), Reason.BEING_FETCHED, "run c is fetching it"),
     ]
-    found = find_holes(MINUTES, HOUR, HeldSpans([minutes(0, 20)], []), ALWAYS, [], notes)
+    found = find_holes(MINUTES, HOUR, HeldTime([minutes(0, 20)], []), ALWAYS, [], notes)
     assert found == [
         MissingSpan(minutes(20, 40), Reason.FAILED, "run b: ServerFault: 500", "later"),
         MissingSpan(minutes(40, 50), Reason.BEING_FETCHED, "run c is fetching it"),
@@ -100,7 +101,7 @@ def test_notes_of_runs_apply_to_missing_time_only() -> None:
 
 
 def test_gaps_of_neighbouring_partitions_are_one_hole() -> None:
-    held = HeldSpans([HOUR], [minutes(10, 20), minutes(20, 30)])
+    held = HeldTime([HOUR], [minutes(10, 20), minutes(20, 30)])
     assert [hole.span for hole in find_holes(MINUTES, HOUR, held, ALWAYS, [], [])] == [
         minutes(10, 30)
     ]
@@ -114,7 +115,7 @@ def test_time_in_which_no_candle_opens_is_no_hole() -> None:
         Span(utc_ms(2023, 12, 25), utc_ms(2023, 12, 30)),
         Span(utc_ms(2024, 1, 1), utc_ms(2024, 1, 8)),
     ]
-    assert find_holes(weekly, requested, HeldSpans(covered, []), ALWAYS, [], []) == []
+    assert find_holes(weekly, requested, HeldTime(covered, []), ALWAYS, [], []) == []
 
 
 @pytest.mark.parametrize(
@@ -124,42 +125,42 @@ def test_only_what_most_of_at_least_three_series_miss_is_the_exchanges_outage(
     missing: int, alive: int, is_outage: bool
 ) -> None:
     group = [
-        (HeldSpans([HOUR], [minutes(5, 9)] if n < missing else []), ALWAYS) for n in range(alive)
+        (HeldTime([HOUR], [minutes(5, 9)] if n < missing else []), ALWAYS) for n in range(alive)
     ]
     assert find_outages(group) == ([Outage(minutes(5, 9), missing, alive)] if is_outage else [])
 
 
 def test_series_that_did_not_trade_or_were_not_asked_for_have_no_say_in_an_outage() -> None:
-    lack = [(HeldSpans([HOUR], [minutes(5, 9)]), ALWAYS)] * 3
+    lack = [(HeldTime([HOUR], [minutes(5, 9)]), ALWAYS)] * 3
     unlisted, unfetched = (
-        (HeldSpans([HOUR], []), minutes(20, 60)),
-        (HeldSpans([minutes(20, 60)], []), ALWAYS),
+        (HeldTime([HOUR], []), minutes(20, 60)),
+        (HeldTime([minutes(20, 60)], []), ALWAYS),
     )
     assert find_outages([*lack, *[unlisted] * 9, *[unfetched] * 9]) == [Outage(minutes(5, 9), 3, 3)]
     # A gap before a listing is no vote either.
-    assert find_outages([(HeldSpans([HOUR], [minutes(5, 9)]), minutes(20, 60))] * 5) == []
+    assert find_outages([(HeldTime([HOUR], [minutes(5, 9)]), minutes(20, 60))] * 5) == []
 
 
 def test_an_outage_from_which_symbols_return_one_by_one_is_one_outage() -> None:
-    group = [(HeldSpans([HOUR], [minutes(5, 9 + n)]), ALWAYS) for n in range(4)]
+    group = [(HeldTime([HOUR], [minutes(5, 9 + n)]), ALWAYS) for n in range(4)]
     assert find_outages(group) == [Outage(minutes(5, 10), 4, 4)]
 
 
 def test_a_life_is_as_long_as_its_rows_and_no_longer_than_the_exchange_has_any() -> None:
     """Catalog dates are whole days: rows widen the span, confirmed gaps narrow it."""
     known = minutes(10, 60)
-    assert trading_span(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), known) == minutes(10, 40)
-    assert trading_span(HeldSpans([minutes(10, 60)], [minutes(10, 15)]), known) == minutes(15, 60)
-    assert trading_span(HeldSpans([minutes(0, 70)], []), known) == minutes(0, 70)
-    assert trading_span(HeldSpans([minutes(20, 50)], [minutes(20, 25)]), known) == known, (
+    assert trading_span(HeldTime([minutes(10, 60)], [minutes(40, 60)]), known) == minutes(10, 40)
+    assert trading_span(HeldTime([minutes(10, 60)], [minutes(10, 15)]), known) == minutes(15, 60)
+    assert trading_span(HeldTime([minutes(0, 70)], []), known) == minutes(0, 70)
+    assert trading_span(HeldTime([minutes(20, 50)], [minutes(20, 25)]), known) == known, (
         "what was not requested proves nothing"
     )
-    assert trading_span(HeldSpans([], []), known) == known
+    assert trading_span(HeldTime([], []), known) == known
     still = Span(known.start_ms, NEVER_MS)
-    assert trading_span(HeldSpans([minutes(10, 60)], [minutes(40, 60)]), still) == still, (
+    assert trading_span(HeldTime([minutes(10, 60)], [minutes(40, 60)]), still) == still, (
         "one that trades may trade again"
     )
-    assert trading_span(HeldSpans([minutes(0, 60)], [minutes(0, 5)]), None) == ALWAYS
+    assert trading_span(HeldTime([minutes(0, 60)], [minutes(0, 5)]), None) == ALWAYS
 
 
 SPANS = st.lists(
@@ -193,7 +194,7 @@ def test_holes_and_rows_are_together_all_that_was_asked_for_and_no_minute_is_tol
     length: int,
     listed: int,
 ) -> None:
-    held = HeldSpans(spans.union(covered), spans.both(covered, silent))
+    held = HeldTime(spans.union(covered), spans.both(covered, silent))
     requested, known = minutes(start, start + length), minutes(listed, 250)
     trading = trading_span(held, known)
     with_series = [Outage(span, 3, 4) for span in spans.union(outages)]

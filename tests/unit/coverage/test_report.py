@@ -33,7 +33,7 @@ from klinefleet.workers.lake.partition_codec import encode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
-from tests.answers import covering, footer_of
+from tests.answers import confirming, covering, footer_of
 from tests.unit.helpers.catalogs import entry
 from tests.unit.helpers.klines import JANUARY_MS, MINUTES, frame, minutes, opens
 
@@ -57,7 +57,7 @@ def hold(services: Services, symbol: str, covered: Span, gaps: Iterable[Span] = 
     for month, bounds in months_of(covered):
         rows = frame([at for part in spans.clip(there, bounds) for at in opens(part)])
         Partitions(services.store).merge(
-            Partition(series(symbol), month), rows, covering(covered.clip(bounds))
+            Partition(series(symbol), month), rows, confirming(covered.clip(bounds))
         )
 
 
@@ -148,7 +148,7 @@ def test_partitions_whose_footers_list_no_gaps_are_read_once(
         watched = fresh.store.read
         fresh.store.read = lambda key, watched=watched: read.append(key) or watched(key)  # type: ignore[method-assign,misc,func-returns-value]
         (one,) = report(fresh).series
-        assert reasons(one) == [(minutes(2, 8), Reason.NO_CANDLE)]
+        assert reasons(one) == [(minutes(2, 8), Reason.ONE_WITNESS)]
         assert one.rows == 4
     assert read.count(key) == 1
 

@@ -38,7 +38,7 @@ def row(
 ) -> str:
     """One candle as REST spells it."""
     closes = open_ms + step_ms - 1 if close_ms is None else close_ms
-    head = f'{open_ms},"{price}","42001.20","-0.00000001","42000.30","1.500",{closes}'
+    head = f'{open_ms},"{price}","42001.20","0.00000001","42000.30","1.500",{closes}'
     return f'[{head},"63000.45",17,"0.700","29400.2","0"]'
 
 

@@ -17,7 +17,7 @@ from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.answers import covering
+from tests.answers import confirming
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import frame
 
@@ -70,7 +70,7 @@ def covered(one: InProcessFleet, symbol: str = "BTCUSDT") -> list[Span]:
 def hold(one: InProcessFleet, span: Span, symbol: str = "BTCUSDT") -> None:
     """Have the lake hold a span that lies within one partition, without candles."""
     partition = series_of(symbol).partition(span.start_ms)
-    one.services.partitions.merge(partition, frame([]), covering(span))
+    one.services.partitions.merge(partition, frame([]), confirming(span))
 
 
 def always_check_lost_work(one: InProcessFleet) -> None:

@@ -13,14 +13,14 @@ from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.series import Partition, Series
+from klinefleet.workers.domain.series import Partition, Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
 from klinefleet.workers.storage.open import open_store
 from tests.answers import ASKED_MS
-from tests.unit.helpers.compaction import KEY, lake, ready, store
+from tests.unit.helpers.compaction import KEY, lake, pending, ready, store
 from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
 
@@ -107,10 +107,19 @@ def test_kept_raw_objects_lie_where_nothing_takes_them_for_new_ones(
     assert keeper.services.store.read(keys.kept(kept.key))
 
 
-def test_a_window_without_candles_is_covered_all_the_same(one: InProcessFleet, run: str) -> None:
-    one.services.raw_zone.store(JANUARY, minutes(0, 500), [b"[]"], asked_ms=ASKED_MS)
+def test_a_window_without_candles_is_covered_once_a_second_answer_has_none(
+    one: InProcessFleet, run: str
+) -> None:
+    one.services.raw_zone.store(JANUARY, minutes(0, 400), [b"[]"], asked_ms=ASKED_MS)
     compact_partition(one.services, run, JANUARY)
-    assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 500)])
+    assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [])
+    (again,) = pending(one, run)
+    assert (again.source, again.span) == (Source.REST, minutes(0, 400))
+    one.services.raw_zone.store(JANUARY, minutes(0, 400), [b"[]"], asked_ms=ASKED_MS + 1)
+    one.runs.partitions.finish_window(run, again, {})
+    compact_partition(one.services, run, JANUARY)
+    assert (lake(one), one.services.coverage.covered(MINUTES)) == ([], [minutes(0, 400)])
+    assert one.services.coverage.held(MINUTES).unconfirmed == []
 
 
 def test_nothing_to_compact_closes_the_partition_and_publishes_nothing(

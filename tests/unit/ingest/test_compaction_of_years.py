@@ -18,7 +18,7 @@ from klinefleet.workers.domain.series import Partition, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footers.answers import witnesses
+from klinefleet.workers.lake.footers.answers import unconfirmed
 from klinefleet.workers.lake.footers.footer import parse_footer
 from tests.answers import ASKED_MS
 from tests.unit.helpers.compaction import failed, lake, pending, ready
@@ -145,7 +145,7 @@ def test_a_year_is_whole_and_tells_where_each_part_came_from(
     assert footer.partition == YEAR
     assert footer.proof
     assert footer.proof.gaps == (OUTAGE,)
-    assert witnesses(footer.answers, OUTAGE) == 2
+    assert unconfirmed(footer.answers, [OUTAGE]) == []
     assert [str(part.span) for part in footer.origins if part.source == Source.REST] == [
         str(OUTAGE),
         str(LACKED),

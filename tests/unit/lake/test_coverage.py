@@ -43,7 +43,8 @@ def test_a_partition_is_read_once_and_answered_from_memory_after_by_any_process(
     for _ in range(3):
         lake = Coverage(files, footer_cache_at(path))
         assert lake.covered(MINUTES) == [minutes(0, 60)]
-        assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
+        held = lake.held_by_group(Market.USD_M, KLINES, Interval.M1)
+        assert {symbol: one.covered for symbol, one in held.items()} == {
             "BTCUSDT": [minutes(0, 60)],
             "ETHUSDT": [minutes(0, 10)],
         }
@@ -79,7 +80,7 @@ def test_a_partition_that_is_gone_covers_nothing_though_it_is_remembered(
     lake.covered(MINUTES)
     files.delete([KEY])
     assert lake.covered(MINUTES) == []
-    assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {}
+    assert lake.held_by_group(Market.USD_M, KLINES, Interval.M1) == {}
 
 
 def test_a_partition_that_goes_between_listing_and_reading_covers_nothing(
@@ -126,7 +127,8 @@ def test_months_are_joined_and_symbols_of_any_script_kept_apart(
     )
     for _ in range(2):
         assert lake.covered(life) == joined
-        assert lake.covered_group(Market.USD_M, KLINES, Interval.M1) == {
+        held = lake.held_by_group(Market.USD_M, KLINES, Interval.M1)
+        assert {symbol: one.covered for symbol, one in held.items()} == {
             "BTCUSDT": joined,
             "币安人生USDT": joined,
         }
@@ -155,10 +157,12 @@ def test_many_footers_are_read_side_by_side_and_each_stays_with_its_key(
         one = Series(Market.USD_M, KLINES, Interval.M1, symbol)
         files.put(keys.partition(Partition(one, "2024-01")), encode(frame([]), footer_of(span)))
     for _ in range(2):
-        held = Coverage(files, footer_cache_at(path)).covered_group(
+        held = Coverage(files, footer_cache_at(path)).held_by_group(
             Market.USD_M, KLINES, Interval.M1
         )
-        assert held == {symbol: [span] for symbol, span in spans.items()}
+        assert {symbol: one.covered for symbol, one in held.items()} == {
+            symbol: [span] for symbol, span in spans.items()
+        }
     assert len(files.reads) == 40
 
 

@@ -15,7 +15,7 @@ from klinefleet.workers.lake.footers.answers import Answer
 from klinefleet.workers.lake.partition_codec import decode
 from klinefleet.workers.lake.partitions import Partitions
 from klinefleet.workers.sources.consensus import SourceRows, resolve_conflicts
-from tests.unit.helpers.klines import JANUARY, frame, minutes, opens
+from tests.unit.helpers.klines import JANUARY, MINUTES, frame, minutes, opens
 from tests.unit.helpers.partitions import KEY, VersionedStore
 
 #: An answer: the first minute, how many, when it was asked for, its price.
@@ -99,13 +99,13 @@ def test_of_two_editions_of_one_file_the_later_counts_and_the_earlier_has_no_vot
         version(Source.DAILY, "2", 30),
     ]
     for order in permutations(editions):
-        rows = resolve_conflicts(KLINES, order, no_rows(KLINES)).rows
+        rows = resolve_conflicts(MINUTES, order, no_rows(KLINES)).rows
         assert rows["open"].to_list() == [2.0] * 5
 
 
 def test_the_later_of_two_answers_of_rest_stands_whatever_their_names_sort_like() -> None:
     for order in permutations([version(Source.REST, "1", 30), version(Source.REST, "2", 20)]):
-        rows = resolve_conflicts(KLINES, order, no_rows(KLINES)).rows
+        rows = resolve_conflicts(MINUTES, order, no_rows(KLINES)).rows
         assert rows["open"].to_list() == [1.0] * 5
 
 
@@ -113,5 +113,5 @@ def test_rows_that_only_the_earlier_of_two_answers_has_are_kept() -> None:
     short = SourceRows(Source.REST, minutes(0, 5), frame(opens(minutes(0, 2)), price="2"), 20)
     whole = version(Source.REST, "1", 10)
     for order in ([short, whole], [whole, short]):
-        rows = resolve_conflicts(KLINES, order, no_rows(KLINES)).rows
+        rows = resolve_conflicts(MINUTES, order, no_rows(KLINES)).rows
         assert rows["open"].to_list() == [2.0] * 2 + [1.0] * 3

@@ -37,14 +37,14 @@ def files(tmp_path: Path) -> ObjectStore:
 
 def test_a_source_of_a_newer_version_keeps_its_name_and_cannot_be_asked() -> None:
     source = source_named("websocket")
-    assert (str(source), source.is_known, source.is_archive) == ("websocket", False, False)
+    assert (str(source), source.is_witness, source.is_archive) == ("websocket", False, False)
     assert all(source.trust < known.trust for known in (Source.REST, Source.DAILY, Source.MONTHLY))
     with pytest.raises(ValueError, match="'websocket' is not a source; there are rest, daily"):
         known_source("websocket")
 
 
 def test_sources_of_one_name_are_the_same_whichever_version_made_them() -> None:
-    assert Source("rest", is_known=False) == Source.REST
+    assert Source("rest", is_witness=False) == Source.REST
     assert {source_named("x"), source_named("x"), Source("x", trust=5)} == {Source("x")}
     assert source_named("daily") == known_source("daily") == Source.DAILY
     assert Source.DAILY != Source.MONTHLY

@@ -15,7 +15,7 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from tests.answers import ASKED_MS, covering
+from tests.answers import ASKED_MS, confirming
 from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet, series_of
 from tests.unit.helpers.klines import frame, opens
 
@@ -51,7 +51,7 @@ def test_a_year_of_minutes_is_counted_month_by_month(few: InProcessFleet) -> Non
 
 def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: InProcessFleet) -> None:
     series = series_of()
-    few.services.partitions.merge(Partition(series, "2024-01"), frame([]), covering(JANUARY))
+    few.services.partitions.merge(Partition(series, "2024-01"), frame([]), confirming(JANUARY))
     february = Span(utc_ms(2024, 2), utc_ms(2024, 3))
     few.services.raw_zone.store(
         series.partition(february.start_ms), february, [b"[]"], asked_ms=ASKED_MS
@@ -61,7 +61,7 @@ def test_what_is_held_in_the_lake_or_in_the_raw_zone_is_not_counted(few: InProce
 
 
 def test_a_request_of_which_all_is_held_costs_nothing(few: InProcessFleet) -> None:
-    few.services.partitions.merge(Partition(series_of(), "2024-01"), frame([]), covering(JANUARY))
+    few.services.partitions.merge(Partition(series_of(), "2024-01"), frame([]), confirming(JANUARY))
     told = estimate(few.services, request(span=JANUARY))
     assert (+told.counts, told.minutes) == ({}, 0)
     assert told.facts()["why"] == "nothing is missing"
@@ -98,7 +98,7 @@ def test_an_estimate_makes_the_calls_that_are_then_made(
     few.patch(monkeypatch)
     span = Span(utc_ms(2024, 1, 20), utc_ms(2024, 3, 10))
     week = Span(utc_ms(2024, 2, 3), utc_ms(2024, 2, 9))
-    few.services.partitions.merge(Partition(series_of(), "2024-02"), frame([]), covering(week))
+    few.services.partitions.merge(Partition(series_of(), "2024-02"), frame([]), confirming(week))
     told = estimate(few.services, request(span=span))
     few.planner(few.begin(request(span=span))).issue()
     assert len(few.issued) == told.counts["windows"]
@@ -138,7 +138,7 @@ def test_a_lake_that_lacks_the_last_days_alone_asks_the_archive_for_no_list(
     one = in_process_fleet(redis, tmp_path, dict.fromkeys(symbols, BEGAN))
     for symbol in symbols:
         one.services.partitions.merge(
-            Partition(series_of(symbol), "2024-01"), frame([]), covering(JANUARY)
+            Partition(series_of(symbol), "2024-01"), frame([]), confirming(JANUARY)
         )
     told = estimate(one.services, request(*symbols, span=Span(utc_ms(2024), utc_ms(2024, 2, 3))))
     assert told.counts["requests"] == 40 * math.ceil(2 * 1440 / 499)

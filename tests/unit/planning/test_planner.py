@@ -22,7 +22,7 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partition_codec import decode
 from tests.answers import ASKED_MS
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
-from tests.unit.helpers.klines import opens, times_of
+from tests.unit.helpers.klines import body, opens, times_of
 from tests.unit.helpers.planning import (
     BEGAN,
     MONTHS,
@@ -137,7 +137,8 @@ def test_raw_objects_left_over_go_straight_to_compaction(
     one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     january = series_of().partition(MONTHS[0])
-    one.services.raw_zone.store(january, january.span, [b"[]"], asked_ms=ASKED_MS)
+    page = body(opens(january.span))
+    one.services.raw_zone.store(january, january.span, [page], asked_ms=ASKED_MS)
     run = one.begin(request(months=1))
     lead_to_end(one, run, monkeypatch)
     assert (one.issued, state(one, run)) == ([], State.COMPLETE)
@@ -150,7 +151,7 @@ def test_a_raw_object_that_covers_a_part_is_compacted_with_the_rest(
 ) -> None:
     january = series_of().partition(MONTHS[0])
     left = Span(MONTHS[0], MONTHS[0] + 5 * DAY_MS)
-    one.services.raw_zone.store(january, left, [b"[]"], asked_ms=ASKED_MS)
+    one.services.raw_zone.store(january, left, [body(opens(left))], asked_ms=ASKED_MS)
     lead_to_end(one, one.begin(request(months=1)), monkeypatch)
     assert spans.union(w.span for w in one.issued) == [Span(left.end_ms, MONTHS[1])]
     assert covered(one) == [january.span]

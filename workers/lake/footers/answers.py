@@ -7,9 +7,10 @@ rows; the older ones are kept only where there is no row, as further witnesses.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.series import Source
@@ -40,8 +41,8 @@ class Answer:
 def trimmed(answers: Iterable[Answer], gaps: Sequence[Span]) -> tuple[Answer, ...]:
     """Return the answers without what later ones say better, by span.
 
-    `gaps` are the parts of the covered time without a row: there every answer is kept. The result
-    does not depend on the order of the answers.
+    `gaps` are the parts of the covered time without a row, or with an odd one: there every answer
+    is kept. The result does not depend on the order of the answers.
     """
     kept, above = dict[Answer, list[Span]](), list[Span]()
     for answer in sorted(answers, key=_precedence, reverse=True):
@@ -63,15 +64,26 @@ def origins(answers: Iterable[Answer]) -> list[Answer]:
     return sorted(found)
 
 
-def witnesses(answers: Iterable[Answer], span: Span) -> int:
-    """Return how many answers speak of the whole span.
+def unconfirmed(answers: Iterable[Answer], parts: Iterable[Span]) -> list[Span]:
+    """Return the time of `parts` that fewer than two witnesses speak of, oldest first.
 
-    Editions of one archive file are one witness; of REST each call is one.
+    Editions of one archive file are one witness; of REST each call is one. A source that covers
+    only what it saw is none.
     """
-    speaking = (answer for answer in answers if answer.span.clip(span) == span)
-    return len(
-        {(answer.source, 0 if answer.source.is_archive else answer.asked_ms) for answer in speaking}
-    )
+    by_witness: dict[tuple[Source, int], list[Span]] = {}
+    for answer in answers:
+        if answer.source.is_witness:
+            call = 0 if answer.source.is_archive else answer.asked_ms
+            by_witness.setdefault((answer.source, call), []).append(answer.span)
+    changes = Counter[int]()
+    for spoken in by_witness.values():
+        for span in spans.union(spoken):
+            changes[span.start_ms] += 1
+            changes[span.end_ms] -= 1
+    moments = sorted(changes)
+    counts = accumulate(changes[ms] for ms in moments)
+    stretches = zip(pairwise(moments), counts, strict=False)
+    return spans.without(parts, (Span(*bounds) for bounds, count in stretches if count > 1))
 
 
 _ANYWHERE = Span(0, 0)

@@ -6,6 +6,7 @@ record is JSON, under one key of Parquet's metadata:
     {"version": 2,
      "partition": "um/klines/1m/BTCUSDT/2024-01",
      "answers": [[start ms, end ms, source, asked ms, ETag, content], …],
+     "oddities": [[start ms, end ms, fault, [source, …]], …],
      "proof": {"rows": …, "checksum": …, "gaps": [[start ms, end ms], …] or null, "even": …}}
 
 Times are UTC. `source` is `monthly`, `daily`, `rest`, or a name that a newer version knows. What a
@@ -28,7 +29,8 @@ from klinefleet.workers.domain.series import Partition, source_named
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.footers import format_1
-from klinefleet.workers.lake.footers.answers import Answer, origins, trimmed
+from klinefleet.workers.lake.footers.answers import Answer, origins, trimmed, unconfirmed
+from klinefleet.workers.lake.footers.oddities import Oddity, still_odd
 from klinefleet.workers.lake.footers.proof import Proof, gaps_in, prove
 
 #: The record's key, and its version.
@@ -48,11 +50,26 @@ class Footer:
     """The proof of the rows as they were written; None in a partition of an early version."""
     partition: Partition | None = None
     """Which partition it is of; None where a version wrote it that did not say so."""
+    oddities: tuple[Oddity, ...] = ()
+    """The rows with a faulty value that every source asked has so."""
 
     @property
     def covered(self) -> list[Span]:
         """The time that some answer covers, oldest first."""
         return spans.union(answer.span for answer in self.answers)
+
+    def unconfirmed(self, gaps: Iterable[Span]) -> list[Span]:
+        """Return the time of its gaps, and of its odd rows, that only one witness speaks of."""
+        doubtful = [*gaps, *(oddity.span for oddity in self.oddities)]
+        return unconfirmed(self.answers, doubtful) if doubtful else []
+
+    @property
+    def sound(self) -> list[Span]:
+        """The covered time that has its rows, none of them odd; [] where the gaps are unknown."""
+        if self.proof is None or self.proof.gaps is None:
+            return []
+        odd = (oddity.span for oddity in self.oddities)
+        return spans.without(self.covered, [*self.proof.gaps, *odd])
 
     @property
     def origins(self) -> list[Answer]:
@@ -67,17 +84,25 @@ class Footer:
             for answer in self.answers
             for part in spans.gaps(parts, answer.span)
         )
-        return Footer(tuple(left), None, self.partition)
+        return Footer(tuple(left), None, self.partition, self.oddities)
 
     def sealed(
-        self, partition: Partition, rows: pl.DataFrame, answers: Iterable[Answer] = ()
+        self,
+        partition: Partition,
+        rows: pl.DataFrame,
+        answers: Iterable[Answer] = (),
+        oddities: Iterable[Oddity] = (),
     ) -> Footer:
-        """Return the footer of these rows, with further answers that they come from."""
+        """Return the footer of these rows, with further answers that they come from, and oddities
+        that were found in these.
+        """
         answers = [*self.answers, *answers]
         covered = spans.union(answer.span for answer in answers)
         gaps = [gap for span in covered for gap in gaps_in(partition.series, rows, span)]
         proof = prove(partition.series, rows, covered, gaps)
-        return Footer(trimmed(answers, gaps), proof, partition)
+        odd = still_odd(partition.series, rows, [*self.oddities, *oddities])
+        doubtful = spans.union([*gaps, *(oddity.span for oddity in odd)])
+        return Footer(trimmed(answers, doubtful), proof, partition, tuple(odd))
 
     def metadata(self) -> dict[str, str]:
         """Return the footer as Parquet's key-value metadata."""
@@ -87,6 +112,9 @@ class Footer:
             "answers": [
                 [a.span.start_ms, a.span.end_ms, a.source.name, a.asked_ms, a.etag, a.content]
                 for a in self.answers
+            ],
+            "oddities": [
+                [odd.span.start_ms, odd.span.end_ms, odd.what, odd.sources] for odd in self.oddities
             ],
             "proof": _proof_fields(self.proof) if self.proof else None,
         }
@@ -106,6 +134,7 @@ class Footer:
             tuple(_answer(*values) for values in record["answers"]),
             _proof(record["proof"]),
             _partition(record["partition"]),
+            tuple(_oddity(*values) for values in record.get("oddities", ())),
         )
 
 
@@ -178,6 +207,10 @@ def _proof(fields: Any) -> Proof | None:
     gaps = fields.get("gaps")
     found = None if gaps is None else tuple(Span(start, end) for start, end, *_ in gaps)
     return Proof(int(fields["rows"]), str(fields["checksum"]), found, bool(fields.get("even")))
+
+
+def _oddity(start_ms: int, end_ms: int, what: str, sources: list[str], *_: Any) -> Oddity:
+    return Oddity(Span(start_ms, end_ms), what, tuple(map(str, sources)))
 
 
 def _answer(

@@ -17,7 +17,7 @@ from klinefleet.workers.lake.footers.answers import (
     Answer,
     origins,
     trimmed,
-    witnesses,
+    unconfirmed,
 )
 from tests.unit.helpers.klines import minutes
 
@@ -152,16 +152,41 @@ def test_editions_of_a_file_are_one_witness_and_each_call_of_rest_is_one() -> No
     gap = minutes(10, 12)
     editions = [answer(minutes(0, 60), Source.MONTHLY, asked_ms) for asked_ms in (1, 2, 3)]
     calls = [answer(minutes(5, 20), Source.REST, asked_ms) for asked_ms in (4, 5)]
-    assert witnesses(editions, gap) == 1
-    assert witnesses(calls, gap) == 2
-    assert witnesses([*editions, *calls, answer(gap, Source.DAILY, 6)], gap) == 4
+    assert unconfirmed(editions, [gap]) == [gap]
+    assert unconfirmed(calls[:1], [gap]) == [gap]
+    assert unconfirmed(calls, [gap]) == []
+    assert unconfirmed([*editions, calls[0]], [gap]) == []
 
 
 def test_an_answer_for_a_part_of_a_gap_is_no_witness_of_it() -> None:
     gap = minutes(10, 12)
-    assert witnesses([answer(minutes(0, 11)), answer(minutes(11, 60), asked_ms=2)], gap) == 0
-    assert witnesses([answer(gap)], gap) == 1
-    assert witnesses([], gap) == 0
+    halves = [answer(minutes(0, 11)), answer(minutes(11, 60), asked_ms=2)]
+    assert unconfirmed(halves, [gap]) == [gap]
+    assert unconfirmed([*halves, answer(minutes(11, 20), asked_ms=3)], [gap]) == [minutes(10, 11)]
+    assert unconfirmed([], [gap]) == [gap]
+
+
+def test_a_source_that_covers_only_what_it_saw_is_no_witness() -> None:
+    gap = minutes(10, 12)
+    assert unconfirmed([answer(gap, source_named("stream")), answer(gap)], [gap]) == [gap]
+
+
+@settings(max_examples=200)
+@given(several, moments)
+def test_what_two_speak_of_is_confirmed_moment_by_moment(
+    answers: list[Answer], rows: set[int]
+) -> None:
+    found = gaps(answers, rows)
+    left = unconfirmed(answers, found)
+    assert unconfirmed(trimmed(answers, found), found) == left
+    for at in MOMENTS:
+        speaking = {
+            (one.source, 0 if one.source.is_archive else one.asked_ms)
+            for one in answers
+            if one.source.is_witness and one.span.start_ms <= at < one.span.end_ms
+        }
+        is_gap = bool(spans.clip(found, Span(at, at + 1)))
+        assert bool(spans.clip(left, Span(at, at + 1))) == (is_gap and len(speaking) < 2)
 
 
 def hourly(count: int, *, first: int = 0) -> list[Answer]:
@@ -197,9 +222,9 @@ def test_where_answers_are_joined_a_gap_keeps_its_witnesses() -> None:
     kept = trimmed(answers, [gap])
     assert len(kept) < 10
     assert covered(kept) == covered(answers)
-    for part in (minutes(60 * 70 + 55, 60 * 71), minutes(60 * 71, 60 * 71 + 5)):
-        assert witnesses(kept, part) == witnesses(answers, part) == 2
-    assert witnesses(kept, gap) == witnesses(answers, gap) == 1
+    assert unconfirmed(kept, [gap]) == unconfirmed(answers, [gap]) == []
+    hours = [one for one in answers if one.source == Source.REST]
+    assert unconfirmed(trimmed(hours, [gap]), [gap]) == [gap]
 
 
 def test_answers_of_different_sources_are_never_joined_to_one() -> None:
@@ -226,5 +251,5 @@ def test_joined_answers_are_joined_once_and_cover_the_same_time(
     assert trimmed(kept, found) == kept
     assert trimmed(reversed(answers), found) == kept
     assert covered(kept) == covered(answers)
-    assert all(witnesses(kept, gap) >= witnesses(answers, gap) for gap in found)
+    assert spans.without(unconfirmed(kept, found), unconfirmed(answers, found)) == []
     assert len(kept) <= 4 * len(holes) + 2

@@ -87,5 +87,6 @@ def test_the_record_is_plain_json_that_any_program_can_read() -> None:
         "version": 2,
         "partition": "um/klines/1m/BTCUSDT/2024-01",
         "answers": [[span.start_ms, span.end_ms, "monthly", ASKED_MS, ETAG, CONTENT]],
+        "oddities": [],
         "proof": {"rows": 3, "checksum": checksum(ROWS), "gaps": [], "even": True},
     }

@@ -102,7 +102,7 @@ def test_a_source_of_time_that_is_not_covered_covers_nothing() -> None:
 def test_a_source_that_this_version_does_not_know_keeps_its_name() -> None:
     told = metadata(HOUR, sources=[["websocket", *pair(HOUR)]])
     (origin,) = Footer.from_metadata(told).origins
-    assert (str(origin.source), origin.source.is_known) == ("websocket", False)
+    assert (str(origin.source), origin.source.is_witness) == ("websocket", False)
 
 
 @pytest.mark.parametrize(
