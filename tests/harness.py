@@ -162,16 +162,17 @@ class Fleet:
             return sum(client.llen(lane.queue) for lane in LANES) + client.hlen("unacked")
 
     def empty(self) -> None:
-        """Have the lake hold nothing, and the exchange fail in nothing and remember no call.
-
-        The store keeps its identity, by which its workers know it.
-        """
-        for entry in Path(self.store_url).glob("*"):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
+        """Have the lake hold nothing, and the exchange fail in nothing and remember no call."""
+        self.empty_lake()
         self.exchange.archive_faults({})
         self.exchange.faults({})
         self.forget_calls()
+
+    def empty_lake(self) -> None:
+        """Have the lake hold nothing; its store keeps its identity, by which workers know it."""
+        for entry in Path(self.store_url).glob("*"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
 
     def forget_calls(self) -> None:
         """Have the exchange and its archive remember no call."""

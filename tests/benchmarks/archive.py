@@ -243,7 +243,7 @@ def files_year(fleet: Fleet, symbols: tuple[str, ...]) -> tuple[float, dict[str,
 
     The lake is empty before.
     """
-    fleet.empty()
+    fleet.empty_lake()
     seconds, told = timed(
         lambda: fleet.download("--market", "spot", "--symbols", ",".join(symbols), *YEAR)
     )

@@ -49,7 +49,7 @@ def fleet_year(fleet: Fleet) -> tuple[float, dict[str, Any]]:
 
     The lake is empty before.
     """
-    fleet.empty()
+    fleet.empty_lake()
     fleet.exchange.ask("DELETE", "books")
     seconds, told = timed(
         lambda: fleet.download("--market", "spot", "--symbols", "BTCUSDT", *YEAR, *REST)

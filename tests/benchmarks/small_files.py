@@ -46,7 +46,7 @@ def small_files() -> None:
         for _ in range(ROUNDS):
             lines.append(straight_line(fleet, urls, rows))
             fleets.append(fleet_round(fleet, rows))
-        fleet.empty()
+        fleet.empty_lake()
         with peak_mb(fleet) as peak:
             download(fleet)
         lake = Path(fleet.store_url, "lake")
@@ -98,7 +98,7 @@ def fleet_round(fleet: Fleet, rows: int) -> Round:
 
     Processor seconds are the command's, the worker's and Redis's.
     """
-    fleet.empty()
+    fleet.empty_lake()
     lanes, worker = fleet.lanes_of(fleet.workers[0]), fleet.workers[0].pid
     pids = {lane: lanes[lane] for lane in LANES} | {"redis": fleet.redis.pid}
     before = {name: cpu_seconds(pid) for name, pid in pids.items()}
