@@ -18,8 +18,6 @@ from klinefleet.workers.lake.coverage import HeldTime
 #: A gap is an outage of the exchange if at least this many series share it, and more than half of
 #: those that could have rows.
 MIN_SERIES_IN_OUTAGE = 3
-
-
 #: The next step of time that one witness says to have no rows.
 _ASK_AGAIN = "the next download asks another source, if there is one"
 
@@ -154,7 +152,7 @@ def find_holes(
     ]
     found: list[MissingSpan] = []
     missing = _assign_reasons(found, spans.gaps(held.present, requested), not_trading)
-    by_one = spans.both(missing, spans.both(held.gaps, held.unconfirmed))
+    by_one = spans.both(missing, held.absent_by_one)
     found += [MissingSpan(span, Reason.ONE_WITNESS, next_step=_ASK_AGAIN) for span in by_one]
     confirmed = spans.without(spans.both(missing, held.gaps), by_one)
     in_outage = spans.both(confirmed, (outage.span for outage in outages))

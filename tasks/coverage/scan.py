@@ -86,7 +86,7 @@ class CoverageScan:
         damaged: Damaged = {}
         scanned = {series: ScannedSeries() for series in wanted}
         self._read_footers(chosen, scanned, damaged)
-        held = self._find_gaps(scanned, damaged)
+        held = self._held_time(scanned, damaged)
         for entry, partition in chosen.items():
             if entry.key in damaged:
                 one = scanned[partition.series]
@@ -108,10 +108,10 @@ class CoverageScan:
             if entry.key in footers:
                 scanned[partition.series].footers[entry] = footers[entry.key]
 
-    def _find_gaps(
+    def _held_time(
         self, scanned: dict[Series, ScannedSeries], damaged: Damaged
     ) -> dict[Series, HeldTime]:
-        """Return what is held of each series; gaps that footers do not list are read from rows."""
+        """Return the held time of each series; gaps that no footer lists are found in the rows."""
         footers = [footer for one in scanned.values() for footer in one.footers.values()]
         without_gaps = sum(f.proof is None or f.proof.gaps is None for f in footers)
         if without_gaps:

@@ -275,23 +275,25 @@ class _Compaction:
         self._records.append(Record(Level.REPORT, text, self._partition.series, span, source))
 
     def _resolve(self, loaded: Loaded) -> tuple[pl.DataFrame, Resolution]:
-        """Return the rows that win, and the lake's rows that they were compared with.
+        """Return the lake's rows that the raw objects are compared with, and the rows that win.
 
-        A run that revises compares all of the time that it has answers for, any other run the rows
-        that are odd: they replace what is held.
+        A run that revises compares all time that it has answers for. Any other run compares odd
+        rows, since these would replace odd rows of the lake.
         """
-        partition, versions = self._partition, loaded.versions
-        kind = partition.series.kind
-        held = no_rows(kind)
-        parts = [version.span for version in versions] if self._is_revision else []
-        resolution = resolve_conflicts(partition.series, versions, held)
-        if not self._is_revision:
-            parts = [oddity.span for oddity in resolution.oddities]
-        if parts:
-            rows = self._services.partitions.rows(partition)
-            held = _within(kind, rows, spans.union(parts))
-            resolution = resolve_conflicts(partition.series, versions, held)
+        series, versions = self._partition.series, loaded.versions
+        held = no_rows(series.kind)
+        if self._is_revision and versions:
+            held = self._held_rows(version.span for version in versions)
+        resolution = resolve_conflicts(series, versions, held)
+        if resolution.oddities and not self._is_revision:
+            held = self._held_rows(oddity.span for oddity in resolution.oddities)
+            resolution = resolve_conflicts(series, versions, held)
         return held, resolution
+
+    def _held_rows(self, parts: Iterable[Span]) -> pl.DataFrame:
+        """Return the lake's rows in some time."""
+        rows = self._services.partitions.rows(self._partition)
+        return _within(self._partition.series.kind, rows, spans.union(parts))
 
     def _clear(self, loaded: Loaded) -> None:
         """Empty the raw zone of what was published; it is kept elsewhere if the settings say so."""

@@ -68,9 +68,8 @@ class CompletionCheck:
             opens = held.series.interval.opens
             return sum(opens(part.start_ms, part.end_ms) for part in spans.clip(parts, target))
 
-        gaps, unconfirmed = held.in_lake.gaps, held.in_lake.unconfirmed
-        by_one = rows(spans.both(gaps, unconfirmed))
-        self.counts.update(absent=rows(gaps), absent_by_one=by_one)
+        lake = held.in_lake
+        self.counts.update(absent=rows(lake.gaps), absent_by_one=rows(lake.absent_by_one))
 
     def _lacking(
         self, held: SeriesHoldings, target: Span, failed: list[Span]

@@ -97,9 +97,13 @@ class PartitionDispatcher:
         answers = services.coverage.footer(partition).answers
         ask = partial(windows_for_witnesses, partition, doubtful, answers)
         policy = self._policy(held)
-        try:
-            windows = ask(services.archive_indexes.get(partition.series), policy)
-        except FleetError:
+        windows = list[Window]()
+        if self._archive_fault is None:
+            try:
+                windows = ask(services.archive_indexes.get(partition.series), policy)
+            except FleetError as error:
+                self._archive_fault = error
+        if self._archive_fault is not None:
             windows = ask(NothingPublished(), policy)
         return [
             window

@@ -38,7 +38,7 @@ class Source:
     """Whether its silence says that there is no row. One that covers only what it saw, or that this
     version does not know, is no witness."""
     answers_any_time: bool = False
-    """Whether it may be asked for any time, as often as is wanted; files are there or not."""
+    """Whether it may be asked for any time, as often as is wanted: each call is a witness."""
 
     def __str__(self) -> str:
         return self.name

@@ -59,6 +59,11 @@ class HeldTime:
         """The time that has its rows."""
         return spans.without(self.covered, self.gaps)
 
+    @property
+    def absent_by_one(self) -> list[Span]:
+        """The gaps that one witness alone speaks of."""
+        return spans.both(self.gaps, self.unconfirmed)
+
 
 class Coverage:
     """What the lake holds of each series."""

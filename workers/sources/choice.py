@@ -100,7 +100,7 @@ def assign_sources(
     for month, pieces in pieces_by_month.items():
         if month in from_monthly:
             continue
-        daily = _daily_windows(partition, month, pieces, published, policy)
+        daily = _daily_windows(partition, pieces, published, policy)
         assigned += daily
         left = [gap for piece in pieces for gap in spans.gaps((one.span for one in daily), piece)]
         from_rest += left
@@ -201,21 +201,14 @@ def _periods(published: PublishedFiles, source: Source, period: str) -> Collecti
 
 
 def _daily_windows(
-    partition: Partition, month: str, pieces: list[Span], published: PublishedFiles, policy: Policy
+    partition: Partition, pieces: list[Span], published: PublishedFiles, policy: Policy
 ) -> list[Window]:
     """Return the windows of a month that are fetched as daily files."""
     series = partition.series
     days = [day for piece in pieces for day in days_of(piece)]
     if not has_daily(series) or not policy.prefers_files(len(days), series, pieces):
         return []
-    periods = published.daily(month)
-    by_file: dict[str, list[Span]] = {}
-    for day in days:
-        period = ArchiveFile.of(series, Source.DAILY, day.start_ms).period
-        if period in periods:
-            by_file.setdefault(period, []).append(day)
-    hulls = [_hull(parts) for parts in by_file.values()]
-    return list(_windows_of_files(partition, hulls, Source.DAILY))
+    return published_parts(partition, pieces, Source.DAILY, published)
 
 
 def _windows_of_files(partition: Partition, parts: list[Span], source: Source) -> Iterator[Window]:

@@ -1,4 +1,4 @@
-"""Doubts: the time of which no answer is believed alone, and whom to ask about it.
+"""Doubts: time for which one answer is not enough, and who else is asked about it.
 
 A minute (or a candle, or what else a row stands for) that is wanted is in one of these states:
 

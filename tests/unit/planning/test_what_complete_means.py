@@ -28,7 +28,7 @@ from tests.unit.helpers.lying_exchange import SYMBOL, LyingExchange, Truth
 from tests.unit.helpers.lying_fleet import LyingFleet
 
 SERIES = Series(Market.USD_M, KLINES, Interval.D1, SYMBOL)
-#: What is wanted lies in two partitions; the symbol was listed within the first.
+#: The requested time touches two partitions; the symbol was listed within the first.
 WANTED = Span(utc_ms(2023, 12), utc_ms(2024, 2, 10))
 LISTED_MS = utc_ms(2023, 12, 5)
 DAYS = (WANTED.end_ms - WANTED.start_ms) // DAY_MS

@@ -67,13 +67,13 @@ def origins(answers: Iterable[Answer]) -> list[Answer]:
 def unconfirmed(answers: Iterable[Answer], parts: Iterable[Span]) -> list[Span]:
     """Return the time of `parts` that fewer than two witnesses speak of, oldest first.
 
-    Editions of one archive file are one witness; of REST each call is one. A source that covers
-    only what it saw is none.
+    Each call of a source that answers any time is one witness; all editions of an archive file are
+    one. A source that covers only what it saw is none.
     """
     by_witness: dict[tuple[Source, int], list[Span]] = {}
     for answer in answers:
         if answer.source.is_witness:
-            call = 0 if answer.source.is_archive else answer.asked_ms
+            call = answer.asked_ms if answer.source.answers_any_time else 0
             by_witness.setdefault((answer.source, call), []).append(answer.span)
     changes = Counter[int]()
     for spoken in by_witness.values():

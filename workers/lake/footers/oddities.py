@@ -31,11 +31,10 @@ def still_odd(series: Series, rows: pl.DataFrame, oddities: Iterable[Oddity]) ->
         return []
     sources: dict[tuple[str, int], set[str]] = {}
     for what, times in faulty_times(series, rows).items():
-        for oddity in listed:
-            if oddity.what == what:
-                for at in times:
-                    if oddity.span.start_ms <= at < oddity.span.end_ms:
-                        sources.setdefault((what, at), set()).update(oddity.sources)
+        for oddity in (one for one in listed if one.what == what):
+            for at in times:
+                if oddity.span.start_ms <= at < oddity.span.end_ms:
+                    sources.setdefault((what, at), set()).update(oddity.sources)
     return joined(
         Oddity(row_span(series, at), what, tuple(sorted(named)))
         for (what, at), named in sources.items()
