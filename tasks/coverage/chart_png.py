@@ -61,7 +61,7 @@ COLOURS: dict[Reason, Colour] = {
     Reason.AFTER_END: (190, 196, 205),
     Reason.OUTAGE: (122, 63, 196),
     Reason.NO_CANDLE: (14, 165, 196),
-    Reason.ONE_WITNESS: (139, 196, 14),
+    Reason.ONE_WITNESS: (58, 66, 88),
     Reason.FAILED: (214, 34, 56),
     Reason.NOT_PUBLISHED: (236, 120, 176),
     Reason.BEING_FETCHED: (48, 98, 222),

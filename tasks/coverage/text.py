@@ -111,6 +111,11 @@ def _summary(report: CoverageReport) -> str:
     incomplete = [series for series in report.series if not series.is_complete]
     rows = sum(series.rows for series in report.series)
     total = f"{len(report.series):,} series, {rows:,} rows"
+    by_one = sum(bool(series.counts[Reason.ONE_WITNESS]) for series in report.series)
+    if not incomplete and by_one:
+        return (
+            f"{total}: nothing is missing, but {by_one:,} of them have time absent by one witness."
+        )
     if not incomplete:
         return f"{total}: everything that exists is held."
     return f"{total}: {len(incomplete):,} of them lack something that can be fetched."

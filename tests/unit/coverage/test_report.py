@@ -317,3 +317,16 @@ def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_p
         None,
         None,
     )
+
+
+def test_a_lake_with_time_that_one_witness_calls_absent_does_not_say_that_all_is_held(
+    services: Services,
+) -> None:
+    rows = frame([*opens(minutes(0, 2)), *opens(minutes(8, 10))])
+    partition = Partition(MINUTES, "2024-01")
+    Partitions(services.store).merge(partition, rows, covering(minutes(0, 10)))
+    coverage = report(services)
+    assert coverage.is_complete
+    told = "\n".join(lines(coverage, every_hole=False))
+    assert "1 absent by one witness" in told
+    assert "nothing is missing, but 1 of them have time absent by one witness." in told
