@@ -130,16 +130,34 @@ class RealBucket:
         if what == "time":
             return 200, json.dumps({"serverTime": time.time_ns() // 1_000_000}).encode()
         if what == "klines":
-            return 200, json.dumps(self._first_candle(query)).encode()
+            return 200, json.dumps(self._candles(base, query)).encode()
         return (200, b"{}") if what == "ping" else (404, b"{}")
 
-    def _first_candle(self, query: dict[str, str]) -> list[list[Any]]:
-        """Return the candle at which the first file begins; none for symbols without files."""
-        day = self.first_days.get(query["symbol"])
-        if day is None or (query["startTime"], query["limit"]) != ("0", "1"):
+    def _candles(self, base: str, query: dict[str, str]) -> list[list[Any]]:
+        """Return the one candle that a symbol has here, when the first or the newest is asked for.
+
+        It opens on the stated day of the listing; on spot, on the day of the first file.
+        """
+        if query.get("startTime", "0") != "0":
             return []
-        opens = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        symbol = query["symbol"]
+        opens = self._onboard[base].get(symbol)
+        if opens is None:
+            day = self.first_days.get(symbol, "2021-01-01")
+            opens = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
         return [[opens, "1", "1", "1", "1", "1", opens + 59_999, "1", 1, "1", "1", "0"]]
+
+    @cached_property
+    def _onboard(self) -> dict[str, dict[str, int]]:
+        """The stated days of listing, ms UTC, by market and symbol."""
+        return {
+            base: {
+                one["symbol"]: int(one["onboardDate"])
+                for one in self.info(base)["symbols"]
+                if "onboardDate" in one
+            }
+            for base in INFO
+        }
 
     def _listed(self, query: dict[str, str]) -> bytes:
         prefix, marker, delimiter = (

@@ -78,6 +78,10 @@ class Exchange(Process):
         """Answer exchangeInfo with an error from now on; None ends it."""
         self.ask("PUT", "info", {"status": status})
 
+    def misstate(self, **untrue: dict[str, Any] | None) -> None:
+        """Have exchangeInfo say other things of some symbols, or None; without any, the truth."""
+        self.ask("PUT", "info", {"untrue": untrue})
+
     def files(self) -> list[dict[str, Any]]:
         """Return the calls for files of the archive, not those for its lists."""
         calls = self.ask("GET", "archive")["calls"]

@@ -11,6 +11,7 @@ from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses
 from klinefleet.workers.coordination.leases import Leases
+from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.queues import rest_queue
 from klinefleet.workers.domain.stores import StoreRef, absolute_url
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from klinefleet.workers.lake.identity import Identity, StoreIdentity
     from klinefleet.workers.lake.partitions import Partitions
     from klinefleet.workers.lake.raw_zone import RawZone
-    from klinefleet.workers.sources.listing_dates import ListingDates
+    from klinefleet.workers.sources.source_dates import SourceDates
+    from klinefleet.workers.sources.trading_spans import TradingSpans
     from klinefleet.workers.storage.objects import ObjectStore
 
 
@@ -177,10 +179,18 @@ class Services:
         return ArchiveIndexCache(lambda: self.archive)
 
     @once
-    def listing_dates(self) -> ListingDates:
-        from klinefleet.workers.sources.listing_dates import ListingDates
+    def source_dates(self) -> SourceDates:
+        from klinefleet.workers.sources.source_dates import SourceDates
 
-        return ListingDates(self.symbol_cache, self.archive_indexes, self.catalogs.fresh)
+        return SourceDates(self.redis, self.client, self.archive_indexes)
+
+    @once
+    def trading_spans(self) -> TradingSpans:
+        from klinefleet.workers.sources.trading_spans import TradingSpans
+
+        return TradingSpans(
+            self.symbol_cache, self.source_dates, self.catalogs.fresh, lambda: now_ms(self.redis)
+        )
 
     def budget(self, pool: Pool) -> RedisBudget:
         """Return the budget of a pool at this process's public address."""

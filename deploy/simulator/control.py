@@ -75,9 +75,13 @@ class Control:
         return _done()
 
     async def set_info(self, request: web.Request) -> web.Response:
-        """Answer exchangeInfo with an error's status from now on; null ends it."""
-        status = (await request.json())["status"]
-        self._exchange.info_status = None if status is None else int(status)
+        """Answer exchangeInfo with an error's status, or untruly, from now on; null ends it."""
+        wanted = await request.json()
+        if "status" in wanted:
+            status = wanted["status"]
+            self._exchange.info_status = None if status is None else int(status)
+        if "untrue" in wanted:
+            self._exchange.info_untrue = dict(wanted["untrue"])
         return _done()
 
     async def ban(self, request: web.Request) -> web.Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.simulator.markets import Market, Rules
@@ -49,6 +49,17 @@ def symbols_json(instruments: Sequence[Instrument]) -> str:
         separators=(",", ":"),
         ensure_ascii=False,
     )
+
+
+def untrue_info(told: str, untrue: Mapping[str, Mapping[str, Any] | None]) -> bytes:
+    """Return exchangeInfo with other fields of some symbols, and without those that have None."""
+    info = json.loads(told)
+    info["symbols"] = [
+        symbol | dict(untrue.get(symbol["symbol"]) or {})
+        for symbol in info["symbols"]
+        if untrue.get(symbol["symbol"], {}) is not None
+    ]
+    return json.dumps(info, ensure_ascii=False).encode()
 
 
 def _rate_limits(rules: Rules, weight_limit: int) -> list[dict[str, Any]]:

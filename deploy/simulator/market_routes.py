@@ -191,7 +191,9 @@ class MarketRoutes:
         return _json(body(now_ms), headers)
 
     def _info(self, now_ms: int) -> bytes:
-        return f'{self._info_start},"serverTime":{now_ms}{self._info_end}'.encode()
+        told = f'{self._info_start},"serverTime":{now_ms}{self._info_end}'
+        untrue = self._exchange.info_untrue
+        return exchange_info.untrue_info(told, untrue) if untrue else told.encode()
 
     def _refuse(
         self, request: web.Request, verdict: Verdict, headers: dict[str, str], now_ms: int

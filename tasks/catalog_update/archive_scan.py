@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from klinefleet.workers.binance.archive_names import ArchiveFile, folder, symbols_folder
-from klinefleet.workers.binance.exchange_info import ALIVE, Listing
+from klinefleet.workers.binance.archive_listing import (
+    FIRST_KEYS,
+    days_from,
+    earlier_file,
+    first_file,
+    last_file,
+)
+from klinefleet.workers.binance.archive_names import folder, symbols_folder
+from klinefleet.workers.binance.exchange_info import Listing
 from klinefleet.workers.domain.errors import Transient
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.symbols import is_symbol
+from klinefleet.workers.domain.timestamps import DAY_MS, month_start
 from klinefleet.workers.lake.catalog import Catalog
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.retry import CATALOG
@@ -30,23 +39,31 @@ class ArchivedFiles:
     """What the archive has of a symbol's klines; times in ms UTC."""
 
     intervals: tuple[str, ...]
-    first_ms: int | None
-    """The start of the first file; None if there is none."""
+    first: Span | None
+    """The time of the first file, a day's or a month's; None if there is none."""
     last_ms: int | None
     """The end of the last file; None if there is none, or the symbol still trades."""
+
+    @property
+    def first_ms(self) -> int | None:
+        """The start of the first file, ms UTC."""
+        return self.first.start_ms if self.first else None
 
 
 def scan_archive(
     services: Services,
     market: Market,
     listed: dict[str, Listing],
+    trading: Collection[str],
     on_progress: Callable[[str], None],
 ) -> dict[str, ArchivedFiles]:
-    """Return what the archive has of each of its symbols; `listed` are those of exchangeInfo."""
+    """Return what the archive has of each of its symbols.
+
+    `listed` are those of exchangeInfo; of those that are `trading`, the last file is not looked up.
+    """
     folders = [symbols_folder(market, KLINES, source) for source in (Source.MONTHLY, Source.DAILY)]
     names = sorted({name for path in folders for name in _list_folders(services, path)})
     symbols = [name for name in names if is_symbol(name)]
-    trading = {name for name, listing in listed.items() if listing.status in ALIVE}
     on_progress(f"catalog {market}: {len(listed):,} symbols listed, {len(names):,} in the archive")
     files = map_symbols(
         lambda symbol: _scan_symbol(services, market, symbol, is_trading=symbol in trading),
@@ -59,12 +76,20 @@ def scan_archive(
 
 def files_in_catalog(catalog: Catalog | None) -> dict[str, ArchivedFiles]:
     """Return what a catalog says of the archive, by symbol."""
-    entries = catalog.entries() if catalog is not None else []
-    return {
-        entry.symbol: ArchivedFiles(entry.intervals, entry.archive_ms, entry.last_ms)
-        for entry in entries
-        if entry.in_archive
-    }
+    found = {}
+    for entry in catalog.entries() if catalog is not None else []:
+        if entry.in_archive:
+            first = _file_at(entry.archive_ms)
+            found[entry.symbol] = ArchivedFiles(entry.intervals, first, entry.last_ms)
+    return found
+
+
+def _file_at(start_ms: int | None) -> Span | None:
+    """Return the time of a first file of which the start is known: a month's where it can be."""
+    if start_ms is None:
+        return None
+    is_month = start_ms == month_start(start_ms)
+    return Span(start_ms, Interval.MO1.advance(start_ms, 1) if is_month else start_ms + DAY_MS)
 
 
 def map_symbols(
@@ -113,11 +138,13 @@ def _scan_symbol(
         if candidates:
             interval = min(candidates, key=lambda interval: interval.step_ms)
             finest[source] = Series(market, KLINES, interval, symbol)
-    starts = (_first_file_ms(services, series, source) for source, series in finest.items())
-    first_ms = next((ms for ms in starts if ms is not None), None)
+    day, month = (
+        _first_file(services, finest[source], source) if source in finest else None
+        for source in (Source.DAILY, Source.MONTHLY)
+    )
     last_ms = None if is_trading else _end_of_files_ms(services, finest)
     both = intervals[Source.DAILY] | intervals[Source.MONTHLY]
-    return ArchivedFiles(tuple(sorted(both)), first_ms, last_ms)
+    return ArchivedFiles(tuple(sorted(both)), earlier_file(day, month), last_ms)
 
 
 def _list_intervals(
@@ -133,29 +160,21 @@ def _list_folders(services: Services, prefix: str) -> list[str]:
     return with_retries(lambda: services.archive.children(prefix))
 
 
-def _first_file_ms(services: Services, series: Series, source: Source) -> int | None:
-    # More than one key, since CHECKSUM files are listed too, and keys of no file that we know.
-    keys = with_retries(lambda: list(services.archive.keys(folder(series, source), limit=4)))
-    files = [file for key in keys if (file := ArchiveFile.parse(key.key))]
-    return files[0].span.start_ms if files else None
+def _first_file(services: Services, series: Series, source: Source) -> Span | None:
+    keys = services.archive.keys
+    file = with_retries(lambda: first_file(keys(folder(series, source), limit=FIRST_KEYS)))
+    return file.span if file else None
 
 
 def _end_of_files_ms(services: Services, finest: dict[Source, Series]) -> int | None:
     """Return the end of the last daily file since the last monthly one, else of that month."""
-    monthly, daily = finest.get(Source.MONTHLY), finest.get(Source.DAILY)
-    last_month = _last_file(services, folder(monthly, Source.MONTHLY)) if monthly else None
-    last_day = None
-    if daily:
-        days = folder(daily, Source.DAILY)
-        # Days before the last month are skipped: keys are sorted, and listed after the marker.
-        marker = ""
-        if last_month:
-            marker = f"{days}{ArchiveFile(daily, Source.DAILY, last_month.period).stem}-"
-        last_day = _last_file(services, days, marker)
-    last = last_day or last_month
+    keys = services.archive.keys
+    month, day = None, None
+    if monthly := finest.get(Source.MONTHLY):
+        prefix = folder(monthly, Source.MONTHLY)
+        month = last_file(with_retries(lambda: list(keys(prefix))))
+    if daily := finest.get(Source.DAILY):
+        prefix, marker = days_from(daily, month.period if month else None)
+        day = last_file(with_retries(lambda: list(keys(prefix, marker=marker))))
+    last = day or month
     return last.span.end_ms if last else None
-
-
-def _last_file(services: Services, prefix: str, marker: str = "") -> ArchiveFile | None:
-    keys = with_retries(lambda: list(services.archive.keys(prefix, marker=marker)))
-    return next((file for key in reversed(keys) if (file := ArchiveFile.parse(key.key))), None)

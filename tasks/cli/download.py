@@ -142,8 +142,8 @@ def _prepare(
     queues, supervisor = preflight.required_queues(market, kind, mode), None
     if local and not dry_run:
         supervisor = stack.enter_context(private_fleet(services, queues))
-    preflight.load_exchange_info(services, market)
-    span = build.parse_range(kind, interval, start, end, now_ms=exchange_ms(services, market))
+    preflight.load_exchange_info(services, market, mode)
+    span = build.parse_range(kind, interval, start, end, now_ms=exchange_ms(services, market, mode))
     request, notes = preflight.build_request(
         services, market, kind, interval, selection, span, mode, revise
     )

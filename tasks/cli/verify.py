@@ -186,7 +186,7 @@ def _prepare(
         preflight.check_workers(services, queues, "check in this process with --local")
     if sample.reference == "rest":
         for market in sorted({market for market, _ in groups}):
-            preflight.load_exchange_info(services, market)
+            preflight.load_exchange_info(services, market, Mode.REST)
     return sorted(repair_queues)
 
 

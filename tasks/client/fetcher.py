@@ -10,12 +10,13 @@ from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.follow import follow
 from klinefleet.tasks.client.session import exchange_ms
 from klinefleet.tasks.fleet.supervisor import Supervisor
+from klinefleet.tasks.requests.build import FIRST_MS
 from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.request import Request, closed_ms
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.tasks.runs.progress import Progress, State
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.errors import TaskFailed
+from klinefleet.workers.domain.errors import RequestError, TaskFailed
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series
@@ -58,9 +59,11 @@ class FleetFetcher:
             choose_symbols(
                 self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
             )
-        trading_span = self._services.listing_dates.trading_span(series)
         final_ms = closed_ms(series.kind, series.interval, exchange_ms(self._services, market))
-        return Span(trading_span.start_ms, min(trading_span.end_ms, final_ms))
+        traded = self._services.trading_spans.within(series, Span(FIRST_MS, final_ms))
+        for span, error in traded.unproved:
+            raise RequestError(f"when {series.label} traded in {span} is unknown: {error.reason}")
+        return traded.span
 
     def fetch(self, wanted: Mapping[Series, list[Span]]) -> None:
         """Fetch the spans, and return when the lake holds them.

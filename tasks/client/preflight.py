@@ -128,20 +128,28 @@ def await_same_store(services: Services, pause: Callable[[float], None] = time.s
     raise RequestError(f"no worker serves the store {store}: rewrite it here with --local")
 
 
-def load_exchange_info(services: Services, market: Market) -> None:
-    """Load the market's symbols and weight limit from the exchange.
+def load_exchange_info(services: Services, market: Market, mode: Mode = Mode.AUTO) -> None:
+    """Load the market's symbols and weight limit from the exchange, unless REST is not allowed.
 
-    Where it does not answer, the last known symbols are used, with a warning; RequestError where
-    none are known.
+    Where it does not answer, the last known symbols are used, with a warning, or else those of the
+    archive; RequestError where none are known and the archive is not allowed.
     """
+    if mode is Mode.ARCHIVE:
+        return
     try:
         services.symbol_cache.refresh(market)
     except FleetError as error:
         age_ms = services.symbol_cache.symbols_age_ms(market)
-        if age_ms is None:
+        if age_ms is None and mode is Mode.REST:
             raise RequestError(
                 f"could not load symbols from the exchange: {error.reason}"
             ) from error
+        if age_ms is None:
+            _say(
+                f"could not load symbols from the exchange ({error.reason}); going on with "
+                "the archive"
+            )
+            return
         _say(
             f"could not load symbols from the exchange ({error.reason}); using those of "
             f"{age_ms / HOUR_MS:.1f} hours ago"

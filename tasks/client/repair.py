@@ -24,6 +24,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.faults import Fault
 from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ def repair(services: Services, faults: Iterable[Fault], on_poll: Callable[[], No
     faulty = _spans_by_partition(faults)
     with on_refusal("nothing was removed"):
         for market in sorted({partition.series.market for partition in faulty}):
-            preflight.load_exchange_info(services, market)
+            preflight.load_exchange_info(services, market, Mode.REST)
     result, runs = Repair(), Runs(services.redis)
     for partition, parts in faulty.items():
         series = partition.series

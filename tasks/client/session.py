@@ -15,6 +15,7 @@ from klinefleet.workers.domain.errors import FleetError, RequestError
 from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.domain.stores import absolute_url
 from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.support.log import AUTO, TEXT, log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
@@ -109,12 +110,13 @@ def handle_sigterm_as_ctrl_c() -> None:
 MAX_TRUSTED_OFFSET_MS = 600_000
 
 
-def exchange_ms(services: Services, market: Market) -> int:
+def exchange_ms(services: Services, market: Market, mode: Mode = Mode.AUTO) -> int:
     """Return the exchange's time, ms UTC.
 
     Redis's clock and the offset that the latest answer to any public address had. The exchange is
     asked where no offset is known, or one too large to trust. If it does not answer, such an offset
-    is used after all, or Redis's clock alone, with a warning.
+    is used after all, or Redis's clock alone, with a warning. Where REST is not allowed, Redis's
+    clock is enough: files are a day old.
     """
     pool = RULES[market].pool
     budgets = {services.settings.egress: services.budget(pool), **services.budgets(pool)}
@@ -127,6 +129,8 @@ def exchange_ms(services: Services, market: Market) -> int:
     offset_ms = max(offsets)[1] if offsets else None
     if offset_ms is not None and abs(offset_ms) <= MAX_TRUSTED_OFFSET_MS:
         return now_ms(services.redis) + offset_ms
+    if mode is Mode.ARCHIVE:
+        return now_ms(services.redis)
     try:
         return services.client(market).time_ms()
     except FleetError as error:

@@ -22,7 +22,7 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
-from klinefleet.workers.sources.choice import LATE_MS, NO_FILE
+from klinefleet.workers.sources.choice import LATE_MS, NO_FILE, NO_FILE_NO_SYMBOL
 from klinefleet.workers.storage.objects import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class Failure:
     @property
     def is_missing_file(self) -> bool:
         """True if the only reason is that the archive had no file."""
-        return self.reason in (NO_FILE, _OLD_NO_FILE) or self.reason.startswith("NotPublished:")
+        is_no_file = self.reason in (NO_FILE, NO_FILE_NO_SYMBOL, _OLD_NO_FILE)
+        return is_no_file or self.reason.startswith("NotPublished:")
 
 
 @dataclass(frozen=True, slots=True)

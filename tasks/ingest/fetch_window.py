@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from klinefleet.tasks.ingest.archive_window import download_file
 from klinefleet.tasks.ingest.attempts import WindowCounts, archive_may_recover, pause_or_stop
-from klinefleet.tasks.ingest.replacement import replace_file
+from klinefleet.tasks.ingest.replacement import replace_file, replace_pages
 from klinefleet.tasks.ingest.rest_window import fetch_page, final_until_ms
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.policy import policy_for_run
@@ -22,6 +22,7 @@ from klinefleet.workers.domain.errors import (
     OverWeight,
     Restricted,
     StoreFault,
+    Unreachable,
 )
 from klinefleet.workers.domain.paging import page_count, pages
 from klinefleet.workers.domain.queues import queue_of
@@ -30,7 +31,7 @@ from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import files_of
-from klinefleet.workers.sources.policy import Policy
+from klinefleet.workers.sources.policy import Mode, Policy
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import ARCHIVE_FILE
 
@@ -91,10 +92,12 @@ class _WindowFetch:
         except FleetError as error:
             if isinstance(error, StoreFault) and self._may_requeue():
                 raise
-            reason = error.reason
-            logger.error("fetch %s failed: %s", window, reason)
-            counts.add(windows_failed=1)
-            self._records.append(Record.for_window(Level.FAILED, window, reason))
+            replacements = self._replace_pages(error)
+            if not replacements:
+                reason = error.reason
+                logger.error("fetch %s failed: %s", window, reason)
+                counts.add(windows_failed=1)
+                self._records.append(Record.for_window(Level.FAILED, window, reason))
         self._lease.check()
         finished = self._runs.partitions.finish_window(
             self._run, window, counts.counts, records=self._records, replacements=replacements
@@ -109,6 +112,24 @@ class _WindowFetch:
 
     def _may_requeue(self) -> bool:
         return self._runs.partitions.record_attempt(self._run, str(self._window), MAX_ATTEMPTS)
+
+    def _replace_pages(self, error: FleetError) -> list[Window]:
+        """Return the archive windows that replace REST's, where REST does not answer at all.
+
+        Where it serves no call from here, the whole run goes on with the archive.
+        """
+        window = self._window
+        is_away = isinstance(error, Restricted | Unreachable)
+        if window.source.is_archive or not is_away:
+            return []
+        policy = policy_for_run(self._services, self._run, window.partition.series)
+        if policy.mode is not Mode.AUTO:
+            return []
+        if isinstance(error, Restricted):
+            self._runs.mark_rest_away(self._run, error)
+        replacements, records = replace_pages(self._services, self._run, window, error.reason)
+        self._records += records
+        return replacements
 
     def _keep_files(self) -> list[Window]:
         """Store the window's archive files; return the windows that replace unusable ones."""

@@ -1,11 +1,16 @@
-"""Replaces an archive file that cannot be used, and records it."""
+"""Replaces what cannot be used: a file by days or REST, REST by files; and records it."""
 
 from __future__ import annotations
 
 from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.series import Window
-from klinefleet.workers.sources.choice import fallback
-from klinefleet.workers.sources.policy import Policy
+from klinefleet.workers.services import Services
+from klinefleet.workers.sources.choice import assign_sources, fallback
+from klinefleet.workers.sources.policy import Mode, Policy
 
 
 def replace_file(
@@ -23,3 +28,36 @@ def replace_file(
     if not replacements:
         records.append(Record.for_window(Level.FAILED, window, reason))
     return replacements, records
+
+
+def replace_pages(
+    services: Services, run: str, window: Window, reason: str
+) -> tuple[list[Window], list[Record]]:
+    """Return the archive windows that answer in place of REST's, and what the run has to record.
+
+    There are none for time of which there is an answer already: then REST was a second witness, and
+    nobody can be asked in its place. A window is replaced once.
+    """
+    partition = window.partition
+    answered = [entry.span for entry in services.raw_zone.entries(partition)]
+    answered += services.coverage.footer(partition).covered
+    parts = spans.gaps(spans.union(answered), window.span)
+    if not parts or not Runs(services.redis).partitions.record_attempt(run, f"files {window}", 2):
+        return [], []
+    policy = Policy(Mode.ARCHIVE, 1.0)
+    try:
+        index = services.archive_indexes.get(partition.series)
+        found = assign_sources(partition, parts, index, policy, now_ms=now_ms(services.redis))
+    except FleetError:
+        # What is recorded is the cause: why REST did not answer.
+        return [], []
+    if not found.windows:
+        return [], []
+    sources = " and ".join(sorted({str(other.source) for other in found.windows}))
+    text = f"{reason}; {sources} instead"
+    records = [Record.for_window(Level.REPORT, window, text)]
+    records += [
+        Record(Level.FAILED, reason, partition.series, span, str(window.source))
+        for span in found.unavailable
+    ]
+    return found.windows, records

@@ -64,11 +64,22 @@ class CompletionCheck:
         return is_complete
 
     def _count_absent(self, held: SeriesHoldings, target: Span) -> None:
+        """Count the candles of the target that do not exist.
+
+        A gap at the beginning or the end of the series itself is time in which it did not trade:
+        the archive tells these to the day or month only.
+        """
+        lake, request, traded = held.in_lake, self._context.request, target
+        present = spans.clip(lake.present, target)
+        if present and target.start_ms > request.start_ms:
+            traded = Span(present[0].start_ms, traded.end_ms)
+        if present and target.end_ms < request.end_ms:
+            traded = Span(traded.start_ms, present[-1].end_ms)
+
         def rows(parts: list[Span]) -> int:
             opens = held.series.interval.opens
-            return sum(opens(part.start_ms, part.end_ms) for part in spans.clip(parts, target))
+            return sum(opens(part.start_ms, part.end_ms) for part in spans.clip(parts, traded))
 
-        lake = held.in_lake
         self.counts.update(absent=rows(lake.gaps), absent_by_one=rows(lake.absent_by_one))
 
     def _lacking(

@@ -16,12 +16,14 @@ from klinefleet.workers.domain.series import Partition, Series, Window, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.sources.choice import (
     NO_FILE,
+    NO_FILE_NO_REST,
+    NO_FILE_NO_SYMBOL,
     Assignment,
     NothingPublished,
     assign_sources,
 )
 from klinefleet.workers.sources.doubts import windows_for_witnesses
-from klinefleet.workers.sources.policy import Policy
+from klinefleet.workers.sources.policy import Mode, Policy
 
 #: Windows that ask about held time in one run, at most, and the name that counts them.
 MAX_WITNESS_WINDOWS, _WITNESSES = 100, "witness"
@@ -78,10 +80,18 @@ class PartitionDispatcher:
             for file, text in found.missing_files.items()
         ]
         records += [
-            Record(Level.FAILED, NO_FILE, partition.series, span) for span in found.unavailable
+            Record(Level.FAILED, self._why_unavailable(), partition.series, span)
+            for span in found.unavailable
         ]
         context.runs.record(context.run, *records)
         return [*found.windows, *self._windows_for_witnesses(partition, target, held)]
+
+    def _why_unavailable(self) -> str:
+        """Return why no source has some time that has no archive file."""
+        if self._context.request.source is Mode.ARCHIVE:
+            return NO_FILE
+        is_away = self._context.runs.rest_fault(self._context.run) is not None
+        return NO_FILE_NO_REST if is_away else NO_FILE_NO_SYMBOL
 
     def _windows_for_witnesses(
         self, partition: Partition, target: Span, held: SeriesHoldings
@@ -131,6 +141,9 @@ class PartitionDispatcher:
         if self._last_policy is None or self._last_policy[0] != held.series:
             services, request = self._context.services, self._context.request
             parts = missing(held.series, held.in_lake_or_raw, request.span)
-            policy = policy_for_request(services, request, held.series, parts)
+            is_rest_away = self._context.runs.rest_fault(self._context.run) is not None
+            policy = policy_for_request(
+                services, request, held.series, parts, is_rest_away=is_rest_away
+            )
             self._last_policy = held.series, policy
         return self._last_policy[1]

@@ -17,7 +17,6 @@ from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.paging import pages
 from klinefleet.workers.domain.series import Series, Window, missing
-from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import SMALL_CALLS, Assignment, assign_sources, files_of
 from klinefleet.workers.sources.policy import FILE_S, Mode, Policy
@@ -155,11 +154,16 @@ def _estimate_series(
     series, result = held.series, _SeriesEstimate()
     lacking = missing(series, held.in_lake_or_raw, request.span)
     policy = policy_for_request(services, request, series, lacking)
-    traded = Span(0, request.end_ms)
-    if lacking and services.listing_dates.known_without_request(series):
-        traded = services.listing_dates.trading_span(series)
-    for partition in series.partitions(request.span.clip(traded)):
-        target = partition.span.clip(request.span).clip(traded)
+    traded = request.span
+    if lacking:
+        try:
+            traded = services.trading_spans.within(
+                series, request.span, request.source, may_ask_rest=False
+            ).span
+        except FleetError as error:
+            result.archive_fault = error
+    for partition in series.partitions(traded):
+        target = partition.span.clip(traded)
         parts = missing(series, held.in_lake_or_raw, target)
         found = Assignment(list(windows(partition, parts)))
         if parts and result.archive_fault is None:
@@ -207,7 +211,7 @@ def _why(
         return f"--source {request.source} was given"
     if archive_fault:
         return f"the archive could not be listed ({archive_fault.reason}), so REST is used for all"
-    if request.is_small and policy.is_listed:
+    if request.is_small and policy.has_rest:
         return f"at most {SMALL_CALLS} calls are needed, which REST answers in a round trip or two"
     files, calls = result.counts["files"], result.counts["requests"]
     if files and calls:

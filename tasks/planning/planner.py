@@ -21,11 +21,19 @@ from klinefleet.tasks.runs.progress import Phase, State
 from klinefleet.tasks.runs.report_file import store_report
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
-from klinefleet.workers.domain.errors import FleetError, MustWait, TaskFailed, Transient, Unreadable
+from klinefleet.workers.domain.errors import (
+    FleetError,
+    MustWait,
+    Restricted,
+    TaskFailed,
+    Transient,
+    Unreadable,
+)
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.series import Partition, Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +103,17 @@ class Planner:
     def _refresh_symbols(self) -> None:
         """Refresh the market's symbols; on an error, go on with those loaded before.
 
-        Without any, raises the error for a retry, and TaskFailed after MAX_LOOKUPS times.
+        Without any, raises the error for a retry. After MAX_LOOKUPS times the archive goes on
+        alone, if the request allows; else TaskFailed.
         """
         symbol_cache, market = self._context.services.symbol_cache, self._request.market
+        if self._request.source is Mode.ARCHIVE or self._runs.rest_fault(self._run):
+            return
         try:
             symbol_cache.refresh(market)
         except FleetError as error:
+            if isinstance(error, Restricted) and self._context.go_on_without_rest(error):
+                return
             if symbol_cache.are_loaded(market):
                 logger.warning(
                     "plan %s: using older symbols of %s: %s", self._run, market, error.reason
@@ -111,6 +124,8 @@ class Planner:
             ) and self._runs.partitions.record_attempt(self._run, "listings", MAX_LOOKUPS)
             if isinstance(error, MustWait) or may_succeed_later:
                 raise
+            if self._context.go_on_without_rest(error):
+                return
             raise TaskFailed(f"could not load symbols from the exchange: {error.reason}") from error
 
     def _dispatch(self, partitions: Iterator[PlannedPartition]) -> bool:

@@ -9,10 +9,18 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.lost_work import CHECK_INTERVAL_S
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.errors import FleetError, MustWait, Transient
+from klinefleet.workers.domain import spans
+from klinefleet.workers.domain.errors import (
+    FleetError,
+    MustWait,
+    Restricted,
+    Transient,
+    Unreachable,
+)
 from klinefleet.workers.domain.series import Series, missing
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
+from klinefleet.workers.sources.policy import Mode
 
 #: Lookups of a symbol's holdings or listing date before the symbol counts as failed.
 MAX_LOOKUPS = 5
@@ -58,8 +66,8 @@ class RunContext:
     def target_span(self, held: SeriesHoldings) -> Span:
         """Return the span the lake should hold: the part of the request in which the series traded.
 
-        With `revise`, that is the part that the lake holds already. Empty, with the symbol recorded
-        as failed, if its listing date could not be loaded.
+        With `revise`, that is the part that the lake holds already. Time that REST was to be asked
+        about in vain is recorded as failed; all of it if nobody knows when the series traded.
         """
         request, series = self.request, held.series
         if request.revise:
@@ -67,30 +75,57 @@ class RunContext:
         if not missing(series, held.covered, request.span):
             return request.span
         try:
-            span = request.span.clip(self.services.listing_dates.trading_span(series))
+            traded = self.services.trading_spans.within(
+                series, request.span, request.source, rest_fault=self.runs.rest_fault(self.run)
+            )
         except FleetError as error:
             self._fail_symbol(series, error)
             return Span(request.end_ms, request.end_ms)
-        if span != request.span:
+        for unproved, fault in traded.unproved:
+            # A record without a span is of all that was requested.
+            self._fail_symbol(series, fault, None if unproved == request.span else unproved)
+            self.go_on_without_rest(fault)
+        # Rows that the lake holds show that it traded then.
+        span = _hull(traded.span, spans.clip(held.in_lake.present, request.span))
+        if span != request.span and not traded.unproved:
             note = "did not trade then" if span.is_empty else f"traded only in {span}"
             self.runs.record(self.run, Record(Level.NOTE, note, series))
         return span
 
+    def go_on_without_rest(self, error: FleetError) -> bool:
+        """Have the run go on with the archive alone if REST does not answer and the request allows.
+
+        Returns whether it does. An answer, such as a 5xx, is no reason.
+        """
+        is_away = isinstance(error, Restricted | Unreachable)
+        if not is_away or self.request.source is not Mode.AUTO:
+            return False
+        self.runs.mark_rest_away(self.run, error)
+        return True
+
     def needs_listing_request(self, held: SeriesHoldings) -> bool:
-        """Return True if `target_span` will have to ask REST for the first candle's time."""
+        """Return True if REST has to be asked for any hint of the series' beginning."""
         if self.request.revise or not missing(held.series, held.in_lake_or_raw, self.request.span):
             return False
-        try:
-            return not self.services.listing_dates.known_without_request(held.series)
-        except FleetError:
-            return False  # `target_span` meets the same error and handles it
+        return not self.services.trading_spans.is_beginning_known(held.series)
 
-    def _fail_symbol(self, series: Series, error: FleetError) -> None:
-        """Record a symbol as failed; raise the error instead if a later lookup may succeed."""
+    def _fail_symbol(self, series: Series, error: FleetError, span: Span | None = None) -> None:
+        """Record a symbol, or a span of it, as failed.
+
+        Raises the error instead if a later lookup may succeed.
+        """
         may_succeed_later = isinstance(error, MustWait) or (
             isinstance(error, Transient)
             and self.runs.partitions.record_attempt(self.run, series.symbol, MAX_LOOKUPS)
         )
         if may_succeed_later:
             raise error
-        self.runs.record(self.run, Record(Level.FAILED, error.reason, series))
+        self.runs.record(self.run, Record(Level.FAILED, error.reason, series, span))
+
+
+def _hull(span: Span, held: list[Span]) -> Span:
+    """Return the time from the first to the last of a span, if it has any, and of held time."""
+    known = [*([] if span.is_empty else [span]), *held]
+    if not known:
+        return span
+    return Span(min(one.start_ms for one in known), max(one.end_ms for one in known))

@@ -143,21 +143,32 @@ def _choose_all(
 
 
 def _is_known(services: Services, series: Series, mode: Mode) -> bool:
-    """Return True if REST lists the symbol or, where allowed, the archive has files of it.
+    """Return True if exchangeInfo has the symbol, the archive has files of it, or REST has rows.
 
-    RequestError where the archive does not answer.
+    Only sources that `mode` allows are asked. exchangeInfo may be an hour old, so REST is asked
+    for the symbol itself before it counts as unknown. RequestError where a source does not answer.
     """
-    if services.symbol_cache.listing(series) is not None:
+    if services.symbol_cache.find(series).listing is not None:
         return True
-    if mode is Mode.REST:
-        return False
-    try:
-        return services.archive_indexes.get(series).published_span() is not None
-    except FleetError as error:
+    dates, faults = services.source_dates, dict[str, FleetError]()
+    if mode is not Mode.REST:
+        try:
+            if dates.first_file(series) is not None:
+                return True
+        except FleetError as error:
+            faults["the archive"] = error
+    if mode is not Mode.ARCHIVE:
+        try:
+            if dates.newest_row(series).is_listed:
+                return True
+        except FleetError as error:
+            faults["REST"] = error
+    for source, fault in faults.items():
         raise RequestError(
-            f"market {series.market} does not list {series.symbol}, and the archive could not be "
-            f"searched for its files: {error.reason}"
-        ) from error
+            f"market {series.market} is not known to list {series.symbol}, and {source} could not "
+            f"be asked for it: {fault.reason}"
+        ) from fault
+    return False
 
 
 def _hint(services: Services, market: Market, kind: Kind, name: str) -> str:

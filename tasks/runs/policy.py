@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.paging import page_count
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
@@ -18,12 +18,18 @@ _ARCHIVE_LISTING_S = 0.5
 
 
 def policy_for_request(
-    services: Services, request: Request, series: Series, parts: list[Span] | None = None
+    services: Services,
+    request: Request,
+    series: Series,
+    parts: list[Span] | None = None,
+    *,
+    is_rest_away: bool = False,
 ) -> Policy:
     """Return the policy for one series of a request, of which `parts` are missing.
 
     If REST can send the parts in less time than the archive needs to list its files, the archive is
     not used: a lake that is updated daily costs a call or two a series, and no listing.
+    `is_rest_away`: REST does not answer, so the archive goes on alone.
     """
     limit = services.budget(series.kind.pool(series.market)).state().limit or _DEFAULT_LIMIT
     weight_per_s = max(1.0, limit * services.settings.weight_share) / 60
@@ -31,20 +37,29 @@ def policy_for_request(
     if parts:
         calls = sum(page_count(series, part) for part in parts)
         is_brief = calls * request.call_weight() / weight_per_s <= _ARCHIVE_LISTING_S
-    return Policy(
-        request.source, weight_per_s, request.is_small or is_brief, _is_listed(services, series)
-    )
+    has_rest = not is_rest_away and _is_listed(services, series)
+    return Policy(request.source, weight_per_s, request.is_small or is_brief, has_rest)
 
 
 def policy_for_run(services: Services, run: str, series: Series) -> Policy:
     """Return the policy for one series of a run; without REST if Redis has forgotten the run."""
-    request = Runs(services.redis).request(run)
-    return policy_for_request(services, request, series) if request else Policy(Mode.ARCHIVE, 1.0)
+    runs = Runs(services.redis)
+    request = runs.request(run)
+    if request is None:
+        return Policy(Mode.ARCHIVE, 1.0)
+    is_rest_away = runs.rest_fault(run) is not None
+    return policy_for_request(services, request, series, is_rest_away=is_rest_away)
 
 
 def _is_listed(services: Services, series: Series) -> bool:
-    """Return True if REST lists the symbol, or if the listing is not available."""
-    try:
-        return services.symbol_cache.listing(series) is not None
-    except FleetError:
+    """Return True if REST has the symbol, or if nobody knows.
+
+    That is told by exchangeInfo if it trades there, else by what REST itself answered last.
+    """
+    found = services.symbol_cache.find(series)
+    if not found.is_loaded:
         return True
+    if found.listing and not found.listing.may_have_ended(now_ms(services.redis)):
+        return True
+    answered = services.source_dates.is_in_rest(series)
+    return found.listing is not None if answered is None else answered

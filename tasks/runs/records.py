@@ -88,6 +88,10 @@ class Record:
         )
 
 
+#: Where a run keeps that REST does not answer it, so that the archive goes on alone.
+REST_AWAY = Record(Level.REPORT, "", source="REST")
+
+
 def texts_by_name(records: Iterable[Record], level: Level) -> dict[str, str]:
     """Return name → text of the records of a level, sorted by name."""
     chosen = sorted(_filter(records, level), key=lambda record: record.name)

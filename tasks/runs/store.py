@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
@@ -12,10 +13,10 @@ from redis import Redis
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.partitions import RunPartitions
 from klinefleet.tasks.runs.progress import COUNTERS, Backlog, PartitionState, Progress, State
-from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.records import REST_AWAY, Level, Record
 from klinefleet.tasks.runs.scripts import RunScripts, count_arguments, record_arguments
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.domain.errors import Unreadable
+from klinefleet.workers.domain.errors import FleetError, RestAway, Unreadable
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.redis_keys import ACTIVE, KEEP_MS, NEW_RUNS, RUNS, run_key
 from klinefleet.workers.domain.stores import StoreRef
@@ -134,6 +135,16 @@ class Runs:
         if records:
             removed = (record.identity for record in replacing)
             self._scripts.call("record", run, *record_arguments(records), *removed)
+
+    def mark_rest_away(self, run: str, fault: FleetError) -> None:
+        """Have the run go on with the archive alone: REST does not answer it."""
+        text = f"{fault.reason}; the archive alone instead"
+        self.record(run, replace(REST_AWAY, text=text))
+
+    def rest_fault(self, run: str) -> RestAway | None:
+        """Return why the run goes on without REST; None if it may ask it."""
+        text = cast("bytes | None", self._redis.hget(run_key(run, "records"), REST_AWAY.identity))
+        return RestAway(text.decode()) if text else None
 
     def mark_plan_sent(self, run: str, delay_us: int = 0) -> int:
         """Return a new `sent_us` for the run's plan task; 0 if the run has ended.

@@ -9,6 +9,7 @@ import pytest
 from klinefleet.workers.domain.kinds.registry import kind_named
 from klinefleet.workers.domain.schema import schema_of
 from tests.acceptance.funding import Funding, folders
+from tests.acceptance.refusals import calls_for_rows
 from tests.expected import Wanted, lake_frame, ms_of
 from tests.harness import Fleet
 
@@ -128,4 +129,4 @@ def test_kinds_and_names_that_do_not_fit_are_refused_before_anything_is_asked(fl
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
         assert word in line
-    assert fleet.exchange.calls() == []
+    assert calls_for_rows(fleet) == 0

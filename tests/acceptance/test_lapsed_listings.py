@@ -75,12 +75,11 @@ def test_a_run_whose_listing_lapsed_while_it_waited_for_a_worker_fetches_everyth
     assert_fetched(fleet, wanted, run)
 
 
-def test_an_archive_run_whose_listing_lapsed_still_names_the_time_that_has_no_file(
+def test_an_archive_run_that_knows_no_listing_still_names_the_time_that_has_no_file(
     fleet: Fleet,
 ) -> None:
     wanted = Wanted("um", ("BTCUSDT",), *WEEK, source="archive")
     run = fleet.detach(*wanted.arguments)
-    lapse(fleet)
     fleet.start_worker()
     summary = fleet.ended(run)
     assert summary["state"] == "incomplete", (

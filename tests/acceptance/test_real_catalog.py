@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from klinefleet.workers.binance.exchange_info import ENDED
 from tests.expected import RECORDED
 from tests.harness import KLINES
 from tests.real_bucket import INFO, RealBucket, first_periods, serving
@@ -190,8 +192,16 @@ def test_symbols_of_all_three_markets_are_those_that_all_recorded_reports_have(
     assert {base for base in in_all if f"{base}USD_PERP" in recorded_dates("cm")} == set(told)
 
 
-def test_each_spot_symbol_was_asked_for_its_first_candle_once_and_futures_not_at_all(
-    reported: Reported,
+@pytest.mark.parametrize("market", ["spot", "um", "cm"])
+def test_each_symbol_was_asked_once_for_its_first_candle_and_the_ended_ones_for_their_newest(
+    reported: Reported, market: str
 ) -> None:
-    assert reported.calls["/api/v3/klines"] == len(reported.info("spot"))
-    assert [path for path in reported.calls if path.endswith("/klines")] == ["/api/v3/klines"]
+    path = dict(zip(("spot", "um", "cm"), INFO, strict=True))[market]
+    told, now_ms = reported.info(market).values(), time.time_ns() // 1_000_000
+    ended = [
+        one
+        for one in told
+        if one.get("status", one.get("contractStatus")) in ENDED
+        or one.get("deliveryDate", now_ms) < now_ms
+    ]
+    assert reported.calls[f"{path}/klines"] == len(told) + len(ended)

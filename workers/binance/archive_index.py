@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from klinefleet.workers.binance.archive_names import has_daily
+from klinefleet.workers.binance.archive_listing import (
+    FIRST_KEYS,
+    days_from,
+    earlier_file,
+    first_file,
+    last_file,
+)
+from klinefleet.workers.binance.archive_names import folder, has_daily
 from klinefleet.workers.domain.errors import Transient
-from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.domain.timestamps import iso, month_start
 from klinefleet.workers.support.retry import ARCHIVE_LISTING
 
 if TYPE_CHECKING:
@@ -22,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which a listing is reused; files appear once a day.
 FRESH_S = 600.0
-#: Months that may have daily files and no monthly one yet: it comes weeks after the month's end.
-_MONTHS_AHEAD = 4
 #: Series whose listings one process keeps.
 MAX_KEPT = 2000
 
@@ -36,7 +39,9 @@ class ArchiveIndex:
     ) -> None:
         self._archive = archive
         self._series = series
-        self._sleep = sleep
+        self._retrying = ARCHIVE_LISTING.retrying(
+            lambda error: isinstance(error, Transient), sleep=sleep
+        )
         self._listed: dict[tuple[Source, str], dict[str, Published]] = {}
 
     def monthly(self) -> dict[str, Published]:
@@ -47,44 +52,33 @@ class ArchiveIndex:
         """Return the daily files of a month by day, YYYY-MM-DD; {} where the kind has none."""
         return self._list(Source.DAILY, month) if has_daily(self._series) else {}
 
-    def published_span(self) -> Span | None:
-        """Return the time from the first file to the end of the last; None without files.
+    def first_file(self) -> Span | None:
+        """Return the time of the first file, a day's or a month's; None without files."""
+        month = next((published.file.span for published in self.monthly().values()), None)
+        return earlier_file(self._first_day() if has_daily(self._series) else None, month)
 
-        It begins with a month where there are monthly files, and ends with a day if one is listed.
+    def last_end_ms(self) -> int | None:
+        """Return the end of the last file, ms UTC; None without files.
+
+        It is that of a day if one is listed of the last month or after it.
         """
-        months = [published.file.span for published in self.monthly().values()]
-        if months:
-            return Span(months[0].start_ms, self._end_ms(months[-1]))
-        listed = self._list(Source.DAILY, "") if has_daily(self._series) else {}
-        days = [published.file.span for published in listed.values()]
-        return Span(days[0].start_ms, days[-1].end_ms) if days else None
+        month = max(self.monthly(), default=None)
+        if has_daily(self._series):
+            prefix, marker = days_from(self._series, month)
+            listed = self._retrying(lambda: list(self._archive.keys(prefix, marker=marker)))
+            if day := last_file(listed):
+                return day.span.end_ms
+        return self.monthly()[month].file.span.end_ms if month else None
 
-    def _end_ms(self, last: Span) -> int:
-        """Return the end of the last file, ms UTC.
-
-        A symbol may end within its last month, or in a month that has daily files only.
-        """
-        ends_ms, month = last.end_ms, last
-        for _ in range(_MONTHS_AHEAD):
-            month = Span(month.end_ms, Interval.MO1.advance(month.end_ms, 1))
-            if not (days := self._days(month.start_ms)):
-                break
-            ends_ms = days[-1].end_ms
-        within = self._days(last.start_ms) if ends_ms == last.end_ms else []
-        return within[-1].end_ms if within else ends_ms
-
-    def _days(self, ms: int) -> list[Span]:
-        """Return the days that have a file, of the month that holds `ms`."""
-        month = iso(month_start(ms))[: len("2024-01")]
-        return [published.file.span for published in self.daily(month).values()]
+    def _first_day(self) -> Span | None:
+        prefix = folder(self._series, Source.DAILY)
+        file = self._retrying(lambda: first_file(self._archive.keys(prefix, limit=FIRST_KEYS)))
+        return file.span if file else None
 
     def _list(self, source: Source, month: str) -> dict[str, Published]:
         key = (source, month)
         if key not in self._listed:
-            retrying = ARCHIVE_LISTING.retrying(
-                lambda error: isinstance(error, Transient), sleep=self._sleep
-            )
-            self._listed[key] = retrying(self._archive.published, self._series, source, month)
+            self._listed[key] = self._retrying(self._archive.published, self._series, source, month)
         return self._listed[key]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree
 
-from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.binance.archive_names import ArchiveFile, folder
 from klinefleet.workers.domain.errors import BadAnswer
+from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.domain.spans import Span
 
 #: Keys of one page: the bucket returns no more.
 PAGE_KEYS = 1000
+#: Keys among which the first file is: CHECKSUM files are listed too, and objects of other names.
+FIRST_KEYS = 4
 #: Pages of one listing; the daily files of one symbol have a dozen.
 MAX_PAGES = 10_000
 NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
@@ -56,3 +61,29 @@ def parse_listed_key(entry: ElementTree.Element) -> ListedKey:
 
 def is_truncated(page: ElementTree.Element) -> bool:
     return page.findtext("s3:IsTruncated", "false", NAMESPACE) == "true"
+
+
+def first_file(listed: Iterable[ListedKey]) -> ArchiveFile | None:
+    """Return the first archive file of some listed keys; None without one."""
+    return next((file for one in listed if (file := ArchiveFile.parse(one.key))), None)
+
+
+def last_file(listed: Sequence[ListedKey]) -> ArchiveFile | None:
+    """Return the last archive file of some listed keys; None without one."""
+    return next((file for one in reversed(listed) if (file := ArchiveFile.parse(one.key))), None)
+
+
+def days_from(series: Series, month: str | None) -> tuple[str, str]:
+    """Return the prefix and the marker that list a series' days from a month (YYYY-MM) on."""
+    prefix = folder(series, Source.DAILY)
+    return prefix, f"{prefix}{ArchiveFile(series, Source.DAILY, month).stem}-" if month else ""
+
+
+def earlier_file(day: Span | None, month: Span | None) -> Span | None:
+    """Return the time of the first file, of a series' first daily and its first monthly one.
+
+    It is the day where daily files reach as far back: the archive has one of each day with rows.
+    """
+    if day is None or month is None:
+        return day or month
+    return day if day.start_ms < month.end_ms else month

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: The statuses of a symbol that trades, also while it is halted.
-ALIVE = ("TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", "")
+#: The documented statuses of a symbol that has no new candles. Any other one, of which nobody knows
+#: what it means, ends nothing. BREAK may be a pause.
+ENDED = frozenset({"BREAK", "DELIVERING", "DELIVERED", "SETTLING", "CLOSE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class Listing:
     quote: str = ""
     pair: str = ""
     contract_type: str = ""
+
+    def may_have_ended(self, now_ms: int) -> bool:
+        """Return True if its status or its date of delivery says that it no longer trades."""
+        return self.status in ENDED or self.delivered_ms(now_ms) is not None
+
+    def delivered_ms(self, now_ms: int) -> int | None:
+        """Return its date of delivery, ms UTC, if that has passed."""
+        return self.delivery_ms if self.delivery_ms and self.delivery_ms <= now_ms else None
 
 
 @dataclass(frozen=True, slots=True)

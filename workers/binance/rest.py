@@ -101,20 +101,29 @@ class RestClient:
             page.weight,
         )
 
-    def first_open_ms(self, series: Series) -> int | None:
+    def first_open_ms(self, series: Series, known_ms: int | None = None) -> int | None:
         """Return the open time of the series' first row, ms UTC; None where it has none.
 
         Exact for klines of spot and USD-M: from startTime=0 these return their oldest candle.
         COIN-M returns its newest, funding its newest event, and mark, index and premium prices
         were never measured. For these it is the start (UTC) of the first day with a candle, which
-        is never too late.
+        is never too late. `known_ms`, from which on the series is known to trade, spares them all
+        calls but those for the days before it.
         """
-        if series.kind.first_row is FirstRow.OF_KLINES:
-            series = replace(series, kind=KLINES, interval=Interval.M1)
-        is_exact = series.kind.first_row is FirstRow.EXACT and self._rules.longest_ms is None
-        if not is_exact:
-            return self._first_day_ms(series)
-        answer = self._rows(series, {"startTime": 0, "limit": 1}, self._rules.weight(1))
+        series = _dated_by(series)
+        if series.kind.first_row is FirstRow.EXACT and self._rules.longest_ms is None:
+            answer = self._rows(series, {"startTime": 0, "limit": 1}, self._rules.weight(1))
+            return _first_open_ms(series, answer)
+        return self._first_day_ms(series) if known_ms is None else self._before(series, known_ms)
+
+    def newest_open_ms(self, series: Series) -> int | None:
+        """Return the open time of the series' newest 1m row, ms UTC; None where it has none.
+
+        It may be open still. Without times every market returns its newest rows. Refused where the
+        market has no such symbol (`Refused.is_unknown_symbol`).
+        """
+        minutes = replace(_dated_by(series), interval=Interval.M1)
+        answer = self._rows(minutes, {"limit": 1}, self._rules.weight(1))
         return _first_open_ms(series, answer)
 
     def _rows(self, series: Series, limits: Mapping[str, int], weight: int) -> RestAnswer:
@@ -130,15 +139,34 @@ class RestClient:
         Each call asks for as many days as one answer holds, so it does not matter from which end
         the exchange fills its answer.
         """
-        days, start_ms = replace(series, interval=Interval.D1), _OLDEST_MS
+        start_ms = _OLDEST_MS
         while True:
-            span = Span(start_ms, start_ms + _DAYS_PER_CALL * DAY_MS)
-            answer = self.rows(days, Page(span, _DAYS_PER_CALL, self._rules.weight(_DAYS_PER_CALL)))
+            end_ms = start_ms + _DAYS_PER_CALL * DAY_MS
+            answer = self._days(series, end_ms)
             first_ms = _first_open_ms(series, answer)
             now_ms = time.time_ns() // 1_000_000 if answer.server_ms is None else answer.server_ms
-            if first_ms is not None or span.end_ms > now_ms:
+            if first_ms is not None or end_ms > now_ms:
                 return first_ms
-            start_ms = span.end_ms
+            start_ms = end_ms
+
+    def _before(self, series: Series, known_ms: int) -> int:
+        """Return the start of the first day with a candle, at the latest that of `known_ms`.
+
+        Days are asked for as long as there are candles, so it is one call where there are none.
+        """
+        day_ms = Interval.D1.floor(known_ms)
+        while day_ms > _OLDEST_MS:
+            earlier_ms = _first_open_ms(series, self._days(series, day_ms))
+            if earlier_ms is None or earlier_ms >= day_ms:
+                break
+            day_ms = earlier_ms
+        return day_ms
+
+    def _days(self, series: Series, end_ms: int) -> RestAnswer:
+        """Return as many daily candles before `end_ms` as one answer holds."""
+        span = Span(end_ms - _DAYS_PER_CALL * DAY_MS, end_ms)
+        page = Page(span, _DAYS_PER_CALL, self._rules.weight(_DAYS_PER_CALL))
+        return self.rows(replace(series, interval=Interval.D1), page)
 
     def time_ms(self) -> int:
         """Return the exchange's clock, ms UTC."""
@@ -239,6 +267,13 @@ class RestClient:
         if time.monotonic() - self._closed_logged_s > CLOSED_LOG_S:
             self._closed_logged_s = time.monotonic()
             logger.log(level, "pool closed by the exchange: %s", error.reason)
+
+
+def _dated_by(series: Series) -> Series:
+    """Return the series that is asked for the first and the newest row of a series."""
+    if series.kind.first_row is FirstRow.OF_KLINES:
+        return replace(series, kind=KLINES, interval=Interval.M1)
+    return series
 
 
 def _first_open_ms(series: Series, answer: RestAnswer) -> int | None:

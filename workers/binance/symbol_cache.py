@@ -1,4 +1,4 @@
-"""The markets' symbols with their listing dates, loaded once an hour, in Redis for all workers.
+"""exchangeInfo: the markets' symbols, loaded once an hour, in Redis for all workers.
 
 The last load stays until a newer one replaces it, however old it is. So "not listed" and "not
 loaded" are different answers.
@@ -7,8 +7,8 @@ loaded" are different answers.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from redis import Redis
@@ -16,10 +16,8 @@ from redis import Redis
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import ListingLost
 from klinefleet.workers.domain.markets import FUNDING_CALLS_A_MINUTE, RULES, Market, Pool
-from klinefleet.workers.domain.redis_keys import LIMITS, first_candle_key, pairs_key, symbols_key
+from klinefleet.workers.domain.redis_keys import LIMITS, pairs_key, symbols_key
 from klinefleet.workers.domain.series import Series
-from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.domain.timestamps import NEVER_MS
 from klinefleet.workers.limits.redis_budget import RedisBudget
 
 if TYPE_CHECKING:
@@ -30,8 +28,18 @@ from klinefleet.workers.binance.exchange_info import Listing
 FRESH_S = 3600
 
 
+@dataclass(frozen=True, slots=True)
+class FoundListing:
+    """One symbol in the last exchangeInfo."""
+
+    is_loaded: bool
+    """Whether the market's symbols were ever loaded."""
+    listing: Listing | None
+    """None where it is not among them."""
+
+
 class SymbolCache:
-    """Symbols and their trading spans. `client` and `budget` are used to ask the exchange only."""
+    """The symbols of exchangeInfo. `client` and `budget` are used to ask the exchange only."""
 
     def __init__(
         self,
@@ -96,29 +104,24 @@ class SymbolCache:
         )
 
     def listing(self, series: Series) -> Listing | None:
-        """Return the listing of the series' symbol or pair; None where REST has none.
+        """Return the listing of the series' symbol or pair; None where exchangeInfo lacks it.
 
-        Loads the market's symbols if they never were: FleetError where the exchange does not
-        return them.
+        ListingLost where the market's symbols were never loaded.
         """
-        is_loaded, packed = self._read_listing(series)
-        if not is_loaded:
-            self._load(series.market)
-            is_loaded, packed = self._read_listing(series)
-        if not is_loaded:
-            raise ListingLost(
-                f"the symbols of {series.market} were lost from Redis as they were loaded"
-            )
-        return _unpacked(series.symbol, packed) if packed else None
+        found = self.find(series)
+        if not found.is_loaded:
+            raise ListingLost(f"the symbols of {series.market} are not in Redis")
+        return found.listing
 
-    def _read_listing(self, series: Series) -> tuple[bool, bytes | None]:
-        """Return whether the market's symbols are loaded, and the series' listing, read at once."""
+    def find(self, series: Series) -> FoundListing:
+        """Return what is known of the series' symbol or pair; nobody is asked."""
         key = pairs_key if series.kind.is_of_pair else symbols_key
         with self._redis.pipeline() as pipe:
             pipe.hexists(symbols_key(series.market), _LOADED_MS)
             pipe.hget(key(series.market), series.symbol)
             is_loaded, packed = pipe.execute()
-        return bool(is_loaded), packed
+        listing = _unpacked(series.symbol, packed) if packed else None
+        return FoundListing(bool(is_loaded), listing)
 
     def symbols(self, market: Market) -> list[str]:
         """Return the names of the market's loaded symbols, sorted."""
@@ -129,36 +132,6 @@ class SymbolCache:
         """Return the names of the market's loaded pairs, sorted."""
         names = cast("list[bytes]", self._redis.hkeys(pairs_key(market)))
         return sorted(name.decode() for name in names)
-
-    def is_trading_span_cached(self, series: Series) -> bool:
-        """Return True if `trading_span` costs no weight."""
-        listing = self.listing(series)
-        if listing and listing.onboard_ms:
-            return True
-        return bool(self._redis.hexists(first_candle_key(series), series.symbol))
-
-    def trading_span(self, series: Series) -> Span:
-        """Return the time in which the series can have rows, by exchangeInfo, ms UTC.
-
-        Without an end it ends at NEVER_MS. Where exchangeInfo has no beginning, as on spot, the
-        first candle is requested, once.
-        """
-        listing = self.listing(series)
-        begins_ms, ends_ms = (listing.onboard_ms, listing.delivery_ms) if listing else (None, None)
-        if begins_ms is None:
-            begins_ms = self._first_ms(series)
-        ended = ends_ms is not None and ends_ms < time.time_ns() // 1_000_000
-        return Span(series.interval.floor(begins_ms), ends_ms if ended and ends_ms else NEVER_MS)
-
-    def _first_ms(self, series: Series) -> int:
-        known = cast("bytes | None", self._redis.hget(first_candle_key(series), series.symbol))
-        if known is None:
-            first_ms = self._client(series.market).first_open_ms(series)
-            if first_ms is None:
-                return NEVER_MS
-            self._redis.hset(first_candle_key(series), series.symbol, first_ms)
-            return first_ms
-        return int(known)
 
 
 #: The field, among a market's symbols, of the Redis ms at which they were loaded. No symbol is

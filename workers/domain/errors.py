@@ -17,6 +17,7 @@ FleetError
 └── Terminal             another try gives the same
     ├── Refused              HTTP 400 (or another 4xx) with the exchange's code
     ├── Restricted           HTTP 451, this address may not be served
+    ├── RestAway             REST does not answer a run, which goes on with the archive alone
     ├── ArchiveFileUnusable  an archive file cannot be used; another source replaces it
     │   ├── NotPublished         there is no such file: it is late, or was never made
     │   ├── ChecksumMissing      it has no CHECKSUM
@@ -45,6 +46,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from klinefleet.workers.domain.spans import Span
+
+
+#: The exchange's code for a symbol or pair that it does not have.
+UNKNOWN_SYMBOL_CODE = -1121
 
 
 class FleetError(Exception):
@@ -130,9 +135,18 @@ class Refused(Terminal):
         super().__init__(message)
         self.code = code
 
+    @property
+    def is_unknown_symbol(self) -> bool:
+        """Whether the exchange has no such symbol or pair."""
+        return self.code == UNKNOWN_SYMBOL_CODE
+
 
 class Restricted(Terminal):
     """HTTP 451: the exchange does not serve this address."""
+
+
+class RestAway(Terminal):
+    """REST does not answer a run, which goes on with the archive alone."""
 
 
 class ArchiveFileUnusable(Terminal):

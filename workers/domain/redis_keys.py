@@ -35,6 +35,8 @@ Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
     klines:listed:<market>:pairs  hash  pair -> the same, from its first contract on
     klines:limits              hash    market -> weight a minute
     klines:first:<series>      hash    symbol -> open time of its first candle, ms
+    klines:newest:<series>     hash    symbol -> when it was asked for, and the newest row, JSON
+    klines:files:<which>:<series>  hash  symbol -> when it was listed, and its first or last file
     klines:budget:{<pool>@<egress>}:pool, :minute:<0..2>  hashes, see `budget_state.lua`
     klines:shared_egress       hash    "pool egress egress" -> the last minute in which they looked
                                        like one address, and how often
@@ -126,8 +128,22 @@ def pairs_key(market: Market) -> str:
 
 def first_candle_key(series: Series) -> str:
     """Return the key of the first candles of a market, kind (klines have none) and interval."""
+    return f"klines:first:{_group(series)}"
+
+
+def newest_row_key(series: Series) -> str:
+    """Return the key of the newest rows of a market, kind and interval."""
+    return f"klines:newest:{_group(series)}"
+
+
+def edge_file_key(series: Series, which: str) -> str:
+    """Return the key of the `first` or `last` archive files of a market, kind and interval."""
+    return f"klines:files:{which}:{_group(series)}"
+
+
+def _group(series: Series) -> str:
     kind = "" if series.kind == DEFAULT_KIND else f"{series.kind}:"
-    return f"klines:first:{series.market}:{kind}{series.interval}"
+    return f"{series.market}:{kind}{series.interval}"
 
 
 def budget_key(pool: str, egress: str) -> str:

@@ -49,9 +49,9 @@ class CatalogEntry:
     archive_ms: int | None
     """Start of the archive's first file: of a day, or of a month where it has no daily files."""
     first_ms: int | None
-    """Open time of the first kline, or `archive_ms` if only the archive has the symbol."""
+    """The earliest kline that REST or the archive shows: its open time, or its file's start."""
     last_ms: int | None
-    """The end of the last kline's day, None while it trades."""
+    """The end of the last kline, or of its file, that any of them shows; None while it trades."""
     intervals: tuple[str, ...]
     """The intervals of the archive's files."""
     in_archive: bool
@@ -62,8 +62,13 @@ class CatalogEntry:
     @property
     def trading_span(self) -> Span:
         """The time in which it can have klines, ms UTC."""
-        begins_ms = self.first_ms if self.first_ms is not None else self.onboard_ms or 0
-        return Span(begins_ms, self.last_ms or NEVER_MS)
+        return Span(self.begin_ms or 0, self.last_ms or NEVER_MS)
+
+    @property
+    def begin_ms(self) -> int | None:
+        """When its trading began at the earliest, ms UTC; None where nobody knows."""
+        known = (ms for ms in (self.first_ms, self.onboard_ms) if ms is not None)
+        return min(known, default=None)
 
 
 _SCHEMA = pl.Schema(
@@ -91,9 +96,10 @@ _DEFAULTS = {
     field.name: field.default for field in fields(CatalogEntry) if field.default is not MISSING
 }
 _MOMENTS = [name for name, dtype in _SCHEMA.items() if dtype == MOMENT]
-_MADE_KEY, _ARCHIVE_KEY, _MARKET_KEY = (
+_MADE_KEY, _ARCHIVE_KEY, _REST_KEY, _MARKET_KEY = (
     "klinefleet.made_ms",
     "klinefleet.has_archive",
+    "klinefleet.has_rest",
     "klinefleet.market",
 )
 
@@ -106,12 +112,17 @@ class Catalog:
         market: Market,
         made_ms: int,
         entries: Iterable[CatalogEntry],
+        *,
         has_archive: bool = True,
+        has_rest: bool = True,
     ) -> None:
         self.market = market
         self.made_ms = made_ms
         self.has_archive = has_archive
-        """Whether the archive was listed; if not, delisted symbols and intervals are missing."""
+        """Whether the archive was listed; if not, its part is from an earlier catalog."""
+        self.has_rest = has_rest
+        """Whether REST was asked for symbols and their first and newest candles; if not, its part
+        is from an earlier catalog. Versions that asked for them on spot alone left it out."""
         self._entries = {
             entry.symbol: entry for entry in sorted(entries, key=lambda entry: entry.symbol)
         }
@@ -135,22 +146,16 @@ class Catalog:
     def trading_span(self, series: Series) -> Span | None:
         """Return the time in which a series can have rows, ms UTC; None if its start is unknown.
 
-        The catalog has the first kline. Other kinds begin with the listing, an index with its pair.
+        The dates are those of klines. An index begins with the first contract of its pair.
         """
         if series.kind.is_of_pair:
             contracts = [entry for entry in self._entries.values() if entry.pair == series.symbol]
-            starts = [entry.onboard_ms or entry.first_ms for entry in contracts]
-            known = [ms for ms in starts if ms is not None]
+            known = [entry.begin_ms for entry in contracts if entry.begin_ms is not None]
             return Span(series.interval.floor(min(known)), NEVER_MS) if known else None
         entry = self.get(series.symbol)
-        if entry is None:
+        if entry is None or entry.begin_ms is None:
             return None
-        start_ms = entry.onboard_ms
-        if start_ms is None or (series.kind.is_dated_by_catalog and entry.first_ms is not None):
-            start_ms = entry.first_ms
-        if start_ms is None:
-            return None
-        return Span(series.interval.floor(start_ms), entry.trading_span.end_ms)
+        return Span(series.interval.floor(entry.begin_ms), entry.trading_span.end_ms)
 
     def frame(self) -> pl.DataFrame:
         """Return a row for each symbol: `CatalogEntry` with its times as Datetime(ms, UTC)."""
@@ -163,6 +168,7 @@ class Catalog:
         metadata = {
             _MADE_KEY: str(self.made_ms),
             _ARCHIVE_KEY: str(int(self.has_archive)),
+            _REST_KEY: str(int(self.has_rest)),
             _MARKET_KEY: str(self.market),
         }
         buffer = io.BytesIO()
@@ -189,8 +195,14 @@ class Catalog:
             entries = [
                 CatalogEntry(**{**row, "intervals": tuple(row["intervals"])}) for row in rows
             ]
-            is_whole = bool(int(metadata[_ARCHIVE_KEY]))
-            return cls(Market(metadata[_MARKET_KEY]), int(metadata[_MADE_KEY]), entries, is_whole)
+            market = Market(metadata[_MARKET_KEY])
+            return cls(
+                market,
+                int(metadata[_MADE_KEY]),
+                entries,
+                has_archive=bool(int(metadata[_ARCHIVE_KEY])),
+                has_rest=bool(int(metadata.get(_REST_KEY, market is Market.SPOT))),
+            )
         except (
             pl.exceptions.PolarsError,
             pl.exceptions.PanicException,

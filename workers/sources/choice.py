@@ -31,8 +31,10 @@ EDGE_DAYS = 9
 #: seen came in mid-month.
 LATE_MS = 45 * DAY_MS
 
-#: The failure of time that no allowed source has.
+#: The failures of time that no source has: REST is not allowed, has no such symbol, or is away.
 NO_FILE = "no archive file published; REST is disabled (--source archive)"
+NO_FILE_NO_SYMBOL = "no archive file published; REST does not have the symbol"
+NO_FILE_NO_REST = "no archive file published; REST does not answer"
 
 
 class PublishedFiles(Protocol):

@@ -30,12 +30,12 @@ class Policy:
     weight_per_s: float
     is_small: bool = False
     """Whether so little is missing, in all or of this series, that REST answers it at once."""
-    is_listed: bool = True
-    """Whether REST lists the symbol; a delisted one may be in the archive alone."""
+    has_rest: bool = True
+    """Whether REST answers and has the symbol; a delisted one may be in the archive alone."""
 
     @property
     def may_rest(self) -> bool:
-        return self.mode is not Mode.ARCHIVE and self.is_listed
+        return self.mode is not Mode.ARCHIVE and self.has_rest
 
     @property
     def may_use_files(self) -> bool:
@@ -44,7 +44,7 @@ class Policy:
     @property
     def is_rest_only(self) -> bool:
         return self.mode is Mode.REST or (
-            self.is_listed and self.mode is Mode.AUTO and self.is_small
+            self.has_rest and self.mode is Mode.AUTO and self.is_small
         )
 
     def prefers_files(self, files: int, series: Series, parts: Iterable[Span]) -> bool:

@@ -7,8 +7,7 @@ import pytest
 
 from klinefleet.workers.binance.archive import Archive
 from klinefleet.workers.binance.archive_index import FRESH_S, ArchiveIndex, ArchiveIndexCache
-from klinefleet.workers.binance.exchange_info import Listing
-from klinefleet.workers.binance.symbol_cache import SymbolCache
+from klinefleet.workers.binance.archive_names import folder
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Firewalled,
@@ -21,13 +20,10 @@ from klinefleet.workers.domain.errors import (
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.kinds.klines import KLINES
-from klinefleet.workers.domain.kinds.mark_price_klines import MARK_PRICE_KLINES
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
-from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
-from klinefleet.workers.sources.listing_dates import ListingDates
 from klinefleet.workers.support.retry import ARCHIVE_LISTING
 from tests.unit.helpers.in_process_fleet import FakeArchive
 
@@ -41,7 +37,6 @@ MONTHLY_ONLY = [
         for interval in (Interval.D3, Interval.W1, Interval.MO1)
     ),
 ]
-NEVER_MS = utc_ms(2100)
 
 
 class Faulty(FakeArchive):
@@ -70,6 +65,12 @@ def index_of(
     return ArchiveIndex(
         cast("Archive", archive), series, sleep=(list[float]() if pauses is None else pauses).append
     )
+
+
+def life_of(index: ArchiveIndex) -> Span | None:
+    """Return the time from the first file to the end of the last."""
+    first, end_ms = index.first_file(), index.last_end_ms()
+    return Span(first.start_ms, end_ms) if first and end_ms else None
 
 
 def test_each_listing_is_asked_for_once() -> None:
@@ -104,8 +105,8 @@ def test_daily_files_that_are_never_made_are_not_asked_for(series: Series) -> No
     archive = holding(series, "2024-01")
     index = index_of(archive, series)
     assert index.daily("2024-01") == {}
-    assert index.published_span() == Span(utc_ms(2024, 1), utc_ms(2024, 2))
-    assert index_of(holding(series), series).published_span() is None
+    assert life_of(index) == Span(utc_ms(2024, 1), utc_ms(2024, 2))
+    assert life_of(index_of(holding(series), series)) is None
     assert archive.asked == [f"list {series} monthly "]
 
 
@@ -145,8 +146,9 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError)
         (["2024-01"], Span(utc_ms(2024, 1), utc_ms(2024, 2))),
         (["2023-11", "2024-02"], Span(utc_ms(2023, 11), utc_ms(2024, 3))),
         (["2023-12", "2024-01-01", "2024-01-17"], Span(utc_ms(2023, 12), utc_ms(2024, 1, 18))),
-        (["2024-01", "2024-01-31"], Span(utc_ms(2024, 1), utc_ms(2024, 2))),
+        (["2024-01", "2024-01-30"], Span(utc_ms(2024, 1, 30), utc_ms(2024, 1, 31))),
         (["2024-01", "2024-01-01", "2024-01-09"], Span(utc_ms(2024, 1), utc_ms(2024, 1, 10))),
+        (["2018-01", "2024-01-09"], Span(utc_ms(2018, 1), utc_ms(2024, 1, 10))),
         (["2023-12", "2024-01-31", "2024-02-01"], Span(utc_ms(2023, 12), utc_ms(2024, 2, 2))),
         (["2023-12-31", "2024-01-05"], Span(utc_ms(2023, 12, 31), utc_ms(2024, 1, 6))),
     ],
@@ -154,20 +156,36 @@ def test_an_answer_that_stays_the_same_is_not_asked_for_twice(fault: FleetError)
 def test_a_life_reaches_from_the_first_file_to_the_end_of_the_last(
     periods: list[str], life: Span | None
 ) -> None:
-    assert index_of(holding(MINUTES, *periods), MINUTES).published_span() == life
+    assert life_of(index_of(holding(MINUTES, *periods), MINUTES)) == life
 
 
 def test_a_life_costs_three_listings_and_none_of_them_of_all_days_where_there_are_months() -> None:
     archive = holding(MINUTES, "2017-08", "2023-12", "2024-01-05")
-    index_of(archive, MINUTES).published_span()
+    life_of(index_of(archive, MINUTES))
     assert archive.asked == [
-        f"list {MINUTES} {what}" for what in ("monthly ", "daily 2024-01", "daily 2024-02")
+        f"list {MINUTES} monthly ",
+        f"keys {folder(MINUTES, Source.DAILY)}",
+        f"keys {folder(MINUTES, Source.DAILY)}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("periods", "first"),
+    [
+        (["2020-01", "2019-12-31"], Span(utc_ms(2019, 12, 31), utc_ms(2020))),
+        (["2020-01", "2020-01-08"], Span(utc_ms(2020, 1, 8), utc_ms(2020, 1, 9))),
+        (["2020-01", "2020-02-08"], Span(utc_ms(2020), utc_ms(2020, 2))),
+    ],
+)
+def test_the_first_file_is_the_day_that_reaches_as_far_back_as_the_first_month(
+    periods: list[str], first: Span
+) -> None:
+    assert index_of(holding(MINUTES, *periods), MINUTES).first_file() == first
 
 
 def test_candles_of_days_live_to_their_last_day_though_their_partitions_are_years() -> None:
     days = Series(Market.SPOT, KLINES, Interval.D1, "BTCUSDT")
-    assert index_of(holding(days, "2023-12", "2024-01-05"), days).published_span() == Span(
+    assert life_of(index_of(holding(days, "2023-12", "2024-01-05"), days)) == Span(
         utc_ms(2023, 12), utc_ms(2024, 1, 6)
     )
 
@@ -178,7 +196,7 @@ def test_a_life_is_not_told_by_half_an_answer() -> None:
     index.monthly()
     archive.faults = [Restricted("451")]
     with pytest.raises(Restricted):
-        index.published_span()
+        life_of(index)
 
 
 class Clock:
@@ -234,154 +252,3 @@ def test_of_too_many_shelves_the_longest_unused_goes() -> None:
     indexes.get(FUNDING)
     assert indexes.get(MINUTES) is minutes
     assert indexes.get(DAYS) is not days
-
-
-class Told:
-    """What exchangeInfo and the first candle tell of one series."""
-
-    def __init__(self, listing: Listing | None, span: Span, *, knows: bool = True) -> None:
-        self._listing = listing
-        self.span = span
-        self.knows = knows
-
-    def listing(self, _: Series) -> Listing | None:
-        return self._listing
-
-    def trading_span(self, _: Series) -> Span:
-        return self.span
-
-    def is_trading_span_cached(self, _: Series) -> bool:
-        return self.knows
-
-
-def listing_dates_of(
-    archive: FakeArchive,
-    status: str | None,
-    *,
-    delivery_ms: int | None = None,
-    knows: bool = True,
-    catalog: Catalog | None = None,
-) -> ListingDates:
-    """Listing dates of a series that began in 2020 and has this status.
-
-    None: REST has forgotten it.
-    """
-    listing = None if status is None else Listing("BTCUSDT", status, None, delivery_ms)
-    told = Told(listing, Span(utc_ms(2020), delivery_ms or NEVER_MS), knows=knows)
-    return ListingDates(cast(SymbolCache, told), indexes_of(archive), lambda _: catalog)
-
-
-@pytest.mark.parametrize("status", ["TRADING", "PENDING_TRADING", "HALT", "TRADING_HALT", ""])
-def test_what_trades_or_is_halted_has_no_end_and_the_archive_is_not_asked(status: str) -> None:
-    archive = holding(MINUTES, "2020-01")
-    assert listing_dates_of(archive, status).trading_span(MINUTES) == Span(utc_ms(2020), NEVER_MS)
-    assert archive.asked == []
-
-
-@pytest.mark.parametrize("status", ["SETTLING", "CLOSE", "TRADING"])
-def test_a_date_of_delivery_is_believed_without_the_archive(status: str) -> None:
-    archive = holding(MINUTES, "2020-01")
-    listing_dates = listing_dates_of(archive, status, delivery_ms=utc_ms(2023, 6, 30))
-    assert listing_dates.trading_span(MINUTES) == Span(utc_ms(2020), utc_ms(2023, 6, 30))
-    assert archive.asked == []
-
-
-def test_what_stopped_without_a_date_ends_with_its_last_file() -> None:
-    archive = holding(MINUTES, "2020-01", "2022-03", "2022-04-01", "2022-04-09")
-    assert listing_dates_of(archive, "BREAK").trading_span(MINUTES) == Span(
-        utc_ms(2020), utc_ms(2022, 4, 10)
-    )
-
-
-def test_files_never_move_the_beginning_that_the_exchange_tells() -> None:
-    for first in ("2019-01", "2021-01"):
-        assert listing_dates_of(holding(MINUTES, first, "2022-03"), "BREAK").trading_span(
-            MINUTES
-        ).start_ms == utc_ms(2020)
-
-
-def test_files_that_end_before_the_beginning_leave_an_empty_life() -> None:
-    assert listing_dates_of(holding(MINUTES, "2018-01"), "BREAK").trading_span(MINUTES) == Span(
-        utc_ms(2020), utc_ms(2020)
-    )
-
-
-def test_what_stopped_has_no_end_where_the_archive_has_nothing_or_does_not_tell(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    assert listing_dates_of(FakeArchive(), "BREAK").trading_span(MINUTES) == Span(
-        utc_ms(2020), NEVER_MS
-    )
-    assert not caplog.messages
-    archive = holding(MINUTES, "2022-03", faults=[Restricted("451")])
-    assert listing_dates_of(archive, "BREAK").trading_span(MINUTES) == Span(utc_ms(2020), NEVER_MS)
-    assert "the end of its trading is unknown: 451" in caplog.text
-
-
-def test_what_rest_has_forgotten_lived_as_long_as_its_files() -> None:
-    archive = holding(MINUTES, "2018-01", "2018-04", "2018-05-03")
-    assert listing_dates_of(archive, None).trading_span(MINUTES) == Span(
-        utc_ms(2018), utc_ms(2018, 5, 4)
-    )
-    assert listing_dates_of(FakeArchive(), None).trading_span(MINUTES).is_empty
-
-
-def test_of_what_rest_has_forgotten_a_silent_archive_is_a_fault_and_no_empty_life() -> None:
-    with pytest.raises(Restricted):
-        listing_dates_of(
-            holding(MINUTES, "2018-01", faults=[Restricted("451")]), None
-        ).trading_span(MINUTES)
-
-
-@pytest.mark.parametrize(
-    ("status", "known", "knows"),
-    [("TRADING", True, True), ("TRADING", False, False), (None, False, True)],
-)
-def test_only_a_first_candle_costs_weight(status: str | None, known: bool, knows: bool) -> None:
-    archive = FakeArchive()
-    assert listing_dates_of(archive, status, knows=known).known_without_request(MINUTES) is knows
-    assert archive.asked == []
-
-
-def entry_of(first_ms: int, last_ms: int | None, status: str) -> Catalog:
-    told = (
-        "BTCUSDT",
-        status,
-        "BTC",
-        "USDT",
-        "BTCUSDT",
-        "",
-        None,
-        None,
-        first_ms,
-        first_ms,
-        last_ms,
-    )
-    return Catalog(
-        Market.SPOT, 0, [CatalogEntry(*told, ("1m",), in_archive=True, in_rest=bool(status))]
-    )
-
-
-def test_a_fresh_catalog_tells_a_life_without_asking_anybody() -> None:
-    archive, first_ms, last_ms = FakeArchive(), utc_ms(2019, 5), utc_ms(2022, 1, 13)
-    ended = listing_dates_of(
-        archive, "BREAK", knows=False, catalog=entry_of(first_ms, last_ms, "BREAK")
-    )
-    assert ended.known_without_request(MINUTES)
-    assert ended.trading_span(MINUTES) == Span(first_ms, last_ms)
-    forgotten = listing_dates_of(archive, None, catalog=entry_of(first_ms, last_ms, ""))
-    assert forgotten.trading_span(MINUTES) == Span(first_ms, last_ms)
-    trading = listing_dates_of(
-        archive, "TRADING", knows=False, catalog=entry_of(first_ms, None, "TRADING")
-    )
-    assert trading.trading_span(MINUTES) == Span(first_ms, NEVER_MS)
-    assert archive.asked == []
-
-
-def test_the_catalog_of_klines_tells_nothing_of_other_kinds() -> None:
-    marks = Series(Market.SPOT, MARK_PRICE_KLINES, Interval.M1, "BTCUSDT")
-    listing_dates = listing_dates_of(
-        FakeArchive(), "TRADING", knows=False, catalog=entry_of(utc_ms(2023), None, "TRADING")
-    )
-    assert not listing_dates.known_without_request(marks)
-    assert listing_dates.trading_span(marks) == Span(utc_ms(2020), NEVER_MS)

@@ -293,7 +293,7 @@ def test_names_in_wide_letters_keep_the_columns_straight() -> None:
     assert len(padded("币安人生", 20)) == 16
 
 
-def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_pair() -> None:
+def test_a_series_is_as_old_as_its_listing_or_its_first_candle_and_an_index_as_its_pair() -> None:
     listed = replace(
         entry("BTCUSDT_260101"),
         pair="BTCUSDT",
@@ -307,7 +307,7 @@ def test_kinds_other_than_klines_are_as_old_as_the_listing_and_an_index_as_its_p
         life = known.trading_span(Series(UM, kind, Interval.M1, symbol))
         return life.start_ms // 60_000 if life else None
 
-    assert (begins(KLINES), begins(MARK_PRICE_KLINES)) == (20, 10)
+    assert (begins(KLINES), begins(MARK_PRICE_KLINES)) == (10, 10)
     assert (
         begins(INDEX_PRICE_KLINES, "BTCUSDT"),
         begins(INDEX_PRICE_KLINES),

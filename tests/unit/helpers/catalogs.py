@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
-from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.errors import FleetError, Refused
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
@@ -74,6 +74,7 @@ class Exchange:
     ) -> None:
         self.listings = listings
         self.first = first or {}
+        self.newest: dict[str, int | FleetError | None] = {}
         self.faults: list[FleetError] = []
         self.asked: list[str] = []
 
@@ -82,11 +83,17 @@ class Exchange:
             raise self.faults.pop(0)
         return ExchangeInfo(2400, self.listings)
 
-    def first_open_ms(self, series: Series) -> int | None:
+    def first_open_ms(self, series: Series, known_ms: int | None = None) -> int | None:
         self.asked.append(f"{series.symbol} {series.interval}")
+        return self._told(self.first.get(series.symbol, known_ms))
+
+    def newest_open_ms(self, series: Series) -> int | None:
+        self.asked.append(f"newest {series.symbol}")
+        return self._told(self.newest.get(series.symbol, Refused("no", code=-1121)))
+
+    def _told(self, told: int | FleetError | None) -> int | None:
         if self.faults:
             raise self.faults.pop(0)
-        told = self.first[series.symbol]
         if isinstance(told, FleetError):
             raise told
         return told

@@ -28,7 +28,7 @@ from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, Listing
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.leases import Lease
-from klinefleet.workers.domain.errors import FleetError, NotPublished
+from klinefleet.workers.domain.errors import FleetError, NotPublished, Refused
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
@@ -49,6 +49,7 @@ class FakeClient:
     def __init__(self, began: dict[str, int | FleetError | None], *, tells_dates: bool) -> None:
         self.began = began
         self.asked: list[str] = []
+        self.newest_ms: dict[str, int] = {}
         self.told_ms: int | FleetError = 1_700_000_000_000
         self._tells_dates = tells_dates
 
@@ -65,12 +66,18 @@ class FakeClient:
             raise self.told_ms
         return self.told_ms
 
-    def first_open_ms(self, series: Series) -> int | None:
+    def first_open_ms(self, series: Series, known_ms: int | None = None) -> int | None:
         self.asked.append(series.symbol)
         began = self.began[series.symbol]
         if isinstance(began, FleetError):
             raise began
         return None if began is None else series.interval.ceil(began)
+
+    def newest_open_ms(self, series: Series) -> int | None:
+        self.asked.append(f"newest {series.symbol}")
+        if series.symbol not in self.began:
+            raise Refused("400 Invalid symbol.", code=-1121)
+        return self.newest_ms.get(series.symbol)
 
     def _date(self, name: str) -> int | None:
         began = self.began[name]

@@ -92,7 +92,7 @@ class LyingExchange:
         )
         return ExchangeInfo(2400, (told,))
 
-    def first_open_ms(self, series: Series) -> int | None:
+    def first_open_ms(self, series: Series, known_ms: int | None = None) -> int | None:
         return self.truth.first_ms
 
     def rows(self, series: Series, page: Page) -> RestAnswer:

@@ -17,7 +17,7 @@ from klinefleet.workers.sources.policy import Mode, Policy
 from tests.unit.helpers.klines import JANUARY, JANUARY_MS, frame, minutes, opens
 
 BOTH, FILES = Policy(Mode.AUTO, 40.0), Policy(Mode.ARCHIVE, 40.0)
-FORGOTTEN = Policy(Mode.AUTO, 40.0, is_listed=False)
+FORGOTTEN = Policy(Mode.AUTO, 40.0, has_rest=False)
 NONE = no_rows(KLINES)
 TEN = minutes(0, 10)
 

@@ -55,13 +55,15 @@ some_entry = st.builds(
     st.sampled_from(Market),
     moments,
     st.booleans(),
+    st.booleans(),
 )
 def test_a_catalog_survives_the_way_through_parquet(
-    entries: list[CatalogEntry], market: Market, made_ms: int, has_archive: bool
+    entries: list[CatalogEntry], market: Market, made_ms: int, has_archive: bool, has_rest: bool
 ) -> None:
-    made = Catalog(market, made_ms, entries, has_archive)
+    made = Catalog(market, made_ms, entries, has_archive=has_archive, has_rest=has_rest)
     read = Catalog.from_parquet(made.to_parquet())
-    assert (read.market, read.made_ms, read.has_archive) == (market, made_ms, has_archive)
+    assert (read.market, read.made_ms) == (market, made_ms)
+    assert (read.has_archive, read.has_rest) == (has_archive, has_rest)
     assert read.entries() == made.entries() == sorted(entries, key=lambda one: one.symbol)
     assert read.to_parquet() == made.to_parquet()
 
@@ -133,7 +135,7 @@ def test_symbols_are_narrowed_by_quote_and_by_whether_they_trade() -> None:
 @pytest.mark.parametrize(
     ("onboard_ms", "first_ms", "last_ms", "life"),
     [
-        (5, 9, 70, Span(9, 70)),
+        (5, 9, 70, Span(5, 70)),
         (5, None, 70, Span(5, 70)),
         (5, 0, 70, Span(0, 70)),
         (None, None, None, Span(0, utc_ms(2100))),

@@ -20,6 +20,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footers.cache import FooterCache
+from klinefleet.workers.sources.policy import Mode
 from tests.answers import ASKED_MS
 from tests.unit.helpers.in_process_fleet import InProcessFleet, series_of
 from tests.unit.helpers.klines import body
@@ -280,7 +281,7 @@ def test_a_listing_that_lapsed_is_loaded_again_before_anybody_is_said_not_to_hav
     assert covered(one) == [JANUARY]
 
 
-def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incomplete_at_last(
+def test_while_the_exchange_does_not_tell_its_symbols_a_run_of_rest_alone_waits_and_fails_at_last(
     make_fleet: Maker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = make_fleet({"BTCUSDT": BEGAN})
@@ -290,7 +291,7 @@ def test_while_the_exchange_does_not_tell_its_symbols_a_run_waits_and_ends_incom
         raise Unreachable("exchangeInfo: refused")
 
     monkeypatch.setattr(one.client, "exchange_info", away)
-    run = one.begin(request(months=1))
+    run = one.begin(replace(request(months=1), source=Mode.REST))
     for _ in range(MAX_LOOKUPS - 1):
         with pytest.raises(Unreachable):
             lead(one, run, monkeypatch, one.work)

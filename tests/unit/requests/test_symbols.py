@@ -14,7 +14,7 @@ from klinefleet.tasks.requests.symbols import (
     parse_selection,
 )
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.domain.errors import RequestError, Unreachable
+from klinefleet.workers.domain.errors import RequestError, UnknownSymbol, Unreachable
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
@@ -259,9 +259,27 @@ def test_an_archive_that_does_not_answer_makes_no_symbol_known_or_unknown(
     one: InProcessFleet,
 ) -> None:
     one.archive.fault = Unreachable("no route")
-    with pytest.raises(RequestError, match="the archive could not be searched for its files"):
+    with pytest.raises(RequestError, match="the archive could not be asked for it"):
         named(one, "SRMUSDT")
     assert named(one, "BTCUSDT").symbols == ("BTCUSDT",)
+
+
+def test_a_symbol_listed_since_the_list_was_loaded_is_known_by_its_candles(
+    one: InProcessFleet,
+) -> None:
+    one.client.began["NEWUSDT"] = one.client.newest_ms["NEWUSDT"] = utc_ms(2024)
+    assert named(one, "NEWUSDT").symbols == ("NEWUSDT",)
+    with pytest.raises(UnknownSymbol):
+        named(one, "OTHERUSDT")
+
+
+def test_without_any_list_of_symbols_the_archives_files_make_one_known(
+    one: InProcessFleet,
+) -> None:
+    one.services.redis.flushdb()
+    one.archive.publish(series_of("SRMUSDT"), "2024-01")
+    assert named(one, "SRMUSDT", mode=Mode.ARCHIVE).symbols == ("SRMUSDT",)
+    assert one.client.asked == []
 
 
 def test_a_listed_symbol_is_known_without_asking_the_archive(one: InProcessFleet) -> None:

@@ -26,7 +26,7 @@ from tests.unit.helpers.published_files import ALL_DAYS, BOTH, FILES, NOW_MS, RE
 
 MINUTES = series_of()
 MARCH = Partition(MINUTES, "2024-03")
-FORGOTTEN = Policy(Mode.AUTO, 40.0, is_small=True, is_listed=False)
+FORGOTTEN = Policy(Mode.AUTO, 40.0, is_small=True, has_rest=False)
 
 
 def march(start_day: float, end_day: float) -> Span:
