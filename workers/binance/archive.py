@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,6 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from klinefleet.workers.binance.archive_listing import (
     LISTING,
@@ -26,7 +26,14 @@ from klinefleet.workers.binance.archive_listing import (
     parse_listed_key,
 )
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder
-from klinefleet.workers.binance.http import asked_ms, date_ms, truncated
+from klinefleet.workers.binance.http import (
+    CALL_FAULTS,
+    AnswerTooSlow,
+    asked_ms,
+    date_ms,
+    truncated,
+    unreachable,
+)
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
@@ -36,10 +43,11 @@ from klinefleet.workers.domain.errors import (
     NotPublished,
     Restricted,
     ServerFault,
-    Unreachable,
 )
 from klinefleet.workers.domain.series import Series, Source
 from klinefleet.workers.support import metrics
+
+logger = logging.getLogger(__name__)
 
 #: A page of keys: a thousand of up to 1,024 characters each, with their facts.
 _MAX_LISTING_BYTES = 16 << 20
@@ -136,7 +144,8 @@ class Archive:
 
     def _too_long(self, prefix: str) -> BadAnswer:
         return BadAnswer(
-            f"{prefix}: the listing has more than {self._limits.max_pages} pages; it was given up"
+            f"the archive's list has more than {self._limits.max_pages} pages ({prefix}); it was "
+            "given up"
         )
 
     def published(self, series: Series, source: Source, month: str = "") -> dict[str, Published]:
@@ -163,8 +172,8 @@ class Archive:
             sha256 = hashlib.sha256(body).hexdigest()
             if sha256 != expected:
                 raise ChecksumMismatch(
-                    f"{file.key}: sha256 is {sha256[:12]}…, its CHECKSUM says {expected[:12]}…; "
-                    "nothing was kept"
+                    f"the file's bytes are not those of its CHECKSUM ({file.key}: sha256 is "
+                    f"{sha256[:12]}…, not {expected[:12]}…); nothing was kept"
                 )
         etag, asked = headers.get("ETag", "").strip('"'), asked_ms(date_ms(headers))
         return Downloaded(body, etag, _modified_ms(headers), sha256, asked, rtt_ms)
@@ -176,27 +185,26 @@ class Archive:
         except NotPublished:
             if self._exists(file.key):
                 raise ChecksumMissing(
-                    f"{key} does not exist, the file does; it was not downloaded"
+                    f"the file has no CHECKSUM ({file.key}); it was not downloaded"
                 ) from None
-            raise NotPublished(f"{file.key}: the archive has no such file") from None
+            raise NotPublished(f"the archive has no such file ({file.key})") from None
         found = _CHECKSUM.fullmatch(body.decode("utf-8", "replace"))
         if not found or found[2] != file.key.rpartition("/")[2]:
             raise ChecksumMissing(
-                f"{key} holds {body[:120]!r}, not a sha256 of this file; it was not downloaded"
+                f"the file's CHECKSUM is no sha256 of it ({key}: {body[:120]!r}); it was not "
+                "downloaded"
             )
         return found[1]
 
     def _exists(self, key: str) -> bool:
+        url = f"{self._base_url}/{quote(key)}"
         try:
-            url = f"{self._base_url}/{quote(key)}"
             with self._session.head(
                 url, timeout=self._timeout_s, allow_redirects=False
             ) as response:
                 status = response.status_code
-        except (requests.RequestException, HTTPError, OSError) as error:
-            raise Unreachable(
-                f"{key}: {type(error).__name__}: {error}; nothing was kept"
-            ) from error
+        except CALL_FAULTS as error:
+            raise self._unreachable(url, key, error) from error
         fault = None if status == HTTPStatus.OK else _error(key, status, {}, b"")
         if fault is not None and not isinstance(fault, NotPublished):
             raise fault
@@ -204,7 +212,7 @@ class Archive:
 
     def _page(self, params: Mapping[str, str]) -> ElementTree.Element:
         """Return one page of the bucket's listing, parsed."""
-        subject = f"the archive's list of {params['prefix']!r}"
+        subject = f"list of {params['prefix']!r}"
         query = "&".join(
             f"{name}={quote(value, safe='/')}" for name, value in params.items() if value
         )
@@ -214,12 +222,13 @@ class Archive:
             # for UTF-16.
             text = body.decode("utf-8-sig")
             if "\0" in text or "<!DOCTYPE" in text.upper():
-                raise BadAnswer(f"{subject}: no listing but {body[:120]!r}")
+                raise _no_listing(subject, body)
             page = ElementTree.fromstring(text)
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            raise BadAnswer(f"{subject}: {error} in {body[:120]!r}") from error
+            logger.debug("%s: %s", subject, error)
+            raise _no_listing(subject, body) from error
         if page.tag != LISTING:
-            raise BadAnswer(f"{subject}: a {page.tag} came instead of a listing")
+            raise _no_listing(subject, body)
         return page
 
     def _get(
@@ -240,35 +249,44 @@ class Archive:
                     if size > max_bytes:
                         metrics.ARCHIVE_REQUESTS.add(status=str(response.status_code))
                         raise BadAnswer(
-                            f"{subject}: more than {max_bytes:,} bytes came; nothing was kept"
+                            f"the archive sent more than {max_bytes:,} bytes ({subject}); nothing "
+                            "was kept"
                         )
                     if time.monotonic() > deadline:
-                        raise TimeoutError(f"not complete after {longest_s:.0f} s")
+                        raise AnswerTooSlow(longest_s)
                 status, headers = response.status_code, response.headers
-        except (requests.RequestException, HTTPError, OSError) as error:
+        except CALL_FAULTS as error:
             metrics.ARCHIVE_REQUESTS.add(status="unreachable")
-            raise Unreachable(
-                f"{subject}: {type(error).__name__}: {error}; nothing was kept"
-            ) from error
+            raise self._unreachable(url, subject, error) from error
         metrics.ARCHIVE_REQUESTS.add(status=str(status))
         body = b"".join(pieces)
         if fault := _error(subject, status, headers, body):
             raise fault
         return body, headers, rtt_ms
 
+    def _unreachable(self, url: str, subject: str, error: BaseException) -> FleetError:
+        timeout_s = self._timeout_s
+        return unreachable("the archive", url, error, timeout_s=timeout_s, detail=subject)
+
 
 def _error(subject: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
     """Return the error that a response stands for; None for a good one."""
     if status == HTTPStatus.OK:
-        return truncated(subject, headers, body)
-    shown = f"{subject}: {status} {body[:120].decode('utf-8', 'replace')!r}"
+        return truncated("the archive", headers, body, subject)
+    shown = f"({subject}: {body[:120].decode('utf-8', 'replace')!r})"
     if status == HTTPStatus.NOT_FOUND:
-        return NotPublished(shown)
+        return NotPublished(f"the archive has no such file {shown}")
     if status == HTTPStatus.FORBIDDEN:
-        return Firewalled(shown)
+        return Firewalled(f"403, the archive refuses it {shown}")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
-        return Restricted(f"{subject}: 451, the archive does not serve this address")
-    return ServerFault(shown)
+        return Restricted(f"451, the archive does not serve this address ({subject})")
+    return ServerFault(f"the archive answered {status} {shown}")
+
+
+def _no_listing(subject: str, body: bytes) -> BadAnswer:
+    return BadAnswer(
+        f"the archive sent something else than a list ({subject}: {body[:120]!r}); nothing was used"
+    )
 
 
 def _modified_ms(headers: Mapping[str, str]) -> int | None:

@@ -55,7 +55,8 @@ def parse_listed_key(entry: ElementTree.Element) -> ListedKey:
         )
     except (KeyError, ValueError) as error:
         raise BadAnswer(
-            f"the archive's list has an object {fields}: {error!r}; the list was not used"
+            f"the archive's list has an object without a key, or with a size or time that is none "
+            f"({fields}); the list was not used"
         ) from error
 
 

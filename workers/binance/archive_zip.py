@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import lzma
 import struct
 import zipfile
 import zlib
 
 from klinefleet.workers.domain.errors import ArchiveDamaged
+
+logger = logging.getLogger(__name__)
 
 #: The lengths of the name and of the extra field in a zip's local header (APPNOTE 4.3.7).
 _LENGTHS, _LENGTHS_AT = struct.Struct("<HH"), 26
@@ -35,11 +38,13 @@ def member(body: bytes, stem: str, *, max_bytes: int = MAX_CSV_BYTES) -> bytes:
             names = [info.filename for info in found]
             if names != [f"{stem}.csv"]:
                 raise ArchiveDamaged(
-                    f"{stem}.zip holds {names[:3]}, not {stem}.csv; nothing was merged"
+                    f"the zip holds other files than its CSV ({stem}.zip: {names[:3]}); nothing "
+                    "was merged"
                 )
             if found[0].file_size > max_bytes:
                 raise ArchiveDamaged(
-                    f"{stem}.zip unpacks to {found[0].file_size:,} bytes; nothing was merged"
+                    f"the zip unpacks to too many bytes ({stem}.zip: {found[0].file_size:,}); "
+                    "nothing was merged"
                 )
             # Opening compares the file's header with the directory's, and refuses encryption.
             with archive.open(found[0]):
@@ -54,7 +59,8 @@ def member(body: bytes, stem: str, *, max_bytes: int = MAX_CSV_BYTES) -> bytes:
         ValueError,
         RuntimeError,
     ) as error:
-        raise ArchiveDamaged(f"{stem}.zip does not unpack: {error}; nothing was merged") from error
+        logger.debug("%s.zip does not unpack: %r", stem, error)
+        raise ArchiveDamaged(f"the zip does not unpack ({stem}.zip); nothing was merged") from error
 
 
 def _as_gzip(body: bytes, info: zipfile.ZipInfo) -> bytes:
@@ -63,12 +69,16 @@ def _as_gzip(body: bytes, info: zipfile.ZipInfo) -> bytes:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             return gzip.compress(archive.read(info), compresslevel=0)
     if info.compress_type != zipfile.ZIP_DEFLATED:
-        raise ValueError(
-            f"it is packed in a way (number {info.compress_type}) that the archive never used"
+        raise ArchiveDamaged(
+            f"the zip is packed in a way that the archive never used ({info.filename}: number "
+            f"{info.compress_type}); nothing was merged"
         )
     name_bytes, extra_bytes = _LENGTHS.unpack_from(body, info.header_offset + _LENGTHS_AT)
     start = info.header_offset + _LENGTHS_AT + _LENGTHS.size + name_bytes + extra_bytes
     packed = body[start : start + info.compress_size]
     if len(packed) != info.compress_size:
-        raise ValueError(f"{len(packed):,} packed bytes of {info.compress_size:,}")
+        raise ArchiveDamaged(
+            f"the zip ends too early ({info.filename}: {len(packed):,} packed bytes of "
+            f"{info.compress_size:,}); nothing was merged"
+        )
     return _GZIP_HEAD + packed + _GZIP_END.pack(info.CRC, info.file_size)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import logging
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -14,9 +16,13 @@ from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged, Ba
 from klinefleet.workers.domain.kinds.declaration import Column, ColumnType, Kind, RestRows
 from klinefleet.workers.domain.schema import no_rows, schema_of, wire_schema, with_all_columns
 
+logger = logging.getLogger(__name__)
+
 _UNQUOTED = b'"[]'
 #: Moments above this are microseconds (spot archives from 2025 on), below it milliseconds.
 _MOST_MS = 100_000_000_000_000
+#: Bytes that are inflated at once where it is only asked whether they inflate.
+_PIECE_BYTES = 1 << 20
 
 
 def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
@@ -35,7 +41,10 @@ def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
             b"\n".join(lines).translate(None, _UNQUOTED), wire_schema(kind.archive_columns)
         )
     except pl.exceptions.PolarsError as error:
-        raise BadAnswer(f"rows that are no {kind}: {error}; nothing was merged") from error
+        logger.debug("rows that are no %s: %s", kind, error)
+        raise BadAnswer(
+            f"rows of {kind} have a value that is no number, or too few; nothing was merged"
+        ) from error
     frame = frame.select(kind.names).cast(schema_of(kind))
     if not _is_complete(frame):
         raise BadAnswer(f"rows of {kind} that lack a value; nothing was merged")
@@ -56,7 +65,9 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
     except pl.exceptions.NoDataError:
         return no_rows(kind)
     except (pl.exceptions.PolarsError, OSError, zlib.error) as error:
-        raise ArchiveDamaged(f"lines that are no {kind}: {error}; nothing was merged") from error
+        logger.debug("lines that are no %s: %s", kind, error)
+        found = f"lines that are no {kind}" if _inflates(csv) else "bytes that do not inflate"
+        raise ArchiveDamaged(f"the file has {found}; nothing was merged") from error
     if any(frame[name].null_count() for name in wire if name not in kind.names):
         _check_fields(csv, len(wire))
     schema = schema_of(kind)
@@ -65,7 +76,7 @@ def decode_archive(kind: Kind, csv: bytes) -> pl.DataFrame:
         _in_ms(name) if schema[name].is_temporal() else pl.col(name) for name in kept
     )
     if not _is_complete(frame):
-        raise ArchiveDamaged(f"of {frame.height:,} rows some lack a value; nothing was merged")
+        raise ArchiveDamaged("the file has rows that lack a value; nothing was merged")
     rows = with_all_columns(kind, frame.cast({name: schema[name] for name in kept}))
     return _without_repeats(kind, rows)
 
@@ -80,7 +91,8 @@ def _check_fields(csv: bytes, wanted: int) -> None:
         if line and line.count(b",") != wanted - 1:
             found = line.count(b",") + 1
             raise ArchiveDamaged(
-                f"line {number:,} has {found} fields, not {wanted}; nothing was merged"
+                f"the file has a line of {found} fields, not {wanted} (line {number:,}); nothing "
+                "was merged"
             )
 
 
@@ -106,7 +118,9 @@ def _without_repeats(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.unique(maintain_order=True)
     if frame[time].n_unique() < frame.height:
         twice = frame.filter(pl.col(time).is_duplicated()).head(2)
-        raise ArchiveConflict(f"two rows of one time: {twice.rows()}; nothing was merged")
+        raise ArchiveConflict(
+            f"the file has two different rows of one time ({twice.rows()}); nothing was merged"
+        )
     return frame
 
 
@@ -125,13 +139,29 @@ def _is_gzip(csv: bytes) -> bool:
     return csv.startswith(b"\x1f\x8b")
 
 
+def _inflates(csv: bytes) -> bool:
+    """Return True if a CSV is not gzipped, or inflates to its own CRC-32 and size."""
+    if not _is_gzip(csv):
+        return True
+    try:
+        with gzip.open(io.BytesIO(csv)) as stream:
+            while stream.read(_PIECE_BYTES):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
 def _decode_objects(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
     """Return events sorted by time; a value that REST does not have, or left empty, is null."""
     try:
         objects: list[dict[str, Any]] = [found for body in bodies for found in json.loads(body)]
         rows = [[_value(column, found) for column in kind.columns] for found in objects]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadAnswer(f"events that are no {kind}: {error!r}; nothing was merged") from error
+        logger.debug("events that are no %s: %r", kind, error)
+        raise BadAnswer(
+            f"events of {kind} lack a value, or have one that is no number; nothing was merged"
+        ) from error
     frame = pl.DataFrame(rows, schema=wire_schema(kind.columns), orient="row")
     optional = [c.name for c in kind.columns if c.may_be_null and c.type is ColumnType.FLOAT]
     frame = frame.with_columns(pl.col(optional).fill_nan(None)).cast(schema_of(kind))

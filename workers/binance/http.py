@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import logging
+import os
 import re
+import socket
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
@@ -23,10 +30,47 @@ from klinefleet.workers.domain.errors import (
     Restricted,
     ServerFault,
     TooManyRequests,
+    Unreachable,
 )
+
+logger = logging.getLogger(__name__)
 
 #: The end of a ban, alike on spot and futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+
+#: What a call may raise before its answer is complete.
+CALL_FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+#: What a host did, in words: the first line that fits an error or one of its causes.
+_WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (socket.gaierror, urllib3.exceptions.NameResolutionError),
+        "has a name that does not resolve",
+    ),
+    (
+        (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
+        "cannot be reached through the proxy",
+    ),
+    ((ssl.SSLCertVerificationError,), "has no valid TLS certificate"),
+    ((ssl.SSLError, urllib3.exceptions.SSLError), "made no TLS connection"),
+    ((ConnectionRefusedError,), "refused the connection"),
+    (
+        (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError),
+        "did not answer within {timeout_s:g} s",
+    ),
+    (
+        (ConnectionError, http.client.IncompleteRead, urllib3.exceptions.IncompleteRead),
+        "closed the connection before the answer was complete",
+    ),
+    ((urllib3.exceptions.DecodeError,), "sent an answer that does not unpack"),
+    (
+        (http.client.HTTPException, urllib3.exceptions.ProtocolError),
+        "sent an answer that is not HTTP",
+    ),
+    (
+        (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError),
+        "is no valid address",
+    ),
+)
 
 
 def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
@@ -54,6 +98,50 @@ class _BoundAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
 
 
+class AnswerTooSlow(TimeoutError):
+    """The answer was still coming when its time was over."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__()
+        self.limit_s = limit_s
+
+
+def unreachable(
+    subject: str, url: str, error: BaseException, *, timeout_s: float, detail: str = ""
+) -> Unreachable:
+    """Return the error of a call whose answer did not come, or not all of it.
+
+    `detail` is of this one call, like a file's key; it stands in brackets.
+    """
+    logger.debug("%s %s: %s: %r", subject, detail, url, error)
+    where = urlsplit(url)
+    host = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
+    shown = f" ({detail})" if detail else ""
+    return Unreachable(f"{subject}: {host} {_in_words(error, timeout_s)}{shown}; nothing was kept")
+
+
+def _in_words(error: BaseException, timeout_s: float) -> str:
+    """Return what the host did. No library's text is in it."""
+    causes = list(_causes(error))
+    root = causes[-1]
+    if isinstance(root, AnswerTooSlow):
+        return f"sent an answer that was not complete after {root.limit_s:g} s"
+    if type(root) is OSError and root.errno:
+        return f"cannot be reached ({os.strerror(root.errno)})"
+    for classes, words in _WORDS:
+        if any(isinstance(cause, classes) for cause in causes):
+            return words.format(timeout_s=timeout_s)
+    return f"gave no answer: the call failed with {type(error).__name__}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, the first cause last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def error_of_answer(
     subject: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> FleetError | None:
@@ -66,7 +154,7 @@ def error_of_answer(
         if fault := truncated(subject, headers, body):
             return fault
         if body[:1] not in (b"[", b"{"):
-            return BadAnswer(f"{subject}: no JSON but {shown!r}; nothing was kept")
+            return BadAnswer(f"{subject}: no JSON came ({shown!r}); nothing was kept")
         return None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return TooManyRequests(f"{subject}: 429 {shown}", after_ms=after_ms)
@@ -75,21 +163,25 @@ def error_of_answer(
     if status == HTTPStatus.IM_A_TEAPOT:
         return Banned(f"{subject}: 418 {shown}", after_ms=after_ms)
     if status == HTTPStatus.FORBIDDEN:
-        return Firewalled(f"{subject}: 403, the firewall's page {shown!r}")
+        return Firewalled(f"{subject}: 403, the firewall refuses this address ({shown!r})")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
         return Restricted(f"{subject}: 451, the exchange does not serve this address")
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ServerFault(f"{subject}: {status} {shown}")
+        return ServerFault(f"{subject}: {status}, the server failed ({shown!r})")
     return Refused(f"{subject}: {status} {shown}", code=_error_code(body))
 
 
-def truncated(subject: str, headers: Mapping[str, str], body: bytes) -> BadAnswer | None:
+def truncated(
+    subject: str, headers: Mapping[str, str], body: bytes, detail: str = ""
+) -> BadAnswer | None:
     """Return an error if fewer bytes came than the response announced."""
     announced = headers.get("Content-Length", "")
     is_known = announced.isdecimal() and "Content-Encoding" not in headers
     if not is_known or int(announced) == len(body):
         return None
-    return BadAnswer(f"{subject}: {len(body):,} bytes of {int(announced):,} came; nothing was kept")
+    found = f"{len(body):,} bytes of {int(announced):,}"
+    shown = f"{detail}: {found}" if detail else found
+    return BadAnswer(f"{subject}: only a part of the answer came ({shown}); nothing was kept")
 
 
 def _error_code(body: bytes) -> int:
@@ -104,9 +196,9 @@ def parse_json(body: bytes, shape: type) -> Any:
     try:
         parsed = json.loads(body)
     except ValueError as error:
-        raise BadAnswer(f"not JSON: {body[:200]!r}; nothing was kept") from error
+        raise BadAnswer(f"not JSON ({body[:200]!r}); nothing was kept") from error
     if not isinstance(parsed, shape):
-        raise BadAnswer(f"not a {shape.__name__}: {body[:200]!r}; nothing was kept")
+        raise BadAnswer(f"not a {shape.__name__} ({body[:200]!r}); nothing was kept")
     return parsed
 
 

@@ -53,14 +53,15 @@ def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> P
     first, last = _FIRST.match(body), _LAST.search(body, max(0, len(body) - 1000))
     if skeleton != _skeleton(series.kind, rows) or not first or not last:
         raise BadAnswer(
-            f"{page.span}: not rows of klines but {body[:80]!r}…{body[-40:]!r}; nothing was kept"
+            f"the answer is not rows of {series.kind} ({page.span}: {body[:80]!r}…{body[-40:]!r}); "
+            "nothing was kept"
         )
     opened_ms, last_ms, close_ms = int(first[1]), int(last[1]), int(last[2])
     if rows > page.limit or not page.span.start_ms <= opened_ms <= last_ms < page.span.end_ms:
         found = f"{rows} rows from {opened_ms} to {last_ms}"
         raise BadAnswer(
-            f"{page.span}: {found} where at most {page.limit} inside were asked for; nothing "
-            "was kept"
+            f"the answer has other rows than were asked for ({page.span}, at most {page.limit}: "
+            f"{found}); nothing was kept"
         )
     # The Date header names a second; a candle that closes within it may still change.
     if server_ms is not None and close_ms >= server_ms - server_ms % SECOND_MS:
@@ -80,12 +81,14 @@ def _inspect_objects(body: bytes, page: Page, series: Series, server_ms: int | N
                 float(row[field])
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswer(
-            f"{page.span}: not {series.kind} but {body[:80]!r} ({error!r}); nothing was kept"
+            f"the answer is not rows of {series.kind} ({page.span}: {body[:80]!r}); nothing was "
+            "kept"
         ) from error
     for symbol, at_ms in opened:
         if symbol != series.symbol or not page.span.start_ms <= at_ms < page.span.end_ms:
             raise BadAnswer(
-                f"{page.span}: a row of {symbol} at {at_ms} was not asked for; nothing was kept"
+                f"the answer has other rows than were asked for ({page.span}: {symbol} at "
+                f"{at_ms}); nothing was kept"
             )
     final_ms = page.span.end_ms
     if server_ms is not None:

@@ -8,10 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
-from klinefleet.workers.binance.http import date_ms, error_of_answer, parse_json
+from klinefleet.workers.binance.http import (
+    CALL_FAULTS,
+    AnswerTooSlow,
+    date_ms,
+    error_of_answer,
+    parse_json,
+    unreachable,
+)
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
@@ -174,7 +180,9 @@ class RestClient:
         try:
             return int(answer["serverTime"])
         except (KeyError, TypeError, ValueError) as error:
-            raise BadAnswer(f"{self._market} time was {answer}; it was not used") from error
+            raise BadAnswer(
+                f"{self._market} /time has no time ({answer}); it was not used"
+            ) from error
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit a minute."""
@@ -189,8 +197,10 @@ class RestClient:
             )
             return ExchangeInfo(limit, tuple(parse_listing(symbol) for symbol in info["symbols"]))
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+            logger.debug("%s /exchangeInfo: %r", self._market, error)
+            lacks = "a weight limit a minute, or a field of a symbol"
             raise BadAnswer(
-                f"{self._market} exchangeInfo lacks {error!r}; it was not used"
+                f"{self._market} /exchangeInfo lacks {lacks}; it was not used"
             ) from error
 
     def _get(
@@ -209,7 +219,7 @@ class RestClient:
         metrics.REQUESTS.add(market=self._market, status=str(status))
         metrics.REQUEST_SECONDS.observe(took_s, market=self._market)
         rtt_ms = int(took_s * 1000)
-        error = error_of_answer(f"{self._market} {path} {dict(params)}", status, headers, body)
+        error = error_of_answer(f"{self._market} {path}", status, headers, body)
         self._learn(budget, grant, headers, error, rtt_ms)
         if error:
             raise error
@@ -231,12 +241,11 @@ class RestClient:
                 while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
                     pieces.append(piece)
                     if time.monotonic() > deadline:
-                        raise TimeoutError(f"not complete after {self._timeout_s} s")
+                        raise AnswerTooSlow(self._timeout_s)
                 return response.status_code, response.headers, b"".join(pieces)
-        except (requests.RequestException, HTTPError, OSError) as error:
-            raise Unreachable(
-                f"{self._market} {path}: {type(error).__name__}: {error}; nothing was kept"
-            ) from error
+        except CALL_FAULTS as error:
+            subject, timeout_s = f"{self._market} {path}", self._timeout_s
+            raise unreachable(subject, self._base_url, error, timeout_s=timeout_s) from error
 
     def _learn(
         self,

@@ -198,7 +198,7 @@ def test_the_csv_of_a_zip_comes_out_as_it_went_in() -> None:
 def test_a_zip_of_another_file_is_never_read_in_its_place() -> None:
     neighbour = ArchiveFile(MINUTES, Source.DAILY, "2024-01-06")
     with pytest.raises(
-        ArchiveDamaged, match=r"holds \['BTCUSDT-1m-2024-01-06.csv'\].*nothing was merged"
+        ArchiveDamaged, match=r"holds other .*\['BTCUSDT-1m-2024-01-06.csv'\].*nothing was merged"
     ):
         unpacked(zipped(neighbour, CSV), DAY.stem)
 
@@ -265,7 +265,7 @@ def test_an_encrypted_or_oddly_packed_zip_is_damaged() -> None:
 
 
 def test_a_zip_that_unpacks_to_more_than_a_month_can_have_is_not_unpacked() -> None:
-    with pytest.raises(ArchiveDamaged, match="unpacks to 880 bytes"):
+    with pytest.raises(ArchiveDamaged, match=r"unpacks to too many bytes \(.*: 880\)"):
         unpacked(zipped(DAY, CSV), DAY.stem, max_bytes=len(CSV) - 1)
     assert unpacked(zipped(DAY, CSV), DAY.stem, max_bytes=len(CSV)) == CSV
 

@@ -116,7 +116,7 @@ def test_another_shape_is_refused_and_shown(shape: str) -> None:
     ids=["one early", "one late", "all before", "all after", "both"],
 )
 def test_rows_outside_the_window_are_refused(answered: Span) -> None:
-    with pytest.raises(BadAnswer, match="inside were asked for"):
+    with pytest.raises(BadAnswer, match="other rows than were asked for"):
         facts(body(opens(answered)), page=Page(HOUR, 1000, 2))
 
 
