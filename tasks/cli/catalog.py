@@ -147,7 +147,8 @@ def report(to: Path, local: bool) -> None:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(
-            f"--to {to} cannot be written: {error}; no report was written"
+            f"--to {to} cannot be written: {error.strerror or 'no reason given'}; no report was "
+            "written"
         ) from error
     with ExitStack() as stack:
         catalogs = _fresh_catalogs(_services(stack, local), list(Market))

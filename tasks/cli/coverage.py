@@ -180,5 +180,7 @@ def _draw(report: CoverageReport, path: Path) -> None:
     try:
         write(report, build_grids(report), path)
     except OSError as error:
-        raise RequestError(f"--plot {path} cannot be written: {error}") from error
+        raise RequestError(
+            f"--plot {path} cannot be written: {error.strerror or 'no reason given'}"
+        ) from error
     click.echo(f"wrote {path}", err=True)

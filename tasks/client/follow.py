@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,8 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import RunLost
 from klinefleet.workers.limits.budget import combined_state
 from klinefleet.workers.services import Services
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at a run's progress.
 POLL_S = 0.1
@@ -37,9 +40,9 @@ def follow(services: Services, run: str, on_poll: Callable[[], None] = lambda: N
                 progress = runs.progress(run)
             except RedisError as error:
                 if time.monotonic() - last_answer > REDIS_AWAY_S:
+                    logger.debug("Redis is away: %r", error)
                     raise RunLost(
-                        f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); run {run} may "
-                        "still go on"
+                        f"Redis has been away for {REDIS_AWAY_S:.0f} s; run {run} may still go on"
                     ) from error
                 display.say("waiting for Redis, which does not answer")
                 time.sleep(REDIS_RETRY_S)

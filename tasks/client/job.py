@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from klinefleet.workers.domain.errors import RunLost
 from klinefleet.workers.domain.redis_keys import piece_lease
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.threads import Threads
+
+logger = logging.getLogger(__name__)
 
 #: Most pieces sent and not yet done: bounds what Redis holds, however large the lake is.
 PIECES_IN_FLIGHT = 200
@@ -90,8 +93,9 @@ def work_by_fleet(
                 last_answer = time.monotonic()
             except (RedisError, OperationalError) as error:
                 if time.monotonic() - last_answer > REDIS_AWAY_S:
+                    logger.debug("Redis is away: %r", error)
                     raise RunLost(
-                        f"Redis has been away for {REDIS_AWAY_S:.0f} s ({error}); start again"
+                        f"Redis has been away for {REDIS_AWAY_S:.0f} s; start again"
                     ) from error
                 display.say("waiting for Redis, which does not answer")
                 time.sleep(REDIS_RETRY_S)

@@ -96,7 +96,9 @@ def _new_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime_folder()))
     except OSError as error:
         hint = "set XDG_RUNTIME_DIR to a folder of your own"
-        raise SettingsError(f"no folder for metrics: {error}; {hint}") from error
+        raise SettingsError(
+            f"no folder for metrics in {runtime_folder()}: {error.strerror}; {hint}"
+        ) from error
 
 
 def build_registry(

@@ -88,7 +88,10 @@ class Request:
         Unknown keys are ignored; optional ones have defaults. The interval is required. ValueError
         names the key that is missing or wrong.
         """
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"a request is a JSON object, not {text!r}") from error
         if not isinstance(values, dict):
             raise ValueError(f"a request is a JSON object, not {values!r}")  # noqa: TRY004 - as for invalid JSON
         return cls(
@@ -114,7 +117,11 @@ def _parse(
         return default
     try:
         return parse(values[key])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError(
+            f"a request's {key!r} was {values[key]!r}, which this version does not know"
+        ) from error
+    except TypeError as error:
         raise ValueError(f"a request's {key!r} was {values[key]!r}: {error}") from error
 
 

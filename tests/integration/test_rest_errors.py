@@ -30,6 +30,7 @@ from tests.integration.odd_answers import GOOD, answering, dated
 from tests.integration.rest_client import PAGE, Maker, Stopwatch, ask, series, state
 from tests.processes import free_port
 from tests.servers import Exchange
+from tests.unit.helpers.plain_words import assert_plain
 
 FAULTS: list[tuple[str, type[FleetError], bool]] = [
     ("400", Refused, False),
@@ -159,8 +160,11 @@ def test_an_exchange_that_does_not_answer_is_given_up_after_the_timeout(
 
 
 def test_an_exchange_that_is_not_there_is_unreachable(client: Maker) -> None:
-    with pytest.raises(Unreachable):
-        ask(client(f"http://127.0.0.1:{free_port()}"))
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(Unreachable) as failed:
+        ask(client(url))
+    told = f"um /klines: {url} refused the connection; nothing was kept"
+    assert failed.value.reason == f"Unreachable: {told}"
 
 
 @pytest.mark.parametrize("used", [None, "-1", "", "many", "1.5", "²"])
@@ -251,6 +255,7 @@ def test_every_answer_there_can_be_is_one_error_that_says_what_it_knows(
     assert type(failed.value) is wanted
     assert {name: getattr(failed.value, name) for name in known} == known
     assert len(str(failed.value)) < 1000
+    assert_plain(failed.value)
 
 
 def test_a_ban_that_tells_only_how_long_closes_the_pool_for_so_long(

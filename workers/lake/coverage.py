@@ -206,8 +206,9 @@ class Coverage:
                 pl.read_parquet(body, columns=[time]) if body else no_rows(series.kind).select(time)
             )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            logger.debug("%s does not decode: %s", entry.key, error)
             raise PartitionDamaged(
-                f"{entry.key} does not decode: {error}; it was left as it is"
+                f"{entry.key}: its rows do not decode; it was left as it is"
             ) from error
 
     def _gaps_in_rows(

@@ -121,8 +121,8 @@ class StoreIdentity:
             return Identity(str(fields["id"]), int(fields["format"]))
         except (ValueError, KeyError, TypeError) as error:
             raise LakeFormat(
-                f"{self._files.address(keys.IDENTITY)} is not a store's identity: "
-                f"{type(error).__name__}: {error}; it was left as it is"
+                f"{self._files.address(keys.IDENTITY)} is not a store's identity, which is JSON "
+                "with an id and a format; it was left as it is"
             ) from error
 
     def _is_of_format_1(self) -> bool:

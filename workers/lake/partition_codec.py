@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import polars as pl
 
@@ -11,6 +12,8 @@ from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.schema import is_older, schema_of, with_all_columns
 from klinefleet.workers.lake.footers.footer import Footer, parse_footer
 from klinefleet.workers.lake.footers.proof import checksum
+
+logger = logging.getLogger(__name__)
 
 #: Rows of a row group: a month of 1m candles, or a day of 1s candles, is one.
 ROW_GROUP_ROWS = 131_072
@@ -34,9 +37,8 @@ def decode(body: bytes, key: str = "a partition") -> pl.DataFrame:
     try:
         return pl.read_parquet(body)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise PartitionDamaged(
-            f"{key}: it does not decode: {error}; it was left as it is"
-        ) from error
+        logger.debug("%s does not decode: %s", key, error)
+        raise PartitionDamaged(f"{key}: its rows do not decode; it was left as it is") from error
 
 
 def read_back(kind: Kind, body: bytes, key: str = "a partition") -> tuple[pl.DataFrame, Footer]:

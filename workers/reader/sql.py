@@ -23,6 +23,7 @@ import polars as pl
 from klinefleet.workers.domain.errors import PartitionDamaged, RequestError, StoreFault
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.kinds.registry import KINDS
+from klinefleet.workers.storage.faults import in_words
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.optional import require_extra
@@ -130,7 +131,7 @@ def _create_views(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind
         try:
             found = set(re.findall(r"/kind=(\w+)/", "\n".join(filesystem.find(lake))))
         except Exception as error:
-            raise StoreFault(f"could not list {lake}: {type(error).__name__}: {error}") from error
+            raise StoreFault(f"could not list in the store ({lake}): {in_words(error)}") from error
         database.register_filesystem(filesystem)
     else:
         found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from tenacity import RetryCallState
 
 from klinefleet.workers.domain.errors import FleetError, StoreFault, UnsafeStore, VersionConflict
+from klinefleet.workers.storage.faults import in_words
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import STORE, RetryPolicy
 
@@ -108,13 +109,16 @@ class ObjectStore:
         return None
 
     def check_writable(self) -> None:
-        """Raise StoreFault or OSError if the store is not writable."""
+        """Raise StoreFault if the store is not writable."""
         key = f"raw/.writable.{uuid.uuid4().hex}"
         # FileNotFoundError: another process has just removed the empty folder.
         retrying = RetryPolicy(STORE.tries, 0.0).retrying(
             lambda error: isinstance(error, FileNotFoundError)
         )
-        retrying(self._put, self._path(key), b"")
+        try:
+            retrying(self._put, self._path(key), b"")
+        except Exception as error:
+            raise self._fault("write", key, error) from error
         self.delete([key])
 
     def prove_conditional_writes(self) -> None:
@@ -195,9 +199,10 @@ class ObjectStore:
         except FleetError:
             raise
         except Exception as error:
-            raise StoreFault(
-                f"could not {verb} {self._path(key)}: {type(error).__name__}: {error}"
-            ) from error
+            raise self._fault(verb, key, error) from error
+
+    def _fault(self, verb: str, key: str, error: Exception) -> StoreFault:
+        return StoreFault(f"could not {verb} in the store ({self.address(key)}): {in_words(error)}")
 
 
 def count_read(body: bytes | None) -> bytes | None:
@@ -229,4 +234,5 @@ def log_retry(verb: str, key: str, state: RetryCallState) -> None:
     """Log and count a failed try."""
     error = state.outcome.exception() if state.outcome else None
     metrics.RETRIES.add(source="store", reason=type(error).__name__)
-    logger.warning("could not %s %s in the store, trying again: %s", verb, key, error)
+    why = in_words(error) if error else "no reason"
+    logger.warning("could not %s %s in the store, trying again: %s", verb, key, why)

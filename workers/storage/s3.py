@@ -10,6 +10,7 @@ import fsspec
 from klinefleet.workers.domain.errors import VersionConflict
 from klinefleet.workers.patches.s3_timestamps import s3_session
 from klinefleet.workers.patches.tcp_quickack import quick_ack
+from klinefleet.workers.storage.faults import error_code
 from klinefleet.workers.storage.objects import ObjectStore
 
 #: Largest object that S3 accepts in one PUT; a conditional write must be one PUT.
@@ -56,7 +57,7 @@ class S3Store(ObjectStore):
         try:
             self._fs.pipe_file(path, body, chunksize=_MAX_PUT_BYTES, **condition)
         except OSError as error:
-            if _error_code(error) in _CONFLICT_CODES:
+            if error.__cause__ and error_code(error.__cause__) in _CONFLICT_CODES:
                 raise VersionConflict(
                     f"{path} changed from version {replaces} since it was read; nothing was written"
                 ) from error
@@ -79,8 +80,3 @@ def s3_filesystem(**options: Any) -> Any:
 
 def _region() -> str | None:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-
-
-def _error_code(error: OSError) -> str:
-    response = getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))

@@ -13,4 +13,6 @@ def require_extra(module: str, feature: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise RequestError(f"{feature} needs `pip install 'klinefleet[read]'` ({error})") from error
+        raise RequestError(
+            f"{feature} needs `pip install 'klinefleet[read]'`: no {module}"
+        ) from error

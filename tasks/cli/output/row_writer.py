@@ -83,7 +83,9 @@ def write_file(parts: Iterable[pl.DataFrame], target: Path, form: Format) -> tup
             size = temp.stat().st_size
             temp.replace(target)
     except OSError as error:
-        raise NotWritten(f"{target}: {error.strerror or error}; nothing was written") from error
+        raise NotWritten(
+            f"{target}: {error.strerror or 'no reason given'}; nothing was written"
+        ) from error
     return rows, size
 
 

@@ -87,22 +87,26 @@ def test_a_store_that_keeps_failing_is_given_up_and_named(folder: Path, verb: st
     files, fs, slept = failing(folder, BROKEN, 10**6)
     with pytest.raises(StoreFault) as fault:
         VERBS[verb](files)
-    assert str(
-        fault.value
-    ) == f"could not {verb} {folder}/a/{'' if verb == 'list' else '1'}: OSError: {BROKEN}".replace(
-        "/a/:", "/a:"
-    )
+    path = f"{folder}/a" if verb == "list" else f"{folder}/a/1"
+    assert str(fault.value) == f"could not {verb} in the store ({path}): Input/output error"
     assert (fs.called, len(slept)) == (STORE.tries, STORE.tries - 1)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
-    "error",
-    [PermissionError("not yours"), IsADirectoryError("a folder"), NotADirectoryError("a file")],
+    ("error", "words"),
+    [
+        (PermissionError("not yours"), "access was denied"),
+        (PermissionError(errno.EACCES, "not yours"), "Permission denied"),
+        (IsADirectoryError(errno.EISDIR, "a folder"), "Is a directory"),
+        (NotADirectoryError(errno.ENOTDIR, "a file"), "Not a directory"),
+    ],
 )
-def test_an_error_that_stays_is_raised_at_once(folder: Path, verb: str, error: OSError) -> None:
+def test_an_error_that_stays_is_raised_at_once(
+    folder: Path, verb: str, error: OSError, words: str
+) -> None:
     files, fs, slept = failing(folder, error, 10**6)
-    with pytest.raises(StoreFault, match=type(error).__name__):
+    with pytest.raises(StoreFault, match=f": {words}$"):
         VERBS[verb](files)
     assert (fs.called, slept) == (1, [])
 
@@ -119,7 +123,7 @@ def test_a_folder_that_is_removed_again_and_again_is_given_up(folder: Path) -> N
     files = FolderStore(
         Failing(FileNotFoundError("gone"), 10**6, ("pipe_file",)), str(folder), sleep=slept.append
     )
-    with pytest.raises(StoreFault, match="FileNotFoundError: gone"):
+    with pytest.raises(StoreFault, match="it does not exist"):
         files.put("a/1", b"one")
     assert len(slept) == STORE.tries - 1
 
@@ -134,6 +138,6 @@ class FullDisk:
 
 def test_a_write_without_room_leaves_no_half_of_it(folder: Path) -> None:
     files = FolderStore(FullDisk(), str(folder), sleep=lambda _: None)
-    with pytest.raises(StoreFault, match="no space"):
+    with pytest.raises(StoreFault, match="No space left on device"):
         files.put("a/1", b"one")
     assert [path for path in folder.rglob("*") if path.is_file()] == []

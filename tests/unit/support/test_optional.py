@@ -16,6 +16,7 @@ def test_a_module_that_is_there_is_given() -> None:
 
 def test_what_needs_a_module_that_is_not_there_says_how_to_get_it() -> None:
     with pytest.raises(
-        RequestError, match=r"^--sql needs `pip install 'klinefleet\[read\]'` \(No module named"
+        RequestError,
+        match=r"^--sql needs `pip install 'klinefleet\[read\]'`: no no_such_module_at_all$",
     ):
         require_extra("no_such_module_at_all", "--sql")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,8 @@ from klinefleet.workers.lake.footers import format_1
 from klinefleet.workers.lake.footers.answers import Answer, origins, trimmed, unconfirmed
 from klinefleet.workers.lake.footers.oddities import Oddity, still_odd
 from klinefleet.workers.lake.footers.proof import Proof, gaps_in, prove
+
+logger = logging.getLogger(__name__)
 
 #: The record's key, and its version.
 FOOTER_KEY, VERSION = "klinefleet.partition", 2
@@ -152,8 +155,9 @@ def parse_footer(body: bytes, key: str = "a partition") -> Footer:
         TypeError,
         KeyError,
     ) as error:
+        logger.debug("%s: its footer does not decode: %r", key, error)
         raise PartitionDamaged(
-            f"{key}: its footer does not decode: {error}; it was left as it is"
+            f"{key}: its footer does not decode; it was left as it is"
         ) from error
     meant = keys.partition_of(key)
     if meant and footer.partition not in (None, meant):
