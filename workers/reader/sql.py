@@ -10,6 +10,7 @@ s3fs, because DuckDB would have to download its own S3 extension first.
 from __future__ import annotations
 
 import glob
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pyarrow import RecordBatch
 
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -70,12 +73,15 @@ def run_query(store_url: str, query: str) -> Iterator[pl.DataFrame]:
         raise RequestError(f"{_first_line(error)}; the lake at {store_url} has {views}") from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         message = _first_line(error)
-        if f"{store.address('lake')}/" in message:
-            raise PartitionDamaged(f"{message}; it was left as it is") from error
+        if found := re.search(rf"{re.escape(store.address('lake'))}/[^'\"]*\.parquet", message):
+            logger.debug("DuckDB: %s", error)
+            raise PartitionDamaged(f"{found[0]} does not decode; it was left as it is") from error
         raise RequestError(message) from error
     except duckdb.Error as error:
+        logger.debug("DuckDB: %s", error)
         raise StoreFault(
-            f"{_first_line(error)}; nothing was changed in the lake at {store_url}"
+            f"DuckDB stopped with {type(error).__name__}; nothing was changed in the lake at "
+            f"{store_url}"
         ) from error
 
 
