@@ -240,7 +240,7 @@ class _Compaction:
         self._runs.add_counts(self._run, {"rows": merged.gained, "changed": merged.changed})
         metrics.ROWS_COMPACTED.add(merged.gained, market=partition.series.market)
         if merged.changed:
-            text = f"{merged.changed:,} held rows have new values"
+            text = f"held rows have new values ({merged.changed:,} rows)"
             self._report(text, partition.span, "lake")
         if merged.published:
             services.coverage.cache_footers([merged.published])
@@ -260,7 +260,9 @@ class _Compaction:
         winners = " and ".join(sorted(set(conflicts.filter("stands")["source"])))
         rows = conflicts[series.kind.time_column].n_unique()
         sources = ", ".join(sorted(set(conflicts["source"])))
-        text = f"{rows:,} rows differ between {sources}: {winners} used; all versions in {key}"
+        text = (
+            f"rows differ between {sources}: {winners} used ({rows:,} rows, all versions in {key})"
+        )
         self._report(text, partition.span, "sources")
 
     def _report_oddities(self, oddities: list[Oddity]) -> None:
@@ -268,7 +270,8 @@ class _Compaction:
         opens = self._partition.series.interval.opens
         for odd in oddities:
             rows = opens(odd.span.start_ms, odd.span.end_ms)
-            text = f"{rows:,} rows kept as {' and '.join(odd.sources)} have them: {odd.what}"
+            sources = " and ".join(odd.sources)
+            text = f"rows kept as {sources} have them: {odd.what} ({rows:,} rows)"
             self._report(text, odd.span, "sources")
 
     def _report(self, text: str, span: Span, source: str = "") -> None:

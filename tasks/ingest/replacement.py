@@ -7,10 +7,16 @@ from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError
-from klinefleet.workers.domain.series import Window
+from klinefleet.workers.domain.series import Source, Window
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import assign_sources, fallback
 from klinefleet.workers.sources.policy import Mode, Policy
+
+_IN_WORDS = {
+    Source.MONTHLY: "monthly files",
+    Source.DAILY: "daily files",
+    Source.REST: "REST",
+}
 
 
 def replace_file(
@@ -19,15 +25,14 @@ def replace_file(
     """Return the windows that answer in place of a file, and what the run has to record of it.
 
     `window` is the file's part of a window, `key` its key, `reason` why it is unusable. Without any
-    replacement the window has failed.
+    replacement the window has failed, and that is all there is to record.
     """
     replacements = fallback(window, policy, is_refused=is_refused)
-    sources = " and ".join(sorted({str(other.source) for other in replacements})) or "nothing"
-    text = f"{reason}; {sources} instead"
-    records = [Record(Level.REPORT, text, window.partition.series, window.span, key)]
     if not replacements:
-        records.append(Record.for_window(Level.FAILED, window, reason))
-    return replacements, records
+        return [], [Record.for_window(Level.FAILED, window, reason)]
+    sources = " and ".join(sorted({_IN_WORDS[other.source] for other in replacements}))
+    text = f"{reason}; {sources} instead"
+    return replacements, [Record(Level.REPORT, text, window.partition.series, window.span, key)]
 
 
 def replace_pages(
@@ -53,7 +58,7 @@ def replace_pages(
         return [], []
     if not found.windows:
         return [], []
-    sources = " and ".join(sorted({str(other.source) for other in found.windows}))
+    sources = " and ".join(sorted({_IN_WORDS[other.source] for other in found.windows}))
     text = f"{reason}; {sources} instead"
     records = [Record.for_window(Level.REPORT, window, text)]
     records += [

@@ -9,6 +9,7 @@ from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.policy import policy_for_request
 from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.binance.archive_names import ArchiveFile
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain import spans
 from klinefleet.workers.domain.errors import FleetError
@@ -76,7 +77,7 @@ class PartitionDispatcher:
         parts = missing(partition.series, held.in_lake_or_raw, target)
         found = self._assign(self._policy(held), partition, parts)
         records = [
-            Record(Level.REPORT, text, partition.series, source=file)
+            Record(Level.REPORT, text, partition.series, _part_of_file(file, target), file)
             for file, text in found.missing_files.items()
         ]
         records += [
@@ -147,3 +148,9 @@ class PartitionDispatcher:
             )
             self._last_policy = held.series, policy
         return self._last_policy[1]
+
+
+def _part_of_file(key: str, target: Span) -> Span | None:
+    """Return the part of `target` that an archive file covers."""
+    file = ArchiveFile.parse(key)
+    return file.span.clip(target) if file else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from klinefleet.tasks.runs.progress import Progress, State
+from klinefleet.tasks.runs.records import Cause, Level, causes
 from klinefleet.tasks.runs.report_file import REPORT_FILE
 from klinefleet.workers.coordination.heartbeat import total_width
 from klinefleet.workers.domain.timestamps import MINUTE_MS
@@ -14,7 +15,7 @@ from klinefleet.workers.lake import keys
 from klinefleet.workers.limits.budget import PoolState, combined_state
 from klinefleet.workers.services import Services
 
-#: Notes, reports and failures that the text names; the rest are counted.
+#: Causes of notes, of reports and of failures that the text names; the rest are counted.
 NAMED = 20
 
 
@@ -79,13 +80,15 @@ class Summary:
     def text(self) -> str:
         """Return the summary as text for people."""
         p = self.progress
+        found = causes(p.records)
         lines = [self._title(), *self._table(), f"  Parquet   {self.store_url}/{_folder(p)}/"]
-        lines += _first_lines(p.notes)
-        lines += _first_lines(p.reported)
+        lines += _lines(found, Level.NOTE)
+        lines += _lines(found, Level.REPORT)
         if p.reported or p.failed:
             lines.append(f"  report    {self.store_url}/{keys.report(p.run, REPORT_FILE)}")
-        lines += _first_lines(p.failed, "FAILED ")
-        if len(p.failed) > NAMED:
+        failures = _lines(found, Level.FAILED, "FAILED ")
+        lines += failures
+        if len(p.failed) > len(failures):
             lines.append(f"  `klines status {p.run} --json` lists all failures")
         if p.state is State.INCOMPLETE:
             lines.append("  What failed is still missing; the same command fetches just that.")
@@ -147,7 +150,8 @@ def _folder(progress: Progress) -> str:
     return keys.series_folder("lake", next(progress.request.series())).rpartition("/")[0]
 
 
-def _first_lines(texts: Mapping[str, str], mark: str = "") -> list[str]:
-    lines = [f"  {mark}{name}: {text}" for name, text in list(texts.items())[:NAMED]]
-    hidden = len(texts) - NAMED
-    return [*lines, f"  {mark}and {hidden:,} more"] if hidden > 0 else lines
+def _lines(found: Iterable[Cause], level: Level, mark: str = "") -> list[str]:
+    """Return a line for each cause of a level, the first `NAMED` of them."""
+    lines = [f"  {mark}{one.name}: {one.text}" for one in found if one.level is level]
+    hidden = len(lines) - NAMED
+    return [*lines[:NAMED], f"  {mark}and {hidden:,} more"] if hidden > 0 else lines

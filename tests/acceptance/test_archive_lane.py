@@ -169,7 +169,28 @@ def test_an_archive_that_refuses_what_it_has_just_listed_is_not_asked_for_every_
     told = fleet.download(*wanted.arguments)
     wanted.assert_nothing_is_missing(fleet)
     assert told["klines_from_rest"] == wanted.klines
-    assert [text.partition("; ")[2] for text in told["report"].values()] == ["rest instead"] * 2
+    assert [text.partition("; ")[2] for text in told["report"].values()] == ["REST instead"] * 2
+
+
+def test_refused_months_are_one_line_and_not_a_line_for_each_of_their_days(fleet: Fleet) -> None:
+    """The worker still knows the list; the months are refused, and so are their days."""
+    known = Wanted("um", ("SIM009USDT",), "2023-01-01", "2023-03-01", source="archive")
+    fleet.download(*known.arguments)
+    fleet.exchange.archive_faults({}, status=451)
+    wanted = Wanted("um", ("SIM009USDT",), "2024-01-01", "2024-03-01", source="archive")
+    done = fleet.klines("download", *wanted.arguments)
+    fleet.exchange.archive_faults({})
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "Restricted" in line]
+    assert line == (
+        "  FAILED 2 files of SIM009USDT, 2024-01-01..2024-03-01: Restricted: 451, the archive does "
+        "not serve this address; daily files instead, of which 60 failed alike"
+    )
+    run = done.stdout.split("reports/")[1].partition("/")[0]
+    told = json.loads(fleet.klines("status", run, "--json").stdout)
+    assert (len(told["failed"]), len(told["report"])) == (60, 2)
+    fleet.download(*wanted.arguments)
+    wanted.assert_held(fleet)
 
 
 def test_without_rest_what_the_archive_lacks_is_named_and_stays_missing(fleet: Fleet) -> None:

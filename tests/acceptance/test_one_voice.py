@@ -139,7 +139,7 @@ def test_a_faulty_row_that_is_all_there_is_stays_marked_and_verify_is_silent_abo
     wanted = Wanted("spot", ("BTCUSDT",), "2024-03-01", "2024-03-02", "1h", "rest")
     told = fleet.download(*wanted.arguments)
     (kept,) = [text for text in told["report"].values() if "kept as rest" in text]
-    assert "1 rows kept as rest have them: price not positive" in kept or "bounds" in kept
+    assert "rows kept as rest have them: price not positive (1 rows)" in kept or "bounds" in kept
     assert verify(fleet)["faults"] == []
     calls = len(fleet.exchange.calls())
     assert verify(fleet, "--repair")["faults"] == []

@@ -135,7 +135,8 @@ def test_changed_rows_of_a_new_file_do_not_stand_against_rest_and_the_daily_file
     assert (done.told["rows_changed"], done.told["rows_gained"]) == (0, 0)
     wanted.assert_held(fleet)
     (text,) = done.told["report"].values()
-    assert text.startswith("5 rows differ")
+    assert text.startswith("rows differ between ")
+    assert "(5 rows, " in text
     assert f"reports/{done.told['run']}/" in text
     assert_versions(versions(fleet, done.told), {"daily", "lake", "rest"}, {"monthly"}, rows=5)
     reissue(fleet, key(wanted, "2024-02"))
