@@ -190,7 +190,7 @@ def test_refused_months_are_one_line_and_not_a_line_for_each_of_their_days(fleet
     told = json.loads(fleet.klines("status", run, "--json").stdout)
     assert (len(told["failed"]), len(told["report"])) == (60, 2)
     fleet.download(*wanted.arguments)
-    wanted.assert_held(fleet)
+    wanted.assert_nothing_is_missing(fleet)
 
 
 def test_without_rest_what_the_archive_lacks_is_named_and_stays_missing(fleet: Fleet) -> None:
