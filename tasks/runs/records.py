@@ -26,8 +26,8 @@ class Level(StrEnum):
     """A fact about a symbol that a user should know."""
 
 
-#: What a text says of one case alone: the rest of it is the cause.
-_DETAIL = re.compile(r" \(.*\)", re.DOTALL)
+#: What a text says of one case alone, in brackets or as a partition's key: the rest is the cause.
+_DETAIL = re.compile(r" \(.*\)| \S+\.parquet:", re.DOTALL)
 #: Symbols that the name of several records has.
 _NAMED_SYMBOLS = 3
 
@@ -77,7 +77,7 @@ class Record:
 
     @property
     def cause(self) -> str:
-        """The text without its brackets, which tell of this one case: a file's key, a body."""
+        """The text without what it tells of this one case: a file's key, a body."""
         return _DETAIL.sub("", self.text)
 
     @property
@@ -174,13 +174,17 @@ def causes(records: Iterable[Record]) -> list[Cause]:
 def _consequences(records: Iterable[Record]) -> dict[Record, list[Record]]:
     """Return the records of monthly files, each with those of the daily files in its place."""
     records = [record for record in records if record.series and record.span]
-    months = {_month(record): record for record in records if "/monthly/" in record.source}
+    months = {_month(record): record for record in records if _has_daily_files_instead(record)}
     found: dict[Record, list[Record]] = {}
     for record in records:
         is_daily = record.source == "daily" or "/daily/" in record.source
         if is_daily and (month := months.get(_month(record))):
             found.setdefault(month, []).append(record)
     return found
+
+
+def _has_daily_files_instead(record: Record) -> bool:
+    return "/monthly/" in record.source and "daily files" in record.text
 
 
 def _month(record: Record) -> tuple[Series | None, int]:

@@ -119,6 +119,18 @@ def test_three_hundred_failures_of_one_cause_are_one_line_and_the_biggest_comes_
     ]
 
 
+def test_days_that_were_witnesses_only_are_no_consequence_of_a_month_that_rest_answered() -> None:
+    file = month()
+    by_rest = replace(file, text=file.text.replace("daily files", "REST"))
+    assert [one.consequences for one in causes([by_rest, *days()])] == [[], []]
+
+
+def test_damaged_partitions_are_one_line_though_each_is_named_in_its_text() -> None:
+    text = "PartitionDamaged: lake/um/2024-{:02}.parquet: its rows do not decode; it was left"
+    (line,) = lines(*windows(text, 12))
+    assert line.endswith("T12:00: PartitionDamaged: its rows do not decode; it was left")
+
+
 def test_a_failure_alone_is_told_in_full() -> None:
     (record,) = windows("BadAnswer: other rows (page {}); nothing was kept", 1)
     assert lines(record) == [
