@@ -15,6 +15,7 @@ from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.request import Request, closed_ms
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.tasks.runs.progress import Progress, State
+from klinefleet.tasks.runs.records import Level, causes
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import RequestError, TaskFailed
 from klinefleet.workers.domain.kinds.declaration import Kind
@@ -125,7 +126,10 @@ def group_into_requests(wanted: Mapping[Series, list[Span]]) -> Iterator[Request
 def _failure_message(failed: list[Progress]) -> str:
     """Return in one line which runs failed, and why."""
     reasons = [
-        f"{name}: {reason}" for progress in failed for name, reason in progress.failed.items()
+        f"{one.name}: {one.text}"
+        for progress in failed
+        for one in causes(progress.records)
+        if one.level is Level.FAILED
     ]
     more = f" and {len(reasons) - _MAX_NAMED:,} more" if len(reasons) > _MAX_NAMED else ""
     runs = ", ".join(f"{progress.run} is {progress.state}" for progress in failed)
