@@ -127,7 +127,7 @@ def _in_words(error: BaseException, timeout_s: float) -> str:
     if isinstance(root, AnswerTooSlow):
         return f"sent an answer that was not complete after {root.limit_s:g} s"
     if type(root) is OSError and root.errno:
-        return f"cannot be reached ({os.strerror(root.errno)})"
+        return f"cannot be reached: {os.strerror(root.errno)}"
     for classes, words in _WORDS:
         if any(isinstance(cause, classes) for cause in causes):
             return words.format(timeout_s=timeout_s)
@@ -146,7 +146,7 @@ def error_of_answer(
     subject: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> FleetError | None:
     """Return the error that a REST response stands for; None for a good one."""
-    shown = body[:200].decode("utf-8", "replace")
+    shown = " ".join(body[:200].decode("utf-8", "replace").split())
     retry_after = headers.get("Retry-After", "")
     after_ms = int(retry_after) * 1000 if retry_after.isdecimal() else None
     if status == HTTPStatus.OK:

@@ -106,7 +106,7 @@ POOL: Any = None
                 urllib3.exceptions.NewConnectionError(POOL, "Failed to establish"),
                 OSError(errno.ENETUNREACH, "Network is unreachable"),
             ),
-            "cannot be reached (Network is unreachable)",
+            "cannot be reached: Network is unreachable",
         ),
         (
             raised(
@@ -160,6 +160,11 @@ def test_no_body_that_does_not_decode_shows_a_librarys_text(call: Callable[[], o
     with pytest.raises(FleetError, match=r"nothing was (kept|merged)") as failed:
         call()
     assert_plain(failed.value)
+
+
+def test_a_page_of_many_lines_is_told_in_one() -> None:
+    error = error_of_answer("um /klines", 404, {}, b"<html>\n<body>\n\nnothing here</body>\n")
+    assert str(error) == "um /klines: 404 <html> <body> nothing here</body>"
 
 
 def causes() -> Iterator[FleetError | None]:
