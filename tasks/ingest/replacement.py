@@ -12,11 +12,7 @@ from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import assign_sources, fallback
 from klinefleet.workers.sources.policy import Mode, Policy
 
-_IN_WORDS = {
-    Source.MONTHLY: "monthly files",
-    Source.DAILY: "daily files",
-    Source.REST: "REST",
-}
+_IN_WORDS = {Source.MONTHLY: "monthly files", Source.DAILY: "daily files", Source.REST: "REST"}
 
 
 def replace_file(
@@ -30,8 +26,7 @@ def replace_file(
     replacements = fallback(window, policy, is_refused=is_refused)
     if not replacements:
         return [], [Record.for_window(Level.FAILED, window, reason)]
-    sources = " and ".join(sorted({_IN_WORDS[other.source] for other in replacements}))
-    text = f"{reason}; {sources} instead"
+    text = f"{reason}; {_sources(replacements)} instead"
     return replacements, [Record(Level.REPORT, text, window.partition.series, window.span, key)]
 
 
@@ -58,11 +53,15 @@ def replace_pages(
         return [], []
     if not found.windows:
         return [], []
-    sources = " and ".join(sorted({_IN_WORDS[other.source] for other in found.windows}))
-    text = f"{reason}; {sources} instead"
+    text = f"{reason}; {_sources(found.windows)} instead"
     records = [Record.for_window(Level.REPORT, window, text)]
     records += [
         Record(Level.FAILED, reason, partition.series, span, str(window.source))
         for span in found.unavailable
     ]
     return found.windows, records
+
+
+def _sources(windows: list[Window]) -> str:
+    """Return in words where the windows come from."""
+    return " and ".join(sorted({_IN_WORDS[window.source] for window in windows}))
