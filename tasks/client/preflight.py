@@ -87,7 +87,7 @@ def check_store(services: Services) -> None:
     """Raise RequestError if the store cannot be written."""
     try:
         services.store.check_writable()
-    except (StoreFault, OSError) as error:
+    except StoreFault as error:
         url = services.settings.store_url
         raise RequestError(f"store {url} cannot be written: {error}") from error
 

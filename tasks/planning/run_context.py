@@ -105,7 +105,10 @@ class RunContext:
 
     def needs_listing_request(self, held: SeriesHoldings) -> bool:
         """Return True if REST has to be asked for any hint of the series' beginning."""
-        if self.request.revise or not missing(held.series, held.in_lake_or_raw, self.request.span):
+        request = self.request
+        if request.revise or not missing(held.series, held.in_lake_or_raw, request.span):
+            return False
+        if request.source is Mode.ARCHIVE or self.runs.rest_fault(self.run):
             return False
         return not self.services.trading_spans.is_beginning_known(held.series)
 

@@ -186,8 +186,10 @@ def _read_file(path: Path) -> list[str]:
     """Return the symbols of a CSV file with a symbol column, or of a list with one a line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"symbols file {path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"symbols file {path} is no text in UTF-8") from error
+    except OSError as error:
+        raise RequestError(f"symbols file {path} cannot be read: {error.strerror}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise RequestError(f"symbols file {path} is empty")

@@ -21,6 +21,9 @@ from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.redis_keys import ACTIVE, KEEP_MS, NEW_RUNS, RUNS, run_key
 from klinefleet.workers.domain.stores import StoreRef
 
+#: What follows the cause in the record of a run that goes on without REST.
+_ALONE = "; the archive alone instead"
+
 
 class Runs:
     """The state of all runs; `partitions` has that of their partitions.
@@ -138,13 +141,12 @@ class Runs:
 
     def mark_rest_away(self, run: str, fault: FleetError) -> None:
         """Have the run go on with the archive alone: REST does not answer it."""
-        text = f"{fault.reason}; the archive alone instead"
-        self.record(run, replace(REST_AWAY, text=text))
+        self.record(run, replace(REST_AWAY, text=f"{fault.reason}{_ALONE}"))
 
     def rest_fault(self, run: str) -> RestAway | None:
         """Return why the run goes on without REST; None if it may ask it."""
         text = cast("bytes | None", self._redis.hget(run_key(run, "records"), REST_AWAY.identity))
-        return RestAway(text.decode()) if text else None
+        return RestAway(text.decode().removesuffix(_ALONE)) if text else None
 
     def mark_plan_sent(self, run: str, delay_us: int = 0) -> int:
         """Return a new `sent_us` for the run's plan task; 0 if the run has ended.

@@ -146,7 +146,12 @@ class Restricted(Terminal):
 
 
 class RestAway(Terminal):
-    """REST does not answer a run, which goes on with the archive alone."""
+    """REST does not answer a run, which goes on with the archive alone. The text is the cause."""
+
+    @property
+    def reason(self) -> str:
+        """The cause, which has its own name."""
+        return str(self)
 
 
 class ArchiveFileUnusable(Terminal):

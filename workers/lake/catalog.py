@@ -210,9 +210,8 @@ class Catalog:
             ValueError,
             TypeError,
         ) as error:
-            raise PartitionDamaged(
-                f"a catalog does not decode: {error!r}; it was left as it is"
-            ) from error
+            logger.debug("a catalog does not decode: %r", error)
+            raise PartitionDamaged("a catalog does not decode; it was left as it is") from error
 
 
 class Catalogs:

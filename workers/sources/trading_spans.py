@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from klinefleet.workers.binance.symbol_cache import FoundListing, SymbolCache
@@ -26,6 +25,7 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import NEVER_MS
 from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.sources.source_dates import ALIVE_MS, NO_FILES_MS, NewestRow, SourceDates
+from klinefleet.workers.support.once import once
 
 if TYPE_CHECKING:
     from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
@@ -201,7 +201,7 @@ class _Lookup:
     def _asks_rest(self) -> bool:
         return self.mode is not Mode.ARCHIVE and self.may_ask_rest and not self._is_forgotten
 
-    @cached_property
+    @once
     def _is_forgotten(self) -> bool:
         """Whether REST no longer has the symbol: by its list, and by its answer or the archive."""
         if not self.found.is_loaded:
@@ -227,7 +227,7 @@ class _Lookup:
         is_known = self.is_entry_whole and end_ms is not None
         return is_known and (self.found.listing is not None or self._are_files_old)
 
-    @cached_property
+    @once
     def _files_end_ms(self) -> int | None:
         return self._ask_archive(self.dates.last_file_end_ms)
 
@@ -241,7 +241,7 @@ class _Lookup:
         newest: NewestRow | None = self.__dict__.get("_newest")
         return newest
 
-    @cached_property
+    @once
     def _newest(self) -> NewestRow | None:
         """REST's newest row; None where it is not asked, or does not answer."""
         return self._ask_rest(lambda: self.dates.newest_row(self.series))

@@ -75,7 +75,7 @@ def test_time_before_listing_and_after_delisting_is_not_missing(
 ) -> None:
     files = open_store(str(store))
     one = entry("BTCUSDT")
-    dates = {"first_ms": DECEMBER, "last_ms": FEBRUARY}
+    dates = {"onboard_ms": DECEMBER, "first_ms": DECEMBER, "last_ms": FEBRUARY}
     Catalogs(files).store(
         catalog(type(one)(**{name: getattr(one, name) for name in one.__slots__} | dates))
     )

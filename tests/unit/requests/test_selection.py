@@ -70,7 +70,7 @@ def test_a_symbols_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             listed(None, path, None)
         assert str(path) in str(refused.value)
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(RequestError, match="is no text in UTF-8"):
         listed(None, tmp_path / "image.csv", None)
 
 
