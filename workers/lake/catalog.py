@@ -65,6 +65,11 @@ class CatalogEntry:
         return Span(self.begin_ms or 0, self.last_ms or NEVER_MS)
 
     @property
+    def is_trading(self) -> bool:
+        """Whether exchangeInfo says so; of a symbol that it lacks, whether it has no end."""
+        return self.status == TRADING or (not self.status and self.last_ms is None)
+
+    @property
     def begin_ms(self) -> int | None:
         """When its trading began at the earliest, ms UTC; None where nobody knows."""
         known = (ms for ms in (self.first_ms, self.onboard_ms) if ms is not None)
@@ -139,8 +144,7 @@ class Catalog:
         return [
             entry
             for entry in self._entries.values()
-            if (quote is None or entry.quote == quote)
-            and (status == "all" or entry.status == TRADING)
+            if (quote is None or entry.quote == quote) and (status == "all" or entry.is_trading)
         ]
 
     def trading_span(self, series: Series) -> Span | None:

@@ -177,6 +177,7 @@ def test_without_rest_a_catalog_is_made_of_the_archives_lists(maker: Maker) -> N
     made = update_catalog(one.services, UM, lines.append)
     assert "Restricted: 451; its symbols are from the archive alone" in lines[0]
     assert (made.has_archive, made.has_rest) == (True, False)
+    assert [one.symbol for one in made.entries(status="trading")] == ["BTCUSDT"]
     spans = {one.symbol: one.trading_span for one in made.entries()}
     assert spans == {
         "BTCUSDT": Span(utc_ms(2020), NEVER_MS),

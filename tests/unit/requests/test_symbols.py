@@ -46,7 +46,7 @@ def entry(
         None,
         began,
         began,
-        None,
+        None if status == "TRADING" else utc_ms(2022),
         ("1m",),
         True,
         bool(status),
