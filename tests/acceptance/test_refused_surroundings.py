@@ -47,13 +47,15 @@ def test_a_store_that_cannot_be_written_is_named(fleet: Fleet, tmp_path: Path) -
     assert_refused(wrong, *download(), "--local", words=(str(tmp_path / "file"),))
 
 
-def test_an_exchange_that_does_not_answer_is_named(fleet: Fleet, tmp_path: Path) -> None:
+def test_an_exchange_that_does_not_answer_is_named_where_the_archive_is_forbidden(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     with socket.socket() as unused, RedisServer(tmp_path / "redis") as redis:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         wrong = replace(fleet, redis=redis, settings={"KLINES_CM_URL": url})
         of_cm = download(market="cm", symbols="BTCUSD_PERP")
-        assert_refused(wrong, *of_cm, "--detach", words=("exchange", "cm"))
+        assert_refused(wrong, *of_cm, "--source", "rest", "--detach", words=("exchange", "cm"))
 
 
 def test_no_redis_is_named(fleet: Fleet) -> None:

@@ -111,9 +111,10 @@ class ObjectStore:
     def check_writable(self) -> None:
         """Raise StoreFault if the store is not writable."""
         key = f"raw/.writable.{uuid.uuid4().hex}"
-        # FileNotFoundError: another process has just removed the empty folder.
+        # Another process has just removed the empty folder: after it was made, or as it was seen to
+        # exist.
         retrying = RetryPolicy(STORE.tries, 0.0).retrying(
-            lambda error: isinstance(error, FileNotFoundError)
+            lambda error: isinstance(error, FileNotFoundError | FileExistsError)
         )
         try:
             retrying(self._put, self._path(key), b"")

@@ -160,3 +160,21 @@ def test_a_store_whose_empty_folder_goes_just_as_it_is_tried_is_written_all_the_
     monkeypatch.setattr(Path, "replace", replace)
     files.check_writable()
     assert gone
+
+
+def test_a_store_whose_empty_folder_goes_just_as_it_is_found_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mkdir` finds the folder, looks whether it is one, and by then it is gone."""
+    files, make = open_store(str(tmp_path / "store")), Path.mkdir
+    raced: list[Path] = []
+
+    def racing(path: Path, *args: Any, **kwargs: Any) -> None:
+        if not raced:
+            raced.append(path)
+            raise FileExistsError(errno.EEXIST, "it was there", str(path))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", racing)
+    files.check_writable()
+    assert raced
