@@ -88,7 +88,10 @@ def straight_line(fleet: Fleet, urls: list[str], rows: int) -> Round:
         fleet,
         lambda: subprocess.run(command, input="\n".join(urls), text=True, cwd=ROOT, check=True),
     )
-    written = pl.scan_parquet(out / "*.parquet").select(pl.len()).collect().item()
+    read = pl.scan_parquet(out / "*.parquet", include_file_paths="file")
+    # A symbol's first day has files of the day and of the month.
+    symbol = pl.col("file").str.extract(r"(SIM\d+USDT)")
+    written = read.select(symbol, "open_time").unique().select(pl.len()).collect().item()
     assert (sum(1 for _ in out.iterdir()), written) == (len(urls), rows)
     return figures
 
