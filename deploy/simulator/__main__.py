@@ -32,7 +32,8 @@ control (JSON, never counted as weight):
                         answers with rows; null: of all
   PUT    /sim/info      {"status": 500}: the answer of exchangeInfo; null ends it
                         {"untrue": {"SOLUSDT": {"onboardDate": 1700000000000}, "ETHUSDT": null}}:
-                        what it says of symbols, null of which it lacks; {} ends it
+                        replaces fields of symbols in exchangeInfo; null leaves the symbol out;
+                        {} ends it
   POST   /sim/ban       {"address": "127.0.0.1", "pool": "spot", "seconds": 5}
   PUT    /sim/foreign   {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": 600}
   PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly",

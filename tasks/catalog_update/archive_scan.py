@@ -85,7 +85,7 @@ def files_in_catalog(catalog: Catalog | None) -> dict[str, ArchivedFiles]:
 
 
 def _file_at(start_ms: int | None) -> Span | None:
-    """Return the time of a first file of which the start is known: a month's where it can be."""
+    """Return the time of the first file that starts at `start_ms`: a month if it can be one."""
     if start_ms is None:
         return None
     is_month = start_ms == month_start(start_ms)

@@ -169,11 +169,14 @@ def _entry(
 def _first_ms(
     first_ms: int | None, onboard_ms: int | None, files: ArchivedFiles | None
 ) -> int | None:
-    """Return the earliest candle that REST or a file shows, ms UTC."""
+    """Return the earliest candle that REST or a file shows, ms UTC; None where neither does.
+
+    A file counts if it ends before REST's first candle, or else before the listing: a month's file
+    shows a candle of that month, not one of its first day.
+    """
     file = files.first if files else None
     known_ms = onboard_ms if first_ms is None else first_ms
-    # A month's file shows a candle of that month, not one of its first day.
-    return file.start_ms if file and (known_ms is None or file.end_ms <= known_ms) else known_ms
+    return file.start_ms if file and (known_ms is None or file.end_ms <= known_ms) else first_ms
 
 
 def _last_ms(

@@ -45,9 +45,9 @@ def ask_rest_dates(
 ) -> RestDates:
     """Return the dates that REST has of a market's symbols.
 
-    What an earlier catalog was told is not asked again: a first candle never changes, nor does an
-    end that is older than a week, unless the status does. A symbol that exchangeInfo lacks is
-    asked for if the archive had files of it until now.
+    A date of an earlier catalog is not requested again: a first candle never changes, nor does an
+    end that is older than a week, unless the status does. Of a symbol that exchangeInfo lacks, the
+    newest candle is requested if the archive has had files of it in the last week.
     """
     dates = services.source_dates
 
@@ -94,10 +94,18 @@ def _unless_refused(ask: Callable[[], T], otherwise: T) -> T:
 
 
 def _known_first_rows(listed: dict[str, Listing], held: Catalog | None) -> dict[str, int | None]:
+    """Return the first candles that REST had for an earlier catalog.
+
+    Not of symbols that exchangeInfo lacked then: these have the start of their first file.
+    """
     if held is None or not held.has_rest:
         return {}
     entries = {name: held.get(name) for name in listed}
-    return {name: entry.first_ms for name, entry in entries.items() if entry and entry.in_rest}
+    return {
+        name: entry.first_ms
+        for name, entry in entries.items()
+        if entry and entry.in_rest and not entry.is_guessed
+    }
 
 
 def _known_ends(

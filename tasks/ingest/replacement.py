@@ -35,8 +35,8 @@ def replace_pages(
 ) -> tuple[list[Window], list[Record]]:
     """Return the archive windows that answer in place of REST's, and what the run has to record.
 
-    There are none for time of which there is an answer already: then REST was a second witness, and
-    nobody can be asked in its place. A window is replaced once.
+    Time that was answered before has none: there REST was the second witness, and no other source
+    can take its place. A window is replaced once.
     """
     partition = window.partition
     answered = [entry.span for entry in services.raw_zone.entries(partition)]

@@ -80,15 +80,16 @@ class PartitionDispatcher:
             Record(Level.REPORT, text, partition.series, _part_of_file(file, target), file)
             for file, text in found.missing_files.items()
         ]
-        records += [
-            Record(Level.FAILED, self._why_unavailable(), partition.series, span)
-            for span in found.unavailable
-        ]
+        if found.unavailable:
+            why = self._why_unavailable()
+            records += [
+                Record(Level.FAILED, why, partition.series, span) for span in found.unavailable
+            ]
         context.runs.record(context.run, *records)
         return [*found.windows, *self._windows_for_witnesses(partition, target, held)]
 
     def _why_unavailable(self) -> str:
-        """Return why no source has some time that has no archive file."""
+        """Return why time without an archive file has no other source."""
         if self._context.request.source is Mode.ARCHIVE:
             return NO_FILE
         is_away = self._context.runs.rest_fault(self._context.run) is not None

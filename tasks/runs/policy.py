@@ -52,9 +52,10 @@ def policy_for_run(services: Services, run: str, series: Series) -> Policy:
 
 
 def _is_listed(services: Services, series: Series) -> bool:
-    """Return True if REST has the symbol, or if nobody knows.
+    """Return True if REST has the symbol, or if no list of symbols was loaded.
 
-    That is told by exchangeInfo if it trades there, else by what REST itself answered last.
+    A symbol that trades by exchangeInfo counts as listed. For any other, REST's last answer about
+    the symbol itself decides, if there is one.
     """
     found = services.symbol_cache.find(series)
     if not found.is_loaded:

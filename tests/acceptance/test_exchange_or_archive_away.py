@@ -37,13 +37,17 @@ def lines_of(done: Any, word: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if word in line]
 
 
+def archive_away(fleet: Fleet, url: str) -> Fleet:
+    return replace(
+        fleet, settings=dict.fromkeys(("KLINES_ARCHIVE_URL", "KLINES_ARCHIVE_LIST_URL"), url)
+    )
+
+
 def test_with_the_archive_host_down_rest_answers_and_one_line_says_so(
     fleet_of_its_own: Fleet, closed_port: str
 ) -> None:
     fleet = fleet_of_its_own
-    away = replace(
-        fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port}
-    )
+    away = archive_away(fleet, closed_port)
     away.start_worker()
     done = away.klines("download", *LARGE.arguments)
     assert done.returncode == 0, done.stderr + away.log()
@@ -73,9 +77,7 @@ def test_with_the_archive_down_and_rest_forbidden_nothing_is_queued_and_one_line
     fleet_of_its_own: Fleet, closed_port: str
 ) -> None:
     fleet = fleet_of_its_own
-    away = replace(
-        fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port}
-    )
+    away = archive_away(fleet, closed_port)
     away.start_worker()
     done = away.klines("download", "--json", *replace(LARGE, source="archive").arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -89,9 +91,7 @@ def test_with_the_archive_down_after_all_and_rest_forbidden_the_run_names_the_ar
     fleet_of_its_own: Fleet, closed_port: str
 ) -> None:
     fleet = fleet_of_its_own
-    away = replace(
-        fleet, settings={"KLINES_ARCHIVE_URL": closed_port, "KLINES_ARCHIVE_LIST_URL": closed_port}
-    )
+    away = archive_away(fleet, closed_port)
     away.start_worker()
     done = fleet.klines("download", "--json", *replace(LARGE, source="archive").arguments)
     assert done.returncode == 1, (done.stdout, done.stderr)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ALIVE_MS = DAY_MS
 #: Daily files come a day late. A symbol without one for so long has no new ones.
 NO_FILES_MS = 7 * DAY_MS
-#: How long an answer is reused; that about an end which is older than a week, so much longer.
+#: How long an answer is reused, and how long one about an end that is older than a week.
 _REUSED_MS, _LONG_REUSED_MS = HOUR_MS, 7 * DAY_MS
 #: How long the answer is reused that there is no such symbol: it may be listed any minute.
 _UNKNOWN_MS = MINUTE_MS
@@ -76,7 +76,10 @@ class SourceDates:
         return None if known is None else int(known)
 
     def newest_row(self, series: Series) -> NewestRow:
-        """Return the newest row by REST, at most an hour old; it may be open still."""
+        """Return REST's newest row, which may be open still.
+
+        The answer is at most an hour old; a week, if the row was older than a week.
+        """
         told = self._remembered(
             newest_row_key(series),
             series.symbol,

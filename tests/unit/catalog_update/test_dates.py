@@ -183,6 +183,32 @@ def test_where_a_forgotten_symbols_files_begin_is_not_its_first_candle_once_rest
     assert (found.first_ms, found.archive_ms) == (utc_ms(2019), utc_ms(2020))
 
 
+def test_the_first_file_of_a_symbol_that_one_exchange_info_lacked_is_not_its_first_candle(
+    maker: Maker,
+) -> None:
+    one, exchange = maker(first={"BTCUSDT": utc_ms(2019)})
+    now = now_ms(one.services.redis)
+    yesterday = f"{datetime.fromtimestamp(now / 1000, UTC) - timedelta(days=1):%Y-%m-%d}"
+    publish(one, "BTCUSDT", "2020-01", yesterday)
+    exchange.newest["BTCUSDT"] = now
+    assert (updated(one)["BTCUSDT"].first_ms, updated(one)["BTCUSDT"].in_rest) == (
+        utc_ms(2020),
+        True,
+    )
+    exchange.listings = (listing("BTCUSDT"),)
+    assert updated(one)["BTCUSDT"].first_ms == utc_ms(2019)
+
+
+def test_a_listing_date_does_not_stand_for_a_first_candle_that_rest_did_not_name(
+    maker: Maker,
+) -> None:
+    one, exchange = maker(listing("BTCUSDT"), first={"BTCUSDT": Refused("no", code=-1)})
+    found = updated(one)["BTCUSDT"]
+    assert (found.first_ms, found.trading_span.start_ms) == (None, utc_ms(2021))
+    exchange.first["BTCUSDT"] = utc_ms(2019)
+    assert updated(one)["BTCUSDT"].first_ms == utc_ms(2019)
+
+
 def test_a_first_candle_that_is_refused_costs_its_own_date_alone(maker: Maker) -> None:
     one, exchange = maker(
         spot("BTCUSDT"), first={"BTCUSDT": utc_ms(2017), "BADUSDT": Refused("no", code=-1121)}
