@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import addresses, archive, coverage, reading, rest, small_files
+from tests.benchmarks import addresses, archive, coverage, held_lake, reading, rest, small_files
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -18,7 +18,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "archive_year": archive.archive_year,
     "archive_cores": archive.archive_cores,
     "small_files": small_files.small_files,
-    "planning_held": archive.planning_held,
+    "planning_held": held_lake.planning_held,
     "reading": reading.reading,
     "fifty_days": reading.fifty_days,
     "eight_years": reading.eight_years,

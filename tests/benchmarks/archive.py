@@ -1,57 +1,31 @@
-"""The archive lane: against a straight-line script, on all cores, and planning a full lake."""
+"""The archive lane: against a straight-line script, and on all cores."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import pytest
 import requests
 
-from klinefleet.tasks.planning.completion_check import CompletionCheck
-from klinefleet.tasks.planning.dispatch import PartitionDispatcher
-from klinefleet.tasks.planning.run_context import RunContext
-from klinefleet.tasks.requests.request import Request
-from klinefleet.tasks.runs.progress import State
-from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.intervals import Interval, months_of
-from klinefleet.workers.domain.kinds.klines import KLINES
-from klinefleet.workers.domain.markets import Market
-from klinefleet.workers.domain.schema import schema_of
-from klinefleet.workers.domain.series import Partition, Series, Source
-from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.domain.timestamps import utc_ms
-from klinefleet.workers.lake import keys
-from klinefleet.workers.lake.footers.answers import Answer
-from klinefleet.workers.lake.footers.footer import Footer
-from klinefleet.workers.lake.footers.proof import Proof
-from klinefleet.workers.lake.partition_codec import encode
-from klinefleet.workers.services import Services
-from klinefleet.workers.support.settings import Settings
 from tests.benchmarks.measure import (
     ROUNDS,
     YEAR,
     YEAR_KLINES,
-    ColdFleet,
     fleet_at,
     median,
     show,
     timed,
 )
 from tests.harness import Fleet
-from tests.processes import ask, tree
-from tests.servers import Exchange, ObjectStore, RedisServer
+from tests.processes import tree
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line_files.py")
-SYMBOLS = [f"SIM{n:03}USDT" for n in range(1, 501)]
 FOUR = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 
 
@@ -102,121 +76,6 @@ def archive_cores() -> None:
         rows_per_second_4_slots=median(rounds, 1),
         rows_per_second_1_slot=median(rounds, 2),
     )
-
-
-def planning_held() -> None:
-    """Planning 500 symbols × 60 held months: the first time, and with cached footers."""
-    for kind in ("folder", "S3"):
-        with tempfile.TemporaryDirectory(prefix="klines-bench-") as name, ExitStack() as stack:
-            folder, settings = Path(name), {"XDG_CACHE_HOME": f"{name}/cache"}
-            store_url, store = f"{name}/s", None
-            if kind == "S3":
-                store = stack.enter_context(ObjectStore(folder))
-                store_url, settings = "s3://bench", settings | store.env
-            fleet = ColdFleet(
-                folder,
-                Exchange(folder, "--symbols", "600"),
-                RedisServer(folder / "redis"),
-                store_url,
-                settings,
-            )
-            stack.callback(fleet.close)
-            hold_everything(fleet, store)
-            fleet.start_worker()
-            for time in ("first", "second"):
-                _plan_held(
-                    fleet,
-                    store,
-                    f"500 symbols × 60 months held in {kind}, planned for the {time} time",
-                )
-            fleet.workers.pop().stop()
-            _end_held(
-                fleet, store, f"500 symbols × 60 months held in {kind}, looked at before a run ends"
-            )
-
-
-def _end_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
-    """The most that checking a run's end costs: all series touched, all footers cached."""
-    with pytest.MonkeyPatch.context() as patched:
-        for variable, value in fleet.settings.items():
-            patched.setenv(variable, value)
-        services = Services(Settings(redis_url=fleet.redis.url, store_url=fleet.store_url))
-        asked = Request(
-            Market.USD_M, KLINES, Interval.M1, tuple(SYMBOLS), utc_ms(2021), utc_ms(2026)
-        )
-        runs = Runs(services.redis)
-        run = runs.create(asked)
-        leads = runs.take_lead(run, 2**62)
-        assert leads
-        for series in asked.series():
-            leads.partitions.claim(run, series.partition(asked.start_ms))
-        if store:
-            ask(f"{store.url}/-/requests", "DELETE")
-        context = RunContext(services, run, asked, leads)
-        seconds, is_settled = timed(
-            lambda: CompletionCheck(context, PartitionDispatcher(context)).check()
-        )
-        assert is_settled
-        runs.end(run, State.CANCELLED)
-        asked_for = store.requests() if store else {}
-        show(name, seconds=seconds, **asked_for, requests=sum(asked_for.values()))
-
-
-def _plan_held(fleet: Fleet, store: ObjectStore | None, name: str) -> None:
-    if store:
-        ask(f"{store.url}/-/requests", "DELETE")
-    symbols = ("--symbols-file", str(fleet.folder / "symbols.txt"))
-    range_ = ("--interval", "1m", "--start", "2021-01-01", "--end", "2026-01-01")
-    seconds, told = timed(
-        lambda: fleet.download("--market", "um", *symbols, *range_, timeout_s=600)
-    )
-    assert (told["files"], told["requests"], told["partitions_held"]) == (0, 0, 500 * 60)
-    assert fleet.exchange.calls() == fleet.exchange.files() == []
-    asked = store.requests() if store else {}
-    show(name, command_s=seconds, run_s=told["seconds"], **asked, requests=sum(asked.values()))
-
-
-def hold_everything(fleet: Fleet, store: ObjectStore | None) -> None:
-    """Fill the lake with what `everything` yields, and write the symbols into a file."""
-    (fleet.folder / "symbols.txt").write_text("\n".join(SYMBOLS))
-    with requests.Session() as session:
-        for key, body in everything():
-            if store:
-                session.put(f"{store.url}/bench/{key}", data=body).raise_for_status()
-            else:
-                keep(Path(fleet.store_url, key), body)
-
-
-def keep(path: Path, body: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(body)
-
-
-def everything() -> Iterator[tuple[str, bytes]]:
-    """Yield the partitions of 500 symbols × 60 months, key and bytes.
-
-    They cover their months and are proved to have all rows; one row each is in them, as neither
-    planning nor coverage reads any.
-    """
-    row = (
-        schema_of(KLINES)
-        .to_frame()
-        .clear(1)
-        .with_columns(pl.lit(0).cast(pl.Datetime("ms", "UTC")).alias("open_time"))
-    )
-    span = Span(utc_ms(2021), utc_ms(2026))
-    bodies = {month: encode(row, _whole(of_month)) for month, of_month in months_of(span)}
-    for symbol in SYMBOLS:
-        for month, body in bodies.items():
-            yield (
-                keys.partition(Partition(Series(Market.USD_M, KLINES, Interval.M1, symbol), month)),
-                body,
-            )
-
-
-def _whole(month: Span) -> Footer:
-    proof = Proof(Interval.M1.opens(month.start_ms, month.end_ms), "0" * 16, ())
-    return Footer((Answer(month, Source.MONTHLY, utc_ms(2026), "e" * 32, "c" * 16),), proof)
 
 
 def warm(fleet: Fleet, symbols: tuple[str, ...]) -> list[str]:

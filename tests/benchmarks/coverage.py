@@ -8,38 +8,39 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.lake.coverage import Coverage
 from klinefleet.workers.lake.footers.cache import FooterCache
 from klinefleet.workers.storage.open import open_store
-from tests.benchmarks.archive import everything, keep
+from tests.benchmarks.held_lake import INTERVALS, everything, keep
 from tests.benchmarks.measure import show, timed
 from tests.harness import KLINES
 
 
 def coverage() -> None:
     """500 series × 60 months in a folder: the command, and the parts of its time."""
-    with tempfile.TemporaryDirectory(prefix="klines-bench-") as name:
-        folder = Path(name)
-        for key, body in everything():
-            keep(folder / "s" / key, body)
-        for time in ("first", "second"):
-            seconds, told = timed(lambda: _coverage(folder, "--json"))
-            facts = json.loads(told)
-            assert (len(facts["series"]), facts["complete"]) == (500, True)
-            show(
-                f"coverage of 500 series × 60 months in a folder, the {time} time",
-                command_s=seconds,
-            )
-        for picture in ("coverage.png", "coverage.html"):
-            seconds, _ = timed(
-                lambda picture=picture: _coverage(folder, "--json", "--plot", picture)
-            )
-            show(
-                f"the same drawn as {picture}",
-                command_s=seconds,
-                mb=(folder / picture).stat().st_size / 1e6,
-            )
-        _parts(folder)
+    for interval in INTERVALS:
+        with tempfile.TemporaryDirectory(prefix="klines-bench-") as name:
+            _coverage_of(interval, Path(name))
+
+
+def _coverage_of(interval: Interval, folder: Path) -> None:
+    for key, body in everything(interval):
+        keep(folder / "s" / key, body)
+    what = f"coverage of 500 series of {interval} × 60 months in a folder"
+    for time in ("first", "second"):
+        seconds, told = timed(lambda: _coverage(folder, "--json"))
+        facts = json.loads(told)
+        assert (len(facts["series"]), facts["complete"]) == (500, True)
+        show(f"{what}, the {time} time", command_s=seconds)
+    for picture in ("coverage.png", "coverage.html"):
+        seconds, _ = timed(lambda picture=picture: _coverage(folder, "--json", "--plot", picture))
+        show(
+            f"{what}, drawn as {picture}",
+            command_s=seconds,
+            mb=(folder / picture).stat().st_size / 1e6,
+        )
+    _parts(folder)
 
 
 def _parts(folder: Path) -> None:
