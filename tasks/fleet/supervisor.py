@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,9 @@ class Supervisor:
         self._loglevel = loglevel
         self._children: dict[int, tuple[str, Callable[[], int]]] = {}
         self._metrics_server = _metrics_server(settings, store) if settings.metrics_port else None
+        # What is loaded by now stays shared with the children: their collectors never touch it.
+        gc.collect()
+        gc.freeze()
         for lane in lanes:
             HealthFile(lane.queue).expect()
             self._start(lane.queue, partial(self._serve_lane, lane))
