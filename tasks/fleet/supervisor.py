@@ -50,7 +50,6 @@ class Supervisor:
         self._children: dict[int, tuple[str, Callable[[], int]]] = {}
         self._metrics_server = _metrics_server(settings, store) if settings.metrics_port else None
         # What is loaded by now stays shared with the children: their collectors never touch it.
-        gc.collect()
         gc.freeze()
         for lane in lanes:
             HealthFile(lane.queue).expect()

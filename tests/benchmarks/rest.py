@@ -25,6 +25,7 @@ from tests.benchmarks.measure import (
     timed,
 )
 from tests.harness import KLINES, Fleet
+from tests.processes import until
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line.py")
 REST = ("--source", "rest")
@@ -141,7 +142,10 @@ def budget(workers: int = 1, foreign: int = 0) -> None:
                 "foreign",
                 {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": foreign},
             )
-            time.sleep(1)
+            until(
+                "the other program spends",
+                lambda: any(m["foreign_weight"] for m in fleet.exchange.books()["minutes"]),
+            )
         symbols = "BTCUSDT,ETHUSDT,SOLUSDT,SIM001USDT"
         told = fleet.download("--market", "um", "--symbols", symbols, *YEAR, *REST, timeout_s=900)
         assert told["klines"] == told["rows_gained"] == 4 * YEAR_KLINES, told
