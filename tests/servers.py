@@ -67,6 +67,10 @@ class Exchange(Process):
         """Delay every answer by `ms` from now on, so that a test sees a run at work."""
         self.ask("PUT", "latency", {"ms": ms})
 
+    def neighbour(self, address: str, profile: Any, pool: str = "futures") -> None:
+        """Let another program make calls from an address from now on; None ends it."""
+        self.ask("PUT", "foreign", {"address": address, "pool": pool, "profile": profile})
+
     def lag_date(self, days: float, answers: int | None = None) -> None:
         """Set the Date header back by `days`.
 

@@ -36,6 +36,14 @@ control (JSON, never counted as weight):
                         {} ends it
   POST   /sim/ban       {"address": "127.0.0.1", "pool": "spot", "seconds": 5}
   PUT    /sim/foreign   {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": 600}
+                        another program spends so much evenly; 0, or nothing, ends it. A
+                        "profile" in its place, or a list of them, goes by calendar minutes:
+                        {"even": 600}
+                        {"weight": 600, "seconds": [0.3, 30]}: so much at once at each of these
+                        seconds, in calls of at most 10; "every": 3: in every third minute
+                        {"random": 1200, "seed": 1}: bursts at any time, up to so much a minute;
+                        each may have "first_minute": 2 (that in which it is told is 0) and
+                        "minutes": 3 (it ends after so many)
   PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly",
                         "latency_ms": 50}; "status": 451 refuses everything; faults: corrupt,
                         transient_corrupt, damaged_zip, wrong_member, no_checksum, truncated, late

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import DAY_MS, MINUTE_MS, SECOND_MS
+from deploy.simulator.neighbours import Neighbour, Program
 
 #: Minutes kept: a day and a half of two pools for two addresses.
 KEPT_MINUTES = 10_000
@@ -45,15 +46,6 @@ class Verdict(NamedTuple):
     until_ms: int = 0
 
 
-@dataclass(slots=True)
-class Foreign:
-    """Another program on an address, spending evenly."""
-
-    weight_per_minute: int
-    counted_ms: int
-    due: float = 0.0
-
-
 class Books:
     """Counts every call at its arrival and says whether it may pass."""
 
@@ -66,7 +58,7 @@ class Books:
         self._minutes: OrderedDict[tuple[str, Pool, int], Minute] = OrderedDict()
         self._banned_until_ms: dict[Account, int] = {}
         self._offences: defaultdict[Account, int] = defaultdict(int)
-        self._foreign: dict[Account, Foreign] = {}
+        self._foreign: dict[Account, Program] = {}
 
     def limit(self, pool: Pool) -> int:
         """Return the weight a minute of this pool holds."""
@@ -79,10 +71,12 @@ class Books:
 
     def used(self, address: str, pool: Pool, now_ms: int) -> int:
         """Return the weight counted so far in this minute."""
+        self._spend_of_others(address, pool, now_ms)
         return self._minute(address, pool, now_ms).weight
 
     def count(self, address: str, pool: Pool, weight: int, now_ms: int) -> Verdict:
         """Count a call that has arrived and return whether it may pass."""
+        self._spend_of_others(address, pool, now_ms)
         minute = self._minute(address, pool, now_ms)
         minute.calls += 1
         until_ms = self.banned_until(address, pool, now_ms)
@@ -104,22 +98,15 @@ class Books:
         """Shut an address out of a pool until a moment, whatever it did."""
         self._banned_until_ms[address, pool] = until_ms
 
-    def set_foreign(self, address: str, pool: Pool, weight_per_minute: int, now_ms: int) -> None:
-        """Let another program on the address spend so much a minute from now on; 0 ends it."""
-        if weight_per_minute > 0:
-            self._foreign[address, pool] = Foreign(weight_per_minute, now_ms)
-        else:
-            self._foreign.pop((address, pool), None)
+    def set_foreign(self, address: str, pool: Pool, neighbour: Neighbour, now_ms: int) -> None:
+        """Let another program make calls from the address from now on, in place of the last."""
+        self._spend_of_others(address, pool, now_ms)
+        self._foreign[address, pool] = Program(neighbour, now_ms)
 
     def spend_foreign(self, now_ms: int) -> None:
-        """Count what the other programs have spent since they were last counted."""
-        for (address, pool), program in self._foreign.items():
-            program.due += program.weight_per_minute * (now_ms - program.counted_ms) / MINUTE_MS
-            program.counted_ms = now_ms
-            step = int(program.due)
-            program.due -= step
-            if step:
-                self._count_foreign(self._minute(address, pool, now_ms), step, now_ms)
+        """Count the calls that other programs have made since they were last counted."""
+        for address, pool in self._foreign:
+            self._spend_of_others(address, pool, now_ms)
 
     def minutes(self) -> list[dict[str, Any]]:
         """Return every minute still held, oldest first."""
@@ -131,13 +118,19 @@ class Books:
         self._offences.clear()
         self._banned_until_ms.clear()
 
-    def _count_foreign(self, minute: Minute, step: int, now_ms: int) -> None:
-        banned = self.banned_until(minute.address, minute.pool, now_ms) is not None
-        if banned or minute.weight + step > minute.limit:
+    def _spend_of_others(self, address: str, pool: Pool, now_ms: int) -> None:
+        """Count each call of the other program at its own moment."""
+        if program := self._foreign.get((address, pool)):
+            for at_ms, weight in program.due(now_ms):
+                self._count_foreign(self._minute(address, pool, at_ms), weight, at_ms)
+
+    def _count_foreign(self, minute: Minute, weight: int, at_ms: int) -> None:
+        banned = self.banned_until(minute.address, minute.pool, at_ms) is not None
+        if banned or minute.weight + weight > minute.limit:
             minute.foreign_refused += 1
             return
-        minute.weight += step
-        minute.foreign_weight += step
+        minute.weight += weight
+        minute.foreign_weight += weight
 
     def _minute(self, address: str, pool: Pool, now_ms: int) -> Minute:
         minute_ms = now_ms - now_ms % MINUTE_MS

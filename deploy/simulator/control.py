@@ -5,6 +5,8 @@ Never counted as weight.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from deploy.simulator.checked import checked
@@ -12,6 +14,7 @@ from deploy.simulator.exchange import DateShift, Exchange
 from deploy.simulator.faults import Fault, Plan
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import SECOND_MS
+from deploy.simulator.neighbours import Neighbour, described
 
 
 class Control:
@@ -92,15 +95,23 @@ class Control:
         return web.json_response({"until_ms": until_ms})
 
     async def set_foreign(self, request: web.Request) -> web.Response:
-        """Let another program spend weight on an address; 0 ends it."""
+        """Let another program make calls from an address; one without a profile ends it."""
         wanted = await request.json()
-        address, pool, weight = (
-            str(wanted["address"]),
-            Pool(wanted["pool"]),
-            int(wanted["weight_per_minute"]),
-        )
-        self._exchange.books.set_foreign(address, pool, weight, self._exchange.clock())
+        address, pool = str(wanted["address"]), Pool(wanted["pool"])
+        neighbour = _neighbour(wanted)
+        self._exchange.books.set_foreign(address, pool, neighbour, self._exchange.clock())
         return _done()
+
+
+def _neighbour(wanted: dict[str, Any]) -> Neighbour:
+    """Return whom a body describes: `weight_per_minute` is short for a profile."""
+    if unknown := wanted.keys() - {"address", "pool", "profile", "weight_per_minute"}:
+        raise ValueError(f"a program on an address has no {', '.join(sorted(unknown))}")
+    if "weight_per_minute" not in wanted:
+        return described(wanted.get("profile"))
+    if "profile" in wanted:
+        raise ValueError("a program has a profile or weight_per_minute, not both")
+    return described({"even": wanted["weight_per_minute"]})
 
 
 def _done() -> web.Response:

@@ -14,8 +14,8 @@ from deploy.simulator.exchange import Exchange
 from deploy.simulator.market_routes import MarketRoutes
 from deploy.simulator.markets import RULES
 
-#: How often the other programs on an address spend.
-FOREIGN_STEP_S = 0.1
+#: How often the calls of other programs are counted where no call of ours has them counted.
+FOREIGN_STEP_S = 0.02
 #: How long to wait for delayed answers when the server stops, seconds.
 SHUTDOWN_S = 0.1
 BACKLOG = 1024

@@ -6,6 +6,15 @@ from deploy.simulator import books as books_module
 from deploy.simulator.books import Books, seconds_until
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import DAY_MS, MINUTE_MS, utc_ms
+from deploy.simulator.neighbours import (
+    Neighbour,
+    at_random,
+    burst,
+    during,
+    even,
+    nobody,
+    together,
+)
 
 MINUTE = utc_ms("2026-11-21 01:00")
 HERE = "192.0.2.1"
@@ -77,9 +86,23 @@ def test_a_few_429s_in_different_minutes_are_forgiven() -> None:
         assert {verdict.status for verdict in verdicts} == {OVER}
 
 
+def beside(neighbour: Neighbour, limit: int = 1_000, began_ms: int = MINUTE) -> Books:
+    """Books of an address on which another program has begun."""
+    books = new_books(limit)
+    books.set_foreign(HERE, Pool.FUTURES, neighbour, began_ms)
+    return books
+
+
+def weights_of_others(neighbour: Neighbour, minutes: int) -> list[int]:
+    """What another program spends in each minute if nobody else is there."""
+    books = beside(neighbour, limit=10_000)
+    for minute in range(minutes):
+        books.count(HERE, Pool.FUTURES, 1, MINUTE + (minute + 1) * MINUTE_MS - 1)
+    return [minute["foreign_weight"] for minute in books.minutes()]
+
+
 def test_another_program_spends_evenly_from_the_same_minute() -> None:
-    books = new_books(limit=1_000)
-    books.set_foreign(HERE, Pool.FUTURES, 600, MINUTE)
+    books = beside(even(600))
     for tick in range(1, 301):
         books.spend_foreign(MINUTE + tick * 100)
     assert books.used(HERE, Pool.FUTURES, MINUTE) == 300
@@ -88,23 +111,100 @@ def test_another_program_spends_evenly_from_the_same_minute() -> None:
     assert (minute["weight"], minute["foreign_weight"], minute["calls"]) == (350, 300, 1)
 
 
+def test_an_odd_weight_is_spent_evenly_to_the_last_unit() -> None:
+    assert weights_of_others(even(601), 1) == [601]
+
+
 def test_another_program_is_refused_too_and_earns_nobody_a_ban() -> None:
-    books = new_books(limit=100)
-    books.set_foreign(HERE, Pool.FUTURES, 600, MINUTE)
+    books = beside(even(600), limit=100)
     for tick in range(1, 600):
         books.spend_foreign(MINUTE + tick * 100)
     (minute,) = books.minutes()
     assert minute["weight"] == 100
-    assert minute["foreign_refused"] > 400
+    assert minute["foreign_refused"] > 200
     assert books.banned_until(HERE, Pool.FUTURES, MINUTE + 59_999) is None
 
 
 def test_another_program_can_be_told_to_stop() -> None:
-    books = new_books(limit=1_000)
-    books.set_foreign(HERE, Pool.SPOT, 600, MINUTE)
-    books.set_foreign(HERE, Pool.SPOT, 0, MINUTE)
+    books = beside(even(600))
+    books.set_foreign(HERE, Pool.FUTURES, nobody, MINUTE)
     books.spend_foreign(MINUTE + 1_000)
     assert books.minutes() == []
+
+
+def test_another_program_that_is_told_to_stop_has_made_its_calls_until_then() -> None:
+    books = beside(even(600))
+    books.set_foreign(HERE, Pool.FUTURES, nobody, MINUTE + 1_000)
+    assert books.used(HERE, Pool.FUTURES, MINUTE + 2_000) == 10
+
+
+def test_a_burst_comes_at_its_second_of_each_minute() -> None:
+    books = beside(burst(600, 0.3, 30))
+    used = [
+        books.used(HERE, Pool.FUTURES, MINUTE + ms) for ms in (300, 400, 30_000, 60_300, 60_400)
+    ]
+    assert used == [0, 600, 600, 0, 600]
+    assert weights_of_others(burst(600, 0.3, 30), 2) == [1_200, 1_200]
+
+
+def test_a_burst_that_is_over_before_the_program_begins_does_not_come_in_that_minute() -> None:
+    books = beside(burst(600, 0.3), began_ms=MINUTE + 1_000)
+    assert books.used(HERE, Pool.FUTURES, MINUTE + 59_999) == 0
+    assert books.used(HERE, Pool.FUTURES, MINUTE + 61_000) == 600
+
+
+def test_a_burst_can_leave_out_minutes() -> None:
+    assert weights_of_others(burst(600, 45, every=3), 7) == [600, 0, 0, 600, 0, 0, 600]
+
+
+def test_a_burst_passes_as_far_as_there_is_room_and_is_refused_call_by_call() -> None:
+    books = beside(burst(605, 10), limit=1_000)
+    books.count(HERE, Pool.FUTURES, 700, MINUTE)
+    books.spend_foreign(MINUTE + 20_000)
+    (minute,) = books.minutes()
+    assert (minute["weight"], minute["foreign_weight"]) == (1_000, 300)
+    assert minute["foreign_refused"] == 31
+
+
+def test_calls_of_others_are_counted_before_a_call_of_ours_that_comes_after_them() -> None:
+    books = beside(burst(600, 10))
+    assert books.count(HERE, Pool.FUTURES, 401, MINUTE + 11_000)[:2] == (OVER, 1_001)
+
+
+def test_a_call_of_others_belongs_to_its_own_minute_however_late_it_is_counted() -> None:
+    books = beside(burst(10, 59.99))
+    books.spend_foreign(MINUTE + 60_005)
+    assert [(m["minute_ms"], m["weight"]) for m in books.minutes()] == [(MINUTE, 10)]
+
+
+def test_a_burst_at_the_end_of_a_minute_goes_on_in_the_next() -> None:
+    books = beside(burst(100, 59.995))
+    books.spend_foreign(MINUTE + 60_100)
+    assert [m["weight"] for m in books.minutes()] == [50, 50]
+
+
+def test_calls_of_others_in_a_ban_are_refused() -> None:
+    books = beside(burst(600, 10))
+    books.ban(HERE, Pool.FUTURES, MINUTE + 20_000)
+    books.spend_foreign(MINUTE + 30_000)
+    (minute,) = books.minutes()
+    assert (minute["weight"], minute["foreign_refused"]) == (0, 60)
+
+
+def test_random_bursts_differ_by_minute_and_seed_and_can_be_repeated() -> None:
+    weights = weights_of_others(at_random(1_200, seed=7), 10)
+    assert len(set(weights)) > 5
+    assert max(weights) <= 1_200
+    assert weights_of_others(at_random(1_200, seed=7), 10) == weights
+    assert weights_of_others(at_random(1_200, seed=8), 10) != weights
+
+
+def test_another_program_can_begin_later_and_end() -> None:
+    assert weights_of_others(during(even(600), 1, 3), 4) == [0, 600, 600, 0]
+
+
+def test_several_programs_can_share_an_address() -> None:
+    assert weights_of_others(together(even(300), burst(100, 30, 40)), 2) == [500, 500]
 
 
 def test_minutes_do_not_pile_up_for_ever() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from deploy.simulator.markets import Pool
 from deploy.simulator.moments import MINUTE_MS
@@ -192,6 +195,70 @@ def test_another_program_can_be_put_on_the_address() -> None:
         (minute,) = (await client.get("/sim/books")).body["minutes"]
         assert (minute["weight"], minute["foreign_weight"], minute["calls"]) == (100, 100, 0)
         assert (await client.get(SPOT)).headers["x-mbx-used-weight-1m"] == "102"
+
+    with_exchange(scenario)
+
+
+def test_other_programs_on_the_address_have_a_profile_by_calendar_minutes() -> None:
+    async def scenario(client: Client) -> None:
+        told = {
+            "address": "127.0.0.1",
+            "pool": "futures",
+            "profile": [
+                {"weight": 300, "seconds": [35, 50]},
+                {"even": 600, "first_minute": 1, "minutes": 1},
+                {"weight": 200, "seconds": [0.3], "every": 3},
+                {"random": 500, "seed": 3, "first_minute": 4},
+            ],
+        }
+        await client.call("PUT", "/sim/foreign", told)
+        client.now_ms += 4 * MINUTE_MS - client.now_ms % MINUTE_MS - 1
+        await client.get(USD_M)
+        minutes = (await client.get("/sim/books")).body["minutes"]
+        assert [minute["foreign_weight"] for minute in minutes] == [600, 1_200, 600, 800]
+
+    with_exchange(scenario)
+
+
+def test_another_program_without_a_profile_is_gone() -> None:
+    async def scenario(client: Client) -> None:
+        told: dict[str, object] = {"address": "127.0.0.1", "pool": "futures"}
+        for nobody in ({}, {"profile": None}, {"weight_per_minute": 0}):
+            await client.call("PUT", "/sim/foreign", told | {"profile": {"even": 600}})
+            assert (await client.call("PUT", "/sim/foreign", told | nobody)).status == 200
+        client.now_ms += MINUTE_MS
+        assert (await client.get(USD_M)).headers["x-mbx-used-weight-1m"] == "1"
+
+    with_exchange(scenario)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weight_per_minute": -1},
+        {"weight_per_minute": "many"},
+        {"weight_per_minute": 600, "profile": {"even": 600}},
+        {"profil": {"even": 600}},
+        {"profile": 600},
+        {"profile": {"evn": 600}},
+        {"profile": {"even": 600, "random": 600}},
+        {"profile": {"even": 600, "seconds": [1]}},
+        {"profile": {"even": 600, "minutes": 0}},
+        {"profile": {"weight": 600}},
+        {"profile": {"weight": 600, "seconds": 30}},
+        {"profile": {"weight": 600, "seconds": [60]}},
+        {"profile": {"weight": 600, "seconds": [30], "every": 0}},
+        {"profile": {"random": 1.5}},
+        {"profile": [{"even": 600}, 600]},
+    ],
+    ids=str,
+)
+def test_a_profile_that_makes_no_sense_is_answered_with_a_sentence(wrong: dict[str, Any]) -> None:
+    async def scenario(client: Client) -> None:
+        told = {"address": "127.0.0.1", "pool": "futures", **wrong}
+        answer = await client.call("PUT", "/sim/foreign", told)
+        assert answer.status == 400
+        assert len(answer.body["error"].split()) > 4
 
     with_exchange(scenario)
 
