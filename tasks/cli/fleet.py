@@ -1,4 +1,4 @@
-"""`klines worker`, `klines workers` and `klines beat`."""
+"""`klines worker`, `klines workers`, `klines reopen` and `klines beat`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from klinefleet.tasks.client.session import fleet_services
 from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.workers.coordination.private_redis import is_reachable, shared_redis
 from klinefleet.workers.domain.errors import RequestError
+from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.support.log import log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
@@ -116,3 +117,38 @@ def workers(wait: int) -> None:
             if time.monotonic() > deadline:
                 raise
         time.sleep(POLL_S)
+
+
+@click.command()
+@click.argument("pool", required=False, type=click.Choice([str(pool) for pool in Pool]))
+@click.option("--egress", metavar="NAME", help="Only at this public address (KLINES_EGRESS).")
+def reopen(pool: str | None, egress: str | None) -> None:
+    """Try the exchange again before the time it named is over.
+
+    A pool that the exchange has closed with 429 or 418 waits until the time that it named. This
+    sends one trial call at once: if it is served, everybody goes on; if not, the pool is closed
+    again. Do it only where that time cannot be right, since calls during a ban make it longer.
+    Without POOL: every closed pool, at every address that workers use.
+    """
+    with fleet_services() as services, on_refusal("no pool was reopened"):
+        preflight.check_redis(services)
+        pools = [Pool(pool)] if pool else list(Pool)
+        budgets = [budget for each in pools for budget in services.budgets(each).values()]
+        known = sorted({budget.egress for budget in budgets})
+        if egress and egress not in known:
+            raise RequestError(f"no worker is at {egress!r}; workers are at {', '.join(known)}")
+        closed_ms = {
+            budget: budget.state().closed_ms
+            for budget in budgets
+            if egress in (None, budget.egress)
+        }
+        for budget, left_ms in closed_ms.items():
+            if left_ms:
+                budget.reopen()
+                click.echo(
+                    f"{budget.pool} at {budget.egress} was closed for another "
+                    f"{left_ms / 1000:,.0f} s: one trial call goes out now, and the others once "
+                    "it is served"
+                )
+        if not any(closed_ms.values()):
+            click.echo("no pool is closed", err=True)

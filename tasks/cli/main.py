@@ -13,7 +13,7 @@ import click
 from klinefleet.tasks.cli.catalog import catalog
 from klinefleet.tasks.cli.coverage import coverage
 from klinefleet.tasks.cli.download import download
-from klinefleet.tasks.cli.fleet import beat, worker, workers
+from klinefleet.tasks.cli.fleet import beat, reopen, worker, workers
 from klinefleet.tasks.cli.flower import flower
 from klinefleet.tasks.cli.migrate import migrate
 from klinefleet.tasks.cli.read import read
@@ -75,6 +75,7 @@ for command in (
     catalog,
     worker,
     workers,
+    reopen,
     beat,
     flower,
 ):

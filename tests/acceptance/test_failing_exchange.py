@@ -122,6 +122,25 @@ def test_nobody_calls_during_a_ban_and_one_probe_reopens_the_pool(
     WANTED.assert_nothing_is_missing(fleet)
 
 
+def test_an_operator_reopens_a_pool_whose_ban_never_ends(fleet: Fleet) -> None:
+    fleet.download(*WANTED.arguments[:-2], "--end", "2024-01-02")
+    years = {"address": "127.0.0.1", "pool": "spot", "seconds": 258 * 365 * 86_400}
+    fleet.exchange.ask("POST", "ban", years)
+    command = fleet.start("download", "--json", *WANTED.arguments)
+    until("the pool is closed", lambda: "closed by the exchange" in fleet.klines("workers").stdout)
+    assert "`klines reopen`" in fleet.klines("workers").stdout
+    refused = fleet.exchange.refused(418)
+    fleet.exchange.ask("POST", "ban", years | {"seconds": 0})
+    assert fleet.klines("reopen", "spot", "--egress", "nowhere").returncode == 2
+    told = fleet.klines("reopen", "spot")
+    assert "spot at default was closed for another" in told.stdout
+    done = command.result()
+    assert done.returncode == 0, done.stderr + fleet.log()
+    assert fleet.exchange.refused(418) <= refused
+    WANTED.assert_held(fleet)
+    assert fleet.klines("reopen").stderr == "no pool is closed\n"
+
+
 def fleet_rows(fleet: Fleet, wanted: Wanted) -> list[int]:
     """Return how many rows the lake holds of each symbol."""
     return [

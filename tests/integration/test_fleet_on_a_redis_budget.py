@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from redis import Redis
 
+from deploy.simulator.neighbours import Neighbour, burst, even
+from klinefleet.workers.support.clock import ManualClock
+from tests.unit.helpers.fleet_model import Books, FleetModel
 from tests.unit.helpers.redis_budget import ManualRedisBudget
 from tests.unit.limits.test_fleet_on_a_budget import (
+    LIMIT,
+    START_MS,
     Maker,
-    test_another_program_on_the_address_is_made_room_for,
     test_full_minutes_spend_97_percent_of_the_limit_and_no_more,
     test_the_exchanges_books_never_show_more_than_the_limit,
 )
 
 __all__ = [
-    "test_another_program_on_the_address_is_made_room_for",
     "test_full_minutes_spend_97_percent_of_the_limit_and_no_more",
     "test_the_exchanges_books_never_show_more_than_the_limit",
 ]
@@ -33,3 +38,16 @@ def maker(redis: Redis) -> Maker:
 def weight() -> int:
     """What a larger page costs: as much weight is spent in fewer round trips to Redis."""
     return 5
+
+
+@pytest.mark.parametrize("neighbour", [even(600), burst(600, 0.3), burst(300, 10, 55)])
+def test_others_on_the_address_are_made_room_for(maker: Maker, neighbour: Neighbour) -> None:
+    clock = ManualClock(START_MS + 13_500)
+    budget = maker(clock)
+    budget.set_limit(LIMIT)
+    books = Books(LIMIT, 0)
+    fleet = FleetModel(budget, clock, books, random.Random(1), 50, 10, neighbour=neighbour)
+    fleet.run(minutes=6)
+    for minute in sorted(books.used)[3:-1]:
+        assert books.share_used(minute) >= 0.95
+        assert (books.refused_in[minute], books.others_refused_in[minute]) == (0, 0)

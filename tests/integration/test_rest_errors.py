@@ -206,6 +206,8 @@ def test_an_answer_without_a_readable_date_is_taken_without_a_clock(
             {"after_ms": None},
         ),
         (429, {"Retry-After": "-5"}, b"{}", TooManyRequests, {"after_ms": None}),
+        (429, {"Retry-After": "9" * 5000}, b"{}", TooManyRequests, {"after_ms": None}),
+        (429, {"Retry-After": "0"}, b"{}", TooManyRequests, {"after_ms": 0}),
         (
             418,
             {"Retry-After": "120"},
@@ -265,6 +267,53 @@ def test_a_ban_that_tells_only_how_long_closes_the_pool_for_so_long(
     with answering((418, dated(**{"Retry-After": "50"}), b"")) as (url, _), pytest.raises(Banned):
         ask(client(url))
     watch.assert_closed(state(budgets).closed_ms, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "told"),
+    [
+        (429, {"Retry-After": "0"}, b"{}"),
+        (418, {"Retry-After": "0"}, b"{}"),
+        (418, {}, b"banned until 1000000000000"),
+        (418, {}, b'{"msg":"banned until 0"}'),
+    ],
+)
+def test_an_end_that_is_over_closes_the_pool_all_the_same(
+    client: Maker,
+    budgets: Callable[[Market], RedisBudget],
+    status: int,
+    headers: dict[str, str],
+    told: bytes,
+) -> None:
+    with (
+        answering((status, dated() | headers, told)) as (url, _),
+        pytest.raises((Banned, TooManyRequests)),
+    ):
+        ask(client(url))
+    assert 500 <= state(budgets).closed_ms <= 61_000
+
+
+def test_a_ban_until_another_century_is_doubted_and_the_log_says_what_to_do(
+    client: Maker, budgets: Callable[[Market], RedisBudget], caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Stopwatch()
+    with (
+        answering((418, dated(), b"banned until 9952000000000")) as (url, _),
+        pytest.raises(Banned),
+    ):
+        ask(client(url))
+    watch.assert_closed(state(budgets).closed_ms, 3_600_000)
+    assert "`klines reopen`" in caplog.text
+
+
+@pytest.mark.parametrize("used", ["9" * 5000, "-1", "0x10", "٣", "1e6"])
+def test_a_used_weight_that_is_no_number_is_no_header(
+    client: Maker, budgets: Callable[[Market], RedisBudget], used: str
+) -> None:
+    headers = dated(**{"x-mbx-used-weight-1m": used.encode("utf-8").decode("latin-1")})
+    with answering((200, headers, GOOD)) as (url, _):
+        ask(client(url))
+    assert state(budgets).used <= 10
 
 
 def test_an_answer_that_drips_is_given_up_after_the_timeout(client: Maker) -> None:

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 #: The end of a ban, alike on spot and futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 
+#: Digits of the longest number that a header may hold.
+_MOST_DIGITS = 12
+
 #: What a call may raise before its answer is complete.
 CALL_FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 #: What a host did, in words: the first line that fits an error or one of its causes.
@@ -147,8 +150,8 @@ def error_of_answer(
 ) -> FleetError | None:
     """Return the error that a REST response stands for; None for a good one."""
     shown = " ".join(body[:200].decode("utf-8", "replace").split())
-    retry_after = headers.get("Retry-After", "")
-    after_ms = int(retry_after) * 1000 if retry_after.isdecimal() else None
+    after_s = whole_number(headers.get("Retry-After", ""))
+    after_ms = None if after_s is None else after_s * 1000
     if status == HTTPStatus.OK:
         # A body that is cut without an announced length does not parse.
         if fault := truncated(subject, headers, body):
@@ -169,6 +172,11 @@ def error_of_answer(
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFault(f"{subject}: {status}, the server failed ({shown!r})")
     return Refused(f"{subject}: {status} {shown}", code=_error_code(body))
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a header holds; None where it holds none of up to 12 digits."""
+    return int(text) if len(text) <= _MOST_DIGITS and text.isdecimal() else None
 
 
 def truncated(

@@ -17,6 +17,7 @@ from klinefleet.workers.binance.http import (
     error_of_answer,
     parse_json,
     unreachable,
+    whole_number,
 )
 from klinefleet.workers.domain.errors import (
     BadAnswer,
@@ -35,7 +36,7 @@ from klinefleet.workers.domain.paging import Page
 from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
-from klinefleet.workers.limits.budget import Budget, Grant
+from klinefleet.workers.limits.budget import DOUBTED_BAN, Budget, Closing, Grant
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support import metrics
 
@@ -255,27 +256,36 @@ class RestClient:
         error: FleetError | None,
         rtt_ms: int,
     ) -> None:
-        used = headers.get(_USED_WEIGHT, "")
         budget.learn(
             grant,
             # The header may be missing or -1 on some routes.
-            used=int(used) if used.isdecimal() else None,
+            used=whole_number(headers.get(_USED_WEIGHT, "")),
             date_ms=date_ms(headers),
             served=not isinstance(error, (MustWait, Firewalled)),
             rtt_ms=None if error else rtt_ms,
         )
         if isinstance(error, Banned):
-            budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
-            self._log_closed(logging.ERROR, error)
+            closing = budget.close_until(at_ms=error.until_ms, after_ms=error.after_ms)
+            self._log_closed(logging.ERROR, budget, closing, error)
         elif isinstance(error, TooManyRequests):
-            budget.close_until(after_ms=error.after_ms)
-            self._log_closed(logging.WARNING, error)
+            closing = budget.close_until(after_ms=error.after_ms)
+            self._log_closed(logging.WARNING, budget, closing, error)
 
-    def _log_closed(self, level: int, error: FleetError) -> None:
+    def _log_closed(self, level: int, budget: Budget, closing: Closing, error: FleetError) -> None:
         """Log that the pool is closed, once for all calls that were in flight as it closed."""
-        if time.monotonic() - self._closed_logged_s > CLOSED_LOG_S:
-            self._closed_logged_s = time.monotonic()
-            logger.log(level, "pool closed by the exchange: %s", error.reason)
+        if time.monotonic() - self._closed_logged_s <= CLOSED_LOG_S:
+            return
+        self._closed_logged_s = time.monotonic()
+        doubt = f"; {DOUBTED_BAN}" if closing.is_doubted else ""
+        logger.log(
+            level,
+            "pool %s at %s closed by the exchange for %.0f s: %s%s",
+            budget.pool,
+            budget.egress,
+            closing.for_ms / 1000,
+            error.reason,
+            doubt,
+        )
 
 
 def _dated_by(series: Series) -> Series:

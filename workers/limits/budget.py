@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.domain.timestamps import DAY_MS
 
 #: Shares are passed to Lua in millionths: a smaller one leaves no exchange's limit room for a call.
 MILLION = 1_000_000
+#: The exchange documents no longer ban: of one that it says is longer, it is asked again meanwhile.
+LONGEST_BAN_MS = 3 * DAY_MS
+DOUBTED_BAN = (
+    "no ban that it documents lasts longer than 3 days, so one trial call goes out each hour; "
+    "`klines reopen` sends one now"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,19 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """How long a pool is closed, and how long the exchange asked for (0 if it did not say)."""
+
+    for_ms: int
+    asked_ms: int
+
+    @property
+    def is_doubted(self) -> bool:
+        """True if it asked for longer than any ban that it documents."""
+        return self.asked_ms > max(self.for_ms, LONGEST_BAN_MS)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState:
     """A pool at one moment, for operators and for the adaptive limits."""
 
@@ -47,6 +67,9 @@ class PoolState:
     reserved: int
     closed_ms: int
     """How long the pool stays closed; 0 while it is open."""
+    asked_ms: int
+    """How long the exchange still asks us to stay away: longer than `closed_ms` if no ban that it
+    documents lasts so long, 0 where it did not say."""
     rtt_ms: int | None
     offset_ms: int | None
     """Exchange clock minus Redis clock."""
@@ -71,6 +94,7 @@ def combined_state(states: Collection[PoolState]) -> PoolState:
         used=sum(state.used for state in states),
         reserved=sum(state.reserved for state in states),
         closed_ms=min(state.closed_ms for state in states),
+        asked_ms=min(state.asked_ms for state in states),
         rtt_ms=sum(round_trips) // len(round_trips) if round_trips else None,
         offset_ms=next(offsets, None),
     )
@@ -119,11 +143,12 @@ class Budget(Protocol):
         """
         ...
 
-    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
-        """Close the pool for all workers of this egress.
+    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> Closing:
+        """Close the pool for all workers of this egress, and return for how long.
 
-        Until `at_ms` of the exchange's clock, or for `after_ms`; without both until the exchange's
-        next minute.
+        Until `at_ms` of the exchange's clock, or for `after_ms`; without both, or where they are
+        over, until the exchange's next minute. Refused again and again, it is closed for longer
+        each time, up to a minute; for a ban longer than LONGEST_BAN_MS an hour at a time.
         """
         ...
 

@@ -1,7 +1,8 @@
 -- budget_state.lua   the first part of take, learn and close: reads the pool and its minutes
 -- KEYS[1] hash of the pool   KEYS[2..4] hashes of minutes; minute m is in KEYS[2 + m % 3]
+-- KEYS[5] hash of what others spent second by second: others.lua
 -- ARGV[1] Redis ms; 0 for the server's own clock (tests pass their own)
--- Cost: O(1). Every stored number is an integer.
+-- Cost: O(1). Every number stored in KEYS[1..4] is an integer.
 
 -- Fields of the hashes: {stored name, name in these scripts}. A stored name never changes, since
 -- workers of different versions share a budget.
@@ -12,11 +13,22 @@ local POOL_FIELDS = {
   {'limit', 'limit'},                -- weight the exchange allows in a calendar minute
   {'closed', 'closed_until'},        -- Redis ms before which no call may be sent
   {'since', 'closed_at'},            -- Redis ms at which the pool was last closed
+  {'banend', 'ban_end'},             -- Redis ms until which the exchange asked us to stay away
   {'probing', 'is_reopening'},       -- 1 after a closing, until a trial call has been served
   {'probe', 'trial_until'},          -- Redis ms until which a trial call may be unanswered
-  {'looked', 'last_probe_ms'},       -- Redis ms of the last call sent to measure what others spend
-  {'foreign', 'others_per_minute'},  -- weight others on this address spent in the last minute
+  {'foreign', 'others_per_minute'},  -- weight that others on this address surely spend in a minute
   {'rtt', 'rtt'},                    -- moving average of the round trips of answered calls, ms
+  {'refusals', 'refusals'},          -- closings since a call was last served
+  {'headed', 'header_minute'},       -- newest minute of which a used weight has been reported
+  {'granted', 'granted_at'},         -- Redis ms of the last grant
+  {'opened', 'last_opened'},         -- the minute that began last
+  {'asked', 'asked_at'},             -- Redis ms at which weight was last asked for
+  {'doubtlo', 'doubt_low'},          -- bounds of (exchange clock - Redis clock), ms, by the last
+  {'doubthi', 'doubt_high'},         --   answers that contradicted what was known
+  {'doubts', 'doubts'},              -- number of those answers
+  {'since2', 'pace_from'},           -- Redis ms from which `pace_spent` is counted, for PACE_MS
+  {'spent2', 'pace_spent'},          -- weight granted since then
+  {'fastest', 'fastest'},            -- weight granted in the busiest PACE_MS of late
 }
 local MINUTE_FIELDS = {
   {'minute', 'minute'},              -- minutes since the epoch, by the exchange's clock
@@ -27,6 +39,13 @@ local MINUTE_FIELDS = {
   {'others', 'others'},              -- part of `header` that was surely not ours
   {'reserved', 'reserved'},          -- weight reserved for callers that wait for this minute
   {'opened', 'is_open'},             -- 1 once the minute has begun and open_minute has run
+  {'check', 'check_until'},          -- Redis ms until which its beginning awaits a first answer
+  {'seen', 'seen_seconds'},          -- seconds of the minute that a header has covered
+  {'most', 'others_most'},           -- weight that others may still spend after `header_at`
+  {'sure', 'others_sure'},           -- part of it that they spent in most of the last minutes
+  {'burst', 'others_burst'},         -- most that others spent in a second of the last minutes
+  {'hidden', 'others_hidden'},       -- weight that others may have lacked in the last minute, or 0
+  {'booked', 'is_look_booked'},      -- 1 once a caller has been told to come at the minute's end
 }
 
 local BOOTSTRAP_LIMIT = 60           -- limit until exchangeInfo has named the real one
@@ -34,9 +53,12 @@ local CLOCK_SKEW_MS = 25             -- the counting clock may differ so much fr
 local CLOCK_DRIFT = 0.0002           -- two clocks may drift apart so fast, ms per ms
 local RESERVE = 0.005                -- share of the limit that is never spent
 local OTHERS_MARGIN = 0.01           -- share of the limit left free once others are seen
-local MIN_PACE_MS = 1000             -- the pace of others is measured over at least this time
 local EDGE_SPARE = 0.25              -- share of the limit free in both minutes, for a call between
 local LATE_MS = 10000                -- so far into a minute, unclaimed reservations lapse
+local QUIET_MS = 1000                -- who asks after such a silence may have missed a clock's step
+local PACE_MS = 2000                 -- the fleet's own pace is measured over this time
+local CHECK_MOST_MS = 3000           -- longest wait for the first answer of a minute
+local DEFAULT_RTT_MS = 300
 local KEEP_MS = 86400000
 
 local now = tonumber(ARGV[1])
@@ -45,27 +67,37 @@ if now == 0 then
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+local names_of = {}                  -- stored names, by fields
+for _, fields in ipairs({POOL_FIELDS, MINUTE_FIELDS}) do
+  local names = {}
+  for i, field in ipairs(fields) do names[i] = field[1] end
+  names_of[fields] = names
+end
+local stored_by_key = {}             -- what each hash held when it was read
+
 local function read_hash(key, fields)
-  local stored_names = {}
-  for i, field in ipairs(fields) do stored_names[i] = field[1] end
-  local values, record = redis.call('HMGET', key, unpack(stored_names)), {}
+  local values, record = redis.call('HMGET', key, unpack(names_of[fields])), {}
   for i, field in ipairs(fields) do record[field[2]] = tonumber(values[i] or nil) end
+  stored_by_key[key] = values
   return record
 end
 
-local function write_hash(key, fields, record)
-  local stored = {}
-  for _, field in ipairs(fields) do
+-- Writes the fields that have changed. A hash that begins is kept for KEEP_MS, and so is the pool's
+-- from each minute on.
+local function write_hash(key, fields, record, is_beginning)
+  local changed, values = {}, stored_by_key[key]
+  for i, field in ipairs(fields) do
     local value = record[field[2]]
     if value then
-      stored[#stored + 1] = field[1]
-      stored[#stored + 1] = string.format('%d', math.floor(value + 0.5))
+      local text = string.format('%d', math.floor(value + 0.5))
+      if text ~= values[i] then
+        changed[#changed + 1] = field[1]
+        changed[#changed + 1] = text
+      end
     end
   end
-  if #stored > 0 then
-    redis.call('HSET', key, unpack(stored))
-    redis.call('PEXPIRE', key, KEEP_MS)
-  end
+  if #changed > 0 then redis.call('HSET', key, unpack(changed)) end
+  if is_beginning then redis.call('PEXPIRE', key, KEEP_MS) end
 end
 
 local pool = read_hash(KEYS[1], POOL_FIELDS)
@@ -75,24 +107,26 @@ local counts = {}                    -- minute hashes to save, by key
 
 local function key_of_minute(minute) return KEYS[2 + minute % 3] end
 
--- Returns the count of a minute, empty where the hash still holds an earlier minute.
-local function count_of(minute)
-  local key = key_of_minute(minute)
-  if not counts[key] then counts[key] = read_hash(key, MINUTE_FIELDS) end
-  if counts[key].minute ~= minute then
-    counts[key] = {
-      minute = minute, spent = 0, in_flight = 0, header = 0, header_at = 0, others = 0,
-      reserved = 0, is_open = 0,
-    }
-  end
-  return counts[key]
-end
+local read_counts = {}               -- minute hashes as they were read, by key
 
 -- Returns the count of a minute, nil where it has none.
 local function existing_count(minute)
   local key = key_of_minute(minute)
-  local count = counts[key] or read_hash(key, MINUTE_FIELDS)
+  local count = counts[key] or read_counts[key]
+  if not count then
+    count = read_hash(key, MINUTE_FIELDS)
+    read_counts[key] = count
+  end
   if count.minute == minute then return count end
+end
+
+-- Returns the count of a minute, to be changed; empty where the hash still holds an earlier minute.
+local function count_of(minute)
+  local key = key_of_minute(minute)
+  local count = existing_count(minute) or {minute = minute, is_new = true}
+  for _, field in ipairs(MINUTE_FIELDS) do count[field[2]] = count[field[2]] or 0 end
+  counts[key] = count
+  return count
 end
 
 -- The bounds of the exchange's clock now, ms. They widen with the time since the last answer.
@@ -100,40 +134,9 @@ local function drift() return math.floor((now - (pool.offset_at or now)) * CLOCK
 local function earliest() return now + (pool.offset_low or 0) - drift() - CLOCK_SKEW_MS end
 local function latest() return now + (pool.offset_high or 0) + drift() + CLOCK_SKEW_MS end
 
--- Returns what others have surely spent in a minute so far, and what that makes by its end.
-local function others_spent(count)
-  return count.others, count.others * 60000 / math.max(count.header_at, MIN_PACE_MS)
-end
-
--- Takes over a higher used weight. It was counted between grant and answer: half-way, on average.
-local function raise_header(count, used, granted_at)
-  if used > count.header then
-    local counted_at = latest() - (now - granted_at) / 2 - count.minute * 60000
-    count.header = used
-    count.others = math.max(count.others, used - count.spent)
-    count.header_at = math.min(60000, math.max(0, math.floor(counted_at)))
-  end
-end
-
--- Begins a minute, once: calls in flight from the minute before may be counted in this one too,
--- and what others spent in that minute is noted. Returns the counts of both.
-local function open_minute(minute)
-  local before = existing_count(minute - 1)
-  local count = count_of(minute)
-  if count.is_open == 0 then
-    count.is_open = 1
-    if before then
-      count.spent = count.spent + before.in_flight
-      local _, others = others_spent(before)
-      pool.others_per_minute = math.max(others, ((pool.others_per_minute or 0) + others) / 2)
-    else
-      pool.others_per_minute = 0
-    end
-  end
-  return count, before
-end
+local has_minute_begun = false       -- true once open_minute has begun one
 
 local function save()
-  write_hash(KEYS[1], POOL_FIELDS, pool)
-  for key, count in pairs(counts) do write_hash(key, MINUTE_FIELDS, count) end
+  write_hash(KEYS[1], POOL_FIELDS, pool, has_minute_begun)
+  for key, count in pairs(counts) do write_hash(key, MINUTE_FIELDS, count, count.is_new) end
 end

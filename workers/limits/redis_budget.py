@@ -1,6 +1,7 @@
 """The weight budget in Redis: three verbs, each one Lua script of constant cost.
 
-`budget_state.lua` documents what is stored, `take.lua` how weight is granted.
+`budget_state.lua` documents what is stored, `others.lua` how others on the address are made room
+for, `take.lua` how weight is granted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from klinefleet.workers.domain.redis_keys import budget_key
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import (
     MILLION,
+    Closing,
     Grant,
     Minute,
     PoolState,
@@ -22,8 +24,11 @@ from klinefleet.workers.limits.budget import (
 )
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = {
-    verb: (_FOLDER / "budget_state.lua").read_text() + (_FOLDER / f"{verb}.lua").read_text()
+#: The script of each verb: what they share comes first.
+SCRIPTS = {
+    verb: "".join(
+        (_FOLDER / f"{part}.lua").read_text() for part in ("budget_state", "others", verb)
+    )
     for verb in ("take", "learn", "close")
 }
 #: First number that take.lua returns for a call that fits in no minute.
@@ -47,8 +52,9 @@ class RedisBudget:
         self._redis = redis
         self._pool_key = f"{prefix}:pool"
         self._minute_keys = [f"{prefix}:minute:{slot}" for slot in range(3)]
+        self._keys = [self._pool_key, *self._minute_keys, f"{prefix}:others"]
         self._share = share
-        self._scripts = {verb: redis.register_script(script) for verb, script in _SCRIPTS.items()}
+        self._scripts = {verb: redis.register_script(script) for verb, script in SCRIPTS.items()}
         self.now_ms = now_ms
         """Redis time as tests set it; None for the server's own."""
 
@@ -78,8 +84,14 @@ class RedisBudget:
         outcome = (used, date_ms, int(served), rtt_ms)
         self._run("learn", grant.weight, grant.minute, grant.at_ms, *map(_or_minus_one, outcome))
 
-    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> None:
-        self._run("close", _or_minus_one(at_ms), _or_minus_one(after_ms))
+    def close_until(self, *, at_ms: int | None = None, after_ms: int | None = None) -> Closing:
+        for_ms, asked_ms = self._run("close", _or_minus_one(at_ms), _or_minus_one(after_ms))
+        return Closing(for_ms, asked_ms)
+
+    def reopen(self) -> None:
+        """Let one trial call go out now; if it is served, the closed pool is open again."""
+        fields = {"closed": 0, "banend": 0, "refusals": 0, "probe": 0}
+        self._redis.hset(self._pool_key, mapping=fields)  # type: ignore[arg-type]
 
     def set_limit(self, limit: int) -> None:
         self._redis.hset(self._pool_key, "limit", str(limit))
@@ -94,6 +106,7 @@ class RedisBudget:
             used=max(count.get("spent", 0), count.get("header", 0)),
             reserved=count.get("reserved", 0),
             closed_ms=max(0, pool.get("closed", 0) - now_ms),
+            asked_ms=max(0, pool.get("banend", 0) - now_ms),
             rtt_ms=pool.get("rtt"),
             offset_ms=offset_ms,
             offset_at_ms=None if offset_ms is None else pool.get("seen"),
@@ -118,8 +131,8 @@ class RedisBudget:
         return now_ms, pool, {count["minute"]: count for count in counts if "minute" in count}
 
     def _run(self, verb: str, *args: int) -> list[int]:
-        keys = [self._pool_key, *self._minute_keys]
-        return cast(list[int], self._scripts[verb](keys=keys, args=[self.now_ms or 0, *args]))
+        args = (self.now_ms or 0, *args)
+        return cast(list[int], self._scripts[verb](keys=self._keys, args=args))
 
 
 def _or_minus_one(value: int | None) -> int:

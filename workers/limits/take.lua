@@ -12,16 +12,32 @@
 
 local weight, share_millionths = tonumber(ARGV[2]), tonumber(ARGV[3])
 local reservation, trial_timeout = tonumber(ARGV[4]), tonumber(ARGV[5])
-local DEFAULT_RTT_MS = 300
-local UNUSUAL_PACE = 1.25       -- a pace of others so many times the last minute's is not trusted
-local PROBE_INTERVAL_MS = 3000  -- how often one call may measure what others really spend
+local LOOK_MS = 3000            -- while others spend, a call is sent at least so often, to see them
+local LAST_LOOK_MS = 700        -- so late in a minute, one call still looks at what was spent in it
+local LOOKS_SHARE = 0.1         -- most of the limit that is kept back for such calls
+local LAST_LOOK_SHARE = 0.02    -- nothing is kept back for a call that is more of our share
+local MARGIN_MS = 10000         -- the margin for others shrinks over the last so many ms,
+local LEAST_MARGIN = 0.2        --   to this part of it
+local SHORTEST_WAIT_MS = 200
+local FEW_CALLS = 6             -- so many calls in flight are no risk
+
+-- Notes how fast the fleet spends when it may.
+local function note_grant()
+  if math.abs(now - (pool.pace_from or 0)) >= PACE_MS then
+    pool.fastest = math.max(pool.fastest or 0, pool.pace_spent or 0)
+    pool.pace_from, pool.pace_spent = now, 0
+  end
+  pool.pace_spent = pool.pace_spent + weight
+  pool.granted_at = now
+end
 
 local function wait_for(ms, reserved_minute, closed)
   save()
   return {0, math.max(1, math.ceil(ms)), reserved_minute or -1, closed or 0}
 end
 
-local our_limit = limit * share_millionths / 1000000
+-- Until exchangeInfo has named the limit, a little of our own is spent, whatever others do.
+local our_limit = pool.limit and limit * share_millionths / 1000000 or BOOTSTRAP_LIMIT
 local spendable = limit * (1 - RESERVE)
 local rtt = pool.rtt or DEFAULT_RTT_MS
 
@@ -34,6 +50,7 @@ local minute = math.floor(earliest() / 60000)
 local is_minute_certain = minute == math.floor(latest() / 60000)
 local next_minute_in = math.ceil(((minute + 1) * 60000 - earliest()) * (1 + CLOCK_DRIFT))
 local count, before = open_minute(minute)
+pool.asked_at = now
 
 -- A reservation is kept until its minute begins, unless the pool has been closed meanwhile.
 local is_closed = now < (pool.closed_until or 0)
@@ -51,20 +68,8 @@ local is_trial = pool.is_reopening == 1 or not is_clock_known
 if is_trial and now < (pool.trial_until or 0) then
   return wait_for(math.min(rtt, pool.trial_until - now))
 end
-
--- What others will still spend in this minute: as much as in the last one, or at the pace so far.
-local others_so_far, others_at_pace = others_spent(count)
-local others_last_minute = pool.others_per_minute or 0
-local others_expected = math.max(others_last_minute, others_at_pace)
-local for_others = 0
-if others_expected > 0 then
-  for_others = math.max(0, others_expected - others_so_far) + limit * OTHERS_MARGIN
-end
--- A pace far above the last minute's may be a misreading. Room is kept for the probes that tell.
-local is_pace_unusual =
-  others_at_pace > others_last_minute * UNUSUAL_PACE + limit * OTHERS_MARGIN
-if is_pace_unusual then
-  for_others = for_others + weight * math.floor(next_minute_in / PROBE_INTERVAL_MS)
+if now < count.check_until and count.in_flight > 0 then
+  return wait_for(math.min(rtt / 2, count.check_until - now))
 end
 
 local reserved = count.reserved
@@ -72,43 +77,69 @@ if reservation == minute or 60000 - next_minute_in > LATE_MS then reserved = 0 e
 local in_flight = count.in_flight + (before and before.in_flight or 0)
 local used = math.max(count.spent + count.others, count.header + in_flight)
 local our_rest = our_limit - count.spent
-local free_without_others = math.floor(math.min(spendable - used, our_rest))
-local free = math.floor(math.min(spendable - used - for_others, our_rest)) - reserved
+local room = pool.limit and spendable - used or our_rest
+local unspent = math.min(room, our_rest)
+
+-- Others may spend some of what is unspent. If nobody calls because of that, nobody learns what they
+-- do spend: so weight is kept back for calls that look, and for one at the end of the minute.
+local are_others_here = pool.limit and (count.others > 0 or count.others_most > 0)
+local kept, let_go_pace, looks = 0, 0, 0
+if are_others_here then
+  kept, let_go_pace = kept_for_others(count, next_minute_in)
+  kept = kept + limit * OTHERS_MARGIN * math.min(1, LEAST_MARGIN + next_minute_in / MARGIN_MS)
+  looks = math.min(weight * math.floor(next_minute_in / LOOK_MS), limit * LOOKS_SHARE)
+end
+local is_looking = pool.limit and minute - (pool.header_minute or 0) <= PAST_MINUTES
+local is_last_look_ahead = is_looking and next_minute_in > LAST_LOOK_MS
+  and weight <= our_most * LAST_LOOK_SHARE
+if is_last_look_ahead then looks = looks + weight end
+local free = math.floor(math.min(room - kept, our_rest) - looks) - reserved
+
+-- Where a burst of others would fill the minute, every call in flight would be refused: then there
+-- are no more of them than are needed to spend the rest in time.
+if are_others_here and weight <= free and unspent < count.others_burst then
+  local needed = 2 * unspent * rtt / math.max(SHORTEST_WAIT_MS, next_minute_in - 1000)
+  if count.in_flight + weight > math.max(FEW_CALLS * weight, needed) then
+    return wait_for(math.max(SHORTEST_WAIT_MS, rtt))
+  end
+end
 
 -- While the minute is uncertain, the call may be counted in either of two: both must have room to
 -- spare. open_minute charges the second one.
-local following = count_of(minute + 1)
 local edge_room = limit * EDGE_SPARE + weight
+local following = count_of(minute + 1)
 local following_rest = our_limit - following.spent - following.reserved - count.in_flight
 local fits_at_edge = free >= edge_room and following_rest >= edge_room
 
--- If nobody calls because of what others may spend, nobody learns what they do spend. So one call
--- in a while is sent as a probe, where only the weight kept for others stands in its way.
-local others_since_header =
-  others_at_pace * (latest() - minute * 60000 - count.header_at) / 60000 + limit * OTHERS_MARGIN
-local is_kept_for_others = weight > free
-  and weight <= free_without_others - reserved - others_since_header
-  and next_minute_in > PROBE_INTERVAL_MS
-local is_probe = is_kept_for_others and is_pace_unusual
-  and now - (pool.last_probe_ms or 0) >= PROBE_INTERVAL_MS
-
 if is_minute_certain or fits_at_edge or not is_clock_known then
-  if weight <= free or is_probe then
+  local look_due = math.max(LAST_LOOK_MS, math.min(LOOK_MS, next_minute_in / 4))
+  local is_look = are_others_here and is_looking and weight <= unspent - reserved
+    and now - (pool.granted_at or 0) >= look_due
+  if weight <= free or is_look then
     count.spent = count.spent + weight
     count.in_flight = count.in_flight + weight
     if is_trial then pool.trial_until = now + trial_timeout end
-    if is_probe then pool.last_probe_ms = now end
+    note_grant()
     save()
     return {1, minute, now, math.max(0, free - weight), next_minute_in, math.floor(rtt)}
   end
-  if weight <= free_without_others and next_minute_in > PROBE_INTERVAL_MS then
-    return wait_for(PROBE_INTERVAL_MS)
+  if weight <= unspent - reserved then
+    -- Only what is kept back stands in the way: come again in time to spend it.
+    if are_others_here and next_minute_in > 2 * SHORTEST_WAIT_MS then
+      local wait_ms = math.min(LOOK_MS, next_minute_in / 4)
+      if let_go_pace > 0 then wait_ms = math.min(wait_ms, (weight - free) / let_go_pace) end
+      return wait_for(math.max(SHORTEST_WAIT_MS, wait_ms))
+    end
+    if is_last_look_ahead and count.is_look_booked == 0 then
+      count.is_look_booked = 1
+      return wait_for(next_minute_in - 0.9 * LAST_LOOK_MS)
+    end
   end
 end
 
 -- The minute is full or about to end: reserve weight in the next one, if that has room.
-local room = math.min(our_limit, spendable - others_last_minute)
-  - following.spent - following.reserved
-if weight > room then return wait_for(next_minute_in) end
+local next_room = our_limit
+if pool.limit then next_room = math.min(our_limit, spendable - (pool.others_per_minute or 0)) end
+if weight > next_room - following.spent - following.reserved then return wait_for(next_minute_in) end
 following.reserved = following.reserved + weight
 return wait_for(next_minute_in, minute + 1)

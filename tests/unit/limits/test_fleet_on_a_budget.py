@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget
 from klinefleet.workers.support.clock import ManualClock
-from tests.memory_budget import MemoryBudget
+from tests.lua_budget import LuaBudget
 from tests.unit.helpers.fleet_model import Books, FleetModel
 
 LIMIT = 2400
@@ -23,7 +23,7 @@ Maker = Callable[[ManualClock], Budget]
 
 @pytest.fixture
 def maker() -> Maker:
-    return MemoryBudget
+    return LuaBudget
 
 
 @pytest.fixture
@@ -74,15 +74,3 @@ def test_full_minutes_spend_97_percent_of_the_limit_and_no_more(
     fleet.run(minutes=5)
     assert fleet.books.refused == 0
     assert min(full_minutes(fleet)) >= 0.97 * LIMIT
-
-
-@pytest.mark.parametrize("workers", [12, 50])
-def test_another_program_on_the_address_is_made_room_for(
-    maker: Maker, weight: int, workers: int
-) -> None:
-    fleet = model(maker, 5, weight=weight, workers=workers, others_per_minute=LIMIT // 4)
-    fleet.run(minutes=6)
-    ours = [w - LIMIT // 4 for w in full_minutes(fleet)[1:]]
-    assert fleet.books.refused == 0
-    assert all(w <= LIMIT for w in full_minutes(fleet)[1:])
-    assert min(ours) >= 0.97 * 0.75 * LIMIT

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import fakeredis
 import pytest
 
+from deploy.simulator.neighbours import even
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant, Minute, Wait
 from klinefleet.workers.limits.shared_egress import (
@@ -64,7 +65,7 @@ def simulated(*, shared_books: bool, others: int = 0) -> list[tuple[str, str]]:
     named = {name: Named(clock, redis, name) for name in ("home", "office")}
     books = [Books(LIMIT, 0)] * 2 if shared_books else [Books(LIMIT, 0), Books(LIMIT, 0)]
     models = [
-        FleetModel(budget, clock, book, random.Random(7), workers=6, others_per_minute=others)
+        FleetModel(budget, clock, book, random.Random(7), workers=6, neighbour=even(others))
         for budget, book in zip(named.values(), books, strict=True)
     ]
     if shared_books:

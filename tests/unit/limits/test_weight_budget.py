@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.timestamps import MINUTE_MS
-from klinefleet.workers.limits.budget import Budget, Grant, Wait
+from klinefleet.workers.limits.budget import Budget
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support.clock import ManualClock
-from tests.memory_budget import MemoryBudget
-from tests.unit.helpers.redis_budget import ManualRedisBudget
-
-LIMIT = 2400
-START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
-
-Maker = Callable[..., Budget]
-
-
-@pytest.fixture(params=[MemoryBudget, ManualRedisBudget], ids=["memory", "lua"])
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return request.param
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START_MS)
-
-
-def ready(
-    maker: Maker, clock: ManualClock, *, limit: int = LIMIT, share: float = 1.0, skew_ms: int = 0
-) -> Budget:
-    """A budget that knows its limit and has learned the exchange's clock to a few milliseconds."""
-    budget = maker(clock, share=share)
-    for _ in range(3):
-        answer_one(budget, clock, skew_ms=skew_ms)
-        clock.advance(990)
-    budget.set_limit(limit)
-    clock.advance(MINUTE_MS - (clock.now_ms() + skew_ms) % MINUTE_MS + 2000)
-    return budget
-
-
-def answer_one(
-    budget: Budget, clock: ManualClock, *, weight: int = 1, used: int | None = 1, skew_ms: int = 0
-) -> Grant:
-    grant = granted(budget.take(weight))
-    clock.advance(10)
-    date_ms = (clock.now_ms() + skew_ms) // 1000 * 1000
-    budget.learn(grant, used=used, date_ms=date_ms, served=True, rtt_ms=10)
-    return grant
-
-
-def granted(answer: Grant | Wait) -> Grant:
-    assert isinstance(answer, Grant), answer
-    return answer
-
-
-def waiting(answer: Grant | Wait) -> Wait:
-    assert isinstance(answer, Wait), answer
-    return answer
-
-
-def spend_all(budget: Budget, weight: int = 2, *, answered: bool = False) -> int:
-    spent = 0
-    while isinstance(answer := budget.take(weight), Grant):
-        spent += weight
-        if answered:
-            budget.learn(answer, used=None, date_ms=None, served=True)
-    return spent
+from tests.unit.helpers.budgets import (
+    LIMIT,
+    START_MS,
+    Maker,
+    answer_one,
+    granted,
+    ready,
+    spend_all,
+    waiting,
+)
 
 
 def test_a_minute_never_grants_more_than_its_limit(maker: Maker, clock: ManualClock) -> None:
@@ -78,7 +27,8 @@ def test_a_minute_never_grants_more_than_its_limit(maker: Maker, clock: ManualCl
 
 
 def test_a_share_of_the_budget_is_never_exceeded(maker: Maker, clock: ManualClock) -> None:
-    assert spend_all(ready(maker, clock, share=0.25)) == LIMIT // 4
+    ours = LIMIT // 4
+    assert ours - 5 <= spend_all(ready(maker, clock, share=0.25)) < ours
 
 
 def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: ManualClock) -> None:
@@ -86,6 +36,23 @@ def test_before_the_limit_is_known_little_is_granted(maker: Maker, clock: Manual
     answer_one(budget, clock)
     clock.advance(2 * MINUTE_MS)
     assert spend_all(budget) <= 60
+
+
+@pytest.mark.parametrize("share", [0.33, 0.1, 0.016, 0.001])
+def test_a_share_however_small_does_not_keep_a_fleet_from_learning_the_limit(
+    maker: Maker, clock: ManualClock, share: float
+) -> None:
+    budget = maker(clock, share=share)
+    assert granted(budget.take(20)).weight == 20, "exchangeInfo of spot, which names the limit"
+
+
+def test_others_who_spend_much_do_not_keep_a_fleet_from_learning_the_limit(
+    maker: Maker, clock: ManualClock
+) -> None:
+    budget = maker(clock)
+    clock.advance(30_000)
+    answer_one(budget, clock, used=1500)
+    granted(budget.take(20))
 
 
 def test_before_the_clock_is_known_one_call_goes_out_at_a_time(
@@ -182,54 +149,6 @@ def test_a_call_at_an_uncertain_edge_is_charged_to_both_minutes(
     assert spend_all(budget) <= LIMIT - 500
 
 
-def test_a_closed_pool_answers_everybody_with_the_time_left(
-    maker: Maker, clock: ManualClock
-) -> None:
-    budget = ready(maker, clock)
-    budget.close_until(after_ms=7_000)
-    assert 7_000 <= waiting(budget.take(2)).ms <= 7_050
-
-
-def test_a_ban_ends_by_the_exchanges_clock_not_by_ours(maker: Maker, clock: ManualClock) -> None:
-    budget = ready(maker, clock, skew_ms=-300_000)
-    budget.close_until(at_ms=clock.now_ms() - 300_000 + 120_000)
-    assert 120_000 <= waiting(budget.take(2)).ms <= 121_100
-
-
-def test_a_429_without_retry_after_closes_to_the_next_minute(
-    maker: Maker, clock: ManualClock
-) -> None:
-    budget = ready(maker, clock)
-    clock.advance(20_000 - clock.now_ms() % MINUTE_MS)
-    budget.close_until()
-    assert 40_000 <= waiting(budget.take(2)).ms <= 41_100
-
-
-def test_only_a_wait_for_a_closed_pool_says_that_it_is_closed(
-    maker: Maker, clock: ManualClock
-) -> None:
-    budget = ready(maker, clock)
-    spend_all(budget)
-    assert not waiting(budget.take(2)).is_closed
-    budget.close_until(after_ms=90_000)
-    assert waiting(budget.take(2)).is_closed
-
-
-def test_a_closed_pool_takes_a_reservation_back(maker: Maker, clock: ManualClock) -> None:
-    budget = ready(maker, clock, limit=100)
-    spend_all(budget, 10, answered=True)
-    reservation = waiting(budget.take(10)).reservation
-    assert reservation is not None
-    for _ in range(10):
-        budget.take(10)
-    assert waiting(budget.take(10)).reservation is None, "the next minute has room"
-    budget.close_until(after_ms=1_000)
-    wait = waiting(budget.take(10, reservation))
-    assert (wait.is_closed, wait.reservation) == (True, None)
-    clock.advance(1_100)
-    assert waiting(budget.take(10)).reservation == reservation
-
-
 def test_one_call_every_three_seconds_probes_the_weight_kept_for_others(
     maker: Maker, clock: ManualClock
 ) -> None:
@@ -249,38 +168,6 @@ def test_one_call_every_three_seconds_probes_the_weight_kept_for_others(
     assert spend_all(budget) > 500, "they spent no more: their pace is half of what it seemed"
 
 
-def test_one_probe_alone_reopens_a_closed_pool(maker: Maker, clock: ManualClock) -> None:
-    budget = ready(maker, clock)
-    budget.close_until(after_ms=1_000)
-    clock.advance(1_001)
-    probe = granted(budget.take(2))
-    assert isinstance(budget.take(2), Wait)
-    budget.learn(probe, used=10, date_ms=None, served=True, rtt_ms=10)
-    granted(budget.take(2))
-
-
-def test_a_late_answer_from_before_the_closing_does_not_reopen(
-    maker: Maker, clock: ManualClock
-) -> None:
-    budget = ready(maker, clock)
-    early = granted(budget.take(2))
-    budget.close_until(after_ms=1_000)
-    clock.advance(500)
-    budget.learn(early, used=10, date_ms=None, served=True, rtt_ms=10)
-    clock.advance(501)
-    granted(budget.take(2))
-    assert isinstance(budget.take(2), Wait)
-
-
-def test_a_probe_that_fails_lets_the_next_one_try_at_once(maker: Maker, clock: ManualClock) -> None:
-    budget = ready(maker, clock)
-    budget.close_until(after_ms=1_000)
-    clock.advance(1_001)
-    budget.learn(granted(budget.take(2)), used=None, date_ms=None, served=False)
-    granted(budget.take(2))
-    assert isinstance(budget.take(2), Wait)
-
-
 def shared(maker: Maker, clock: ManualClock, share: float, *, limit: int = LIMIT) -> Budget:
     """A budget whose limit is known before its clock, as where another worker has set it."""
     budget = maker(clock, share=share)
@@ -290,7 +177,7 @@ def shared(maker: Maker, clock: ManualClock, share: float, *, limit: int = LIMIT
     return budget
 
 
-@pytest.mark.parametrize(("share", "ours"), [(0.0009, 2), (0.0005, 1), (0.0125, 30), (0.57, 1368)])
+@pytest.mark.parametrize(("share", "ours"), [(0.0009, 2), (0.0005, 1), (0.0125, 30), (0.57, 1367)])
 def test_a_small_share_is_neither_cut_to_nothing_nor_by_a_weight(
     maker: Maker, clock: ManualClock, share: float, ours: int
 ) -> None:
@@ -328,4 +215,6 @@ def test_what_others_spend_is_taken_from_what_the_share_leaves_and_not_from_the_
         clock.advance(30_000)
         answer_one(budget, clock, used=700)
         clock.advance(MINUTE_MS - clock.now_ms() % MINUTE_MS + 2_000)
-    assert spend_all(budget) == 600
+    assert 550 <= spend_all(budget, answered=True) < 600, (
+        "a few calls are kept for later, to see what others do"
+    )

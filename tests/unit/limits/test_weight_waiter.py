@@ -11,13 +11,13 @@ from klinefleet.workers.limits.weight_waiter import JITTER_MS, WeightWaiter
 from klinefleet.workers.support.clock import ManualClock
 from klinefleet.workers.support.stop_signal import StopSignal
 from klinefleet.workers.support.threads import Threads
-from tests.memory_budget import MemoryBudget
+from tests.lua_budget import LuaBudget
 from tests.processes import until
 
 GRANT = Grant(weight=2, minute=1, at_ms=0, left=10, minute_left_ms=1000, rtt_ms=100)
 
 
-class Scripted(MemoryBudget):
+class Scripted(LuaBudget):
     """A budget that gives scripted answers and records what it was asked."""
 
     def __init__(self, *answers: Grant | Wait) -> None:
@@ -141,11 +141,11 @@ def test_who_waits_for_the_next_minute_is_woken_when_the_pool_closes_and_leaves_
     assert budget.asked == [(2, None), (2, 77)]
 
 
-def wound(do: Callable[[MemoryBudget], None] = lambda _: None) -> tuple[MemoryBudget, ManualClock]:
+def wound(do: Callable[[LuaBudget], None] = lambda _: None) -> tuple[LuaBudget, ManualClock]:
     """A budget that knows its clock and its limit of 100, two seconds into a minute."""
     start_ms = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
     clock = ManualClock(start_ms)
-    budget = MemoryBudget(clock)
+    budget = LuaBudget(clock)
     grant = budget.take(1)
     assert isinstance(grant, Grant)
     budget.learn(grant, used=1, date_ms=start_ms, served=True, rtt_ms=1)

@@ -23,7 +23,7 @@ def summary(*records: Record) -> Summary:
     )
     counts = dict(Counter[str](dict.fromkeys(COUNTERS, 0)))
     progress = Progress("run", State.INCOMPLETE, request, 0, 1000, 1000, counts, records)
-    pool = PoolState(2400, 0, 0, 0, None, None)
+    pool = PoolState(2400, 0, 0, 0, 0, None, None)
     return Summary(progress, pool, 1, 1, "/store")
 
 

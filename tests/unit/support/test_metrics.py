@@ -31,7 +31,7 @@ from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.clock import ManualClock
 from klinefleet.workers.support.metrics import Counter, Gauge
-from tests.memory_budget import MemoryBudget
+from tests.lua_budget import LuaBudget
 from tests.unit.helpers.bucket import LIST, Bucket
 from tests.unit.helpers.in_process_fleet import in_process_fleet, zipped
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, minutes, opens, row
@@ -80,7 +80,7 @@ class Session:
         pass
 
 
-class Full(MemoryBudget):
+class Full(LuaBudget):
     """A budget without room."""
 
     def take(self, weight: int, reservation: int | None = None) -> Wait:
@@ -104,7 +104,7 @@ class Hurried:
 def test_a_call_is_counted_once_by_what_came_and_timed_if_anything_did(
     counted: Counted, status: int
 ) -> None:
-    budget = MemoryBudget(ManualClock(10_000))
+    budget = LuaBudget(ManualClock(10_000))
     client = RestClient(
         Market.USD_M,
         "http://x",
@@ -126,7 +126,7 @@ def test_seconds_waited_for_weight_are_counted_while_it_is_waited_for(counted: C
     stop = Hurried(3)
     with pytest.raises(OverWeight):
         WeightWaiter(stop, clock=lambda: stop.waited_s).acquire(Full(ManualClock()), 2)  # type: ignore[arg-type]
-    waited_s = counted("klines_weight_wait_seconds_total", pool="memory", egress="memory")
+    waited_s = counted("klines_weight_wait_seconds_total", pool="futures", egress="lua")
     assert waited_s
     assert 3.0 <= waited_s <= 3.6
 
