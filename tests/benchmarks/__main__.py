@@ -8,7 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import addresses, archive, coverage, held_lake, reading, rest, small_files
+from tests.benchmarks import (
+    addresses,
+    archive,
+    budget_in_redis,
+    coverage,
+    held_lake,
+    neighbours,
+    reading,
+    rest,
+    small_files,
+)
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
@@ -25,9 +35,10 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "coverage": coverage.coverage,
     "budget": rest.budget,
     "budget_4_workers": lambda: rest.budget(workers=4),
-    "budget_foreign": lambda: rest.budget(foreign=600),
+    "beside_others": neighbours.beside_others,
+    "beside_others_processes": neighbours.beside_others_processes,
+    "budget_in_redis": budget_in_redis.budget_in_redis,
     "two_addresses": addresses.two_addresses,
-    "budget_4_workers_foreign": lambda: rest.budget(workers=4, foreign=600),
 }
 
 

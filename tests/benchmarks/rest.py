@@ -25,7 +25,6 @@ from tests.benchmarks.measure import (
     timed,
 )
 from tests.harness import KLINES, Fleet
-from tests.processes import until
 
 STRAIGHT_LINE = Path(__file__).with_name("straight_line.py")
 REST = ("--source", "rest")
@@ -133,37 +132,20 @@ def repeat() -> None:
         show("second identical request", seconds=took, requests=told["requests"])
 
 
-def budget(workers: int = 1, foreign: int = 0) -> None:
+def budget(workers: int = 1) -> None:
     """Four USD-M symbol-years: the share of each full minute's weight used, and the 429s."""
     with fleet_at(workers=workers) as fleet:
-        if foreign:
-            fleet.exchange.ask(
-                "PUT",
-                "foreign",
-                {"address": "127.0.0.1", "pool": "futures", "weight_per_minute": foreign},
-            )
-            until(
-                "the other program spends",
-                lambda: any(m["foreign_weight"] for m in fleet.exchange.books()["minutes"]),
-            )
         symbols = "BTCUSDT,ETHUSDT,SOLUSDT,SIM001USDT"
         told = fleet.download("--market", "um", "--symbols", symbols, *YEAR, *REST, timeout_s=900)
         assert told["klines"] == told["rows_gained"] == 4 * YEAR_KLINES, told
         minutes = [m for m in fleet.exchange.books()["minutes"] if m["pool"] == "futures"]
-        ours = [
-            (m["weight"] - m["foreign_weight"]) / (m["limit"] - m["foreign_weight"])
-            for m in minutes
-        ]
-        # The first minute began before the run (and with a foreign program, before it could be
-        # seen), the last is cut.
-        full = ours[1:-1]
+        shares = [m["weight"] / m["limit"] for m in minutes]
         show(
-            f"4 USD-M symbol-years, {workers} worker(s), {foreign} weight a minute spent by "
-            "another program",
-            least_share_of_a_full_minute=min(full),
-            shares=" ".join(f"{share:.4f}" for share in ours),
+            f"4 USD-M symbol-years, {workers} worker(s)",
+            # The first minute began before the run, the last is cut.
+            least_share_of_a_full_minute=min(shares[1:-1]),
+            shares=" ".join(f"{share:.4f}" for share in shares),
             refused_429=sum(m["refused_429"] for m in minutes),
-            foreign_refused=sum(m["foreign_refused"] for m in minutes),
             klines_per_weight=told["klines_per_weight"],
             seconds=told["seconds"],
         )
