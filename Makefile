@@ -85,7 +85,7 @@ format: install  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## Measure the figures (about three quarters of an hour; ONLY=name for one)
+bench: install  ## Measure the figures (about an hour; ONLY=name for one)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 pictures: install  ## Make the README's pictures (needs tmux and Chromium)

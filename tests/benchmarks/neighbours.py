@@ -34,8 +34,6 @@ PROCESSES = (1, 4, 16)
 MINUTES, MINUTES_OF_PROCESSES = 9, 5
 #: More klines than a run spends weight on.
 SYMBOLS = ",".join(f"SIM{number:03d}USDT" for number in range(1, 201))
-
-
 HEAD = (
     f"  {'':<32} {'least':>6} {'mean':>6} {'429s':>5} {'418s':>5} {'before':>6} {'theirs':>6}"
     "   each minute"
@@ -88,7 +86,8 @@ def _watched(
     """Return what was spent on addresses with these neighbours in so many minutes."""
     addresses = [f"127.0.0.{2 + number}" for number in range(len(profiles))]
     with _fleet(addresses, processes) as fleet:
-        _await_second(20, 40)
+        # The run begins in the minute that is the neighbours' first, and that is cut.
+        until("the middle of a minute", lambda: 20 <= time.time() % 60 < 40, within_s=90)
         for address, profile in zip(addresses, profiles, strict=True):
             fleet.exchange.neighbour(address, profile)
         began, began_cpu = time.time(), _cpu_s(fleet)
@@ -116,11 +115,6 @@ def _fleet(addresses: Sequence[str], processes: int) -> Iterator[Fleet]:
         yield fleet
 
 
-def _await_second(first: int, end: int) -> None:
-    """Wait for a moment of a minute that leaves time to begin, and no time for much weight."""
-    until("the minute is old enough", lambda: first <= time.time() % 60 < end, within_s=90)
-
-
 def _cpu_s(fleet: Fleet) -> float:
     """Return the processor seconds of everything that the fleet consists of."""
     processes = (*fleet.workers, fleet.exchange, fleet.redis)
@@ -128,12 +122,13 @@ def _cpu_s(fleet: Fleet) -> float:
 
 
 def _spent(books: list[dict[str, Any]], address: str, first_ms: int, minutes: int) -> Spent:
-    ours = [m for m in books if (m["address"], m["pool"]) == (address, "futures")]
-    before = [m for m in ours if m["minute_ms"] < first_ms]
-    full = [m for m in ours if first_ms <= m["minute_ms"] < first_ms + minutes * 60_000]
-    assert len(full) == minutes, ours
+    ours = {m["minute_ms"]: m for m in books if (m["address"], m["pool"]) == (address, "futures")}
+    moments = [first_ms + number * 60_000 for number in range(minutes)]
+    full = [ours[moment] for moment in moments if moment in ours]
+    before = [m for moment, m in ours.items() if moment < first_ms]
     return Spent(
-        [_share(m) for m in full],
+        # The books have no minute of a ban in which nobody called.
+        [_share(ours[moment]) if moment in ours else 0.0 for moment in moments],
         sum(m["refused_429"] for m in full),
         sum(m["refused_418"] for m in full),
         sum(m["refused_429"] + m["refused_418"] for m in before),
