@@ -42,8 +42,8 @@ control (JSON, never counted as weight):
                         {"weight": 600, "seconds": [0.3, 30]}: so much at once at each of these
                         seconds, in calls of at most 10; "every": 3: in every third minute
                         {"random": 1200, "seed": 1}: bursts at any time, up to so much a minute;
-                        each may have "first_minute": 2 (that in which it is told is 0) and
-                        "minutes": 3 (it ends after so many)
+                        each may have "first_minute": 2, which counts from 0, the minute of this
+                        request, and "minutes": 3, after which it ends
   PUT    /sim/archive   {"rates": {"corrupt": 0.1, "absent": 0.05}, "seed": 1, "only": "monthly",
                         "latency_ms": 50}; "status": 451 refuses everything; faults: corrupt,
                         transient_corrupt, damaged_zip, wrong_member, no_checksum, truncated, late

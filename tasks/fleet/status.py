@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from klinefleet.tasks.fleet.lanes import LANES, Lane
 from klinefleet.workers.coordination.fleet_store import served_store
 from klinefleet.workers.coordination.heartbeat import live_egresses, live_workers
-from klinefleet.workers.limits.budget import DOUBTED_BAN, LONGEST_BAN_MS, PoolState
+from klinefleet.workers.limits.budget import DOUBTED_BAN, Closing, PoolState
 from klinefleet.workers.limits.shared_egress import shared_egress_pairs
 from klinefleet.workers.services import Services
 
@@ -44,7 +44,8 @@ def _address_lines(services: Services, lane: Lane) -> Iterator[str]:
 
 def _weight(state: PoolState) -> str:
     if state.closed_ms:
-        doubt = f"; {DOUBTED_BAN}" if state.asked_ms > state.closed_ms + LONGEST_BAN_MS else ""
+        closing = Closing(state.closed_ms, state.asked_ms)
+        doubt = f"; {DOUBTED_BAN}" if closing.is_doubted else ""
         return f"closed by the exchange for {state.closed_ms / 1000:,.0f} s{doubt}"
     limit = f"of {state.limit:,}" if state.limit else "of an unknown limit"
     return f"weight {state.used:,} {limit} in this minute"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from klinefleet.workers.support.clock import ManualClock
 from tests.benchmarks.measure import show
 from tests.servers import RedisServer
 from tests.unit.helpers.budgets import LIMIT, START_MS
-from tests.unit.helpers.fleet_model import Books, FleetModel, go_on
+from tests.unit.helpers.fleet_model import Shape, busy_fleet, go_on
 from tests.unit.helpers.redis_budget import ManualRedisBudget
 
 ADDRESSES = 100
@@ -38,21 +37,11 @@ def budget_in_redis() -> None:
 
 def _measure(redis: Redis) -> None:
     clock = ManualClock(START_MS + 13_500)
+    shape = Shape(WORKERS * SLOTS, WEIGHT)
     models = []
     for number in range(ADDRESSES):
         budget = ManualRedisBudget(clock, redis=redis, egress=f"at-{number}")
-        budget.set_limit(LIMIT)
-        models.append(
-            FleetModel(
-                budget,
-                clock,
-                Books(LIMIT, 0),
-                random.Random(number),
-                WORKERS * SLOTS,
-                WEIGHT,
-                neighbour=burst(600, 0.3),
-            )
-        )
+        models.append(busy_fleet(budget, clock, shape, burst(600, 0.3), limit=LIMIT, seed=number))
     for model in models:
         model.begin()
     go_on(models, 46.5 / 60)

@@ -92,7 +92,8 @@ def _watched(
             fleet.exchange.neighbour(address, profile)
         began, began_cpu = time.time(), _cpu_s(fleet)
         run = fleet.detach("--market", "um", "--symbols", SYMBOLS, *YEAR, "--source", "rest")
-        time.sleep((began // 60 + minutes) * 60 + 2 - time.time())
+        end = (began // 60 + minutes) * 60 + 2
+        until("the minutes are over", lambda: time.time() >= end, within_s=60 * minutes + 10)
         cores = (_cpu_s(fleet) - began_cpu) / (time.time() - began)
         books = fleet.exchange.books()["minutes"]
         assert fleet.status(run)["state"] == "running"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from redis import Redis
 
 from deploy.simulator.neighbours import Neighbour, burst, even
 from klinefleet.workers.support.clock import ManualClock
-from tests.unit.helpers.fleet_model import Books, FleetModel
+from tests.unit.helpers.budgets import LIMIT, START_MS
+from tests.unit.helpers.fleet_model import FAST, busy_fleet
 from tests.unit.helpers.redis_budget import ManualRedisBudget
 from tests.unit.limits.test_fleet_on_a_budget import (
-    LIMIT,
-    START_MS,
     Maker,
     test_full_minutes_spend_97_percent_of_the_limit_and_no_more,
     test_the_exchanges_books_never_show_more_than_the_limit,
@@ -43,11 +40,9 @@ def weight() -> int:
 @pytest.mark.parametrize("neighbour", [even(600), burst(600, 0.3), burst(300, 10, 55)])
 def test_others_on_the_address_are_made_room_for(maker: Maker, neighbour: Neighbour) -> None:
     clock = ManualClock(START_MS + 13_500)
-    budget = maker(clock)
-    budget.set_limit(LIMIT)
-    books = Books(LIMIT, 0)
-    fleet = FleetModel(budget, clock, books, random.Random(1), 50, 10, neighbour=neighbour)
+    fleet = busy_fleet(maker(clock), clock, FAST, neighbour, limit=LIMIT)
     fleet.run(minutes=6)
+    books = fleet.books
     for minute in sorted(books.used)[3:-1]:
         assert books.share_used(minute) >= 0.95
         assert (books.refused_in[minute], books.others_refused_in[minute]) == (0, 0)

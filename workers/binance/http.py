@@ -183,11 +183,10 @@ def truncated(
     subject: str, headers: Mapping[str, str], body: bytes, detail: str = ""
 ) -> BadAnswer | None:
     """Return an error if fewer bytes came than the response announced."""
-    announced = headers.get("Content-Length", "")
-    is_known = announced.isdecimal() and "Content-Encoding" not in headers
-    if not is_known or int(announced) == len(body):
+    announced = whole_number(headers.get("Content-Length", ""))
+    if announced is None or "Content-Encoding" in headers or announced == len(body):
         return None
-    found = f"{len(body):,} bytes of {int(announced):,}"
+    found = f"{len(body):,} bytes of {announced:,}"
     shown = f"{detail}: {found}" if detail else found
     return BadAnswer(f"{subject}: only a part of the answer came ({shown}); nothing was kept")
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from klinefleet.workers.domain.errors import SettingsError
-from klinefleet.workers.domain.timestamps import DAY_MS
 
 #: Shares are passed to Lua in millionths: a smaller one leaves no exchange's limit room for a call.
 MILLION = 1_000_000
-#: The exchange documents no longer ban: of one that it says is longer, it is asked again meanwhile.
-LONGEST_BAN_MS = 3 * DAY_MS
+#: What operators are told of a ban that is longer than any the exchange documents (close.lua).
 DOUBTED_BAN = (
     "no ban that it documents lasts longer than 3 days, so one trial call goes out each hour; "
     "`klines reopen` sends one now"
@@ -53,8 +51,8 @@ class Closing:
 
     @property
     def is_doubted(self) -> bool:
-        """True if it asked for longer than any ban that it documents."""
-        return self.asked_ms > max(self.for_ms, LONGEST_BAN_MS)
+        """True if it asked for longer than any ban that it documents, so we try before."""
+        return self.asked_ms > self.for_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class Budget(Protocol):
 
         Until `at_ms` of the exchange's clock, or for `after_ms`; without both, or where they are
         over, until the exchange's next minute. Refused again and again, it is closed for longer
-        each time, up to a minute; for a ban longer than LONGEST_BAN_MS an hour at a time.
+        each time, up to 64 s; for a ban of more than 3 days, an hour at a time.
         """
         ...
 

@@ -3,7 +3,6 @@
 -- ARGV[2] weight   ARGV[3] minute it was charged to   ARGV[4] Redis ms at which it was granted
 -- ARGV[5] used weight by the header, or -1   ARGV[6] Date header, ms, or -1
 -- ARGV[7] 1 if the exchange served the call   ARGV[8] round trip, ms, or -1 where the call failed
---             (a used weight above the limit is no header of a call that was served: it is ignored)
 -- Returns     1
 -- Cost: O(1).
 
@@ -16,7 +15,7 @@ local is_first_date = date >= 0 and not is_clock_known
 
 -- The answer was made between grant and now, within the second that Date names. That narrows both
 -- bounds. Where it contradicts them, Redis's clock has been set or the Date is wrong: the new bounds
--- win once as many answers in a row agree with each other.
+-- win once DOUBTS answers in a row agree with each other.
 local charged = existing_count(charged_minute) and count_of(charged_minute)
 local is_date_believed = false
 if date >= 0 then
@@ -42,6 +41,7 @@ if date >= 0 then
     pool.doubt_low, pool.doubt_high, pool.doubts = 0, -1, 0
   end
 end
+-- A call that is served has not gone over the limit: a header that says so is none.
 if not is_served then used = math.min(used, limit)
 elseif pool.limit and used > limit then used = -1 end
 

@@ -165,6 +165,13 @@ local function expect_others(minute)
   return tonumber(most[1]), tonumber(sure[1]), hidden, burst
 end
 
+-- Returns what expect_others has worked out for a minute: most, sure and known; nil if it has not.
+local function expected_of(minute)
+  local of_minute, most, sure, known =
+    unpack(redis.call('HMGET', KEYS[5], 'for', 'most', 'sure', 'known'))
+  if tonumber(of_minute or nil) == minute then return most, sure, known end
+end
+
 -- Takes over a higher used weight. It was counted between grant and answer: what is in it is noted
 -- by the later of these, and what may still come is expected from the earlier on.
 local function raise_header(count, used, granted_at)
@@ -185,18 +192,15 @@ local function raise_header(count, used, granted_at)
   count.others, count.seen_seconds = others, second + 1
   note_others(count.minute, noted_second, others)
 
-  local of_minute, most, sure, known =
-    unpack(redis.call('HMGET', KEYS[5], 'for', 'most', 'sure', 'known'))
-  local is_known = tonumber(of_minute or nil) == count.minute
-  local expected = is_known and unpacked(known, noted_second) or 0
-  local more = 0
+  local most, sure, known = expected_of(count.minute)
+  local expected, more = unpacked(known, noted_second) or 0, 0
   if count.others > expected * UNUSUAL + limit * OTHERS_MARGIN then
     -- More than ever by this second: it may go on at this pace.
     more = (count.others - expected) * (60000 - count.header_at)
       / math.max(count.header_at, MIN_PACE_MS)
   end
-  count.others_most = math.min(limit, (is_known and unpacked(most, second) or 0) + more)
-  count.others_sure = is_known and unpacked(sure, second) or 0
+  count.others_most = math.min(limit, (unpacked(most, second) or 0) + more)
+  count.others_sure = unpacked(sure, second) or 0
 end
 
 -- Returns true if a minute's beginning is to be confirmed by a first answer, as Redis's clock may
@@ -233,8 +237,7 @@ end
 
 -- Returns true if in one of the last minutes much was spent at once about this second.
 local function is_burst_near(count)
-  local of_minute, most = unpack(redis.call('HMGET', KEYS[5], 'for', 'most'))
-  if tonumber(of_minute or nil) ~= count.minute then return false end
+  local most = expected_of(count.minute)
   local second = math.max(0, math.floor(latest() / 1000) - count.minute * 60)
   local soon = unpacked(most, math.min(SECONDS - 1, second + BURST_NEAR_S)) or 0
   return (unpacked(most, math.min(SECONDS - 1, second)) or 0) - soon > limit * BURST_SHARE
@@ -243,8 +246,8 @@ end
 -- Returns the weight kept back for others while a minute still lasts so many ms, and the weight of
 -- it that is let go in a ms. What they may not need is kept only as long as there is time left to
 -- spend it, but never let go just before the second in which it may be needed: such seconds are
--- spared too. After a full minute
--- as much as it may have hidden is kept until shortly before the end, to see it come.
+-- spared too. After a full minute as much as it may have hidden is kept until shortly before the
+-- end, to see it come.
 local function kept_for_others(count, left_ms)
   local late_pace = math.max((pool.fastest or 0) / PACE_MS, limit / 20000) * LATE_SHARE
   local spare_ms = LATE_SPARE_MS

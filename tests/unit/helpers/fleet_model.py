@@ -149,6 +149,47 @@ class FleetModel:
         self._after(1, lambda: self._ask(None))
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Workers of a fleet, weight of a call, and round trip in ms."""
+
+    workers: int
+    weight: int
+    rtt_ms: int = 280
+
+    def __str__(self) -> str:
+        return f"{self.workers}x{self.weight}"
+
+
+#: A minute's weight takes these 28 and 2 s.
+SLOW, FAST = Shape(12, 2), Shape(50, 10)
+
+
+def busy_fleet(
+    budget: Budget,
+    clock: ManualClock,
+    shape: Shape = FAST,
+    neighbour: Neighbour = nobody,
+    distort: Distortion = true_answer,
+    *,
+    limit: int,
+    seed: int = 1,
+) -> FleetModel:
+    """Return a fleet of this shape whose budget knows the limit, and the exchange with it."""
+    budget.set_limit(limit)
+    return FleetModel(
+        budget,
+        clock,
+        Books(limit, 0),
+        random.Random(seed),
+        shape.workers,
+        shape.weight,
+        shape.rtt_ms,
+        neighbour=neighbour,
+        distort=distort,
+    )
+
+
 def go_on(models: Sequence[FleetModel], minutes: float) -> None:
     """Let fleets that have begun, all on one clock, work for so long."""
     end_ms = models[0].clock.now_ms() + minutes * MINUTE_MS

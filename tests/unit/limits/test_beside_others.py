@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from itertools import pairwise
 
@@ -19,36 +18,21 @@ from deploy.simulator.neighbours import (
     nobody,
     together,
 )
-from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.support.clock import ManualClock
 from tests.lua_budget import LuaBudget
-from tests.unit.helpers.fleet_model import Books, FleetModel
+from tests.unit.helpers.budgets import LIMIT, START_MS
+from tests.unit.helpers.fleet_model import FAST, SLOW, Books, Shape, busy_fleet
 
-LIMIT = 2400
-START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
-#: Workers, weight of a call and round trip in ms: a minute's weight takes 28 and 2 s.
-FLEETS = [(12, 2, 280), (50, 10, 280)]
+FLEETS = [SLOW, FAST]
 
 #: Whole minutes after which the others must be known.
 LEARNT = 3
 
 
-def ran(neighbour: Neighbour, fleet: tuple[int, int, int], *, minutes: int, seed: int = 1) -> Books:
+def ran(neighbour: Neighbour, fleet: Shape, *, minutes: int, seed: int = 1) -> Books:
     """The exchange's books after a fleet was busy beside a neighbour, the first minute cut."""
-    workers, weight, rtt_ms = fleet
     clock = ManualClock(START_MS + 13_500)
-    budget = LuaBudget(clock)
-    budget.set_limit(LIMIT)
-    model = FleetModel(
-        budget,
-        clock,
-        Books(LIMIT, 0),
-        random.Random(seed),
-        workers=workers,
-        weight=weight,
-        rtt_ms=rtt_ms,
-        neighbour=neighbour,
-    )
+    model = busy_fleet(LuaBudget(clock), clock, fleet, neighbour, limit=LIMIT, seed=seed)
     model.run(minutes)
     return model.books
 
@@ -72,7 +56,7 @@ def learnt_minutes(books: Books, after: int = LEARNT) -> list[int]:
     ],
 )
 def test_others_who_do_the_same_each_minute_leave_us_nearly_all_the_rest_and_earn_us_no_429(
-    neighbour: Neighbour, least: float, fleet: tuple[int, int, int]
+    neighbour: Neighbour, least: float, fleet: Shape
 ) -> None:
     books = ran(neighbour, fleet, minutes=6)
     for minute in learnt_minutes(books):
@@ -80,7 +64,7 @@ def test_others_who_do_the_same_each_minute_leave_us_nearly_all_the_rest_and_ear
         assert (books.refused_in[minute], books.others_refused_in[minute]) == (0, 0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seconds=st.lists(st.floats(0, 58), min_size=1, max_size=3),
     weight=st.integers(5, 60).map(lambda calls: calls * 10),
@@ -88,7 +72,7 @@ def test_others_who_do_the_same_each_minute_leave_us_nearly_all_the_rest_and_ear
     fleet=st.sampled_from(FLEETS),
 )
 def test_bursts_at_any_second_of_each_minute_leave_us_nearly_all_the_rest(
-    seconds: list[float], weight: int, steady: int, fleet: tuple[int, int, int]
+    seconds: list[float], weight: int, steady: int, fleet: Shape
 ) -> None:
     neighbour = together(burst(weight, *seconds), even(steady))
     books = ran(neighbour, fleet, minutes=7)
@@ -99,9 +83,7 @@ def test_bursts_at_any_second_of_each_minute_leave_us_nearly_all_the_rest(
 
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 @pytest.mark.parametrize("second", [0.3, 20, 45, 55])
-def test_a_burst_every_third_minute_costs_us_a_tenth_at_most(
-    second: float, fleet: tuple[int, int, int]
-) -> None:
+def test_a_burst_every_third_minute_costs_us_a_tenth_at_most(second: float, fleet: Shape) -> None:
     books = ran(burst(1500, second, every=3), fleet, minutes=10)
     shares = [books.share_used(minute) for minute in learnt_minutes(books)]
     assert statistics.mean(shares) >= 0.90
@@ -109,7 +91,7 @@ def test_a_burst_every_third_minute_costs_us_a_tenth_at_most(
 
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 @pytest.mark.parametrize("most", [600, 1200])
-def test_others_at_random_cost_us_a_tenth_at_most(most: int, fleet: tuple[int, int, int]) -> None:
+def test_others_at_random_cost_us_a_tenth_at_most(most: int, fleet: Shape) -> None:
     runs = [ran(at_random(most, seed), fleet, minutes=9, seed=seed) for seed in range(3)]
     shares = [books.share_used(minute) for books in runs for minute in learnt_minutes(books)]
     assert statistics.mean(shares) >= 0.90
@@ -118,7 +100,7 @@ def test_others_at_random_cost_us_a_tenth_at_most(most: int, fleet: tuple[int, i
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 @pytest.mark.parametrize("others", [even(600), burst(600, 0.3), burst(600, 30), burst(600, 55)])
 def test_a_neighbour_that_begins_is_known_after_two_minutes(
-    others: Neighbour, fleet: tuple[int, int, int]
+    others: Neighbour, fleet: Shape
 ) -> None:
     books = ran(during(others, 3, 99), fleet, minutes=8)
     for minute in sorted(books.used)[6:-1]:
@@ -129,7 +111,7 @@ def test_a_neighbour_that_begins_is_known_after_two_minutes(
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 @pytest.mark.parametrize("others", [even(600), burst(600, 0.3), burst(600, 30), burst(600, 55)])
 def test_a_neighbour_that_ends_is_forgotten_after_two_minutes(
-    others: Neighbour, fleet: tuple[int, int, int]
+    others: Neighbour, fleet: Shape
 ) -> None:
     books = ran(during(others, 0, 4), fleet, minutes=8)
     for minute in sorted(books.used)[6:-1]:
@@ -138,22 +120,19 @@ def test_a_neighbour_that_ends_is_forgotten_after_two_minutes(
 
 
 @pytest.mark.parametrize("weight", [600, 1500, 2300])
-@pytest.mark.parametrize("second", [0.05, 0.3, 1, 10])
+@pytest.mark.parametrize("second", [0.05, 0.3, 1])
 def test_a_burst_never_seen_before_silences_us_for_no_more_than_a_few_seconds(
     weight: int, second: float
 ) -> None:
     clock = ManualClock(START_MS - 500)
-    budget = LuaBudget(clock)
-    budget.set_limit(LIMIT)
-    books = Books(LIMIT, 0)
-    model = FleetModel(
-        budget, clock, books, random.Random(1), neighbour=during(burst(weight, second), 1, 2)
-    )
-    sent_ms: list[int] = []
-    arrive = books.arrive
-    books.arrive = lambda now_ms, cost: sent_ms.append(now_ms) or arrive(now_ms, cost)  # type: ignore[func-returns-value, method-assign]
+    neighbour = during(burst(weight, second), 1, 2)
+    model = busy_fleet(LuaBudget(clock), clock, Shape(20, 2), neighbour, limit=LIMIT)
+    arrive, sent_ms = model.books.arrive, []
+
+    def noted(now_ms: int, cost: int) -> tuple[int, bool]:
+        sent_ms.append(now_ms)
+        return arrive(now_ms, cost)
+
+    model.books.arrive = noted  # type: ignore[method-assign]
     model.run(1)
-    room_left = LIMIT - weight > 50
-    gaps = [after - before for before, after in pairwise(sent_ms)]
-    if room_left and second <= 1:
-        assert max(gaps) <= 4_000
+    assert max(after - before for before, after in pairwise(sent_ms)) <= 4_000

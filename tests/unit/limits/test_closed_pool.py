@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from klinefleet.workers.domain.timestamps import DAY_MS, HOUR_MS, MINUTE_MS
-from klinefleet.workers.limits.budget import Wait
+from klinefleet.workers.limits.budget import Grant, Wait
+from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.support.clock import ManualClock
 from tests.unit.helpers.budgets import (
     LIMIT,
@@ -167,13 +168,18 @@ def test_a_ban_of_a_documented_length_is_waited_for_to_its_end(
     assert not closing.is_doubted
 
 
-def test_an_operator_reopens_a_closed_pool_for_one_trial_call(
-    maker: Maker, clock: ManualClock
-) -> None:
+def reopened(maker: Maker, clock: ManualClock) -> tuple[RedisBudget, Grant]:
+    """A budget that an operator has reopened during a ban, and the trial call that went out."""
     budget = ready(maker, clock)
     budget.close_until(after_ms=2 * DAY_MS)
     budget.reopen()
-    trial = granted(budget.take(2))
+    return budget, granted(budget.take(2))
+
+
+def test_an_operator_reopens_a_closed_pool_for_one_trial_call(
+    maker: Maker, clock: ManualClock
+) -> None:
+    budget, trial = reopened(maker, clock)
     assert isinstance(budget.take(2), Wait)
     budget.learn(trial, used=10, date_ms=None, served=True, rtt_ms=10)
     assert spend_all(budget) > LIMIT // 2
@@ -182,10 +188,7 @@ def test_an_operator_reopens_a_closed_pool_for_one_trial_call(
 def test_a_reopened_pool_whose_trial_call_is_refused_is_closed_again(
     maker: Maker, clock: ManualClock
 ) -> None:
-    budget = ready(maker, clock)
-    budget.close_until(after_ms=2 * DAY_MS)
-    budget.reopen()
-    trial = granted(budget.take(2))
+    budget, trial = reopened(maker, clock)
     budget.learn(trial, used=None, date_ms=None, served=False)
     assert budget.close_until(after_ms=2 * DAY_MS).for_ms == 2 * DAY_MS
     assert waiting(budget.take(2)).is_closed

@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget
 from klinefleet.workers.support.clock import ManualClock
 from tests.lua_budget import LuaBudget
+from tests.unit.helpers.budgets import LIMIT, START_MS
 from tests.unit.helpers.fleet_model import Books, FleetModel
-
-LIMIT = 2400
-START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 
 Maker = Callable[[ManualClock], Budget]
 

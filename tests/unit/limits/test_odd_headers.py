@@ -13,12 +13,19 @@ from deploy.simulator.neighbours import Neighbour, burst, even, nobody
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.support.clock import ManualClock
 from tests.lua_budget import LuaBudget
-from tests.unit.helpers.fleet_model import Books, Distortion, FleetModel, go_on
+from tests.unit.helpers.budgets import LIMIT, START_MS
+from tests.unit.helpers.fleet_model import (
+    FAST,
+    SLOW,
+    Books,
+    Distortion,
+    FleetModel,
+    Shape,
+    busy_fleet,
+    go_on,
+    true_answer,
+)
 
-LIMIT = 2400
-START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
-#: Workers, weight of a call and round trip in ms: a minute's weight takes 28 and 2 s.
-SLOW, FAST = (12, 2, 280), (50, 10, 280)
 FLEETS = [SLOW, FAST]
 
 
@@ -34,34 +41,16 @@ class SteppedClock(ManualClock):
 
 
 def model(
-    fleet: tuple[int, int, int],
-    neighbour: Neighbour = nobody,
-    distort: Distortion | None = None,
-    *,
-    seed: int = 1,
+    fleet: Shape, neighbour: Neighbour = nobody, distort: Distortion = true_answer
 ) -> tuple[FleetModel, SteppedClock]:
     world = ManualClock(START_MS + 13_500)
     redis_clock = SteppedClock(world)
     budget = LuaBudget(redis_clock)
-    budget.set_limit(LIMIT)
-    workers, weight, rtt_ms = fleet
-    made = FleetModel(
-        budget,
-        world,
-        Books(LIMIT, 0),
-        random.Random(seed),
-        workers=workers,
-        weight=weight,
-        rtt_ms=rtt_ms,
-        neighbour=neighbour,
-    )
-    if distort:
-        made.distort = distort
-    return made, redis_clock
+    return busy_fleet(budget, world, fleet, neighbour, distort, limit=LIMIT), redis_clock
 
 
 def lost_minutes(books: Books, least: float = 0.9) -> list[int]:
-    """The full minutes of which we used too little."""
+    """The full minutes in which less than this share of the weight was used."""
     minutes = sorted(books.used)[1:-1]
     return [minute for minute in minutes if books.share_used(minute) < least]
 
@@ -104,7 +93,7 @@ HEADERS: dict[str, Callable[[random.Random, int, int], tuple[int | None, int | N
 @pytest.mark.parametrize("neighbour", [nobody, even(600)], ids=["alone", "beside others"])
 @pytest.mark.parametrize("what", HEADERS)
 def test_one_answer_in_fifty_with_odd_headers_costs_no_429_and_no_minute(
-    what: str, neighbour: Neighbour, fleet: tuple[int, int, int]
+    what: str, neighbour: Neighbour, fleet: Shape
 ) -> None:
     made, _ = model(fleet, neighbour, now_and_then(HEADERS[what], 50))
     made.run(6)
@@ -116,7 +105,7 @@ def test_one_answer_in_fifty_with_odd_headers_costs_no_429_and_no_minute(
 @pytest.mark.parametrize("what", ["used weight is missing", "used weight is huge"])
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 def test_headers_that_never_say_what_is_used_cost_nothing_where_nobody_else_spends(
-    what: str, fleet: tuple[int, int, int]
+    what: str, fleet: Shape
 ) -> None:
     made, _ = model(fleet, nobody, HEADERS[what])
     made.run(4)
@@ -126,7 +115,7 @@ def test_headers_that_never_say_what_is_used_cost_nothing_where_nobody_else_spen
 
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)
 def test_headers_that_stop_saying_what_is_used_leave_others_what_they_used_to_spend(
-    fleet: tuple[int, int, int],
+    fleet: Shape,
 ) -> None:
     made, _ = model(fleet, burst(600, 55))
     made.begin()
@@ -142,7 +131,7 @@ def test_headers_that_stop_saying_what_is_used_leave_others_what_they_used_to_sp
 @pytest.mark.parametrize("used", [600, 1_500, LIMIT])
 @pytest.mark.parametrize("at_s", [1, 20, 50])
 def test_one_untrue_used_weight_costs_at_most_the_rest_of_its_minute(
-    at_s: float, used: int, fleet: tuple[int, int, int]
+    at_s: float, used: int, fleet: Shape
 ) -> None:
     made, _ = model(fleet)
     made.begin()
