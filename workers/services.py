@@ -157,7 +157,7 @@ class Services:
 
     @once
     def http_session(self) -> Session:
-        from klinefleet.workers.binance.http import pooled_session
+        from klinefleet.workers.binance.calls import pooled_session
 
         return pooled_session(self.settings.slots, self.settings.source_address)
 

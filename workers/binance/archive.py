@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import pairwise
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -26,14 +26,9 @@ from klinefleet.workers.binance.archive_listing import (
     parse_listed_key,
 )
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder
-from klinefleet.workers.binance.http import (
-    CALL_FAULTS,
-    AnswerTooSlow,
-    asked_ms,
-    date_ms,
-    truncated,
-    unreachable,
-)
+from klinefleet.workers.binance.call_clock import CallClock
+from klinefleet.workers.binance.calls import CALL_FAULTS, Answer, call
+from klinefleet.workers.binance.http import asked_ms, body_fault, date_ms, unreachable
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
@@ -55,6 +50,8 @@ _MAX_LISTING_BYTES = 16 << 20
 _MAX_CHECKSUM_BYTES = 1 << 16
 #: A month of 1s candles has 100 MB.
 _MAX_FILE_BYTES = 2 << 30
+#: A file that comes more slowly is given up.
+_LEAST_BYTES_PER_S = 4096
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
 _CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
 
@@ -66,7 +63,7 @@ class ArchiveLimits:
     piece_bytes: int = 1 << 18
     """Bytes read at once: a slow answer is noticed between pieces."""
     timeouts_per_file: int = 30
-    """How many timeouts a whole file may take while bytes keep coming."""
+    """How many timeouts a large file may take while its bytes keep coming."""
     max_pages: int = MAX_PAGES
     """Pages of one listing."""
 
@@ -120,6 +117,7 @@ class Archive:
                 }
             )
             found = [parse_listed_key(entry) for entry in page.iterfind("s3:Contents", NAMESPACE)]
+            _require_order(prefix, marker, [listed.key for listed in found])
             yield from found[:left]
             left = None if left is None else left - len(found)
             if not found or (left is not None and left <= 0) or not is_truncated(page):
@@ -136,10 +134,14 @@ class Archive:
                 entry.text or ""
                 for entry in page.iterfind("s3:CommonPrefixes/s3:Prefix", NAMESPACE)
             ]
+            _require_order(prefix, marker, found)
             names += [name for path in found if (name := path[len(prefix) :].rstrip("/"))]
-            marker = page.findtext("s3:NextMarker", "", NAMESPACE) or (found[-1] if found else "")
-            if not is_truncated(page) or not marker:
+            last = found[-1] if found else ""
+            following = page.findtext("s3:NextMarker", "", NAMESPACE) or last
+            if not is_truncated(page) or not following:
                 return names
+            _require_order(prefix, marker, [following])
+            marker = following
         raise self._too_long(prefix)
 
     def _too_long(self, prefix: str) -> BadAnswer:
@@ -168,20 +170,27 @@ class Archive:
         """
         with metrics.count_outcome(metrics.ARCHIVE_FILES, source=str(file.source)):
             expected = self._checksum(file)
-            body, headers, rtt_ms = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
-            sha256 = hashlib.sha256(body).hexdigest()
+            answer = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
+            sha256 = hashlib.sha256(answer.body).hexdigest()
             if sha256 != expected:
                 raise ChecksumMismatch(
                     f"the file's bytes are not those of its CHECKSUM ({file.key}: sha256 is "
                     f"{sha256[:12]}…, not {expected[:12]}…); nothing was kept"
                 )
-        etag, asked = headers.get("ETag", "").strip('"'), asked_ms(date_ms(headers))
-        return Downloaded(body, etag, _modified_ms(headers), sha256, asked, rtt_ms)
+        headers = answer.headers
+        return Downloaded(
+            answer.body,
+            headers.get("ETag", "").strip('"'),
+            _modified_ms(headers),
+            sha256,
+            asked_ms(date_ms(headers)),
+            answer.first_byte_ms,
+        )
 
     def _checksum(self, file: ArchiveFile) -> str:
         key = f"{file.key}.CHECKSUM"
         try:
-            body, _, _ = self._get(f"{self._base_url}/{quote(key)}", key, _MAX_CHECKSUM_BYTES)
+            body = self._get(f"{self._base_url}/{quote(key)}", key, _MAX_CHECKSUM_BYTES).body
         except NotPublished:
             if self._exists(file.key):
                 raise ChecksumMissing(
@@ -197,18 +206,11 @@ class Archive:
         return found[1]
 
     def _exists(self, key: str) -> bool:
-        url = f"{self._base_url}/{quote(key)}"
         try:
-            with self._session.head(
-                url, timeout=self._timeout_s, allow_redirects=False
-            ) as response:
-                status = response.status_code
-        except CALL_FAULTS as error:
-            raise self._unreachable(url, key, error) from error
-        fault = None if status == HTTPStatus.OK else _error(key, status, {}, b"")
-        if fault is not None and not isinstance(fault, NotPublished):
-            raise fault
-        return fault is None
+            self._get(f"{self._base_url}/{quote(key)}", key, method="HEAD")
+        except NotPublished:
+            return False
+        return True
 
     def _page(self, params: Mapping[str, str]) -> ElementTree.Element:
         """Return one page of the bucket's listing, parsed."""
@@ -216,7 +218,7 @@ class Archive:
         query = "&".join(
             f"{name}={quote(value, safe='/')}" for name, value in params.items() if value
         )
-        body, _, _ = self._get(f"{self._list_url}?{query}", subject, _MAX_LISTING_BYTES)
+        body = self._get(f"{self._list_url}?{query}", subject, _MAX_LISTING_BYTES).body
         try:
             # What is searched must be what is parsed: the parser would take text with zero bytes
             # for UTF-16.
@@ -232,55 +234,54 @@ class Archive:
         return page
 
     def _get(
-        self, url: str, subject: str, max_bytes: int = _MAX_FILE_BYTES
-    ) -> tuple[bytes, Mapping[str, str], int]:
-        """Return a body, its headers and the ms until its first byte."""
-        sent = time.monotonic()
-        longest_s = self._timeout_s * self._limits.timeouts_per_file
-        deadline, pieces, size = sent + longest_s, list[bytes](), 0
+        self, url: str, subject: str, max_bytes: int = _MAX_FILE_BYTES, method: str = "GET"
+    ) -> Answer:
+        """Return a good answer."""
+        timeout_s = self._timeout_s
+        longest_s = timeout_s * self._limits.timeouts_per_file
+        clock = CallClock(timeout_s, longest_s=longest_s, bytes_per_s=_LEAST_BYTES_PER_S)
         try:
-            with self._session.get(
-                url, timeout=self._timeout_s, stream=True, allow_redirects=False
-            ) as response:
-                rtt_ms = int((time.monotonic() - sent) * 1000)
-                while piece := response.raw.read1(self._limits.piece_bytes, decode_content=True):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > max_bytes:
-                        metrics.ARCHIVE_REQUESTS.add(status=str(response.status_code))
-                        raise BadAnswer(
-                            f"the archive sent more than {max_bytes:,} bytes ({subject}); nothing "
-                            "was kept"
-                        )
-                    if time.monotonic() > deadline:
-                        raise AnswerTooSlow(longest_s)
-                status, headers = response.status_code, response.headers
+            answer = call(
+                self._session,
+                url,
+                clock,
+                max_bytes=max_bytes,
+                method=method,
+                piece_bytes=self._limits.piece_bytes,
+            )
         except CALL_FAULTS as error:
             metrics.ARCHIVE_REQUESTS.add(status="unreachable")
-            raise self._unreachable(url, subject, error) from error
-        metrics.ARCHIVE_REQUESTS.add(status=str(status))
-        body = b"".join(pieces)
-        if fault := _error(subject, status, headers, body):
+            raise unreachable(
+                "the archive", url, error, timeout_s=timeout_s, detail=subject
+            ) from error
+        metrics.ARCHIVE_REQUESTS.add(status=str(answer.status))
+        if fault := _error(subject, answer, has_body=method == "GET"):
             raise fault
-        return body, headers, rtt_ms
-
-    def _unreachable(self, url: str, subject: str, error: BaseException) -> FleetError:
-        timeout_s = self._timeout_s
-        return unreachable("the archive", url, error, timeout_s=timeout_s, detail=subject)
+        return answer
 
 
-def _error(subject: str, status: int, headers: Mapping[str, str], body: bytes) -> FleetError | None:
+def _error(subject: str, answer: Answer, *, has_body: bool) -> FleetError | None:
     """Return the error that a response stands for; None for a good one."""
-    if status == HTTPStatus.OK:
-        return truncated("the archive", headers, body, subject)
-    shown = f"({subject}: {body[:120].decode('utf-8', 'replace')!r})"
-    if status == HTTPStatus.NOT_FOUND:
+    if answer.status == HTTPStatus.OK:
+        return body_fault("the archive", answer, subject) if has_body else None
+    shown = f"({subject}: {answer.body[:120].decode('utf-8', 'replace')!r})"
+    if answer.status == HTTPStatus.NOT_FOUND:
         return NotPublished(f"the archive has no such file {shown}")
-    if status == HTTPStatus.FORBIDDEN:
+    if answer.status == HTTPStatus.FORBIDDEN:
         return Firewalled(f"403, the archive refuses it {shown}")
-    if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+    if answer.status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
         return Restricted(f"451, the archive does not serve this address ({subject})")
-    return ServerFault(f"the archive answered {status} {shown}")
+    return ServerFault(f"the archive answered {answer.status} {shown}")
+
+
+def _require_order(prefix: str, marker: str, keys: list[str]) -> None:
+    """Raise BadAnswer unless each key is after the one before, and the first after the marker."""
+    for before, key in pairwise([marker, *keys]):
+        if key <= before:
+            raise BadAnswer(
+                f"the archive's list goes back instead of on ({prefix}: {key!r} after {before!r}); "
+                "it was given up"
+            )
 
 
 def _no_listing(subject: str, body: bytes) -> BadAnswer:

@@ -17,7 +17,7 @@ PAGE_KEYS = 1000
 #: Keys among which the first file is: CHECKSUM files are listed too, and objects of other names.
 FIRST_KEYS = 4
 #: Pages of one listing; the daily files of one symbol have a dozen.
-MAX_PAGES = 10_000
+MAX_PAGES = 1000
 NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
 LISTING = f"{{{NAMESPACE['s3']}}}ListBucketResult"
 

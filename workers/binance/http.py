@@ -1,4 +1,4 @@
-"""The HTTP session to the exchange and its archive, and what their responses mean."""
+"""What the answers of the exchange and its archive mean, and what a host did that sent none."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 
+from klinefleet.workers.binance.call_clock import AnswerTooSlow
+from klinefleet.workers.binance.calls import Answer
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
@@ -41,8 +41,6 @@ _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 #: Digits of the longest number that a header may hold.
 _MOST_DIGITS = 12
 
-#: What a call may raise before its answer is complete.
-CALL_FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 #: What a host did, in words: the first line that fits an error or one of its causes.
 _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
@@ -74,39 +72,6 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
         "is no valid address",
     ),
 )
-
-
-def pooled_session(connections: int, source_address: str | None = None) -> requests.Session:
-    """Return a session that keeps `connections` connections to each host, for as many threads."""
-    session = requests.Session()
-    # Reads the environment once, not at every call.
-    session.proxies.update(get_environ_proxies("https://api.binance.com"))
-    session.trust_env = False
-    adapter = _BoundAdapter(source_address, pool_maxsize=connections)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-class _BoundAdapter(HTTPAdapter):
-    """Sends from one of this machine's addresses."""
-
-    def __init__(self, source_address: str | None, **kwargs: Any) -> None:
-        self._source_address = source_address
-        super().__init__(**kwargs)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._source_address:
-            kwargs["source_address"] = (self._source_address, 0)
-        super().init_poolmanager(*args, **kwargs)
-
-
-class AnswerTooSlow(TimeoutError):
-    """The answer was still coming when its time was over."""
-
-    def __init__(self, limit_s: float) -> None:
-        super().__init__()
-        self.limit_s = limit_s
 
 
 def unreachable(
@@ -145,16 +110,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def error_of_answer(
-    subject: str, status: int, headers: Mapping[str, str], body: bytes
-) -> FleetError | None:
+def error_of_answer(subject: str, answer: Answer) -> FleetError | None:
     """Return the error that a REST response stands for; None for a good one."""
+    status, headers, body = answer.status, answer.headers, answer.body
     shown = " ".join(body[:200].decode("utf-8", "replace").split())
     after_s = whole_number(headers.get("Retry-After", ""))
     after_ms = None if after_s is None else after_s * 1000
     if status == HTTPStatus.OK:
         # A body that is cut without an announced length does not parse.
-        if fault := truncated(subject, headers, body):
+        if fault := body_fault(subject, answer):
             return fault
         if body[:1] not in (b"[", b"{"):
             return BadAnswer(f"{subject}: no JSON came ({shown!r}); nothing was kept")
@@ -179,22 +143,27 @@ def whole_number(text: str) -> int | None:
     return int(text) if len(text) <= _MOST_DIGITS and text.isdecimal() else None
 
 
-def truncated(
-    subject: str, headers: Mapping[str, str], body: bytes, detail: str = ""
-) -> BadAnswer | None:
-    """Return an error if fewer bytes came than the response announced."""
-    announced = whole_number(headers.get("Content-Length", ""))
-    if announced is None or "Content-Encoding" in headers or announced == len(body):
-        return None
-    found = f"{len(body):,} bytes of {announced:,}"
+def body_fault(subject: str, answer: Answer, detail: str = "") -> BadAnswer | None:
+    """Return an error if more bytes came than were asked for, or fewer than were announced.
+
+    `detail` is of this one call; it stands in brackets.
+    """
+    came = len(answer.body)
+    if answer.is_too_large:
+        what, found = "more came than one answer may hold", f"over {came:,} bytes"
+    else:
+        announced = whole_number(answer.headers.get("Content-Length", ""))
+        if announced is None or "Content-Encoding" in answer.headers or announced == came:
+            return None
+        what, found = "only a part of the answer came", f"{came:,} bytes of {announced:,}"
     shown = f"{detail}: {found}" if detail else found
-    return BadAnswer(f"{subject}: only a part of the answer came ({shown}); nothing was kept")
+    return BadAnswer(f"{subject}: {what} ({shown}); nothing was kept")
 
 
 def _error_code(body: bytes) -> int:
     try:
         return int(json.loads(body)["code"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return 0
 
 
@@ -202,7 +171,7 @@ def parse_json(body: bytes, shape: type) -> Any:
     """Return the parsed body; BadAnswer unless it is JSON of this shape."""
     try:
         parsed = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadAnswer(f"not JSON ({body[:200]!r}); nothing was kept") from error
     if not isinstance(parsed, shape):
         raise BadAnswer(f"not a {shape.__name__} ({body[:200]!r}); nothing was kept")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import requests
 
+from klinefleet.workers.binance.call_clock import CallClock
+from klinefleet.workers.binance.calls import CALL_FAULTS, call
 from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
 from klinefleet.workers.binance.http import (
-    CALL_FAULTS,
-    AnswerTooSlow,
     date_ms,
     error_of_answer,
     parse_json,
@@ -26,7 +26,6 @@ from klinefleet.workers.domain.errors import (
     FleetError,
     MustWait,
     TooManyRequests,
-    Unreachable,
 )
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.declaration import FirstRow
@@ -44,8 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two log lines of a closed pool: dozens of calls are in flight as it closes.
 CLOSED_LOG_S = 10.0
-#: Bodies are read in pieces of this size, so that a slow answer is noticed between pieces.
-_PIECE_BYTES = 1 << 18
+#: A page of rows has 0.4 MB; every symbol of a market, some 20 MB.
+_MAX_ROWS_BYTES, _MAX_INFO_BYTES = 4 << 20, 128 << 20
 
 #: What every market charges for its clock.
 _TIME_WEIGHT = 1
@@ -187,7 +186,8 @@ class RestClient:
 
     def exchange_info(self) -> ExchangeInfo:
         """Return the market's symbols and its weight limit a minute."""
-        answer = self._get("/exchangeInfo", {}, self._rules.exchange_info_weight, self._rules.pool)
+        weight, pool = self._rules.exchange_info_weight, self._rules.pool
+        answer = self._get("/exchangeInfo", {}, weight, pool, _MAX_INFO_BYTES)
         info = parse_json(answer.body, dict)
         a_minute = ("REQUEST_WEIGHT", "MINUTE", 1)
         try:
@@ -205,48 +205,34 @@ class RestClient:
             ) from error
 
     def _get(
-        self, path: str, params: Mapping[str, str | int], weight: int, pool: Pool
+        self,
+        path: str,
+        params: Mapping[str, str | int],
+        weight: int,
+        pool: Pool,
+        max_bytes: int = _MAX_ROWS_BYTES,
     ) -> RestAnswer:
         budget = self._budget(pool)
         grant, waited_s = self._weight_waiter.acquire(budget, weight)
-        sent = time.monotonic()
+        clock = CallClock(self._timeout_s)
         try:
-            status, headers, body = self._send(path, params)
-        except Unreachable:
+            answer = call(
+                self._session, self._base_url + path, clock, params=params, max_bytes=max_bytes
+            )
+        except CALL_FAULTS as fault:
             metrics.REQUESTS.add(market=self._market, status="unreachable")
             budget.learn(grant, used=None, date_ms=None, served=False)
-            raise
-        took_s = time.monotonic() - sent
-        metrics.REQUESTS.add(market=self._market, status=str(status))
+            subject, timeout_s = f"{self._market} {path}", self._timeout_s
+            raise unreachable(subject, self._base_url, fault, timeout_s=timeout_s) from fault
+        took_s = clock.took_s
+        metrics.REQUESTS.add(market=self._market, status=str(answer.status))
         metrics.REQUEST_SECONDS.observe(took_s, market=self._market)
         rtt_ms = int(took_s * 1000)
-        error = error_of_answer(f"{self._market} {path}", status, headers, body)
-        self._learn(budget, grant, headers, error, rtt_ms)
+        error = error_of_answer(f"{self._market} {path}", answer)
+        self._learn(budget, grant, answer.headers, error, rtt_ms)
         if error:
             raise error
-        return RestAnswer(body, date_ms(headers), rtt_ms, waited_s, grant)
-
-    def _send(
-        self, path: str, params: Mapping[str, str | int]
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        deadline = time.monotonic() + self._timeout_s
-        try:
-            with self._session.get(
-                self._base_url + path,
-                params=params,
-                timeout=self._timeout_s,
-                stream=True,
-                allow_redirects=False,
-            ) as response:
-                pieces = []
-                while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
-                    pieces.append(piece)
-                    if time.monotonic() > deadline:
-                        raise AnswerTooSlow(self._timeout_s)
-                return response.status_code, response.headers, b"".join(pieces)
-        except CALL_FAULTS as error:
-            subject, timeout_s = f"{self._market} {path}", self._timeout_s
-            raise unreachable(subject, self._base_url, error, timeout_s=timeout_s) from error
+        return RestAnswer(answer.body, date_ms(answer.headers), rtt_ms, waited_s, grant)
 
     def _learn(
         self,

@@ -211,11 +211,40 @@ def test_what_is_no_listing_is_not_taken_for_an_empty_one(
         call(archive)
 
 
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [["p/a", "p/b"], ["p/a", "p/b"]],
+        [["p/a", "p/b"], ["p/b"]],
+        [["p/b", "p/a"]],
+        [["p/a", "p/a"]],
+    ],
+)
+@pytest.mark.parametrize("of", ["keys", "folders"])
+def test_a_listing_that_goes_back_is_given_up_at_once(
+    bucket: Bucket, archive: Archive, pages: list[list[str]], of: str
+) -> None:
+    shape = (
+        "<Contents><Key>{}</Key></Contents>"
+        if of == "keys"
+        else "<CommonPrefixes><Prefix>{}/</Prefix></CommonPrefixes>"
+    )
+    for keys in pages:
+        inside = "".join(shape.format(key) for key in keys)
+        bucket.pages.append(Answer(body=listing(inside, is_truncated=True).encode()))
+    with pytest.raises(BadAnswer, match="goes back instead of on .* it was given up"):
+        list(archive.keys("p/")) if of == "keys" else archive.children("p/")
+    assert len(bucket.asked) == len(pages)
+
+
 def test_a_listing_without_an_end_is_given_up(bucket: Bucket) -> None:
     both = (
-        "<Contents><Key>p/1</Key></Contents><CommonPrefixes><Prefix>p/a/</Prefix></CommonPrefixes>"
+        "<Contents><Key>p/{0}</Key></Contents>"
+        "<CommonPrefixes><Prefix>p/{0}/</Prefix></CommonPrefixes>"
     )
-    bucket.pages = [Answer(body=listing(both, is_truncated=True).encode())] * 6
+    bucket.pages = [
+        Answer(body=listing(both.format(page), is_truncated=True).encode()) for page in "123456"
+    ]
     with archive_of(bucket, limits=ArchiveLimits(max_pages=3)) as archive:
         with pytest.raises(BadAnswer, match="more than 3 pages"):
             list(archive.keys("p/"))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from klinefleet.workers.binance.http import truncated, whole_number
+from klinefleet.workers.binance.calls import Answer
+from klinefleet.workers.binance.http import (
+    body_fault,
+    error_of_answer,
+    parse_json,
+    whole_number,
+)
+from klinefleet.workers.domain.errors import BadAnswer, Refused
 
 
 @pytest.mark.parametrize(
@@ -18,5 +25,11 @@ def test_a_header_that_holds_no_number_of_a_usual_size_holds_none(
 
 
 def test_an_announced_length_that_is_no_number_is_no_fault_of_the_answer() -> None:
-    assert truncated("um /time", {"Content-Length": "9" * 5000}, b"{}") is None
-    assert truncated("um /time", {"Content-Length": "3"}, b"{}") is not None
+    assert body_fault("um /time", Answer(200, {"Content-Length": "9" * 5000}, b"{}", 0)) is None
+    assert body_fault("um /time", Answer(200, {"Content-Length": "3"}, b"{}", 0)) is not None
+
+
+def test_an_answer_that_nests_without_end_is_a_bad_answer() -> None:
+    with pytest.raises(BadAnswer, match="not JSON"):
+        parse_json(b"[" * 200_000, list)
+    assert isinstance(error_of_answer("um /time", Answer(400, {}, b"[" * 200_000, 0)), Refused)

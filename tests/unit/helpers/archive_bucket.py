@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import requests
-
 from klinefleet.workers.binance.archive import DEFAULT_LIMITS, Archive, ArchiveLimits
 from klinefleet.workers.binance.archive_names import ArchiveFile
+from klinefleet.workers.binance.calls import pooled_session
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
@@ -27,8 +26,7 @@ def archive_of(
     bucket: Bucket, *, timeout_s: float = 10, limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> Iterator[Archive]:
     """Run with a client of the archive that the bucket is."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with pooled_session(4) as session:
         urls = bucket.url, bucket.url + LIST
         yield Archive(*urls, session=session, timeout_s=timeout_s, limits=limits)
 

@@ -65,7 +65,7 @@ class Session:
             self,
         )
 
-    def get(self, *_: object, **__: object) -> Self:
+    def request(self, *_: object, **__: object) -> Self:
         if not self.status_code:
             raise requests.ConnectionError("gone")
         return self
