@@ -232,7 +232,7 @@ def test_a_listing_that_goes_back_is_given_up_at_once(
     for keys in pages:
         inside = "".join(shape.format(key) for key in keys)
         bucket.pages.append(Answer(body=listing(inside, is_truncated=True).encode()))
-    with pytest.raises(BadAnswer, match="goes back instead of on .* it was given up"):
+    with pytest.raises(BadAnswer, match=r"goes back instead of on .* it was given up"):
         list(archive.keys("p/")) if of == "keys" else archive.children("p/")
     assert len(bucket.asked) == len(pages)
 
