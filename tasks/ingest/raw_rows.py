@@ -70,7 +70,9 @@ def _count_file(entry: RawEntry, rows: int) -> None:
 def _decode(entry: RawEntry, bodies: list[bytes]) -> pl.DataFrame:
     kind = entry.partition.series.kind
     if entry.source.is_archive:
-        rows = decode_archive(kind, member(bodies[0], archive_file(entry).stem))
+        file = archive_file(entry)
+        csv = member(bodies[0], file.stem, max_bytes=file.max_csv_bytes)
+        rows = decode_archive(kind, csv)
     else:
         rows = decode_pages(kind, bodies)
     return final_rows(rows, entry)

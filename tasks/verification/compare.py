@@ -158,7 +158,7 @@ def _fetch_rows(
         source = Source.MONTHLY if _is_drawn_in_months(series) else Source.DAILY
         file = ArchiveFile.of(series, source, unit.start_ms)
         body = _with_retries(services, partial(services.archive.download, file)).body
-        rows = decode_archive(series.kind, member(body, file.stem))
+        rows = decode_archive(series.kind, member(body, file.stem, max_bytes=file.max_csv_bytes))
     return _within(series.kind, rows, parts)
 
 

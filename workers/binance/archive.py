@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 _MAX_LISTING_BYTES = 16 << 20
 #: A CHECKSUM is one line.
 _MAX_CHECKSUM_BYTES = 1 << 16
-#: A month of 1s candles has 100 MB.
-_MAX_FILE_BYTES = 2 << 30
 #: A file that comes more slowly is given up.
 _LEAST_BYTES_PER_S = 4096
 #: `<64 hex digits><two spaces><name>`, usually without a newline.
@@ -170,7 +168,8 @@ class Archive:
         """
         with metrics.count_outcome(metrics.ARCHIVE_FILES, source=str(file.source)):
             expected = self._checksum(file)
-            answer = self._get(f"{self._base_url}/{quote(file.key)}", file.key)
+            url = f"{self._base_url}/{quote(file.key)}"
+            answer = self._get(url, file.key, file.max_csv_bytes)
             sha256 = hashlib.sha256(answer.body).hexdigest()
             if sha256 != expected:
                 raise ChecksumMismatch(
@@ -207,7 +206,7 @@ class Archive:
 
     def _exists(self, key: str) -> bool:
         try:
-            self._get(f"{self._base_url}/{quote(key)}", key, method="HEAD")
+            self._get(f"{self._base_url}/{quote(key)}", key, 0, method="HEAD")
         except NotPublished:
             return False
         return True
@@ -233,9 +232,7 @@ class Archive:
             raise _no_listing(subject, body)
         return page
 
-    def _get(
-        self, url: str, subject: str, max_bytes: int = _MAX_FILE_BYTES, method: str = "GET"
-    ) -> Answer:
+    def _get(self, url: str, subject: str, max_bytes: int, method: str = "GET") -> Answer:
         """Return a good answer."""
         timeout_s = self._timeout_s
         longest_s = timeout_s * self._limits.timeouts_per_file

@@ -7,6 +7,7 @@ A month's interval is spelled 1mo; 3d, 1w, 1mo and funding rates have monthly fi
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,10 +17,13 @@ from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.series import Series, Source, known_source
 from klinefleet.workers.domain.spans import Span
-from klinefleet.workers.domain.timestamps import DAY_MS, iso, month_start, utc_ms
+from klinefleet.workers.domain.timestamps import DAY_MS, MINUTE_MS, iso, month_start, utc_ms
 
 _MARKETS = {Market.SPOT: "spot", Market.USD_M: "futures/um", Market.COIN_M: "futures/cm"}
 _MONTHLY_ONLY = frozenset({Interval.D3, Interval.W1, Interval.MO1})
+
+#: No line of candles or of events is longer, nor is a header.
+_LINE_BYTES, _HEADER_BYTES = 256, 1 << 16
 
 _KEY = re.compile(
     r"data/(?P<market>spot|futures/um|futures/cm)/(?P<source>monthly|daily)/(?P<kind>[A-Za-z]+)/(?P<symbol>[^/]+)/"
@@ -51,6 +55,17 @@ class ArchiveFile:
         start_ms = utc_ms(year, month, day)
         is_day = len(self.period) > len("2024-01")
         return Span(start_ms, start_ms + DAY_MS if is_day else Interval.MO1.advance(start_ms, 1))
+
+    @property
+    def max_csv_bytes(self) -> int:
+        """The most bytes that its CSV may have: as many rows as its time has, each of them twice.
+
+        Its zip has fewer.
+        """
+        interval = self.series.interval
+        step_ms = interval.step_ms if interval.is_grid else MINUTE_MS
+        rows = math.ceil((self.span.end_ms - self.span.start_ms) / step_ms)
+        return _HEADER_BYTES + 2 * _LINE_BYTES * rows
 
     @property
     def _is_possible(self) -> bool:

@@ -21,7 +21,7 @@ _GZIP_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 #: Its last eight bytes: CRC-32 and size.
 _GZIP_END = struct.Struct("<II")
 
-#: The largest CSV that is taken; a month of 1s candles has about 400 MB.
+#: The largest CSV that is taken, unless its file says less: a month of 1s candles has 400 MB.
 MAX_CSV_BYTES = 2 << 30
 
 

@@ -59,7 +59,7 @@ def test_a_file_of_many_pieces_is_whole(bucket: Bucket, archive: Archive) -> Non
     publish(bucket, DAY)
     with archive_of(bucket, limits=ArchiveLimits(piece_bytes=7)) as in_small_pieces:
         assert in_small_pieces.download(DAY).body == ZIP
-    large = bytes(range(256)) * 8192
+    large = bytes(range(256)) * 2048
     publish(bucket, DAY, large)
     assert archive.download(DAY).body == large
 

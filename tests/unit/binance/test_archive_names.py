@@ -320,3 +320,25 @@ def test_a_zip_whose_directory_points_nowhere_is_damaged() -> None:
     body[-22 + 16] ^= 255
     with pytest.raises(ArchiveDamaged):
         unpacked(bytes(body), DAY.stem)
+
+
+@pytest.mark.parametrize(
+    ("interval", "source", "period", "rows"),
+    [
+        (Interval.S1, Source.MONTHLY, "2024-01", 31 * 86_400),
+        (Interval.M1, Source.DAILY, "2024-01-05", 1440),
+        (Interval.MO1, Source.MONTHLY, "2024-02", 1),
+    ],
+)
+def test_the_longest_lines_of_a_file_fit_its_bound_and_ten_times_as_many_do_not(
+    interval: Interval, source: Source, period: str, rows: int
+) -> None:
+    file = ArchiveFile(Series(Market.SPOT, KLINES, interval, "BTCUSDT"), source, period)
+    line = len("1735689600000000," + "123456789012.12345678," * 10 + "0\n")
+    assert rows * line <= file.max_csv_bytes <= (1 << 16) + rows * 2000
+
+
+def test_a_zip_that_unpacks_to_more_than_its_file_may_have_is_refused() -> None:
+    body = zipped(DAY, b" " * (DAY.max_csv_bytes + 1))
+    with pytest.raises(ArchiveDamaged, match="unpacks to too many bytes"):
+        member(body, DAY.stem, max_bytes=DAY.max_csv_bytes)
