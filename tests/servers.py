@@ -78,9 +78,9 @@ class Exchange(Process):
         """
         self.ask("PUT", "date", {"behind_ms": int(days * 86_400_000), "answers": answers})
 
-    def hide_symbols(self, status: int | None = 500) -> None:
-        """Answer exchangeInfo with an error from now on; None ends it."""
-        self.ask("PUT", "info", {"status": status})
+    def hide_symbols(self, status: int | None = 500, answers: int | None = None) -> None:
+        """Answer exchangeInfo with an error from now on, or so many times; None ends it."""
+        self.ask("PUT", "info", {"status": status, "answers": answers})
 
     def misstate(self, **untrue: dict[str, Any] | None) -> None:
         """Have exchangeInfo say other things of some symbols, or None; without any, the truth."""

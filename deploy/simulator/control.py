@@ -78,11 +78,16 @@ class Control:
         return _done()
 
     async def set_info(self, request: web.Request) -> web.Response:
-        """Answer exchangeInfo with an error's status, or untruly, from now on; null ends it."""
+        """Answer exchangeInfo with an error's status, or untruly, from now on; null ends it.
+
+        `answers`: only so many answers have that status.
+        """
         wanted = await request.json()
         if "status" in wanted:
             status = wanted["status"]
             self._exchange.info_status = None if status is None else int(status)
+            answers = wanted.get("answers")
+            self._exchange.info_refusals = None if answers is None else int(answers)
         if "untrue" in wanted:
             self._exchange.info_untrue = dict(wanted["untrue"])
         return _done()

@@ -100,6 +100,8 @@ class Exchange:
         self.date_shift = DateShift()
         self.info_status: int | None = None
         """What exchangeInfo is answered with in place of the symbols; None: with the symbols."""
+        self.info_refusals: int | None = None
+        """How many answers still have that status; None: all."""
         self.info_untrue: dict[str, dict[str, Any] | None] = {}
         """What exchangeInfo says of a symbol in place of the truth; None: nothing."""
         self._calls: deque[Call] = deque(maxlen=KEPT_CALLS)

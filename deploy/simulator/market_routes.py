@@ -67,9 +67,10 @@ class MarketRoutes:
     async def info(self, request: web.Request) -> web.Response:
         """Answer exchangeInfo: symbols and the weight limit, or the error that is set for it."""
         answer = await self._light(request, self._rules.exchange_info_weight, self._info)
-        status = self._exchange.info_status
-        if status is None or answer.status != HTTPStatus.OK:
+        status, left = self._exchange.info_status, self._exchange.info_refusals
+        if status is None or left == 0 or answer.status != HTTPStatus.OK:
             return answer
+        self._exchange.info_refusals = None if left is None else left - 1
         return _json(fault_answers.ANSWERS[Fault.INTERNAL][2], dict(answer.headers), status)
 
     async def rows(self, kind: Kind, request: web.Request) -> web.StreamResponse:

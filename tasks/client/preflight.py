@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
+from klinefleet.tasks.client.session import ask_again
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.tasks.runs.same_store import require_same_store
@@ -137,7 +139,7 @@ def load_exchange_info(services: Services, market: Market, mode: Mode = Mode.AUT
     if mode is Mode.ARCHIVE:
         return
     try:
-        services.symbol_cache.refresh(market)
+        ask_again(services, partial(services.symbol_cache.refresh, market))
     except FleetError as error:
         age_ms = services.symbol_cache.symbols_age_ms(market)
         if age_ms is None and mode is Mode.REST:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from klinefleet.workers.coordination.private_redis import is_reachable, private_redis, shared_url
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.domain.errors import FleetError, RequestError
+from klinefleet.workers.domain.errors import FleetError, OverWeight, RequestError, Transient
 from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.domain.stores import absolute_url
 from klinefleet.workers.services import Services
@@ -21,8 +22,11 @@ from klinefleet.workers.support.masking import mask_secrets
 from klinefleet.workers.support.settings import Settings
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
     from klinefleet.tasks.fleet.supervisor import Supervisor
 
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +136,7 @@ def exchange_ms(services: Services, market: Market, mode: Mode = Mode.AUTO) -> i
     if mode is Mode.ARCHIVE:
         return now_ms(services.redis)
     try:
-        return services.client(market).time_ms()
+        return ask_again(services, services.client(market).time_ms)
     except FleetError as error:
         if offset_ms is not None:
             return now_ms(services.redis) + offset_ms
@@ -142,3 +146,28 @@ def exchange_ms(services: Services, market: Market, mode: Mode = Mode.AUTO) -> i
             error.reason,
         )
         return now_ms(services.redis)
+
+
+def ask_again(services: Services, question: Callable[[], T]) -> T:
+    """Return the answer to a command's first question, asked again for some seconds if it fails.
+
+    One refusal, as of a firewall, says little. FleetError where no try succeeds.
+    """
+
+    from klinefleet.workers.support.retry import FIRST_QUESTION
+
+    def say(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if state.attempt_number == 1 and isinstance(error, FleetError):
+            print(f"{error.reason}; asking again", file=sys.stderr, flush=True)
+
+    def pause(seconds: float) -> None:
+        if services.stop.wait(seconds):
+            raise OverWeight("the command was stopped; nothing was asked")
+
+    def may_recover(error: BaseException) -> bool:
+        return isinstance(error, Transient) and not isinstance(error, OverWeight)
+
+    tries = FIRST_QUESTION.retrying(may_recover, sleep=pause, before_sleep=say)
+    answer: T = tries(question)
+    return answer

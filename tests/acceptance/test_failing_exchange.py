@@ -141,6 +141,24 @@ def test_an_operator_reopens_a_pool_whose_ban_never_ends(fleet: Fleet) -> None:
     assert fleet.klines("reopen").stderr == "no pool is closed\n"
 
 
+@pytest.mark.parametrize("status", [403, 500])
+@pytest.mark.parametrize("source", ["rest", "auto"])
+def test_one_refusal_of_the_first_question_ends_no_command(
+    fleet_of: Callable[..., Fleet], status: int, source: str
+) -> None:
+    fleet = fleet_of()
+    fleet.start_worker()
+    fleet.exchange.hide_symbols(status, answers=2)
+    wanted = Wanted("spot", ("BTCUSDT",), "2024-01-01", "2024-01-02", source=source)
+    done = fleet.klines("download", "--json", *wanted.arguments)
+    fleet.exchange.hide_symbols(None)
+    assert done.returncode == 0, done.stderr + fleet.log()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{'Firewalled' if status == 403 else 'ServerFault'}: spot /exchangeInf")
+    assert line.endswith("asking again")
+    wanted.assert_held(fleet)
+
+
 def fleet_rows(fleet: Fleet, wanted: Wanted) -> list[int]:
     """Return how many rows the lake holds of each symbol."""
     return [

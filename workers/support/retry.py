@@ -6,6 +6,7 @@ that many callers of one server do not return at the same moment.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -29,6 +31,8 @@ class RetryPolicy:
     """Upper limit of the last waits."""
     first_pause_s: float = 0.25
     """Upper limit of the first wait; it doubles with each try."""
+    longest_s: float = math.inf
+    """No try begins later than this after the first one."""
 
     def retrying(
         self,
@@ -44,7 +48,7 @@ class RetryPolicy:
         options: dict[str, Any] = {"before_sleep": before_sleep} if before_sleep else {}
         return Retrying(
             retry=retry_if_exception(may_recover),
-            stop=stop_after_attempt(self.tries),
+            stop=stop_after_attempt(self.tries) | stop_before_delay(self.longest_s),
             wait=wait_random_exponential(multiplier=self.first_pause_s, max=self.max_pause_s),
             sleep=sleep,
             reraise=True,
@@ -60,6 +64,8 @@ ARCHIVE_LISTING = RetryPolicy(4, 5.0)
 ARCHIVE_FILE = RetryPolicy(3, 10.0)
 #: One REST page; waiting after a 429 or 418 is no try.
 REST_PAGE = RetryPolicy(6, 10.0)
+#: What a command asks the exchange before it begins.
+FIRST_QUESTION = RetryPolicy(5, 3.0, first_pause_s=0.5, longest_s=10.0)
 #: One request about a symbol while a catalog is built.
 CATALOG = RetryPolicy(4, 5.0)
 #: One file or page that a verification compares the lake with.
