@@ -233,6 +233,7 @@ class Services:
                     session=session,
                     budget=self.budget,
                     weight_waiter=self.weight_waiter,
+                    slots=self.rest_slots,
                     timeout_s=self.settings.timeout_s,
                 )
             return self._clients[market]

@@ -89,5 +89,6 @@ def _request(services: Services, series: Series, counts: WindowCounts, page: Pag
         left=answer.grant.left,
         minute_left_ms=answer.grant.minute_left_ms,
     )
-    counts.add(waited_ms=int(answer.waited_s * 1000))
+    again = answer.calls - 1
+    counts.add(waited_ms=int(answer.waited_s * 1000), calls=again, weight=again * page.weight)
     return FetchedPage(page, answer.body, facts, asked_ms(answer.server_ms))

@@ -141,6 +141,19 @@ def test_an_operator_reopens_a_pool_whose_ban_never_ends(fleet: Fleet) -> None:
     assert fleet.klines("reopen").stderr == "no pool is closed\n"
 
 
+def test_an_answer_that_never_comes_does_not_hold_up_the_end_of_a_run(
+    fleet_of: Callable[..., Fleet],
+) -> None:
+    fleet = fleet_of("--latency-ms", "20", KLINES_TIMEOUT_S="50")
+    fleet.start_worker()
+    fleet.exchange.faults({"hang": 0.15}, seed=5, hang_s=600, most=6)
+    done = fleet.download(*WANTED.arguments)
+    assert fleet.exchange.books()["faults"] == {"hang": 6}, "too few answers were held back"
+    assert done["retries"] == 0, "a call was made again after its time was over, and not before"
+    WANTED.assert_held(fleet)
+    assert not fleet.exchange.overspent()
+
+
 @pytest.mark.parametrize("status", [403, 500])
 @pytest.mark.parametrize("source", ["rest", "auto"])
 def test_one_refusal_of_the_first_question_ends_no_command(

@@ -18,9 +18,11 @@ from klinefleet.workers.binance.call_clock import CallClock
 from klinefleet.workers.binance.calls import Answer, call, pooled_session
 from klinefleet.workers.domain.errors import BadAnswer, FleetError, SettingsError, Unreachable
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.limits.concurrency import RestSlots
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from tests.endless_answers import ENDLESS, bomb, certificate, sending
-from tests.integration.rest_client import Maker, ask
+from tests.integration.rest_client import PAGE, Maker, ask, series
+from tests.servers import Exchange
 from tests.unit.helpers.archive_bucket import DAY
 
 TIMEOUT_S = 0.4
@@ -217,3 +219,32 @@ def test_no_cookie_is_kept(session: requests.Session) -> None:
     with sending(lambda: [cookie]) as url:
         answer_of(session, url)
     assert not session.cookies
+
+
+def test_a_call_that_is_answered_late_is_made_again_and_both_are_paid_for(
+    exchange: Exchange, client: Maker, budgets: Callable[[Market], RedisBudget]
+) -> None:
+    asking = client(exchange.url, timeout_s=300)
+    ask(asking)
+    exchange.faults({"hang": 1.0}, hang_s=300, most=1)
+    used = budgets(Market.USD_M).state().used
+    answer = asking.rows(series(), PAGE)
+    assert answer.calls == 2
+    assert len(answer.body) > 2
+    assert exchange.books()["faults"] == {"hang": 1}
+    assert budgets(Market.USD_M).state().used == used + 2 * PAGE.weight
+    exchange.faults({})
+    exchange.ask("DELETE", "books")
+
+
+def test_no_call_is_made_again_while_others_wait_for_a_place(
+    exchange: Exchange, client: Maker
+) -> None:
+    slots = RestSlots(1)
+    asking = client(exchange.url, timeout_s=3, slots=slots)
+    ask(asking)
+    exchange.faults({"hang": 1.0}, hang_s=300, most=1)
+    with slots, pytest.raises(Unreachable, match="did not answer within 3 s"):
+        ask(asking)
+    exchange.faults({})
+    exchange.ask("DELETE", "books")

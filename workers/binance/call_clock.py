@@ -60,6 +60,15 @@ class CallClock:
     def is_over(self) -> bool:
         return self.took_s >= self._whole_s()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a byte of the answer has come."""
+        return self._received > 0
+
+    @property
+    def is_cut(self) -> bool:
+        return self._is_cut
+
     def left_s(self) -> float:
         """Return the seconds that the next byte may take; raise once there are none."""
         if self._is_cut:
@@ -70,7 +79,7 @@ class CallClock:
 
     def over(self) -> TimeoutError:
         """Return the error of a call whose time is over."""
-        return AnswerTooSlow(self._whole_s()) if self._received else TimeoutError()
+        return AnswerTooSlow(round(self._whole_s(), 1)) if self._received else TimeoutError()
 
     def _whole_s(self) -> float:
         extra_s = self._received / self._bytes_per_s if self._bytes_per_s else 0.0
@@ -82,6 +91,10 @@ class CallClock:
         if open_socket := self._socket:
             with suppress(OSError):  # it is closed already
                 open_socket.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        """Forget the socket: the call is over, and another one may use it."""
+        self._socket = None
 
     def receive(self, open_socket: socket.socket, read: Callable[..., int], *args: Any) -> int:
         """Read from a socket as long as there is time."""
@@ -104,6 +117,7 @@ def timed_by(clock: CallClock) -> Iterator[None]:
     try:
         yield
     finally:
+        clock.let_go()
         _running.reset(token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +20,14 @@ from klinefleet.workers.binance.http import (
     unreachable,
     whole_number,
 )
+from klinefleet.workers.binance.second_tries import SecondTries
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
     Firewalled,
     FleetError,
     MustWait,
+    OverWeight,
     TooManyRequests,
 )
 from klinefleet.workers.domain.intervals import Interval
@@ -36,6 +39,7 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, utc_ms
 from klinefleet.workers.limits.budget import DOUBTED_BAN, Budget, Closing, Grant
+from klinefleet.workers.limits.concurrency import RestSlots
 from klinefleet.workers.limits.weight_waiter import WeightWaiter
 from klinefleet.workers.support import metrics
 
@@ -67,6 +71,8 @@ class RestAnswer:
     rtt_ms: int
     waited_s: float
     grant: Grant
+    calls: int = 1
+    """How many calls were made for it."""
 
 
 class RestClient:
@@ -80,6 +86,7 @@ class RestClient:
         session: requests.Session,
         budget: Callable[[Pool], Budget],
         weight_waiter: WeightWaiter,
+        slots: RestSlots | None = None,
         timeout_s: float = 20.0,
     ) -> None:
         self._rules: Rules = RULES[market]
@@ -88,7 +95,9 @@ class RestClient:
         self._session = session
         self._budget = budget
         self._weight_waiter = weight_waiter
+        self._slots = slots or RestSlots(1)
         self._timeout_s = timeout_s
+        self._second_tries = SecondTries()
         self._closed_logged_s = -CLOSED_LOG_S
 
     def rows(self, series: Series, page: Page) -> RestAnswer:
@@ -212,15 +221,45 @@ class RestClient:
         pool: Pool,
         max_bytes: int = _MAX_ROWS_BYTES,
     ) -> RestAnswer:
+        """Return a good answer. A call that is answered late is made again if it can be at once."""
         budget = self._budget(pool)
         grant, waited_s = self._weight_waiter.acquire(budget, weight)
-        clock = CallClock(self._timeout_s)
+        calls = itertools.count(2)
+
+        def ask(clock: CallClock) -> RestAnswer:
+            return self._ask(budget, grant, path, params, clock, max_bytes)
+
+        def ask_again(clock: CallClock) -> RestAnswer | None:
+            with self._slots.if_free() as is_free:
+                if not is_free:
+                    return None
+                again = budget.take(weight)
+                if not isinstance(again, Grant):
+                    raise OverWeight("no weight is free; the call was not made again")
+                number = next(calls)
+                answer = self._ask(budget, again, path, params, clock, max_bytes)
+                return replace(answer, calls=number)
+
+        answer = self._second_tries.first_answer(ask, ask_again, lambda: CallClock(self._timeout_s))
+        return replace(answer, waited_s=waited_s)
+
+    def _ask(
+        self,
+        budget: Budget,
+        grant: Grant,
+        path: str,
+        params: Mapping[str, str | int],
+        clock: CallClock,
+        max_bytes: int,
+    ) -> RestAnswer:
+        """Return a good answer to a call that was granted; the budget learns from any."""
         try:
             answer = call(
                 self._session, self._base_url + path, clock, params=params, max_bytes=max_bytes
             )
         except CALL_FAULTS as fault:
-            metrics.REQUESTS.add(market=self._market, status="unreachable")
+            status = "overtaken" if clock.is_cut else "unreachable"
+            metrics.REQUESTS.add(market=self._market, status=status)
             budget.learn(grant, used=None, date_ms=None, served=False)
             subject, timeout_s = f"{self._market} {path}", self._timeout_s
             raise unreachable(subject, self._base_url, fault, timeout_s=timeout_s) from fault
@@ -232,7 +271,7 @@ class RestClient:
         self._learn(budget, grant, answer.headers, error, rtt_ms)
         if error:
             raise error
-        return RestAnswer(answer.body, date_ms(answer.headers), rtt_ms, waited_s, grant)
+        return RestAnswer(answer.body, date_ms(answer.headers), rtt_ms, 0.0, grant)
 
     def _learn(
         self,

@@ -45,6 +45,7 @@ class _ConcurrencyLimit:
         self.max_width = max_width
         self._free = threading.Condition()
         self._in_flight = 0
+        self._waiting = 0
         self._width = width
 
     @property
@@ -54,8 +55,23 @@ class _ConcurrencyLimit:
 
     def __enter__(self) -> None:
         with self._free:
+            self._waiting += 1
             self._free.wait_for(lambda: self._in_flight < self.width)
+            self._waiting -= 1
             self._in_flight += 1
+
+    @contextmanager
+    def if_free(self) -> Iterator[bool]:
+        """Let a caller in, and yield whether he is: only where nobody waits."""
+        with self._free:
+            is_free = not self._waiting and self._in_flight < self.width
+            if is_free:
+                self._in_flight += 1
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                self.__exit__(None, None, None)
 
     def __exit__(
         self,

@@ -36,3 +36,21 @@ def test_a_call_that_fails_gives_its_slot_back(limit: RestSlots | AdaptiveLimit)
             raise RuntimeError
     with limit:
         pass
+
+
+@pytest.mark.parametrize(
+    "limit", [RestSlots(2), AdaptiveLimit(2)], ids=["rest_slots", "adaptive_limit"]
+)
+def test_who_comes_in_only_if_a_place_is_free_takes_none_from_those_who_wait(
+    limit: RestSlots | AdaptiveLimit,
+) -> None:
+    with limit.if_free() as first, limit.if_free() as second, limit.if_free() as third:
+        assert (first, second, third) == (True, True, False)
+    threads = LimitedThreads(limit, 3)
+    threads.until(inside=2)
+    with limit.if_free() as is_free:
+        assert not is_free
+    threads.release(3)
+    threads.until(inside=0, served=3)
+    with limit.if_free() as is_free:
+        assert is_free
