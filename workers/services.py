@@ -170,6 +170,7 @@ class Services:
             self.settings.archive_list_url,
             session=self.http_session,
             timeout_s=self.settings.timeout_s,
+            downloads=self.archive_limit,
         )
 
     @once

@@ -29,6 +29,7 @@ from klinefleet.workers.binance.archive_names import ArchiveFile, folder
 from klinefleet.workers.binance.call_clock import CallClock
 from klinefleet.workers.binance.calls import CALL_FAULTS, Answer, call
 from klinefleet.workers.binance.http import asked_ms, body_fault, date_ms, unreachable
+from klinefleet.workers.binance.second_tries import SecondTries
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
@@ -40,6 +41,7 @@ from klinefleet.workers.domain.errors import (
     ServerFault,
 )
 from klinefleet.workers.domain.series import Series, Source
+from klinefleet.workers.limits.concurrency import AdaptiveLimit
 from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
@@ -94,12 +96,15 @@ class Archive:
         session: requests.Session,
         timeout_s: float = 20.0,
         limits: ArchiveLimits = DEFAULT_LIMITS,
+        downloads: AdaptiveLimit | None = None,
     ) -> None:
         self._base_url = base_url
         self._list_url = list_url
         self._session = session
         self._timeout_s = timeout_s
         self._limits = limits
+        self._downloads = downloads or AdaptiveLimit(AdaptiveLimit.FIRST_WIDTH)
+        self._second_tries = SecondTries()
 
     def keys(
         self, prefix: str, *, marker: str = "", limit: int | None = None
@@ -233,10 +238,28 @@ class Archive:
         return page
 
     def _get(self, url: str, subject: str, max_bytes: int, method: str = "GET") -> Answer:
-        """Return a good answer."""
-        timeout_s = self._timeout_s
-        longest_s = timeout_s * self._limits.timeouts_per_file
-        clock = CallClock(timeout_s, longest_s=longest_s, bytes_per_s=_LEAST_BYTES_PER_S)
+        """Return a good answer. A call of which no byte comes is made again if a place is free."""
+        clocks = list[CallClock]()
+
+        def new_clock() -> CallClock:
+            longest_s = self._timeout_s * self._limits.timeouts_per_file
+            clocks.append(
+                CallClock(self._timeout_s, longest_s=longest_s, bytes_per_s=_LEAST_BYTES_PER_S)
+            )
+            return clocks[-1]
+
+        def ask(clock: CallClock) -> Answer:
+            return self._ask(url, subject, max_bytes, method, clock)
+
+        def ask_again(clock: CallClock) -> Answer | None:
+            with self._downloads.if_free() as is_free:
+                has_begun = any(other.has_begun for other in clocks)
+                return ask(clock) if is_free and not has_begun else None
+
+        return self._second_tries.first_answer(ask, ask_again, new_clock)
+
+    def _ask(self, url: str, subject: str, max_bytes: int, method: str, clock: CallClock) -> Answer:
+        """Return a good answer to one call."""
         try:
             answer = call(
                 self._session,
@@ -247,9 +270,10 @@ class Archive:
                 piece_bytes=self._limits.piece_bytes,
             )
         except CALL_FAULTS as error:
-            metrics.ARCHIVE_REQUESTS.add(status="unreachable")
+            status = "overtaken" if clock.is_cut else "unreachable"
+            metrics.ARCHIVE_REQUESTS.add(status=status)
             raise unreachable(
-                "the archive", url, error, timeout_s=timeout_s, detail=subject
+                "the archive", url, error, timeout_s=self._timeout_s, detail=subject
             ) from error
         metrics.ARCHIVE_REQUESTS.add(status=str(answer.status))
         if fault := _error(subject, answer, has_body=method == "GET"):

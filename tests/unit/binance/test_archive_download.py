@@ -150,3 +150,13 @@ def test_bytes_that_are_as_promised_and_no_zip_of_this_name_are_damaged(
         publish(bucket, DAY, body)
         with pytest.raises(ArchiveDamaged):
             member(archive.download(DAY).body, DAY.stem)
+
+
+@pytest.mark.parametrize("which", ["file", "checksum"])
+def test_a_download_of_which_no_byte_comes_is_asked_for_again(bucket: Bucket, which: str) -> None:
+    publish(bucket, DAY)
+    key = DAY.key if which == "file" else f"{DAY.key}.CHECKSUM"
+    bucket.answers_once[key] = Answer(body=None)
+    with archive_of(bucket, timeout_s=300) as archive:
+        assert archive.download(DAY).body == ZIP
+    assert gets(bucket).count(key) == 2

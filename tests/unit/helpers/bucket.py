@@ -37,6 +37,7 @@ class Bucket:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.answers: dict[str, Answer] = {}
+        self.answers_once: dict[str, Answer] = {}
         self.pages: list[Answer] = []
         self.asked: list[str] = []
         self.silent = threading.Event()
@@ -72,6 +73,8 @@ class Bucket:
                 else Answer(body=self._listing(**_named(query)).encode())
             )
         key = unquote(url.path).removeprefix("/")
+        if key in self.answers_once:
+            return self.answers_once.pop(key)
         if key in self.answers:
             return self.answers[key]
         if key not in self.objects:
