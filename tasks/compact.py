@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from klinefleet.tasks.ingest.compaction import compact_partition
@@ -14,11 +15,14 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import OtherStore, StoreFault, TaskFailed
+from klinefleet.workers.domain.errors import OtherStore, StoreFault, TaskFailed, Unforeseen
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
+
+#: After these the task goes back to its queue.
+_REQUEUED = (RedisError, OperationalError, OtherStore, StoreFault, Unforeseen)
 
 
 @app.task(name="klines.compact", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
@@ -33,7 +37,7 @@ def compact(self: Any, run: str, partition: str, *_: Any) -> None:
     try:
         services.fleet_store.check()
         failed = compact_partition(services, run, parsed)
-    except (RedisError, OtherStore, StoreFault) as error:
+    except _REQUEUED as error:
         logger.warning("compact %s: requeued: %s", partition, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from klinefleet.tasks.ingest.fetch_window import fetch_window
@@ -18,12 +19,21 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.domain.errors import OtherStore, OverWeight, StoreFault, TaskFailed
+from klinefleet.workers.domain.errors import (
+    OtherStore,
+    OverWeight,
+    StoreFault,
+    TaskFailed,
+    Unforeseen,
+)
 from klinefleet.workers.domain.series import Partition, Window, known_source
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
+
+#: After these the task goes back to its queue.
+_REQUEUED = (RedisError, OperationalError, OverWeight, OtherStore, StoreFault, Unforeseen)
 
 
 @app.task(name="klines.fetch", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]
@@ -46,7 +56,7 @@ def fetch(
     try:
         services.fleet_store.check()
         failed = fetch_window(services, run, window)
-    except (RedisError, OverWeight, OtherStore, StoreFault) as error:
+    except _REQUEUED as error:
         logger.warning("fetch %s: requeued: %s", window, error)
         services.stop.wait(1.0)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing

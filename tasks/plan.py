@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from klinefleet.tasks.planning.plan_run import plan_run
@@ -40,7 +41,7 @@ def plan(self: Any, run: str, *_: Any) -> None:
         services.fleet_store.check()
         if sent_us := plan_run(services, run):
             enqueue.send_plan(run, sent_us)
-    except (RedisError, Transient) as error:
+    except (RedisError, OperationalError, Transient) as error:
         logger.warning("plan %s: requeued: %s", run, error)
         services.stop.wait(REQUEUE_PAUSE_S)
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing

@@ -9,7 +9,7 @@ from redis import Redis
 
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.fleet_store import FleetStore
-from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses
+from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses, process_name
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.markets import Market, Pool
@@ -86,13 +86,16 @@ class Services:
 
     @once
     def leases(self) -> Leases:
-        return Leases(self.redis)
+        return Leases(self.redis, holder=process_name(self._serves))
 
     @once
     def heartbeat(self) -> Heartbeat:
-        serves = f"{self.queue}@{self.settings.egress}" if self.pool else self.queue
         fleet_store = self.fleet_store if self.queue else None
-        return Heartbeat(self.redis, self.leases, serves=serves, fleet_store=fleet_store)
+        return Heartbeat(self.redis, self.leases, serves=self._serves, fleet_store=fleet_store)
+
+    @property
+    def _serves(self) -> str:
+        return f"{self.queue}@{self.settings.egress}" if self.pool else self.queue
 
     @once
     def fleet_store(self) -> FleetStore:

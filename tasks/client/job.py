@@ -32,7 +32,7 @@ PIECES_IN_FLIGHT = 200
 #: Pieces done at once in this process, which mostly waits for the store.
 LOCAL_THREADS = 4
 #: Times a piece is sent. One that was lost as often may be what kills its workers.
-TRIES = 5
+TRIES = 3
 #: Seconds between two rounds of a fleet's job.
 POLL_S = 0.05
 #: Seconds between two attempts while Redis does not answer.
@@ -143,7 +143,7 @@ class _Leader(Generic[P, R]):
             if self._tries[str(piece)] == TRIES:
                 del self._sent[str(piece)]
                 self._job.results.failed[str(piece)] = (
-                    f"given up: lost {TRIES} times with the worker that had it"
+                    f"given up: its worker was killed or failed {TRIES} times (see its log)"
                 )
         room = min(len(self._waiting), PIECES_IN_FLIGHT - len(self._sent))
         oldest_us = min((sent_us[name] for name in lost), default=0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
-from klinefleet.workers.support.cpus import available_cpus
+from klinefleet.workers.support.machine import available_cpus
 from klinefleet.workers.support.settings import Settings
 
 

@@ -18,12 +18,13 @@ from klinefleet.tasks.ingest.raw_rows import Loaded, answers, archive_file, load
 from klinefleet.tasks.ingest.replacement import replace_file
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.partitions import Refetch
+from klinefleet.tasks.runs.poison import all_foreseen, may_fail_again
 from klinefleet.tasks.runs.policy import policy_for_run
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault
+from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault, Unforeseen
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.redis_keys import compact_lease
 from klinefleet.workers.domain.schema import no_rows
@@ -59,7 +60,7 @@ def compact_partition(services: Services, run: str, partition: Partition) -> str
 
     If some time must be fetched first, its windows are sent instead. Nothing is done if another
     worker has the partition's lease, or the partition is not to be compacted any more. A failure is
-    recorded in the run. StoreFault where the store may recover by a later try.
+    recorded in the run. StoreFault or Unforeseen where a later try may succeed.
     """
     runs = Runs(services.redis)
     with services.leases.hold(compact_lease(partition)) as lease:
@@ -91,7 +92,8 @@ class _Compaction:
         """Compact the partition, or send what must be fetched first; return why it failed."""
         counts, reason = Counter[str](), ""
         try:
-            published = self._compact()
+            with all_foreseen(f"compact {self._partition}"):
+                published = self._compact()
             if published is None:
                 return ""
             counts = published
@@ -99,7 +101,7 @@ class _Compaction:
         except LeaseLost:
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._may_requeue():
+            if self._may_requeue(error):
                 raise
             reason = error.reason
             logger.error("compact %s failed: %s", self._partition, reason)
@@ -110,8 +112,13 @@ class _Compaction:
             metrics.PARTITIONS.add(outcome="failed" if reason else "done")
         return reason
 
-    def _may_requeue(self) -> bool:
-        return self._runs.partitions.record_attempt(self._run, str(self._partition), MAX_ATTEMPTS)
+    def _may_requeue(self, error: FleetError) -> bool:
+        """Return whether another try may succeed that is not the last allowed one."""
+        runs, run, name = self._runs, self._run, str(self._partition)
+        if isinstance(error, Unforeseen):
+            return may_fail_again(runs, run, name)
+        is_store = isinstance(error, StoreFault)
+        return is_store and runs.partitions.record_attempt(run, name, MAX_ATTEMPTS)
 
     def _compact(self) -> Counter[str] | None:
         """Publish the partition and return its counts; None where windows had to be sent first."""

@@ -11,6 +11,7 @@ from klinefleet.tasks.ingest.attempts import WindowCounts, archive_may_recover, 
 from klinefleet.tasks.ingest.replacement import replace_file, replace_pages
 from klinefleet.tasks.ingest.rest_window import fetch_page, final_until_ms
 from klinefleet.tasks.runs import enqueue
+from klinefleet.tasks.runs.poison import all_foreseen, may_fail_again
 from klinefleet.tasks.runs.policy import policy_for_run
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
@@ -22,6 +23,7 @@ from klinefleet.workers.domain.errors import (
     OverWeight,
     Restricted,
     StoreFault,
+    Unforeseen,
     Unreachable,
 )
 from klinefleet.workers.domain.paging import page_count, pages
@@ -49,7 +51,7 @@ def fetch_window(services: Services, run: str, window: Window) -> str:
 
     Nothing is done if another worker has the window's lease, or the run no longer waits for it.
     A failure is recorded in the run. OverWeight where a ban or the budget would hold the window for
-    too long; StoreFault where the store may recover by a later try.
+    too long; StoreFault or Unforeseen where a later try may succeed.
     """
     runs = Runs(services.redis)
     with services.leases.hold(fetch_lease(window)) as lease:
@@ -82,15 +84,16 @@ class _WindowFetch:
         reason, replacements = "", list[Window]()
         counts.add(calls_done=page_count(window.partition.series, window.span))
         try:
-            if window.source.is_archive:
-                replacements = self._keep_files()
-            else:
-                self._keep_pages()
+            with all_foreseen(f"fetch {window}"):
+                if window.source.is_archive:
+                    replacements = self._keep_files()
+                else:
+                    self._keep_pages()
             counts.add(windows_done=1)
         except (OverWeight, LeaseLost):
             raise
         except FleetError as error:
-            if isinstance(error, StoreFault) and self._may_requeue():
+            if self._may_requeue(error):
                 raise
             replacements = self._replace_pages(error)
             if not replacements:
@@ -110,8 +113,13 @@ class _WindowFetch:
             enqueue.send_compact(self._run, window.partition, finished.sent_us)
         return reason
 
-    def _may_requeue(self) -> bool:
-        return self._runs.partitions.record_attempt(self._run, str(self._window), MAX_ATTEMPTS)
+    def _may_requeue(self, error: FleetError) -> bool:
+        """Return whether another try may succeed that is not the last allowed one."""
+        runs, run, name = self._runs, self._run, str(self._window)
+        if isinstance(error, Unforeseen):
+            return may_fail_again(runs, run, name)
+        is_store = isinstance(error, StoreFault)
+        return is_store and runs.partitions.record_attempt(run, name, MAX_ATTEMPTS)
 
     def _replace_pages(self, error: FleetError) -> list[Window]:
         """Return the archive windows that replace REST's, where REST does not answer at all.

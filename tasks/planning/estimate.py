@@ -21,7 +21,7 @@ from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import SMALL_CALLS, Assignment, assign_sources, files_of
 from klinefleet.workers.sources.policy import FILE_S, Mode, Policy
 from klinefleet.workers.sources.windows import windows
-from klinefleet.workers.support.cpus import available_cpus
+from klinefleet.workers.support.machine import available_cpus
 
 logger = logging.getLogger(__name__)
 

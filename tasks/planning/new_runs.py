@@ -8,7 +8,11 @@ from redis import RedisError
 
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.lost_work import SentWork, find_missing
+from klinefleet.tasks.runs.poison import cause_of_deaths, may_die_again, state_of_plan
+from klinefleet.tasks.runs.progress import State
+from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.leases import dead_holders
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
@@ -41,7 +45,22 @@ def requeue_leaderless_runs(services: Services) -> None:
         SentWork(plan_lease(run), PLAN, sent_us): run
         for run, sent_us in zip(active, runs.plan_sent_us(active), strict=True)
     }
-    for work in find_missing(services.redis, list(run_by_work)):
+    missing = find_missing(services.redis, list(run_by_work))
+    dead = dead_holders(services.redis, [work.lease for work in missing])
+    for work in missing:
         run = run_by_work[work]
+        if work.lease in dead and not may_die_again(runs, run, state_of_plan(runs, run)):
+            _fail(services, run, cause_of_deaths(services.redis, dead[work.lease]))
+            continue
         runs.mark_plan_sent(run)
         enqueue.send_plan(run, work.sent_us, first=True)
+
+
+def _fail(services: Services, run: str, reason: str) -> None:
+    """End a run as incomplete, unless a planner leads it after all."""
+    runs = Runs(services.redis)
+    logger.error("plan %s failed: %s", run, reason)
+    with services.leases.hold(plan_lease(run)) as lease:
+        if lease and (led := runs.take_lead(run, lease.fence)):
+            led.record(run, Record(Level.FAILED, reason, source="plan"))
+            led.end(run, State.INCOMPLETE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from klinefleet.tasks.planning.planner import start_planner
+from klinefleet.tasks.runs.poison import all_foreseen, may_fail_again, state_of_plan
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
-from klinefleet.workers.domain.errors import FleetError, LeaseLost, Transient
+from klinefleet.workers.domain.errors import FleetError, LeaseLost, Transient, Unforeseen
 from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
 
@@ -23,15 +24,20 @@ def plan_run(services: Services, run: str) -> int:
     runs = Runs(services.redis)
     with services.leases.hold(plan_lease(run)) as lease:
         try:
-            planner = start_planner(services, run, lease) if lease else None
-            if planner is None:
-                return 0
-            runs = planner.runs
-            # Marked while the lease is held, or the run would look leaderless in between.
-            return runs.mark_plan_sent(run) if planner.lead(TIME_SLICE_S) else 0
-        except (Transient, LeaseLost):
-            raise
+            with all_foreseen(f"plan {run}"):
+                planner = start_planner(services, run, lease) if lease else None
+                if planner is None:
+                    return 0
+                runs = planner.runs
+                # Marked while the lease is held, or the run would look leaderless in between.
+                return runs.mark_plan_sent(run) if planner.lead(TIME_SLICE_S) else 0
         except FleetError as error:
+            if isinstance(error, Unforeseen):
+                is_final = not may_fail_again(runs, run, state_of_plan(runs, run))
+            else:
+                is_final = not isinstance(error, Transient | LeaseLost)
+            if not is_final:
+                raise
             runs.record(run, Record(Level.FAILED, error.reason, source="plan"))
             runs.end(run, State.INCOMPLETE)
             raise

@@ -1,13 +1,25 @@
-"""Resends a run's lost work, ahead of all waiting work: it has waited before."""
+"""Resends a run's lost work, ahead of all waiting work: it has waited before.
+
+Work whose worker was killed three times is not sent again: it has failed.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from klinefleet.tasks.planning.run_context import RunContext
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.lost_work import LostWorkDetector, SentWork
+from klinefleet.tasks.runs.poison import (
+    MAX_LOSSES,
+    cause_of_deaths,
+    may_die_again,
+    may_get_lost_again,
+)
 from klinefleet.tasks.runs.progress import Phase
+from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.workers.coordination.leases import dead_holders
 from klinefleet.workers.domain.queues import COMPACT, queue_of
 from klinefleet.workers.domain.redis_keys import compact_lease, fetch_lease
 from klinefleet.workers.domain.series import Partition, Window
@@ -40,7 +52,55 @@ class Recovery:
             if state.phase is Phase.COMPACTING:
                 sent[SentWork(compact_lease(partition), COMPACT, state.sent_us)] = partition
         if lost := self._detector.find_lost(sent):
-            self._resend([sent[work] for work in lost], min(work.sent_us for work in lost))
+            reasons = self._reasons_to_give_up(lost, sent)
+            for work, reason in reasons.items():
+                self._fail(sent[work], reason)
+            if again := lost - reasons.keys():
+                self._resend([sent[work] for work in again], min(work.sent_us for work in again))
+
+    def _reasons_to_give_up(
+        self, lost: set[SentWork], sent: Mapping[SentWork, Window | Partition]
+    ) -> dict[SentWork, str]:
+        """Count the losses; return why work is not sent again, where it was lost too often."""
+        context, reasons = self._context, dict[SentWork, str]()
+        dead = dead_holders(context.services.redis, [work.lease for work in lost])
+        for work in lost:
+            name = str(sent[work])
+            if work.lease in dead:
+                if not may_die_again(context.runs, context.run, name):
+                    reasons[work] = cause_of_deaths(context.services.redis, dead[work.lease])
+            elif not may_get_lost_again(context.runs, context.run, name):
+                reasons[work] = f"its message was lost {MAX_LOSSES} times (see the workers' logs)"
+        return reasons
+
+    def _fail(self, work: Window | Partition, reason: str) -> None:
+        """Record work as failed, unless a worker has it after all."""
+        logger.error("plan %s: %s failed: %s", self._context.run, work, reason)
+        if isinstance(work, Window):
+            self._fail_window(work, reason)
+        else:
+            self._fail_compaction(work, reason)
+
+    def _fail_window(self, window: Window, reason: str) -> None:
+        context = self._context
+        with context.services.leases.hold(fetch_lease(window)) as lease:
+            if lease is None:
+                return
+            finished = context.runs.partitions.finish_window(
+                context.run,
+                window,
+                {"windows_failed": 1},
+                records=[Record.for_window(Level.FAILED, window, reason)],
+            )
+        if finished.is_last:
+            enqueue.send_compact(context.run, window.partition, finished.sent_us)
+
+    def _fail_compaction(self, partition: Partition, reason: str) -> None:
+        context, partitions = self._context, self._context.runs.partitions
+        record = Record.for_partition(Level.FAILED, partition, reason)
+        with context.services.leases.hold(compact_lease(partition)) as lease:
+            if lease and partitions.begin_compaction(context.run, partition, lease.fence):
+                partitions.close(context.run, partition, lease.fence, {}, records=[record])
 
     def _resend(self, lost: list[Window | Partition], oldest_us: int) -> None:
         """Send windows and compactions to the front of their queues.

@@ -4,7 +4,7 @@ May import: `requests`, and `klinefleet.workers`.
 Begin with `store.py` (the run) and `partitions.py` (its partitions).
 `workers/domain/redis_keys.py` names every key.
 
-Every change is one Lua script of `run_scripts` or `partition_scripts`, or one transaction. The
+Every change is one Lua script of `lua/runs` or `lua/partitions`, or one transaction. The
 phases of a partition, the script that ends each, and what happens after a kill:
 
 not begun     The planner claims the partition (`claim`); if another run has it, it is deferred.

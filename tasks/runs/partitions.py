@@ -62,7 +62,7 @@ class RunPartitions:
 
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
         self._redis = redis
-        self._scripts = RunScripts(redis, "partition_scripts", fence)
+        self._scripts = RunScripts(redis, "partitions", fence)
 
     def claim(self, run: str, partition: Partition) -> bool:
         """Return True if the run now has the partition and may open it.

@@ -14,11 +14,11 @@ from klinefleet.tasks.runs.records import Record
 from klinefleet.workers.domain.errors import LeaseLost
 from klinefleet.workers.domain.redis_keys import script_keys
 
-_HERE = Path(__file__).parent
+_LUA = Path(__file__).parent / "lua"
 
 
 class RunScripts:
-    """The scripts of one folder. `fence`: the fencing number of the planner that calls them."""
+    """The scripts of a folder of `lua`. `fence`: the fencing number of the planner that calls."""
 
     def __init__(self, redis: Redis, folder: str, fence: int | None) -> None:
         self._redis = redis
@@ -40,7 +40,7 @@ class RunScripts:
 
 @cache
 def _source(folder: str, script: str) -> str:
-    return "".join((_HERE / part).read_text() for part in ("prelude.lua", f"{folder}/{script}.lua"))
+    return "".join((_LUA / part).read_text() for part in ("prelude.lua", f"{folder}/{script}.lua"))
 
 
 def record_arguments(records: Sequence[Record]) -> list[str | int]:

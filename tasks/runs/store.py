@@ -34,7 +34,7 @@ class Runs:
 
     def __init__(self, redis: Redis, fence: int | None = None) -> None:
         self._redis = redis
-        self._scripts = RunScripts(redis, "run_scripts", fence)
+        self._scripts = RunScripts(redis, "runs", fence)
         self.partitions = RunPartitions(redis, fence)
 
     def create(self, request: Request, store: StoreRef | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from klinefleet.workers.support.cpus import available_cpus
+from klinefleet.workers.support.machine import available_cpus
 from tests.expected import Wanted, lake_frame
 from tests.harness import AMPLE, Fleet
 from tests.invariants import assert_complete_means_held, assert_nothing_left

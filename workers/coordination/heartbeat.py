@@ -14,12 +14,20 @@ from redis import Redis, RedisError
 from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.domain.redis_keys import WIDTHS, WORKERS
+from klinefleet.workers.domain.redis_keys import MEMORY, WIDTHS, WORKERS
+from klinefleet.workers.support.machine import memory_limit, peak_memory
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats.
 HEARTBEAT_INTERVAL_S = 2.0
+#: How long it is kept how much memory a dead process had.
+MEMORY_KEPT_MS = 86_400_000
+
+
+def process_name(serves: str) -> str:
+    """Return this process's name among the live workers."""
+    return f"{serves}|{socket.gethostname()}|{os.getpid()}"
 
 
 class Heartbeat:
@@ -44,7 +52,8 @@ class Heartbeat:
         self._serves = serves
         self._fleet_store = fleet_store
         self._interval_s = interval_s
-        self._name = f"{serves}|{socket.gethostname()}|{os.getpid()}"
+        self._name = process_name(serves)
+        self._memory_limit = memory_limit()
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -56,6 +65,7 @@ class Heartbeat:
         self._stopped.set()
         with suppress(RedisError):
             self._redis.zrem(WORKERS, self._name)
+            self._redis.hdel(MEMORY, self._name)
             if self._fleet_store:
                 self._fleet_store.release()
 
@@ -63,7 +73,12 @@ class Heartbeat:
         """Renew the leases, the entry and the fleet's store once."""
         self._leases.renew()
         if self._serves:
-            self._redis.zadd(WORKERS, {self._name: now_ms(self._redis) + LEASE_TTL_MS})
+            now = now_ms(self._redis)
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zadd(WORKERS, {self._name: now + LEASE_TTL_MS})
+                pipe.hset(MEMORY, self._name, f"{peak_memory()}/{self._memory_limit}/{now}")
+                pipe.pexpire(MEMORY, MEMORY_KEPT_MS)
+                pipe.execute()
         if self._fleet_store:
             self._fleet_store.keep()
 
@@ -72,6 +87,8 @@ class Heartbeat:
         self._redis.hset(WIDTHS, self._name, f"{width}/{max_width}/{now_ms(self._redis)}")
 
     def _run(self) -> None:
+        with suppress(RedisError):  # another process forgets them
+            _forget_old_memory(self._redis)
         while not self._stopped.is_set():
             try:
                 self.beat()
@@ -115,3 +132,24 @@ def live_egresses(redis: Redis, queue: str) -> list[str]:
     return sorted(
         {egress for served_queue, _, egress in served if served_queue == queue and egress}
     )
+
+
+def last_memory(redis: Redis, process: str) -> tuple[int, int] | None:
+    """Return the most bytes that a process had, by its last heartbeat, and how many it might have.
+
+    None where it is not known.
+    """
+    report = cast("bytes | None", redis.hget(MEMORY, process))
+    if report is None:
+        return None
+    peak, limit, *_ = map(int, report.split(b"/"))
+    return peak, limit
+
+
+def _forget_old_memory(redis: Redis) -> None:
+    """Forget what processes had whose last heartbeat was long ago."""
+    expired_ms = now_ms(redis) - MEMORY_KEPT_MS
+    reports = cast("dict[bytes, bytes]", redis.hgetall(MEMORY))
+    old = [name for name, report in reports.items() if int(report.split(b"/")[2]) < expired_ms]
+    if old:
+        redis.hdel(MEMORY, *old)

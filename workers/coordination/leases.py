@@ -54,11 +54,12 @@ class Lease:
 
 class Leases:
     """The leases this process holds. A `Heartbeat` renews them; without one they lapse after their
-    TTL.
+    TTL. `holder`: this process's name in its heartbeat.
     """
 
-    def __init__(self, redis: Redis, *, ttl_ms: int = LEASE_TTL_MS) -> None:
+    def __init__(self, redis: Redis, *, ttl_ms: int = LEASE_TTL_MS, holder: str = "") -> None:
         self._redis = redis
+        self._holder = holder
         self._ttl_ms = ttl_ms
         self._held: dict[str, tuple[str, Lease]] = {}
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class Leases:
     @contextmanager
     def hold(self, name: str) -> Iterator[Lease | None]:
         """Hold `name` while the block runs; yield None if another live process holds it."""
-        owner, began_s = uuid.uuid4().hex, time.monotonic()
+        owner, began_s = f"{self._holder}#{uuid.uuid4().hex}", time.monotonic()
         fence = int(self._run("take", name, owner))
         if not fence:
             yield None
@@ -110,3 +111,23 @@ def are_leased(redis: Redis, names: list[str]) -> list[bool]:
     now = now_ms(redis)
     scores = redis.zmscore(LEASES, names)
     return [score is not None and score > now for score in scores]
+
+
+def dead_holders(redis: Redis, names: list[str]) -> dict[str, str]:
+    """Return the leases that lapsed in somebody's hands, and who it was.
+
+    A process that ends in order drops its leases; one that is killed, or stands still for long,
+    does not.
+    """
+    if not names:
+        return {}
+    now = now_ms(redis)
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zmscore(LEASES, names)
+        pipe.hmget(OWNERS, names)
+        scores, owners = pipe.execute()
+    return {
+        name: (owner or b"").decode().rpartition("#")[0]
+        for name, score, owner in zip(names, scores, owners, strict=True)
+        if score is not None and score <= now
+    }

@@ -9,6 +9,7 @@ FleetError
 │   ├── StoreFault           the object store or folder failed
 │   ├── ListingLost          a market's symbols were lost from Redis
 │   ├── Unreadable           written by a later version, which can read it
+│   ├── Unforeseen           its handling raised what nobody foresaw
 │   ├── OtherStore           the fleet serves another store than this worker's
 │   └── MustWait             we have to wait; this is no failed attempt
 │       ├── OverWeight           our own budget has no room in the time allowed
@@ -95,6 +96,10 @@ class ListingLost(Transient):
 
 class Unreadable(Transient):
     """Written by a later version of this program; a worker of that version can read it."""
+
+
+class Unforeseen(Transient):
+    """The handling of a piece of work raised what nobody foresaw; another try may not."""
 
 
 class OtherStore(Transient):

@@ -24,11 +24,13 @@ Both are deleted by the command, or lapse soon after it was killed.
 
 Workers (`klinefleet.workers.coordination`):
     klines:leases              zset    lease -> Redis ms at which it lapses
-    klines:leases:owners       hash    lease -> owner
+    klines:leases:owners       hash    lease -> process that holds it, and a number
     klines:leases:fence        string  the last fencing number
     klines:workers             zset    process -> Redis ms at which its heartbeat lapses
     klines:store               string  the store that they serve, JSON {id, url}; lapses with them
     klines:widths              hash    process -> calls in flight: useful now / at most / Redis ms
+    klines:memory              hash    process -> most bytes it had / its limit / Redis ms
+    klines:unreadable          list    the last messages that nobody could read; lapses
 
 Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
     klines:listed:<market>     hash    symbol -> status and dates, JSON; and when they were loaded
@@ -58,6 +60,7 @@ CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs"
 
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS, STORE = "klines:workers", "klines:widths", "klines:store"
+MEMORY, UNREADABLE = "klines:memory", "klines:unreadable"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"
 _PARTS = ("partitions", "windows", "deferred", "records", "tries", "wake", "touched")
 

@@ -1,4 +1,4 @@
--- prelude.lua   prepended to every script in run_scripts/ and partition_scripts/
+-- prelude.lua   prepended to every script in runs/ and partitions/
 --
 -- KEYS[1] hash  the run                           KEYS[2] hash  partition -> its state, JSON
 -- KEYS[3] hash  pending window -> sent_us         KEYS[4] set   partitions that another run has claimed
