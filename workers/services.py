@@ -160,7 +160,7 @@ class Services:
 
     @once
     def http_session(self) -> Session:
-        from klinefleet.workers.binance.calls import pooled_session
+        from klinefleet.workers.binance.calls.session import pooled_session
 
         return pooled_session(self.settings.slots, self.settings.source_address)
 

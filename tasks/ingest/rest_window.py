@@ -14,7 +14,7 @@ from klinefleet.tasks.ingest.attempts import (
     pause_or_stop,
     rest_may_recover,
 )
-from klinefleet.workers.binance.http import asked_ms
+from klinefleet.workers.binance.calls.answers import asked_ms
 from klinefleet.workers.binance.page_check import PageFacts, inspect
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.paging import Page

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from klinefleet.workers.binance.calls import pooled_session
+from klinefleet.workers.binance.calls.session import pooled_session
 from klinefleet.workers.binance.rest import RestClient
 from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.limits.redis_budget import RedisBudget

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from klinefleet.workers.binance.archive import Archive, ArchiveLimits
-from klinefleet.workers.binance.call_clock import CallClock
-from klinefleet.workers.binance.calls import Answer, call, pooled_session
+from klinefleet.workers.binance.calls.clock import CallClock
+from klinefleet.workers.binance.calls.session import Answer, call, pooled_session
 from klinefleet.workers.domain.errors import BadAnswer, FleetError, SettingsError, Unreachable
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.limits.concurrency import RestSlots

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from klinefleet.workers.binance.calls import pooled_session
+from klinefleet.workers.binance.calls.session import pooled_session
 from klinefleet.workers.binance.decode import decode_pages
 from klinefleet.workers.binance.page_check import inspect
 from klinefleet.workers.binance.rest import RestClient

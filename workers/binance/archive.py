@@ -26,10 +26,10 @@ from klinefleet.workers.binance.archive_listing import (
     parse_listed_key,
 )
 from klinefleet.workers.binance.archive_names import ArchiveFile, folder
-from klinefleet.workers.binance.call_clock import CallClock
-from klinefleet.workers.binance.calls import CALL_FAULTS, Answer, call
-from klinefleet.workers.binance.http import asked_ms, body_fault, date_ms, unreachable
-from klinefleet.workers.binance.second_tries import SecondTries
+from klinefleet.workers.binance.calls.answers import asked_ms, body_fault, date_ms, unreachable
+from klinefleet.workers.binance.calls.clock import CallClock
+from klinefleet.workers.binance.calls.second_tries import SecondTries
+from klinefleet.workers.binance.calls.session import CALL_FAULTS, Answer, call
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,

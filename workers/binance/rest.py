@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 
 import requests
 
-from klinefleet.workers.binance.call_clock import CallClock
-from klinefleet.workers.binance.calls import CALL_FAULTS, call
-from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
-from klinefleet.workers.binance.http import (
+from klinefleet.workers.binance.calls.answers import (
     date_ms,
     error_of_answer,
     parse_json,
     unreachable,
     whole_number,
 )
-from klinefleet.workers.binance.second_tries import SecondTries
+from klinefleet.workers.binance.calls.clock import CallClock
+from klinefleet.workers.binance.calls.second_tries import SecondTries
+from klinefleet.workers.binance.calls.session import CALL_FAULTS, call
+from klinefleet.workers.binance.exchange_info import ExchangeInfo, parse_listing
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from klinefleet.workers.binance.archive import Archive
-from klinefleet.workers.binance.calls import pooled_session
+from klinefleet.workers.binance.calls.session import pooled_session
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMissing,

@@ -14,11 +14,11 @@ import pytest
 import requests
 import urllib3.exceptions
 
-from klinefleet.workers.binance import calls
 from klinefleet.workers.binance.archive import Archive
 from klinefleet.workers.binance.archive_zip import member
+from klinefleet.workers.binance.calls.answers import error_of_answer, parse_json, unreachable
+from klinefleet.workers.binance.calls.session import Answer as HttpAnswer
 from klinefleet.workers.binance.decode import decode_archive, decode_pages
-from klinefleet.workers.binance.http import error_of_answer, parse_json, unreachable
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.kinds.funding_rate import FUNDING_RATE
 from klinefleet.workers.domain.kinds.klines import KLINES
@@ -165,7 +165,7 @@ def test_no_body_that_does_not_decode_shows_a_librarys_text(call: Callable[[], o
 
 def test_a_page_of_many_lines_is_told_in_one() -> None:
     error = error_of_answer(
-        "um /klines", calls.Answer(404, {}, b"<html>\n<body>\n\nnothing here</body>\n", 0)
+        "um /klines", HttpAnswer(404, {}, b"<html>\n<body>\n\nnothing here</body>\n", 0)
     )
     assert str(error) == "um /klines: 404 <html> <body> nothing here</body>"
 
@@ -173,7 +173,7 @@ def test_a_page_of_many_lines_is_told_in_one() -> None:
 def causes() -> Iterator[FleetError | None]:
     for start in ("2024-01-01", "2024-01-02"):
         shown = f'{{"msg":"the request of {start}"}}'.encode()
-        yield error_of_answer("um /klines", calls.Answer(503, {}, shown, 0))
+        yield error_of_answer("um /klines", HttpAnswer(503, {}, shown, 0))
 
 
 def test_what_differs_from_call_to_call_stands_in_brackets() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from klinefleet.workers.binance.archive import DEFAULT_LIMITS, Archive, ArchiveLimits
 from klinefleet.workers.binance.archive_names import ArchiveFile
-from klinefleet.workers.binance.calls import pooled_session
+from klinefleet.workers.binance.calls.session import pooled_session
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market

@@ -117,7 +117,7 @@ def test_a_process_never_makes_two_archives_or_sessions(
 ) -> None:
     makings = Makings()
     monkeypatch.setattr(
-        "klinefleet.workers.binance.calls.pooled_session", makings(lambda *_: object())
+        "klinefleet.workers.binance.calls.session.pooled_session", makings(lambda *_: object())
     )
     services = Services(Settings(redis_url="redis://nowhere"))
     assert len({id(archive) for archive in at_once(lambda: services.archive)}) == 1

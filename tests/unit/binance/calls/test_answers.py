@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from klinefleet.workers.binance.calls import Answer
-from klinefleet.workers.binance.http import (
+from klinefleet.workers.binance.calls.answers import (
     body_fault,
     error_of_answer,
     parse_json,
     whole_number,
 )
+from klinefleet.workers.binance.calls.session import Answer
 from klinefleet.workers.domain.errors import BadAnswer, Refused
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from klinefleet.workers.binance.call_clock import CallClock
-from klinefleet.workers.binance.second_tries import MOST_TRIES, SecondTries
+from klinefleet.workers.binance.calls.clock import CallClock
+from klinefleet.workers.binance.calls.second_tries import MOST_TRIES, SecondTries
 from klinefleet.workers.domain.errors import ServerFault, Unreachable
 from tests.processes import until
 

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from redis import RedisError
 
-from klinefleet.workers.binance.call_clock import CallClock
+from klinefleet.workers.binance.calls.clock import CallClock
 from klinefleet.workers.domain.errors import FleetError
 
 logger = logging.getLogger(__name__)

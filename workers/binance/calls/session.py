@@ -15,7 +15,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
-from klinefleet.workers.binance.call_clock import TIMED_POOLS, AnswerTooSlow, CallClock, timed_by
+from klinefleet.workers.binance.calls.clock import TIMED_POOLS, AnswerTooSlow, CallClock, timed_by
 from klinefleet.workers.domain.errors import SettingsError
 
 #: What a call may raise before its answer is complete.

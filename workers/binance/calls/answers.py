@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
-from klinefleet.workers.binance.call_clock import AnswerTooSlow
-from klinefleet.workers.binance.calls import Answer
+from klinefleet.workers.binance.calls.clock import AnswerTooSlow
+from klinefleet.workers.binance.calls.session import Answer
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     Banned,
