@@ -40,6 +40,25 @@ def test_a_setting_out_of_range_is_named(fleet: Fleet, name: str, value: str) ->
     assert_refused(wrong, *command, words=(name, value))
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("KLINES_SLOTS=7\n".encode("utf-16"), (".env, line 1", "UTF-16")),
+        (b"# caf\xe9\n", (".env, line 1", "UTF-8", "0xe9")),
+        (b"\nKLINES_SLOT=7\n", (".env, line 2", "KLINES_SLOT", "KLINES_SLOTS")),
+        (None, (".env", "directory")),
+    ],
+)
+def test_a_dotenv_file_that_would_be_misread_is_named(
+    fleet: Fleet, tmp_path: Path, body: bytes | None, words: tuple[str, ...]
+) -> None:
+    (tmp_path / ".env").mkdir() if body is None else (tmp_path / ".env").write_bytes(body)
+    here = replace(fleet, folder=tmp_path)
+    read = ["read", "--market", "um", "--symbols", "BTCUSDT"]
+    for command in (download(), read, ["worker"], ["workers"], ["status"], ["flower"]):
+        assert_refused(here, *command, words=words)
+
+
 def test_a_store_that_cannot_be_written_is_named(fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     wrong = replace(fleet, store_url=str(tmp_path / "file" / "store"))

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.stores import parse_store_url
 
 PREFIX = "KLINES_"
+#: Names of compose.yaml that begin as settings do.
+_OF_COMPOSE = ("KLINES_IMAGE",)
+#: What else is taken from a `.env`: libraries read it in the environment. Nothing that would change
+#: which programs or modules are run, since a `.env` may come with a folder of somebody else.
+_TAKEN = re.compile(
+    r"(AWS|FLOWER)_\w+|(HTTP|HTTPS|ALL|NO)_PROXY|(http|https|all|no)_proxy"
+    r"|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
+)
 
 
 def _web(name: str, text: str) -> str:
@@ -157,20 +168,20 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
         """Return the settings of this process; the environment wins over `.env`.
 
-        Other variables in `.env` (AWS_…) are put into the environment, where libraries read them.
-        SettingsError names the variable and the value that is wrong.
+        AWS_, FLOWER_, proxy and CA variables in `.env` are put into the environment, where
+        libraries read them; others are ignored. SettingsError names the variable and the value that
+        is wrong, and the line of a `.env` that cannot be used.
         """
-        values = {k: v for k, v in dotenv_values(dotenv or Path(".env")).items() if v}
+        values = _dotenv_variables(dotenv or Path(".env"), _names(cls))
         if environ is None:
             for name, value in values.items():
                 os.environ.setdefault(name, value)
             environ = os.environ
         values |= environ
-        known = {PREFIX + f.name.upper(): f for f in fields(cls)}
         return cls(
             **{
                 f.name: f.metadata["read"](name, values[name])
-                for name, f in known.items()
+                for name, f in zip(_names(cls), fields(cls), strict=True)
                 if values.get(name)
             }
         )
@@ -180,3 +191,59 @@ class Settings:
         return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
             market
         ]
+
+
+def _names(settings: type[Settings]) -> list[str]:
+    """Return the variables of the settings, in their order."""
+    return [PREFIX + f.name.upper() for f in fields(settings)]
+
+
+def _dotenv_variables(file: Path, names: list[str]) -> dict[str, str]:
+    """Return the variables of a `.env` that are taken; none where there is no such file."""
+    text = _dotenv_text(file)
+    for binding in parse_stream(io.StringIO(text)):
+        statement = binding.original.string
+        blank = statement[: len(statement) - len(statement.lstrip())]
+        where = f"{file}, line {binding.original.line + blank.count(chr(10))}"
+        if binding.error:
+            raise SettingsError(f"{where} is no NAME=value; nothing was started")
+        name = binding.key or ""
+        if name.upper().startswith(PREFIX) and name not in (*names, *_OF_COMPOSE):
+            ends = [known.removeprefix(PREFIX) for known in names]
+            similar = get_close_matches(name.upper().removeprefix(PREFIX), ends, 1)
+            hint = f"did you mean {PREFIX}{similar[0]}?" if similar else ".env.example lists them"
+            raise SettingsError(f"{where}: there is no setting {name!r}; {hint}")
+    found = dotenv_values(stream=io.StringIO(text))
+    return {
+        name: value
+        for name, value in found.items()
+        if value and (name in names or _TAKEN.fullmatch(name))
+    }
+
+
+def _dotenv_text(file: Path) -> str:
+    """Return the text of a `.env`; empty where there is none."""
+    try:
+        body = file.read_bytes()
+    except FileNotFoundError:
+        if file.is_symlink():
+            raise SettingsError(f"{file} is a link to a file that does not exist") from None
+        return ""
+    except OSError as error:
+        raise SettingsError(
+            f"{file} cannot be read: {(error.strerror or 'no reason given').lower()}; make it a "
+            "readable file or remove it"
+        ) from error
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body:
+        line = body.partition(b"\0")[0].count(b"\n") + 1
+        raise SettingsError(
+            f"{file}, line {line} is not UTF-8 but looks like UTF-16; save it as UTF-8"
+        )
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{file}, line {line} is not UTF-8: it has the byte 0x{body[error.start]:02x}; save it "
+            "as UTF-8"
+        ) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -203,6 +204,82 @@ def test_a_bad_value_in_the_dotenv_file_stops_the_boot_too(tmp_path: Path) -> No
     (tmp_path / ".env").write_text("KLINES_SLOTS=lots\n")
     with pytest.raises(SettingsError, match="KLINES_SLOTS was 'lots'"):
         Settings.load({})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("KLINES_SLOTS=7\n".encode("utf-16"), ("line 1", "UTF-16", "UTF-8")),
+        ("KLINES_SLOTS=7\n".encode("utf-16-be"), ("line 1", "UTF-16")),
+        ("# fine\nKLINES_EGRESS=café\n".encode("latin-1"), ("line 2", "0xe9", "UTF-8")),
+        (b"\n\n# ours\nKLINES_SLOT=7\n", ("line 4", "'KLINES_SLOT'", "KLINES_SLOTS")),
+        (b"klines_slots=7\n", ("line 1", "'klines_slots'", "KLINES_SLOTS")),
+        (b"KLINES_WHATEVER=7\n", ("line 1", "'KLINES_WHATEVER'", ".env.example")),
+        (b"KLINES_LOG=json\nKLINES_SLOTS: 7\n", ("line 2", "NAME=value")),
+        (b"KLINES_LOG=json\nKLINES_SLOTS 7\n", ("line 2", "NAME=value")),
+        (b'KLINES_LOG="json\n', ("line 1", "NAME=value")),
+    ],
+)
+def test_a_dotenv_file_that_would_be_misread_is_refused_with_its_line(
+    tmp_path: Path, body: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / ".env").write_bytes(body)
+    with pytest.raises(SettingsError) as refused:
+        Settings.load({})
+    assert str(refused.value).startswith(".env, ")
+    assert [word for word in words if word not in str(refused.value)] == []
+    assert "\n" not in str(refused.value)
+
+
+def test_a_dotenv_file_with_a_byte_order_mark_is_read_from_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("KLINES_SLOTS=7\r\nKLINES_LOG=json\r\n".encode("utf-8-sig"))
+    assert (Settings.load({}).slots, Settings.load({}).log) == (7, "json")
+
+
+def test_a_dotenv_that_cannot_be_read_is_no_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    file.mkdir()
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: is a directory"):
+        Settings.load({})
+    file.rmdir()
+    file.symlink_to(".env")
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: too many levels"):
+        Settings.load({})
+    file.unlink()
+    file.symlink_to("nowhere")
+    with pytest.raises(SettingsError, match=r"^\.env is a link to a file that does not exist"):
+        Settings.load({})
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: permission denied"):
+        Settings.load({})
+
+
+def test_a_dotenv_file_cannot_choose_what_programs_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = {
+        "AWS_PROFILE": "a",
+        "FLOWER_BASIC_AUTH": "u:p",
+        "HTTPS_PROXY": "http://p",
+        "no_proxy": "h",
+        "REQUESTS_CA_BUNDLE": "/ca",
+        "CURL_CA_BUNDLE": "/ca",
+        "SSL_CERT_FILE": "/ca",
+        "SSL_CERT_DIR": "/ca",
+    }
+    others = ("PATH", "PYTHONPATH", "LD_PRELOAD", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "MY_AWS_KEY")
+    lines = [*(f"{name}={value}" for name, value in taken.items()), *(f"{n}=/x" for n in others)]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    environ: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environ)
+    Settings.load()
+    assert environ == taken
 
 
 def test_keys_of_the_store_in_the_dotenv_file_reach_their_library(
