@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -167,6 +168,8 @@ def _check_plots(plots: tuple[Path, ...]) -> None:
         if not path.absolute().parent.is_dir():
             raise RequestError(f"--plot {path}: no folder {path.absolute().parent}")
         if path.suffix.lower() == ".png":
+            # It complains of a user without a home folder, and then does without one.
+            logging.getLogger("matplotlib").setLevel(logging.ERROR)
             require_extra("matplotlib", "--plot to a .png")
 
 

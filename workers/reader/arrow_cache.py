@@ -38,18 +38,22 @@ _MAGIC = b"ARROW1"
 class ArrowCache:
     """A cache of at most `max_bytes` below `folder`; the least recently used files go first.
 
+    Without a folder, and without a place for this user's own, it keeps nothing.
     Several processes may share it. A file that cannot be read or written is a cache miss, never an
     error.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = folder or cache_folder() / "partitions"
+        own = cache_folder()
+        self.folder = folder or (own / "partitions" if own else None)
         self.max_bytes = max_bytes
         self._arrow = _pyarrow()
 
     def get(self, store: str, entry: StoredObject) -> pl.DataFrame | None:
         """Return the memory-mapped rows of this version of a partition; None on a cache miss."""
         path = self._path(store, entry)
+        if path is None:
+            return None
         try:
             rows = self._map(path)
             # `make_room` removes files by this time, the oldest first.
@@ -70,7 +74,8 @@ class ArrowCache:
 
     def has(self, store: str, entry: StoredObject) -> bool:
         """Return whether this version of a partition is cached."""
-        return self._path(store, entry).exists()
+        path = self._path(store, entry)
+        return path is not None and path.exists()
 
     def put(self, store: str, entry: StoredObject, rows: pl.DataFrame) -> pl.DataFrame:
         """Cache the rows of this version of a partition and return them memory-mapped.
@@ -78,6 +83,8 @@ class ArrowCache:
         If they cannot be written, `rows` itself is returned. Call `make_room` after the last `put`.
         """
         path = self._path(store, entry)
+        if path is None:
+            return rows
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temp_path(path) as temp:
@@ -111,7 +118,7 @@ class ArrowCache:
 
         Temporary files left by killed writers are removed on the way.
         """
-        for path in self.folder.rglob("*.arrow*"):
+        for path in self.folder.rglob("*.arrow*") if self.folder else ():
             with suppress(OSError):
                 stat = path.stat()
                 if not path.name.startswith("."):
@@ -134,7 +141,9 @@ class ArrowCache:
         assert isinstance(rows, pl.DataFrame)
         return rows
 
-    def _path(self, store: str, entry: StoredObject) -> Path:
+    def _path(self, store: str, entry: StoredObject) -> Path | None:
+        if self.folder is None:
+            return None
         name = hashlib.sha256(f"{store}\n{entry.key}\n{entry.etag}".encode()).hexdigest()
         return self.folder / name[:2] / f"{name[2:34]}.arrow"
 

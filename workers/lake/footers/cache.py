@@ -115,9 +115,10 @@ class FooterCache:
             yield database
 
 
-def footer_cache_path() -> Path:
-    """Return the file of this user's cache."""
-    return cache_folder() / "coverage.sqlite"
+def footer_cache_path() -> Path | None:
+    """Return the file of this user's cache; None where there is no place for one."""
+    folder = cache_folder()
+    return folder / "coverage.sqlite" if folder else None
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:
