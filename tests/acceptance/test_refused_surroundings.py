@@ -66,6 +66,22 @@ def test_a_store_that_cannot_be_written_is_named(fleet: Fleet, tmp_path: Path) -
     assert_refused(wrong, *download(), "--local", words=(str(tmp_path / "file"),))
 
 
+def test_a_store_that_is_a_circle_of_links_or_in_no_known_home_is_named(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    circle = replace(fleet, store_url=str(tmp_path / "loop" / "store"))
+    assert_refused(circle, *download(), "--local", words=("loop/store", "symbolic links"))
+    read = ["read", "--market", "um", "--symbols", "BTCUSDT"]
+    for command in (read, ["coverage"]):
+        done = circle.klines(*command)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "loop/store" in done.stderr
+    homeless = replace(fleet, store_url="~nosuch/lake")
+    for command in (download(), read, ["coverage"], ["worker"]):
+        assert_refused(homeless, *command, words=("KLINES_STORE_URL", "'~nosuch/lake'", "home"))
+
+
 def test_an_exchange_that_does_not_answer_is_named_where_the_archive_is_forbidden(
     fleet: Fleet, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,9 @@ class StoreRef:
 def parse_store_url(name: str, text: str) -> str:
     """Return the URL of a store without a slash at its end: a folder, or s3://bucket/prefix.
 
-    SettingsError, which names the setting and the value, for what only looks like one of them. A
-    folder with a colon in its first name is written with ./ before it.
+    `~` and `~user` at its start are home folders. SettingsError, which names the setting and the
+    value, for what only looks like one of them. A folder with a colon in its first name, or with a
+    first name that begins with `~`, is written with ./ before it.
     """
     is_bucket = _BUCKET.fullmatch(text)
     is_url = "://" in text or _LIKE_A_URL.match(text) or _S3_HOST.match(text)
@@ -52,12 +54,32 @@ def parse_store_url(name: str, text: str) -> str:
         raise SettingsError(
             f"{name} was {text!r}; it must be a folder or s3://bucket/prefix{_hint(text)}"
         )
-    return text.rstrip("/") or "/"
+    return _with_home(name, text).rstrip("/") or "/"
 
 
 def absolute_url(store_url: str) -> str:
     """Return the URL with an absolute folder: the same from any working folder."""
-    return store_url if store_url.startswith("s3://") else str(Path(store_url).absolute())
+    if store_url.startswith("s3://"):
+        return store_url
+    return str(Path(_with_home("the store's URL", store_url)).absolute())
+
+
+def _with_home(name: str, text: str) -> str:
+    """Return a folder with its home folder written out; SettingsError if that is not known."""
+    if not text.startswith("~"):
+        return text
+    user = text[1:].partition("/")[0]
+    try:
+        # An empty HOME would make it a folder of the root.
+        if user or os.environ.get("HOME") != "":
+            return str(Path(text).expanduser())
+    except RuntimeError:
+        pass
+    whose = f"of the user {user!r}" if user else "of this user"
+    raise SettingsError(
+        f"{name} was {text!r}, but the home folder {whose} is not known; write the folder's whole "
+        f"path, or ./{text} for a folder of that name"
+    )
 
 
 def _hint(text: str) -> str:

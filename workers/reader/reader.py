@@ -18,6 +18,7 @@ from polars.io.plugins import register_io_source
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.parsing import Moment, parse_kind, parse_market
 from klinefleet.workers.domain.schema import Candle
+from klinefleet.workers.domain.stores import parse_store_url
 from klinefleet.workers.domain.symbols import checked_symbol
 from klinefleet.workers.lake.catalog import Catalogs
 from klinefleet.workers.lake.coverage import Coverage
@@ -80,7 +81,8 @@ class Reader:
 
             lake = Reader("s3://bucket/prefix", cache=ArrowCache(max_bytes=2 * 2**30))
         """
-        store = (Settings.load().store_url if store_url is None else store_url).rstrip("/")
+        given = Settings.load().store_url if store_url is None else store_url
+        store = parse_store_url("the store's URL", given)
         files = open_store(store)
         if isinstance(cache, bool):
             # A folder is on this machine already, so it needs no cache.

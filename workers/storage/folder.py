@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os.path import commonpath, realpath
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +28,32 @@ class FolderStore(ObjectStore):
     def _find(self, path: str) -> dict[str, dict[str, Any]]:
         """Return all files below a folder; files that are removed meanwhile may be missing.
 
-        Ten times as fast as fsspec's `find`.
+        Links are followed, but not those that lead in a circle: they hold nothing of their own. Ten
+        times as fast as fsspec's `find`.
         """
-        found, folders = dict[str, dict[str, Any]](), [path]
+        found = dict[str, dict[str, Any]]()
+        # Each folder with the real paths of the folders in which links led to it.
+        folders: list[tuple[str, tuple[str, ...]]] = [(path, ())]
         while folders:
-            with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            folder, left = folders.pop()
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                        continue
-                    with suppress(FileNotFoundError):
+                    try:
+                        if entry.is_dir():
+                            if not entry.is_symlink():
+                                folders.append((entry.path, left))
+                            elif not _is_circle(entry.path, here := (*left, realpath(folder))):
+                                folders.append((entry.path, here))
+                            continue
                         stat = entry.stat()
-                        found[entry.path] = _info(stat)
-                        if is_left_over(entry.name, stat.st_mtime):
-                            self._remove_left_over(entry.path)
+                    except OSError as error:
+                        # It was removed meanwhile, or is a link to itself.
+                        if error.errno not in (errno.ENOENT, errno.ELOOP):
+                            raise
+                        continue
+                    found[entry.path] = _info(stat)
+                    if is_left_over(entry.name, stat.st_mtime):
+                        self._remove_left_over(entry.path)
         return found
 
     def _read_tail(self, path: str, size: int) -> bytes:
@@ -84,6 +98,12 @@ class FolderStore(ObjectStore):
                     )
                 temp.replace(path)
                 os.fsync(folder)
+
+
+def _is_circle(link: str, left: tuple[str, ...]) -> bool:
+    """Return whether a link leads to a folder that one has come through, or to one above it."""
+    target = realpath(link)
+    return any(commonpath((target, folder)) == target for folder in left)
 
 
 def _info(stat: os.stat_result) -> dict[str, Any]:

@@ -6,6 +6,7 @@ checks that itself; a folder is locked meanwhile, and a temporary file renamed.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 import uuid
@@ -223,9 +224,11 @@ def none_if_missing(call: Callable[..., T], *args: Any) -> T | None:
 def may_recover(error: BaseException) -> bool:
     """Return True if the same call may succeed later.
 
-    It cannot where access is denied or a condition failed. It may after FileNotFoundError, since
-    another process removes a folder while it is empty.
+    It cannot where access is denied, links lead in a circle or a condition failed. It may after
+    FileNotFoundError, since another process removes a folder while it is empty.
     """
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return False
     return isinstance(error, Exception) and not isinstance(
         error, FleetError | PermissionError | NotADirectoryError | IsADirectoryError
     )

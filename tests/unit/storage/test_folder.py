@@ -49,6 +49,36 @@ def test_a_folder_is_listed_without_its_namesakes(files: ObjectStore) -> None:
     assert [e.key for e in files.list("lake/symbol=BTC")] == ["lake/symbol=BTC/1"]
 
 
+def test_links_in_a_circle_neither_hide_nor_repeat_what_is_there(
+    files: ObjectStore, tmp_path: Path
+) -> None:
+    """Two links each would be followed a trillion times before the kernel gives up."""
+    root = Path(files.address(""))
+    files.put("lake/a/1", b"one")
+    files.put("lake/b/2", b"two")
+    for name in ("a/up", "b/up"):
+        (root / "lake" / name).symlink_to(root)
+    (root / "lake/a/b").symlink_to("../b")
+    (root / "lake/b/a").symlink_to("../a")
+    (root / "lake/self").symlink_to("self")
+    (root / "lake/other").symlink_to(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "3").write_bytes(b"three")
+    listed = [entry.key for entry in files.list("lake")]
+    assert {"lake/a/1", "lake/b/2", "lake/other/3"} <= set(listed)
+    assert len(listed) < 10
+
+
+def test_a_store_whose_path_is_a_circle_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    slept: list[float] = []
+    store = open_store(str(tmp_path / "loop" / "store"), sleep=slept.append)
+    for call in (lambda: store.list("lake"), lambda: store.read(KEY), store.check_writable):
+        with pytest.raises(StoreFault, match=r"loop/store/.*: Too many levels of symbolic links"):
+            call()
+    assert slept == []
+
+
 @pytest.mark.parametrize("symbol", ["币安人生", "A[B]C", "A*", "A?", "ДОГЕ"])
 def test_keys_are_taken_literally_in_any_script(files: ObjectStore, symbol: str) -> None:
     files.put(f"lake/{symbol}/1", b"one")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.markets import Market
+from klinefleet.workers.domain.stores import absolute_url
 from klinefleet.workers.support.settings import Settings
 
 DEFAULTS = {
@@ -311,3 +313,24 @@ def test_an_environment_that_is_handed_in_leaves_the_process_environment_alone(
 def test_each_market_is_asked_at_its_own_address() -> None:
     settings = Settings(spot_url="http://s", um_url="http://u", cm_url="http://c")
     assert [settings.base_url(market) for market in Market] == ["http://s", "http://u", "http://c"]
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/homes/ann")
+    assert Settings.load({"KLINES_STORE_URL": "~/lake/"}).store_url == "/homes/ann/lake"
+    assert Settings.load({"KLINES_STORE_URL": "~"}).store_url == "/homes/ann"
+    assert Settings.load({"KLINES_STORE_URL": "./~/lake"}).store_url == "./~/lake"
+    root = pwd.getpwuid(0)
+    url = Settings.load({"KLINES_STORE_URL": f"~{root.pw_name}/lake"}).store_url
+    assert url == f"{root.pw_dir}/lake"
+    assert absolute_url("~/lake") == "/homes/ann/lake"
+
+
+def test_a_home_folder_that_is_not_known_is_no_folder_named_tilde(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SettingsError, match=r"^KLINES_STORE_URL was '~nosuch/x', but .*'nosuch'"):
+        Settings.load({"KLINES_STORE_URL": "~nosuch/x"})
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(SettingsError, match="home folder of this user is not known"):
+        Settings.load({"KLINES_STORE_URL": "~/x"})
