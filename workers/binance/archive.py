@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -30,6 +29,7 @@ from klinefleet.workers.binance.calls.answers import asked_ms, body_fault, date_
 from klinefleet.workers.binance.calls.clock import CallClock
 from klinefleet.workers.binance.calls.second_tries import SecondTries
 from klinefleet.workers.binance.calls.session import CALL_FAULTS, Answer, call
+from klinefleet.workers.binance.checksums import find_sha256
 from klinefleet.workers.domain.errors import (
     BadAnswer,
     ChecksumMismatch,
@@ -48,12 +48,10 @@ logger = logging.getLogger(__name__)
 
 #: A page of keys: a thousand of up to 1,024 characters each, with their facts.
 _MAX_LISTING_BYTES = 16 << 20
-#: A CHECKSUM is one line.
+#: A CHECKSUM has a line, or one for each file of a folder.
 _MAX_CHECKSUM_BYTES = 1 << 16
 #: A file that comes more slowly is given up.
 _LEAST_BYTES_PER_S = 4096
-#: `<64 hex digits><two spaces><name>`, usually without a newline.
-_CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](\S+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +199,13 @@ class Archive:
                     f"the file has no CHECKSUM ({file.key}); it was not downloaded"
                 ) from None
             raise NotPublished(f"the archive has no such file ({file.key})") from None
-        found = _CHECKSUM.fullmatch(body.decode("utf-8", "replace"))
-        if not found or found[2] != file.key.rpartition("/")[2]:
+        found = find_sha256(body, f"{file.stem}.zip")
+        if found is None:
             raise ChecksumMissing(
                 f"the file's CHECKSUM is no sha256 of it ({key}: {body[:120]!r}); it was not "
                 "downloaded"
             )
-        return found[1]
+        return found
 
     def _exists(self, key: str) -> bool:
         try:

@@ -10,12 +10,15 @@ import struct
 import zipfile
 import zlib
 
+from klinefleet.workers.binance.checksums import is_name
 from klinefleet.workers.domain.errors import ArchiveDamaged
 
 logger = logging.getLogger(__name__)
 
 #: The lengths of the name and of the extra field in a zip's local header (APPNOTE 4.3.7).
 _LENGTHS, _LENGTHS_AT = struct.Struct("<HH"), 26
+#: The flag of a member whose name is in UTF-8 (APPNOTE 4.4.4).
+_IS_UTF8 = 0x800
 #: A gzip stream's first ten bytes, without a name or a date (RFC 1952).
 _GZIP_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
 #: Its last eight bytes: CRC-32 and size.
@@ -30,13 +33,13 @@ def member(body: bytes, stem: str, *, max_bytes: int = MAX_CSV_BYTES) -> bytes:
 
     It has the zip's deflated bytes, and ends in the zip's own CRC-32 and size, so damaged bytes
     fail when they are inflated. ArchiveDamaged where `body` is no zip, or holds anything but
-    `stem`.csv.
+    `stem`.csv, in whatever encoding that is written.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             found = archive.infolist()
             names = [info.filename for info in found]
-            if names != [f"{stem}.csv"]:
+            if len(found) != 1 or not is_name(_raw_name(found[0]), f"{stem}.csv"):
                 raise ArchiveDamaged(
                     f"the zip holds other files than its CSV ({stem}.zip: {names[:3]}); nothing "
                     "was merged"
@@ -61,6 +64,12 @@ def member(body: bytes, stem: str, *, max_bytes: int = MAX_CSV_BYTES) -> bytes:
     ) as error:
         logger.debug("%s.zip does not unpack: %r", stem, error)
         raise ArchiveDamaged(f"the zip does not unpack ({stem}.zip); nothing was merged") from error
+
+
+def _raw_name(info: zipfile.ZipInfo) -> bytes:
+    """Return a member's name as the zip has it; without a flag its encoding is not stated."""
+    encoding = "utf-8" if info.flag_bits & _IS_UTF8 else "cp437"
+    return info.orig_filename.encode(encoding)
 
 
 def _as_gzip(body: bytes, info: zipfile.ZipInfo) -> bytes:

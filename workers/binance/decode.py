@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from klinefleet.workers.binance.calls.answers import bare_json
 from klinefleet.workers.domain.errors import ArchiveConflict, ArchiveDamaged, BadAnswer
 from klinefleet.workers.domain.kinds.declaration import Column, ColumnType, Kind, RestRows
 from klinefleet.workers.domain.schema import no_rows, schema_of, wire_schema, with_all_columns
@@ -33,7 +34,8 @@ def decode_pages(kind: Kind, bodies: Iterable[bytes]) -> pl.DataFrame:
     """
     if kind.rest_rows is RestRows.OBJECTS:
         return _decode_objects(kind, bodies)
-    lines = [body.replace(b"],[", b"\n") for body in bodies if body != b"[]"]
+    pages = [page for body in bodies if (page := bare_json(body)) != b"[]"]
+    lines = [page.replace(b"],[", b"\n") for page in pages]
     if not lines:
         return no_rows(kind)
     try:

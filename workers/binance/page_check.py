@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from klinefleet.workers.binance.calls.answers import bare_json
 from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.kinds.declaration import ColumnType, Kind, RestRows
 from klinefleet.workers.domain.paging import Page
@@ -46,6 +47,7 @@ def inspect(body: bytes, page: Page, series: Series, server_ms: int | None) -> P
     end_ms = (
         page.span.end_ms if server_ms is None else min(page.span.end_ms, interval.floor(server_ms))
     )
+    body = bare_json(body)
     if body == b"[]":
         return PageFacts(0, max(end_ms, page.span.start_ms))
     skeleton = body.translate(None, _DIGITS)

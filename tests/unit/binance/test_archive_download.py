@@ -120,11 +120,12 @@ def test_a_file_that_is_not_there_is_not_published_with_or_without_its_checksum(
         b"",
         b"<html>soon</html>",
         checksum(ZIP, "BTCUSDT-1m-2024-01-06.zip"),
-        checksum(ZIP, f"daily/{DAY.stem}.zip"),
+        checksum(ZIP, f"{DAY.stem}.zip.zip"),
         checksum(ZIP, f"{DAY.stem}.zip")[1:],
         b"0" + checksum(ZIP, f"{DAY.stem}.zip"),
-        checksum(ZIP, f"{DAY.stem}.zip")[:64],
-        checksum(ZIP, f"{DAY.stem}.zip") + b"\n" + checksum(ZIP, "other.zip"),
+        checksum(ZIP, f"{DAY.stem}.zip")[:64] + b"\n" + checksum(ZIP, "other.zip"),
+        checksum(ZIP, f"{DAY.stem}.zip")[:64] * 2,
+        checksum(ZIP, f"{DAY.stem}.zip") + b"\n" + checksum(b"other", f"{DAY.stem}.zip"),
         b"\xff\xfe" * 40,
     ],
 )
@@ -136,6 +137,35 @@ def test_a_checksum_of_something_else_is_none(
     with pytest.raises(ChecksumMissing, match="no sha256 of it"):
         archive.download(DAY)
     assert gets(bucket) == [f"{DAY.key}.CHECKSUM"]
+
+
+@pytest.mark.parametrize("flag_bits", [0, 0x800])
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "gb18030"])
+def test_a_member_is_known_by_its_name_in_any_encoding(encoding: str, flag_bits: int) -> None:
+    """A symbol in another script is written without the flag that says UTF-8, or in a local set."""
+    file = ArchiveFile(
+        Series(Market.USD_M, KLINES, Interval.M1, "币安人生USDT"), Source.MONTHLY, "2025-10"
+    )
+    if flag_bits and encoding != "utf-8":
+        pytest.skip("the flag says UTF-8")
+    body = zip_of(f"{file.stem}.csv".encode(encoding), flag_bits)
+    assert gzip.decompress(member(body, file.stem)) == b"1,2,3"
+    for other in ("币安人死USDT-1m-2025-10.csv", f"{file.stem}.csv.csv", f"x/{file.stem}.csv"):
+        with pytest.raises(ArchiveDamaged, match="other files than its CSV"):
+            member(zip_of(other.encode(encoding), flag_bits), file.stem)
+
+
+def zip_of(name: bytes, flag_bits: int) -> bytes:
+    """Return a zip whose one member has this name, byte for byte."""
+
+    class Info(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+            return name, flag_bits
+
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(Info("name"), b"1,2,3", zipfile.ZIP_DEFLATED)
+    return whole.getvalue()
 
 
 def test_bytes_that_are_as_promised_and_no_zip_of_this_name_are_damaged(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinefleet.workers.binance.decode import decode_pages
 from klinefleet.workers.binance.page_check import PageFacts, inspect
 from klinefleet.workers.domain.errors import BadAnswer
 from klinefleet.workers.domain.paging import Page
@@ -91,7 +92,6 @@ SHAPES = {
     "not a number": f"[{ROW.replace('1.500', 'NaN')}]",
     "a null": f"[{ROW.replace(chr(34) + '1.500' + chr(34), 'null')}]",
     "a space": f"[{ROW}, {row(JANUARY_MS + MINUTE_MS)}]",
-    "a newline at the end": f"[{ROW}]\n",
     "an extra comma": f"[{ROW},]",
     "microseconds": f"[{ROW.replace(str(JANUARY_MS), str(JANUARY_MS * 1000))}]",
     "seconds": f"[{ROW.replace(str(JANUARY_MS), str(JANUARY_MS // 1000))}]",
@@ -183,3 +183,11 @@ def test_no_candle_that_may_still_change_is_ever_called_final(rows: int, server_
 
 def test_without_the_exchanges_clock_the_page_is_taken_as_it_is() -> None:
     assert facts(FULL, server_ms=None) == PageFacts(60, HOUR.end_ms)
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"\n", b"\n"), (b"\xef\xbb\xbf\r\n ", b" \t")])
+def test_blanks_around_a_page_change_nothing(before: bytes, after: bytes) -> None:
+    assert facts(before + FULL + after) == facts(FULL)
+    assert facts(before + b"[]" + after) == facts(b"[]")
+    bodies = [before + FULL + after, before + b"[]" + after]
+    assert decode_pages(MINUTES.kind, bodies).equals(decode_pages(MINUTES.kind, [FULL]))

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 #: The end of a ban, alike on spot and futures: "banned until 1659146400000".
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 
+#: What may stand around JSON: a byte order mark before it, and blanks (RFC 8259).
+_BOM, _BLANKS = b"\xef\xbb\xbf", b" \t\r\n"
 #: Digits of the longest number that a header may hold.
 _MOST_DIGITS = 12
 
@@ -120,7 +122,7 @@ def error_of_answer(subject: str, answer: Answer) -> FleetError | None:
         # A body that is cut without an announced length does not parse.
         if fault := body_fault(subject, answer):
             return fault
-        if body[:1] not in (b"[", b"{"):
+        if bare_json(body)[:1] not in (b"[", b"{"):
             return BadAnswer(f"{subject}: no JSON came ({shown!r}); nothing was kept")
         return None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -136,6 +138,11 @@ def error_of_answer(subject: str, answer: Answer) -> FleetError | None:
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFault(f"{subject}: {status}, the server failed ({shown!r})")
     return Refused(f"{subject}: {status} {shown}", code=_error_code(body))
+
+
+def bare_json(body: bytes) -> bytes:
+    """Return a body without what may stand around its JSON."""
+    return body.removeprefix(_BOM).strip(_BLANKS)
 
 
 def whole_number(text: str) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from klinefleet.workers.binance.calls.answers import (
@@ -33,3 +35,16 @@ def test_an_answer_that_nests_without_end_is_a_bad_answer() -> None:
     with pytest.raises(BadAnswer, match="not JSON"):
         parse_json(b"[" * 200_000, list)
     assert isinstance(error_of_answer("um /time", Answer(400, {}, b"[" * 200_000, 0)), Refused)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b" ", b"\n\n", b"\r\n\t ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]
+)
+def test_json_after_blanks_or_a_byte_order_mark_is_json(before: bytes) -> None:
+    for body, shape in ((b'{"serverTime": 1}', dict), (b"[]", list)):
+        assert error_of_answer("um /time", Answer(200, {}, before + body, 0)) is None
+        assert parse_json(before + body, shape) == json.loads(body)
+    for body in (b"", b"<html>", b"null", b"OK"):
+        error = error_of_answer("um /time", Answer(200, {}, before + body, 0))
+        assert error is not None
+        assert "no JSON came" in str(error)
