@@ -16,6 +16,7 @@ from klinefleet.tasks.cli.download import download
 from klinefleet.tasks.cli.fleet import beat, reopen, worker, workers
 from klinefleet.tasks.cli.flower import flower
 from klinefleet.tasks.cli.migrate import migrate
+from klinefleet.tasks.cli.output.streams import guarded_streams
 from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
@@ -30,17 +31,28 @@ class Commands(click.Group):
         return list(self.commands)
 
     def main(self, *args: Any, **options: Any) -> Any:
+        with guarded_streams() as stdout_fault:
+            code = self._exit_code(*args, **options)
+            if fault := stdout_fault():
+                click.echo(f"klines: {fault}; the output is incomplete, all else is done", err=True)
+                code = code or 1
+        sys.exit(code)
+
+    def _exit_code(self, *args: Any, **options: Any) -> int:
+        """Run the command and return its exit code, with its error printed."""
         try:
             code = super().main(*args, **(options | {"standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
-            sys.exit(2)
+            return 2
         except click.ClickException as error:
             click.echo(f"klines: {' '.join(error.format_message().split())}", err=True)
-            sys.exit(2)
+            return 2
         except click.Abort:
-            sys.exit(1)
-        sys.exit(code if isinstance(code, int) else 0)
+            return 1
+        except SystemExit as error:
+            code = error.code
+        return code if isinstance(code, int) else 0
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,6 +66,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="klinefleet", message="klines %(version)s")
 def main() -> None:
     """Download Binance candles with a fleet of workers, and read them from a lake of Parquet files.
 

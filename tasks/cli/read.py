@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -131,7 +131,9 @@ def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> N
             else:
                 request = ReadRequest.parse(options)
         if sql is not None:
-            _output(_run_query(sql), view, to, form)
+            # Closed here, so that a query whose rows nobody reads to the end is interrupted.
+            with closing(_run_query(sql)) as result:
+                _output(result, view, to, form)
             return
         reader = _reader(stack, options["fetch"], options["local"])
         try:
@@ -293,7 +295,7 @@ def _check_query_options(options: dict[str, Any], view: View) -> None:
         raise RequestError("--sql cannot be combined with --describe; use SUMMARIZE SELECT …")
 
 
-def _run_query(sql: str) -> Iterator[pl.DataFrame]:
+def _run_query(sql: str) -> Generator[pl.DataFrame]:
     """Return the query's result in parts."""
     from klinefleet.workers.reader.sql import run_query
 

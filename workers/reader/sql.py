@@ -13,7 +13,7 @@ import glob
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +49,7 @@ _POLL_S = 0.1
 _READ_ONLY_MULTI = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 
 
-def run_query(store_url: str, query: str) -> Iterator[pl.DataFrame]:
+def run_query(store_url: str, query: str) -> Generator[pl.DataFrame]:
     """Yield the result of one SELECT in batches of rows, times in ms UTC.
 
     The first batch has no rows, only the columns. RequestError with DuckDB's message if the query

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import polars as pl
 
+from klinefleet.tasks.cli.output.streams import until_unreadable
 from klinefleet.workers.domain.errors import NotWritten, RequestError
 from klinefleet.workers.domain.schema import MOMENT
 from klinefleet.workers.support.optional import require_extra
@@ -90,16 +91,11 @@ def write_file(parts: Iterable[pl.DataFrame], target: Path, form: Format) -> tup
 
 
 def write_stdout(parts: Iterable[pl.DataFrame], form: Format) -> int:
-    """Write the parts to stdout and return the rows; 0 if the reader closed the pipe."""
+    """Write the parts to stdout and return the rows; those that nobody can read are not read."""
     if not form.is_text and sys.stdout.isatty():
         raise RequestError(f"{form} is binary; pipe it, or use --to FILE")
-    try:
-        rows = _write(parts, sys.stdout.buffer, form)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, like `head`, has enough. Python flushes stdout as it ends: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    rows = _write(until_unreadable(parts), sys.stdout.buffer, form)
+    sys.stdout.flush()
     return rows
 
 
