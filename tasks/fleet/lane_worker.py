@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 from redis import RedisError
 
@@ -54,6 +56,7 @@ def serve(settings: Settings, lane: Lane, loglevel: str, store: StoreRef) -> int
     """Run one lane of a store in this process until SIGTERM; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     services = Services(settings, queue=lane.queue, pool=lane.pool, own_store=store)
+    ignore_superuser_warning(settings)
     app = connect(settings, services)
     app.set_current()
     connect_task_logging()
@@ -94,6 +97,15 @@ def serve(settings: Settings, lane: Lane, loglevel: str, store: StoreRef) -> int
     services.heartbeat.stop()
     health_file.remove()
     return int(worker.exitcode or 0)
+
+
+def ignore_superuser_warning(settings: Settings) -> None:
+    """Silence Celery's warning of a worker that runs as root, where Redis is a private one.
+
+    A socket on this machine takes tasks of this user alone, who is root already.
+    """
+    if (settings.redis_url or "").startswith("unix://"):
+        warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _node_name(settings: Settings, lane: Lane) -> str:
