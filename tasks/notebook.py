@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from klinefleet.tasks.client.fetcher import FleetFetcher
-from klinefleet.workers.coordination.private_redis import shared_url
+from klinefleet.workers.coordination.private_redis import is_shared_reachable, shared_url
 from klinefleet.workers.reader.reader import Reader
 from klinefleet.workers.services import Services
 from klinefleet.workers.support.settings import Settings
@@ -22,6 +22,9 @@ def reader(store_url: str | None = None, redis_url: str | None = None) -> Reader
         lake.read("um", "BTCUSDT", "1h", "2024-01-01", "2024-02-01", fetch=True)
     """
     settings = Settings.load()
+    if not (redis_url or settings.redis_url):
+        # SettingsError where it is not this user's. It need not run yet.
+        is_shared_reachable()
     settings = replace(
         settings,
         store_url=store_url or settings.store_url,

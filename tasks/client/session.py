@@ -10,7 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from klinefleet.workers.coordination.private_redis import is_reachable, private_redis, shared_url
+from klinefleet.workers.coordination.private_redis import (
+    is_reachable,
+    is_shared_reachable,
+    private_redis,
+    shared_url,
+)
 from klinefleet.workers.coordination.redis_clock import now_ms
 from klinefleet.workers.domain.errors import FleetError, OverWeight, RequestError, Transient
 from klinefleet.workers.domain.markets import RULES, Market
@@ -47,7 +52,7 @@ def fleet_services(*, local: bool = False) -> Iterator[Services]:
         if local:
             settings = replace(settings, redis_url=stack.enter_context(private_redis()))
         elif settings.redis_url is None:
-            if not is_reachable(shared_url()):
+            if not is_shared_reachable():
                 raise RequestError(
                     "no Redis found; start `klines worker`, which brings one, use --local, or set "
                     "KLINES_REDIS_URL"
@@ -68,12 +73,11 @@ def lake_services() -> Iterator[Services]:
     Else `settings.redis_url` is None; a configured Redis that does not answer is logged.
     """
     settings = command_settings()
-    url = settings.redis_url or shared_url()
-    if not is_reachable(url):
-        if settings.redis_url:
-            logger.warning(
-                "Redis does not answer at %s: the state of runs is unknown", mask_secrets(url)
-            )
+    url = settings.redis_url or (shared_url() if is_shared_reachable() else "")
+    if settings.redis_url and not is_reachable(settings.redis_url):
+        logger.warning(
+            "Redis does not answer at %s: the state of runs is unknown", mask_secrets(url)
+        )
         url = ""
     yield Services(replace(settings, redis_url=url or None))
 

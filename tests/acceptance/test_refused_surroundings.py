@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from dataclasses import replace
@@ -118,6 +119,20 @@ def test_a_server_that_is_no_redis_is_named(fleet: Fleet) -> None:
         wrong = replace(fleet, settings={"KLINES_REDIS_URL": f"redis://{address}/0"})
         assert_refused(wrong, *download(), words=("Redis", address))
         server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_private_redis_that_others_may_have_put_there_is_not_asked(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    folder = tmp_path / f"klinefleet-{os.getuid()}"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as planted:
+        planted.bind(str(folder / "redis.sock"))
+        planted.listen()
+        folder.chmod(0o777)
+        here = replace(fleet, settings={"KLINES_REDIS_URL": "", "XDG_RUNTIME_DIR": str(tmp_path)})
+        for command in (download(), ["status"], ["workers"], ["worker"], ["coverage"]):
+            assert_refused(here, *command, words=(str(folder), "mode 777", "KLINES_REDIS_URL"))
 
 
 def test_without_a_worker_a_run_is_refused_unless_it_is_to_wait_for_one(

@@ -16,6 +16,7 @@ from klinefleet.workers.coordination.heartbeat import live_workers
 from klinefleet.workers.coordination.leases import Leases, are_leased
 from klinefleet.workers.coordination.private_redis import (
     is_reachable,
+    is_shared_reachable,
     private_redis,
     shared_redis,
     shared_url,
@@ -48,11 +49,15 @@ def test_a_private_server_is_real_and_gone_with_its_folder() -> None:
     assert not folder.exists()
 
 
-def test_a_private_server_is_gone_though_the_command_fails() -> None:
-    with pytest.raises(RuntimeError), private_redis() as url:
-        raise RuntimeError
+@pytest.mark.parametrize("error", [RuntimeError, PermissionError])
+@pytest.mark.parametrize("name", ["", "own"])
+def test_a_private_server_is_gone_though_the_command_fails(
+    tmp_path: Path, name: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error), private_redis(tmp_path / name if name else None) as url:
+        raise error
     assert not is_reachable(url)
-    assert not folder_of(url).exists()
+    assert folder_of(url).exists() == bool(name)
 
 
 def test_two_private_servers_know_nothing_of_each_other() -> None:
@@ -116,6 +121,75 @@ def test_a_shared_server_belongs_to_its_user_alone(tmp_path: Path) -> None:
     with shared_redis() as url:
         assert folder_of(url) == tmp_path / f"klinefleet-{os.getuid()}"
         assert stat.S_IMODE(folder_of(url).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o707])
+def test_a_server_in_a_folder_that_others_may_enter_is_not_asked(mode: int) -> None:
+    with shared_redis() as url:
+        folder_of(url).chmod(mode)
+        with pytest.raises(
+            SettingsError, match=rf"not asked: .* open to other users \(mode {mode:o}"
+        ):
+            is_shared_reachable()
+        with pytest.raises(SettingsError, match="not asked"), shared_redis():
+            pass
+        folder_of(url).chmod(0o700)
+        assert is_shared_reachable()
+
+
+def test_a_server_of_another_user_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shared_redis() as url:
+        user, folder = os.getuid(), folder_of(url)
+        theirs = folder.with_name(f"klinefleet-{user + 1}")
+        folder.rename(theirs)
+        try:
+            monkeypatch.setattr(os, "getuid", lambda: user + 1)
+            told = f"belongs to the user {user}, not to this one \\({user + 1}\\)"
+            with pytest.raises(SettingsError, match=told):
+                is_shared_reachable()
+        finally:
+            monkeypatch.undo()
+            theirs.rename(folder)
+
+
+def test_a_socket_that_others_may_use_is_not_asked() -> None:
+    with shared_redis() as url:
+        (folder_of(url) / "redis.sock").chmod(0o777)
+        with pytest.raises(SettingsError, match=r"redis\.sock is open to other users \(mode 777\)"):
+            is_shared_reachable()
+
+
+def test_no_server_is_started_in_a_folder_that_is_not_this_user_s_alone(tmp_path: Path) -> None:
+    folder = tmp_path / f"klinefleet-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to("elsewhere")
+    with pytest.raises(SettingsError, match="is a link; remove it"), shared_redis():
+        pass
+    folder.unlink()
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(SettingsError, match="open to other users"), shared_redis():
+        pass
+    folder.chmod(0o755)  # as earlier versions left it
+    with shared_redis() as url:
+        assert stat.S_IMODE(folder_of(url).stat().st_mode) == 0o700
+
+
+def test_a_machine_without_a_place_for_a_server_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "file"))
+    told = r"no folder for a private Redis .*XDG_RUNTIME_DIR"
+    with pytest.raises(SettingsError, match=told), shared_redis():
+        pass
+
+    def none_usable(**_: object) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(product.tempfile, "TemporaryDirectory", none_usable)
+    with pytest.raises(SettingsError, match=r"none is writable.*TMPDIR"), private_redis():
+        pass
 
 
 def test_the_socket_a_killed_server_left_behind_is_no_hindrance() -> None:

@@ -8,19 +8,20 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from redis import Redis, RedisError
 
 from klinefleet.workers.domain.errors import SettingsError
-from klinefleet.workers.support.folders import runtime_folder
+from klinefleet.workers.support.folders import fault_of_owner, make_private, runtime_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +42,12 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
     if neither the machine nor an installed package has a server.
     """
     binary = server_binary()
-    with tempfile.TemporaryDirectory(prefix="klines-redis-") as new_folder:
-        folder = folder or Path(new_folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.stat().st_uid != os.getuid():
-            raise SettingsError(f"{folder} belongs to another user; set KLINES_REDIS_URL")
-        socket = folder / "redis.sock"
-        server = _start_server(binary, folder, socket)
+    with _folder(folder) as own_folder:
+        socket = own_folder / "redis.sock"
+        server = _start_server(binary, own_folder, socket)
         try:
             url = f"unix://{socket}"
-            _wait_until_ready(url, server, folder / "redis.log")
+            _wait_until_ready(url, server, own_folder / "redis.log")
             yield url
         finally:
             server.terminate()
@@ -59,13 +56,57 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """Yield a folder of this user alone; SettingsError if there is no place for one."""
+    new: AbstractContextManager[str | Path]
+    try:
+        if given:
+            make_private(given)
+            new = nullcontext(given)
+        else:
+            new = tempfile.TemporaryDirectory(prefix="klines-redis-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SettingsError(
+            f"no folder for a private Redis ({given or 'temporary files'}): "
+            f"{(error.strerror or 'none is writable').lower()}; set XDG_RUNTIME_DIR and TMPDIR to "
+            "folders of your own, or KLINES_REDIS_URL"
+        ) from error
+    with new as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def shared_redis() -> Iterator[str]:
-    """Yield the URL of the user's private server; start one for the partition if none runs."""
-    if is_reachable(shared_url()):
+    """Yield the URL of the user's private server; start one for the block if none runs."""
+    if is_shared_reachable():
         yield shared_url()
     else:
         with private_redis(runtime_folder()) as url:
             yield url
+
+
+def is_shared_reachable() -> bool:
+    """Return whether this user's private server answers.
+
+    SettingsError if its folder or its socket are not this user's alone: whoever else could have
+    put a server there would be handed our tasks.
+    """
+    socket = runtime_folder() / "redis.sock"
+    try:
+        if not stat.S_ISSOCK(socket.lstat().st_mode):
+            # What a killed process may leave; a new server replaces it.
+            return False
+        fault = fault_of_owner(socket.parent) or fault_of_owner(socket)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        fault = f"{socket} cannot be looked at: {(error.strerror or 'no reason given').lower()}"
+    if fault:
+        raise SettingsError(
+            f"the private Redis at {socket} is not asked: {fault}; close it to others, remove it, "
+            "or set KLINES_REDIS_URL"
+        )
+    return is_reachable(shared_url())
 
 
 def is_reachable(url: str) -> bool:
