@@ -52,7 +52,9 @@ _WORKER_OPTIONS: dict[str, Any] = {
 }
 
 
-def serve(settings: Settings, lane: Lane, loglevel: str, store: StoreRef) -> int:
+def serve(
+    settings: Settings, lane: Lane, loglevel: str, store: StoreRef, health_file: HealthFile
+) -> int:
     """Run one lane of a store in this process until SIGTERM; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     services = Services(settings, queue=lane.queue, pool=lane.pool, own_store=store)
@@ -60,7 +62,6 @@ def serve(settings: Settings, lane: Lane, loglevel: str, store: StoreRef) -> int
     app = connect(settings, services)
     app.set_current()
     connect_task_logging()
-    health_file = HealthFile(lane.queue)
     beat_in_loop(app, health_file)
     app.steps["worker"].add(ConsumerGate)
     # The log reads the process's name to say which lane a line comes from.

@@ -30,7 +30,7 @@ from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.services import Services
 from klinefleet.workers.support import metrics
-from klinefleet.workers.support.folders import runtime_folder
+from klinefleet.workers.support.folders import make_private, runtime_folder
 from klinefleet.workers.support.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class MetricsServer:
 
 def _new_folder() -> Path:
     try:
-        runtime_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(runtime_folder())
         return Path(tempfile.mkdtemp(prefix="metrics-", dir=runtime_folder()))
     except OSError as error:
         hint = "set XDG_RUNTIME_DIR to a folder of your own"

@@ -10,7 +10,7 @@ from celery.beat import Scheduler, Service
 from celery.schedules import crontab
 
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.liveness import HealthFile
+from klinefleet.workers.coordination.liveness import WorkerHealth
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
 
@@ -43,8 +43,9 @@ class HeartbeatScheduler(Scheduler):  # type: ignore[misc]
     It stores no last runs: what is due depends on the time of day alone.
     """
 
-    def __init__(self, *args: Any, health_file: HealthFile | None = None, **options: Any) -> None:
-        self._health_file = health_file or HealthFile("beat")
+    def __init__(self, *args: Any, health: WorkerHealth | None = None, **options: Any) -> None:
+        self._health = health or WorkerHealth()
+        self._health_file = self._health.lane("beat")
         super().__init__(*args, **options)
 
     def tick(self, *args: Any, **options: Any) -> float:
@@ -55,7 +56,7 @@ class HeartbeatScheduler(Scheduler):  # type: ignore[misc]
     def close(self) -> None:
         """Stop, and end the heartbeat."""
         super().close()
-        self._health_file.remove()
+        self._health.close()
 
 
 def run_scheduler() -> None:

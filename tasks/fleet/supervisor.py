@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from klinefleet.tasks.fleet.lane_worker import serve
 from klinefleet.tasks.fleet.lanes import Lane
-from klinefleet.workers.coordination.liveness import HealthFile
+from klinefleet.workers.coordination.liveness import WorkerHealth
 from klinefleet.workers.coordination.private_redis import die_with_parent
 from klinefleet.workers.domain.stores import StoreRef
 from klinefleet.workers.support.settings import Settings
@@ -51,8 +51,9 @@ class Supervisor:
         self._metrics_server = _metrics_server(settings, store) if settings.metrics_port else None
         # What is loaded by now stays shared with the children: their collectors never touch it.
         gc.freeze()
+        self._health = WorkerHealth()
         for lane in lanes:
-            HealthFile(lane.queue).expect()
+            self._health.lane(lane.queue).expect()
             self._start(lane.queue, partial(self._serve_lane, lane))
         if self._metrics_server:
             self._start(METRICS, self._metrics_server.serve)
@@ -87,6 +88,7 @@ class Supervisor:
             _terminate(self._pids(is_metrics=True), METRICS_END_S)
             self._metrics_server.close()
         self._children.clear()
+        self._health.close()
 
     def _pids(self, *, is_metrics: bool) -> set[int]:
         return {pid for pid, (name, _) in self._children.items() if (name == METRICS) is is_metrics}
@@ -94,7 +96,8 @@ class Supervisor:
     def _serve_lane(self, lane: Lane) -> int:
         if self._metrics_server:
             self._metrics_server.record_lane(lane.queue)
-        return serve(self._settings, lane, self._loglevel, self._store)
+        health_file = self._health.lane(lane.queue)
+        return serve(self._settings, lane, self._loglevel, self._store, health_file)
 
     def _start(self, name: str, work: Callable[[], int]) -> None:
         # Signals are caught until after the fork: Python discards exceptions that a handler raises

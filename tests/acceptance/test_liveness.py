@@ -28,19 +28,19 @@ def fleet(fleet_of: Callable[..., Fleet]) -> Fleet:
 
 
 def test_a_lane_whose_loop_stands_still_turns_the_health_bad_until_it_goes_on(fleet: Fleet) -> None:
-    assert sorted(file.name for file in health_folder().glob("*")) == sorted(
+    assert sorted(file.name for file in health_folder().glob("*/*")) == sorted(
         lane.queue for lane in LANES
     )
     until("every lane has beaten", lambda: _health().returncode == 0)
     lane = fleet.lanes_of(fleet.workers[0])["rest.spot"]
     os.kill(lane, signal.SIGSTOP)
     # So much time passes for every lane; the others make up for it at their next beat.
-    for file in health_folder().glob("*"):
+    for file in health_folder().glob("*/*"):
         _age(file)
     until("only the lane that stands still is silent", lambda: _silent() == {"rest.spot"})
     ill = _health()
     assert ill.returncode == 1
-    assert ill.stderr.startswith("no heartbeat from rest.spot for ")
+    assert ill.stderr.startswith(f"worker {fleet.workers[0].pid}: no heartbeat from rest.spot for ")
     os.kill(lane, signal.SIGCONT)
     until("the lane beats again", lambda: _health().returncode == 0)
 
@@ -50,14 +50,27 @@ def test_lanes_beat_on_after_their_redis_was_away(fleet: Fleet) -> None:
     until("every lane has noticed", lambda: _without_redis(fleet) == {lane.queue for lane in LANES})
     fleet.redis.start()
     until("the lanes are back", lambda: len(fleet.lanes_of(fleet.workers[0])) == len(LANES))
-    for file in health_folder().glob("*"):
+    for file in health_folder().glob("*/*"):
         _age(file)
     until("every lane beats", lambda: _health().returncode == 0)
 
 
+def test_a_second_worker_does_not_vouch_for_the_first(fleet: Fleet) -> None:
+    until("every lane has beaten", lambda: _health().returncode == 0)
+    second = fleet.start_worker()
+    until("both have beaten", lambda: _health().returncode == 0)
+    os.kill(fleet.lanes_of(fleet.workers[0])["plan"], signal.SIGSTOP)
+    for file in health_folder().glob("*/*"):
+        _age(file)
+    until("one lane is silent", lambda: len(_silent_files()) == 1)
+    assert _health().returncode == 1
+    assert _health(str(second.pid)).returncode == 0
+    assert _health(str(fleet.workers[0].pid)).returncode == 1
+
+
 def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
     fleet.workers[0].stop()
-    assert list(health_folder().glob("*")) == []
+    assert list(health_folder().glob("*/*")) == []
     assert _health().returncode == 1
 
 
@@ -73,16 +86,18 @@ def _age(file: Path) -> None:
 
 
 def _silent() -> set[str]:
+    return {file.name for file in _silent_files()}
+
+
+def _silent_files() -> list[Path]:
     now_s = time.time()
-    return {
-        file.name
-        for file in health_folder().glob("*")
-        if now_s - file.stat().st_mtime > MAX_SILENCE_S
-    }
+    return [
+        file for file in health_folder().glob("*/*") if now_s - file.stat().st_mtime > MAX_SILENCE_S
+    ]
 
 
-def _health() -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "klinefleet.workers.coordination.liveness"]
+def _health(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "klinefleet.workers.coordination.liveness", *arguments]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

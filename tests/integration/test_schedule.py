@@ -12,7 +12,7 @@ from redis import Redis
 import klinefleet.tasks.catalog  # noqa: F401 - so that its tasks are known
 from klinefleet.tasks.fleet.scheduler import CATALOG_TIMES, HeartbeatScheduler, schedule
 from klinefleet.workers.app import app, connect
-from klinefleet.workers.coordination.liveness import HealthFile, health_folder
+from klinefleet.workers.coordination.liveness import WorkerHealth, health_folder
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.support.settings import Settings
@@ -23,7 +23,7 @@ from tests.processes import WITHIN_S, Process, until
 def test_a_day_later_each_market_s_catalog_is_sent_once(redis: Redis, redis_url: str) -> None:
     connect(Settings(redis_url=redis_url))
     app.conf.update(timezone="UTC", beat_schedule=schedule())
-    clock = HeartbeatScheduler(app, health_file=HealthFile("beat"))
+    clock = HeartbeatScheduler(app, health=WorkerHealth())
     while clock.tick() == 0:
         pass
     assert redis.llen(PLAN) == 0, "nothing is due when it starts"
@@ -52,10 +52,10 @@ def test_the_clock_s_process_says_that_it_lives_and_leaves_when_told(
         log = fleet.folder / "beat.log"
         beat.spawn([str(KLINES), "beat"], fleet.env | {"KLINES_LOG": "text"}, log)
         assert beat.process
-        until("it touches its health file", (health_folder() / "beat").exists)
+        until("it touches its health file", lambda: list(health_folder().glob("*/beat")))
         beat.process.send_signal(signal.SIGTERM)
         assert beat.process.wait(WITHIN_S) == 0
-    assert not (health_folder() / "beat").exists()
+    assert not list(health_folder().glob("*"))
     assert " info    scheduled: catalog of spot, " in log.read_text(), (
         "the form that was asked for, and no other"
     )

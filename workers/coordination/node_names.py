@@ -7,7 +7,8 @@ import os
 from itertools import count
 from pathlib import Path
 
-from klinefleet.workers.support.folders import runtime_folder
+from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.support.folders import make_private, runtime_folder
 
 
 def node_name(serves: str, folder: Path | None = None) -> str:
@@ -18,9 +19,11 @@ def node_name(serves: str, folder: Path | None = None) -> str:
     """
     names = folder or runtime_folder() / "names"
     try:
+        if folder is None:
+            make_private(runtime_folder())
         names.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = next(number for number in count(1) if _is_free(names / f"{serves}.{number}"))
-    except OSError:
+    except (OSError, SettingsError):
         number = os.getpid()
     return f"{serves if number == 1 else f'{serves}.{number}'}@{os.uname().nodename}"
 
