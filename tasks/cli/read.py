@@ -91,6 +91,12 @@ _ROW_OPTIONS = (
     metavar="QUERY",
     help="Run one SELECT instead. Each kind is a view: klines, fundingRate, …",
 )
+@click.option(
+    "--sql-files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="With --sql: a file or folder that the query may read too; may be repeated.",
+)
 @click.option("--head", type=click.IntRange(min=0), metavar="N", help="Show the first N rows.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Show the last N rows.")
 @click.option(
@@ -108,7 +114,9 @@ _ROW_OPTIONS = (
     show_default="csv",
     help="Format of --to -.",
 )
-def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> None:
+def read(
+    sql: str | None, sql_files: tuple[Path, ...], to: str | None, form: str | None, **options: Any
+) -> None:
     """Print, export or query rows of the lake.
 
     Without --to, the first and last rows are shown. On a terminal, columns that do not fit are left
@@ -129,10 +137,10 @@ def read(sql: str | None, to: str | None, form: str | None, **options: Any) -> N
             if sql is not None:
                 _check_query_options(options, view)
             else:
-                request = ReadRequest.parse(options)
+                request = ReadRequest.parse(options | {"sql_files": sql_files})
         if sql is not None:
-            # Closed here, so that a query whose rows nobody reads to the end is interrupted.
-            with closing(_run_query(sql)) as result:
+            # Closing interrupts a query whose rows are not read to the end.
+            with closing(_run_query(sql, sql_files)) as result:
                 _output(result, view, to, form)
             return
         reader = _reader(stack, options["fetch"], options["local"])
@@ -196,8 +204,9 @@ class ReadRequest:
             raise RequestError(
                 "no rows selected; use --market with --symbols, --symbols-file or --all, or --sql"
             )
-        if options["local"] and not options["fetch"]:
-            raise RequestError("--local needs --fetch")
+        for option, needed in (("local", "fetch"), ("sql_files", "sql")):
+            if options[option] and not options.get(needed):
+                raise RequestError(f"--{option.replace('_', '-')} needs --{needed}")
         columns = options["columns"].split(",") if options["columns"] else None
         if options["panel"] and columns:
             raise RequestError(
@@ -295,11 +304,11 @@ def _check_query_options(options: dict[str, Any], view: View) -> None:
         raise RequestError("--sql cannot be combined with --describe; use SUMMARIZE SELECT …")
 
 
-def _run_query(sql: str) -> Generator[pl.DataFrame]:
+def _run_query(sql: str, files: Iterable[Path]) -> Generator[pl.DataFrame]:
     """Return the query's result in parts."""
     from klinefleet.workers.reader.sql import run_query
 
-    return run_query(command_settings().store_url, sql)
+    return run_query(command_settings().store_url, sql, files)
 
 
 def _check_target(to: str | None, form: str | None, view: View) -> None:

@@ -335,6 +335,10 @@ def test_a_range_that_is_not_held_names_what_is_missing_and_what_fetches_it(
         (("--sql", "SELECT 1", "--market", "um"), ("--sql", "--market")),
         (("--sql", "SELECT 1", "--all"), ("--sql", "--all")),
         (("--sql", "SELECT 1", "--describe"), ("SUMMARIZE",)),
+        (("--sql", "COPY (SELECT 1) TO 'x.csv'"), ("read-only", "COPY")),
+        (("--sql", "FROM read_text('/etc/hostname')"), ("/etc/hostname", "--sql-files")),
+        (("--sql", "SELECT 1", "--sql-files", "nowhere"), ("--sql-files", "nowhere")),
+        ((*ONE, "--sql-files", "."), ("--sql-files", "--sql")),
     ],
     ids=" ".join,
 )

@@ -90,7 +90,8 @@ def test_the_python_of_the_page_gives_what_it_says(
 
 
 def test_the_commands_of_the_readme_and_the_page_read(folder: Path, fleet: Fleet) -> None:
-    assert (len(commands(FRONT)), len(commands(PAGE))) == (2, 5)
+    assert (len(commands(FRONT)), len(commands(PAGE))) == (2, 6)
+    (folder / "weights.csv").write_text("symbol,weight\nBTCUSDT,0.6\n")
     for command in [*commands(FRONT), *commands(PAGE)]:
         typed = f"set -o pipefail; {KLINES} {command.removeprefix('klines ')}"
         done = subprocess.run(

@@ -5,6 +5,9 @@
 
 DuckDB opens only the folders and partitions that match the WHERE conditions. S3 is read through
 s3fs, because DuckDB would have to download its own S3 extension first.
+
+A query may come from anywhere, so DuckDB is told to read nothing but the lake, and which other
+files the caller names; and only statements that read are run.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import glob
 import logging
 import re
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -45,15 +48,23 @@ MEMORY_LIMIT = "50%"
 #: Seconds until Ctrl-C takes effect.
 _POLL_S = 0.1
 
+#: What a query may begin with so that its plan is shown; comments are passed over.
+_GAP = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+_EXPLAIN = re.compile(
+    rf"{_GAP}explain\b(?:{_GAP}(?:analyze|verbose)\b)*(?:{_GAP}\([^()]*\))?",
+    re.IGNORECASE | re.DOTALL,
+)
 #: DuckDB runs a PIVOT as several statements. Other multi-statement queries might write.
 _READ_ONLY_MULTI = re.compile(r"\s*(pivot|select|from|with)\b", re.IGNORECASE)
 
 
-def run_query(store_url: str, query: str) -> Generator[pl.DataFrame]:
+def run_query(store_url: str, query: str, files: Iterable[Path] = ()) -> Generator[pl.DataFrame]:
     """Yield the result of one SELECT in batches of rows, times in ms UTC.
 
-    The first batch has no rows, only the columns. RequestError with DuckDB's message if the query
-    is invalid; StoreFault or PartitionDamaged if the lake cannot be read.
+    files: files and folders on this machine that the query may read beside the lake. The first
+    batch has no rows, only the columns. RequestError if the query would read anything else, or
+    write; with DuckDB's message if it is invalid. StoreFault or PartitionDamaged if the lake cannot
+    be read.
     """
     duckdb = require_extra("duckdb", "SQL over the lake")
     require_extra("pyarrow", "SQL over the lake")
@@ -61,6 +72,7 @@ def run_query(store_url: str, query: str) -> Generator[pl.DataFrame]:
     try:
         with _database() as database, _query_thread(database) as thread:
             kinds += _create_views(database, store)
+            _lock(database, [store.address("lake"), *map(_existing, files)])
             _check_read_only(database, query)
             batches = _result(
                 thread.submit(lambda: database.sql(query).to_arrow_reader(BATCH_ROWS))
@@ -71,6 +83,14 @@ def run_query(store_url: str, query: str) -> Generator[pl.DataFrame]:
     except duckdb.CatalogException as error:
         views = ", ".join(map(str, kinds)) or "nothing yet"
         raise RequestError(f"{_first_line(error)}; the lake at {store_url} has {views}") from error
+    except (duckdb.PermissionException, PermissionError) as error:
+        logger.debug("DuckDB: %s", error)
+        found = re.search(r'"(.*)"', _first_line(error))
+        what = f"not {found[1]!r}" if found else "nothing else"
+        raise RequestError(
+            f"a query reads the lake alone, {what}; name other files with --sql-files. Nothing was "
+            "read"
+        ) from error
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
         message = _first_line(error)
         if found := re.search(rf"{re.escape(store.address('lake'))}/[^'\"]*\.parquet", message):
@@ -89,9 +109,7 @@ def run_query(store_url: str, query: str) -> Generator[pl.DataFrame]:
 def _database() -> Iterator[DuckDBPyConnection]:
     """Yield an in-memory database that downloads no extensions and leaves no files."""
     duckdb = require_extra("duckdb", "SQL over the lake")
-    with tempfile.TemporaryDirectory(
-        prefix="klines-sql-", ignore_cleanup_errors=True
-    ) as spill_folder:
+    with _spill_folder() as spill_folder:
         offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         database = duckdb.connect(
             config={**offline, "temp_directory": spill_folder, "memory_limit": MEMORY_LIMIT}
@@ -103,6 +121,33 @@ def _database() -> Iterator[DuckDBPyConnection]:
             yield database
         finally:
             database.close()
+
+
+@contextmanager
+def _spill_folder() -> Iterator[str]:
+    """Yield a folder for what does not fit into memory; an empty name where there is none."""
+    folder: AbstractContextManager[str] = nullcontext("")
+    with suppress(OSError):
+        folder = tempfile.TemporaryDirectory(prefix="klines-sql-", ignore_cleanup_errors=True)
+    with folder as name:
+        yield name
+
+
+def _lock(database: DuckDBPyConnection, readable: list[str]) -> None:
+    """Have the database open nothing but what is readable, and let no query change that."""
+    # DuckDB compares the patterns of a view as they are written.
+    names = {name for path in readable for name in (path, glob.escape(path))}
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
+    database.execute(f"SET allowed_directories = [{listed}]")
+    database.execute(f"SET allowed_paths = [{listed}]")
+    database.execute("SET enable_external_access = false")
+    database.execute("SET lock_configuration = true")
+
+
+def _existing(path: Path) -> str:
+    if not path.exists():
+        raise RequestError(f"--sql-files {path} does not exist; nothing was read")
+    return str(path.absolute())
 
 
 @contextmanager
@@ -138,7 +183,7 @@ def _create_views(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind
             found = set(re.findall(r"/kind=(\w+)/", "\n".join(filesystem.find(lake))))
         except Exception as error:
             raise StoreFault(f"could not list in the store ({lake}): {in_words(error)}") from error
-        database.register_filesystem(filesystem)
+        database.register_filesystem(_of_lake(filesystem, lake))
     else:
         found = {folder.name.removeprefix("kind=") for folder in Path(lake).glob("market=*/kind=*")}
         lake = glob.escape(lake)
@@ -149,6 +194,27 @@ def _create_views(database: DuckDBPyConnection, store: ObjectStore) -> list[Kind
             database.execute(create_view_sql(lake, kind))
             created.append(kind)
     return created
+
+
+def _of_lake(filesystem: Any, lake: str) -> Any:
+    """Return the filesystem, which now reads the lake alone: DuckDB leaves that to it."""
+    inside = filesystem._strip_protocol(lake).rstrip("/") + "/"
+    opened, globbed = filesystem.open, filesystem.glob
+
+    def check(path: str, mode: str = "rb") -> None:
+        if mode != "rb" or not filesystem._strip_protocol(path).startswith(inside):
+            raise PermissionError(f'"{path}"')
+
+    def open_checked(path: str, mode: str = "rb", **options: Any) -> Any:
+        check(path, mode)
+        return opened(path, mode, **options)
+
+    def glob_checked(path: str, **options: Any) -> Any:
+        check(path)
+        return globbed(path, **options)
+
+    filesystem.open, filesystem.glob = open_checked, glob_checked
+    return filesystem
 
 
 def create_view_sql(lake: str, kind: Kind) -> str:
@@ -177,11 +243,15 @@ def _check_read_only(database: DuckDBPyConnection, query: str) -> None:
     statements = database.extract_statements(query)
     if len(statements) != 1:
         raise RequestError(f"expected one SELECT, got {len(statements)} statements; none was run")
-    [statement] = statements
-    is_pivot = statement.type is types.MULTI and _READ_ONLY_MULTI.match(query)
-    if statement.type not in (types.SELECT, types.EXPLAIN) and not is_pivot:
+    kind = statements[0].type
+    if kind is types.EXPLAIN and (found := _EXPLAIN.match(query)):
+        # EXPLAIN ANALYZE runs what it explains.
+        explained = database.extract_statements(query[found.end() :])
+        kind = explained[0].type if len(explained) == 1 else kind
+    is_pivot = kind is types.MULTI and _READ_ONLY_MULTI.match(query)
+    if kind is not types.SELECT and not is_pivot:
         raise RequestError(
-            f"the lake is read-only: expected a SELECT, got {statement.type.name}; nothing was run"
+            f"the lake is read-only: expected a SELECT, got {kind.name}; nothing was run"
         )
 
 
