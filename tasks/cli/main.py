@@ -5,6 +5,7 @@ Exit codes: 0 complete, 1 incomplete or failed, 2 a wrong request, of which noth
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
 from klinefleet.workers.domain.errors import FleetError, RequestError, SettingsError
-from klinefleet.workers.support.masking import mask_secrets
+from klinefleet.workers.support.masking import mask_secrets, secrets_in
 
 
 class Commands(click.Group):
@@ -46,7 +47,8 @@ class Commands(click.Group):
             click.echo(error.format_message(), err=True)
             return 2
         except click.ClickException as error:
-            click.echo(f"klines: {' '.join(error.format_message().split())}", err=True)
+            message = " ".join(error.format_message().split())
+            click.echo(f"klines: {_masked(message)}", err=True)
             return 2
         except click.Abort:
             return 1
@@ -58,11 +60,15 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (RequestError, SettingsError) as error:
-            click.echo(f"klines: {mask_secrets(str(error))}", err=True)
+            click.echo(f"klines: {_masked(str(error))}", err=True)
             ctx.exit(2)
         except FleetError as error:
-            click.echo(f"klines: {mask_secrets(error.reason)}", err=True)
+            click.echo(f"klines: {_masked(error.reason)}", err=True)
             ctx.exit(1)
+
+
+def _masked(text: str) -> str:
+    return mask_secrets(text, secrets_in(os.environ))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -99,6 +99,10 @@ def test_no_redis_is_named(fleet: Fleet) -> None:
     for command in (download(), ["status"], ["cancel", "x"], ["worker"], ["flower"]):
         assert_refused(away, *command, words=("Redis", "127.0.0.1:1"))
     assert "secret" not in away.klines("status").stderr
+    mistyped = replace(fleet, settings={"KLINES_REDIS_URL": "redis://:sec/ret@127.0.0.1:port/x"})
+    for command in (download(), ["status"], ["worker"]):
+        assert_refused(mistyped, *command, words=("KLINES_REDIS_URL", "***@127.0.0.1:port/x"))
+        assert "sec/ret" not in mistyped.klines(*command).stderr
 
 
 def test_a_server_that_is_no_redis_is_named(fleet: Fleet) -> None:

@@ -82,8 +82,8 @@ class Reader:
             lake = Reader("s3://bucket/prefix", cache=ArrowCache(max_bytes=2 * 2**30))
         """
         given = Settings.load().store_url if store_url is None else store_url
+        files = open_store(given)
         store = parse_store_url("the store's URL", given)
-        files = open_store(store)
         if isinstance(cache, bool):
             # A folder is on this machine already, so it needs no cache.
             arrow_cache = ArrowCache() if cache and files.is_remote and can_map() else None

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import fsspec
 
+from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.stores import parse_store_url
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.s3 import S3Store, s3_filesystem
+from klinefleet.workers.support.masking import mask_url
 
 
 def open_store(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -> ObjectStore:
@@ -19,7 +21,10 @@ def open_store(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -
 
     SettingsError for a URL that is neither.
     """
-    store_url = parse_store_url("the store's URL", store_url)
+    try:
+        store_url = parse_store_url("the store's URL", store_url)
+    except SettingsError as error:
+        raise SettingsError(mask_url(store_url, str(error))) from None
     if not store_url.startswith("s3://"):
         return FolderStore(
             fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep

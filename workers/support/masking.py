@@ -11,9 +11,21 @@ HIDDEN = "***"
 #: A shorter password may be part of an ordinary word; in URLs it is masked all the same.
 _MIN_LENGTH = 8
 #: Variables whose whole value is a secret.
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "REDIS_PASSWORD")
+#: Variables that are URLs, perhaps with a password.
+_URL_VARIABLES = (
+    *("KLINES_REDIS_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy"),
+)
 
 _IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
+#: What comes before the host of a URL that may be misspelled, so that a password may be anywhere.
+_SCHEME = r"^((?:rediss?|unix|s3|https?):?/{0,2})?"
+_BEFORE_HOST = re.compile(rf"{_SCHEME}.*@", re.IGNORECASE | re.DOTALL)
+#: The same where the @ itself is missing: nothing before a colon, or two of them.
+_WITHOUT_HOST = re.compile(
+    r"^((?:rediss?|s3|https?):?//)(?::[^/]+|[^/\[\]:]+:[^/:]*:[^/]*)", re.IGNORECASE | re.DOTALL
+)
 _IN_QUERY = re.compile(
     r"(?i)\b(x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid|password|secret|token)=[^&\s'\"]+"
 )
@@ -23,8 +35,9 @@ def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the secrets of the environment that are long enough to be recognised in any text."""
     found = {environ.get(name, "") for name in _SECRET_VARIABLES}
     found |= {entry.partition(":")[2] for entry in environ.get("FLOWER_BASIC_AUTH", "").split(",")}
-    if password := _password(environ.get("KLINES_REDIS_URL", "")):
-        found |= {password, unquote(password)}
+    for name in _URL_VARIABLES:
+        if password := _password(environ.get(name, "")):
+            found |= {password, unquote(password)}
     recognisable = (secret for secret in found if len(secret) >= _MIN_LENGTH)
     return tuple(sorted(recognisable, key=len, reverse=True))
 
@@ -34,6 +47,21 @@ def mask_secrets(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return _IN_QUERY.sub(rf"\1={HIDDEN}", _IN_URL.sub(rf"\1{HIDDEN}@", text))
+
+
+def mask_url(text: str, message: str) -> str:
+    """Return a message about the URL `text`, which may be misspelled, without what may be secret.
+
+    All between its scheme and its last @ is masked, with the name of the user.
+    """
+    if "@" in text:
+        masked = _BEFORE_HOST.sub(rf"\1{HIDDEN}@", text)
+    else:
+        masked = _WITHOUT_HOST.sub(rf"\1{HIDDEN}", text)
+    masked = _IN_QUERY.sub(rf"\1={HIDDEN}", masked)
+    for shown, hidden in ((repr(text)[1:-1], repr(masked)[1:-1]), (text, masked)):
+        message = message.replace(shown, hidden)
+    return message
 
 
 def _password(url: str) -> str:

@@ -19,6 +19,7 @@ from dotenv.parser import parse_stream
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.stores import parse_store_url
+from klinefleet.workers.support.masking import mask_url
 
 PREFIX = "KLINES_"
 #: Names of compose.yaml that begin as settings do.
@@ -38,11 +39,21 @@ def _web(name: str, text: str) -> str:
 
 
 def _redis(name: str, text: str) -> str:
-    if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
-        raise SettingsError(
-            f"{name} was {text!r}; it must begin with redis://, rediss:// or unix://"
-        )
-    return text
+    try:
+        url = urlsplit(text)
+        if url.scheme == "unix" and url.path:
+            return text
+        # Reading the port raises ValueError if it is none.
+        is_redis = url.scheme in ("redis", "rediss") and url.port != 0
+        if is_redis and re.fullmatch(r"/?\d*", url.path):
+            return text
+    except ValueError:
+        pass
+    raise SettingsError(
+        f"{name} was {text!r}; it must be a redis://, rediss:// or unix:// address, as "
+        "redis://:password@host:port/number and unix:///path; in a password / @ # ? and % are "
+        "written as %2F %40 %23 %3F and %25"
+    )
 
 
 def _whole(minimum: int, maximum: int) -> Callable[[str, str], int]:
@@ -180,7 +191,7 @@ class Settings:
         values |= environ
         return cls(
             **{
-                f.name: f.metadata["read"](name, values[name])
+                f.name: _read(f.metadata["read"], name, values[name])
                 for name, f in zip(_names(cls), fields(cls), strict=True)
                 if values.get(name)
             }
@@ -191,6 +202,15 @@ class Settings:
         return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
             market
         ]
+
+
+def _read(read: Callable[[str, str], Any], name: str, text: str) -> Any:
+    """Return the value of a setting; a password in what is refused is not shown."""
+    try:
+        return read(name, text)
+    except SettingsError as error:
+        message = mask_url(text, str(error)) if name.endswith("_URL") else str(error)
+        raise SettingsError(message) from None
 
 
 def _names(settings: type[Settings]) -> list[str]:

@@ -79,3 +79,19 @@ def test_the_stand_in_and_the_watchers_start_only_where_asked_for() -> None:
         name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service
     }
     assert profiles == {"exchange": ["demo"], "prometheus": ["watch"], "grafana": ["watch"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_secret_is_an_argument_which_a_list_of_processes_shows(name: str) -> None:
+    service = SERVICES[name]
+    told = [service.get(key) for key in ("command", "entrypoint", "healthcheck")]
+    # $$ is left to the container's shell, which reads it from the environment.
+    assert not re.search(r"(?<!\$)\$\{?[A-Z_]*(PASSWORD|SECRET|AUTH|KEY)", str(told))
+
+
+def test_redis_reads_its_password_from_stdin_and_still_drops_its_rights() -> None:
+    shell, flags, script = SERVICES["redis"]["command"]
+    assert (shell, flags) == ("sh", "-euc")
+    assert script.startswith("exec docker-entrypoint.sh redis-server ")
+    assert " - <<EOF\nrequirepass $$REDISCLI_AUTH\nEOF\n" in script
+    assert "REDISCLI_AUTH" in SERVICES["redis"]["environment"]

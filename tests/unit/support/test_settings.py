@@ -11,6 +11,7 @@ import pytest
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.stores import absolute_url
+from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.settings import Settings
 
 DEFAULTS = {
@@ -99,7 +100,6 @@ BAD = [
     ("STORE_URL", "s3://bucket/prefix ", FOLDER),
     ("STORE_URL", '"s3://bucket/prefix"', FOLDER),
     ("STORE_URL", "s3:\\bucket", FOLDER),
-    ("STORE_URL", "s3://user:word@bucket", FOLDER),
     ("STORE_URL", "bucket.s3.amazonaws.com/prefix", FOLDER),
     ("STORE_URL", "arn:aws:s3:::bucket", FOLDER),
     ("STORE_URL", "http://minio:9000/bucket", FOLDER),
@@ -334,3 +334,30 @@ def test_a_home_folder_that_is_not_known_is_no_folder_named_tilde(
     monkeypatch.setenv("HOME", "")
     with pytest.raises(SettingsError, match="home folder of this user is not known"):
         Settings.load({"KLINES_STORE_URL": "~/x"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("redis://:secret@host:port/x", "redis://:secret@host/x", "redis//:secret@host"),
+        *("redis://:sec/secret@host", "redis://:secret@host:0", "redis://:secret:6379/0"),
+        *("redis://:secret@[::1", "http://:secret@host", ":secret@host", "unix://"),
+    ],
+)
+def test_an_address_of_redis_that_is_none_is_refused_without_its_password(value: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^KLINES_REDIS_URL was .*it must be a redis://"
+    ) as told:
+        Settings.load({"KLINES_REDIS_URL": value})
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["STORE_URL", "SPOT_URL", "ARCHIVE_LIST_URL"])
+@pytest.mark.parametrize("value", ["s3://key:sec/secret@bucket/x", "s3//k:secret@bucket"])
+def test_keys_in_an_address_are_not_shown(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^KLINES_{name} was .*\*\*\*@bucket") as told:
+        Settings.load({f"KLINES_{name}": value})
+    assert "secret" not in str(told.value)
+    with pytest.raises(SettingsError) as told:
+        open_store(value)
+    assert "secret" not in str(told.value)
