@@ -21,6 +21,7 @@ from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.parsing import parse_market
 from klinefleet.workers.domain.timestamps import iso
+from klinefleet.workers.support.masking import printable
 
 if TYPE_CHECKING:
     from klinefleet.workers.lake.catalog import Catalog, CatalogEntry
@@ -199,4 +200,4 @@ def _write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

@@ -22,7 +22,7 @@ from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
 from klinefleet.workers.domain.errors import FleetError, RequestError, SettingsError
-from klinefleet.workers.support.masking import mask_secrets, secrets_in
+from klinefleet.workers.support.masking import mask_secrets, one_line, secrets_in
 
 
 class Commands(click.Group):
@@ -47,8 +47,7 @@ class Commands(click.Group):
             click.echo(error.format_message(), err=True)
             return 2
         except click.ClickException as error:
-            message = " ".join(error.format_message().split())
-            click.echo(f"klines: {_masked(message)}", err=True)
+            _echo_error(" ".join(error.format_message().split()))
             return 2
         except click.Abort:
             return 1
@@ -60,15 +59,15 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (RequestError, SettingsError) as error:
-            click.echo(f"klines: {_masked(str(error))}", err=True)
+            _echo_error(str(error))
             ctx.exit(2)
         except FleetError as error:
-            click.echo(f"klines: {_masked(error.reason)}", err=True)
+            _echo_error(error.reason)
             ctx.exit(1)
 
 
-def _masked(text: str) -> str:
-    return mask_secrets(text, secrets_in(os.environ))
+def _echo_error(text: str) -> None:
+    click.echo(f"klines: {one_line(mask_secrets(text, secrets_in(os.environ)))}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -36,6 +36,7 @@ from klinefleet.workers.domain.kinds.registry import DEFAULT_KIND
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
+from klinefleet.workers.support.masking import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -339,4 +340,4 @@ def _repaired_faults(found: Findings, repaired: Repair, left: Findings) -> list[
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

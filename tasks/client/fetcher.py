@@ -24,6 +24,7 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
+from klinefleet.workers.support.masking import printable
 
 #: Failures that an error names; `klines status RUN` lists all.
 _MAX_NAMED = 3
@@ -138,4 +139,4 @@ def _failure_message(failed: list[Progress]) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support.masking import mask_secrets
+from klinefleet.workers.support.masking import mask_secrets, printable
 
 #: Longest wait for a worker that restarts, as after Redis was away, seconds.
 RESTART_TIMEOUT_S = LEASE_TTL_MS / 1000 + 4.0
@@ -174,4 +174,4 @@ def build_request(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

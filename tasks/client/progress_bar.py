@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol, Self
 
+from klinefleet.workers.support.masking import one_line, printable
+
 #: Seconds between two lines where stderr is no terminal.
 LINE_INTERVAL_S = 5.0
 
@@ -54,7 +56,7 @@ class _Lines:
     def say(self, text: str) -> None:
         if text != self._last_text:
             self._last_text = text
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 class _Bar:
@@ -70,7 +72,7 @@ class _Bar:
         self._progress = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=30),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
@@ -83,7 +85,7 @@ class _Bar:
         self._progress.stop()
 
     def show(self, done: int, total: int, label: str, text: Callable[[], str]) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=text())
+        self._progress.update(self._task, completed=done, total=total, description=one_line(text()))
 
     def say(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=one_line(text))

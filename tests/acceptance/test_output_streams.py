@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,51 @@ def test_a_symbol_in_letters_that_the_terminal_lacks_is_no_error(held: Fleet) ->
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\u5e01\u5b89" in done.stdout
+
+
+#: It clears a terminal, names its window, and turns what follows around.
+EVIL = "\x1b[2J\x1b]0;x\x07\u202e\x9b1m"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [EVIL],
+        ["download", f"--{EVIL}"],
+        ["status", EVIL],
+        download(symbols=f"BTC{EVIL}USDT"),
+        [*download(symbols=None), "--symbols-file", f"nowhere{EVIL}"],
+        download(start=EVIL),
+        ["read", "--sql", f"SELECT '{EVIL}' AS \"{EVIL}\""],
+        ["read", "--sql", f"SELECT '{EVIL}' AS x, 1 AS x", "--describe"],
+        ["read", "--sql", f'FROM "{EVIL}"'],
+        ["coverage", "--symbols", EVIL],
+        ["cancel", EVIL],
+    ],
+    ids=str,
+)
+def test_no_control_character_from_outside_reaches_a_terminal(
+    held: Fleet, command: list[str]
+) -> None:
+    done = held.klines(*command)
+    assert "Traceback" not in done.stderr
+    for text in (done.stdout, done.stderr):
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert (done.stdout == "") == (done.returncode != 0)
+
+
+def test_a_store_with_control_characters_in_its_name_is_printed_without_them(held: Fleet) -> None:
+    odd = replace(held, store_url=f"{held.folder}/a{EVIL}\nb")
+    for command in (READ, ["coverage"], ["coverage", "--json"], download("--dry-run")):
+        done = odd.klines(*command)
+        assert "Traceback" not in done.stderr
+        for text in (done.stdout, done.stderr):
+            assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_terminal_that_claims_to_know_ascii_alone_gets_no_control_character(held: Fleet) -> None:
+    ascii_only = replace(held, settings={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    done = shell(ascii_only, ["read", "--sql", "SELECT chr(27) || '[2J币' AS x"], "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u001b[2J" in done.stdout
+    assert "\x1b" not in done.stdout

@@ -15,7 +15,7 @@ from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from klinefleet.workers.support.masking import mask_secrets, secrets_in
+from klinefleet.workers.support.masking import mask_secrets, one_line, printable, secrets_in
 from klinefleet.workers.support.once import once
 
 if TYPE_CHECKING:
@@ -97,14 +97,17 @@ class LineFormatter(logging.Formatter):
         )
 
     def _mask(self, _logger: Any, _method: str, fields: Fields) -> Fields:
-        return {name: mask_secrets(str(value), self._secrets) for name, value in fields.items()}
+        return {
+            name: printable(mask_secrets(str(value), self._secrets))
+            for name, value in fields.items()
+        }
 
     def _text_line(self, _logger: Any, _method: str, fields: Fields) -> str:
         time, level, event = (fields.pop(name) for name in ("time", "level", "event"))
         event, traceback = " ".join(event.split()), fields.pop("exception", "")
         # Left out: what the event says already, and ids that only programs search for.
         shown = [
-            f"{name}={value}"
+            f"{name}={one_line(value)}"
             for name, value in fields.items()
             if name not in ("id", "logger") and value not in event
         ]

@@ -1,4 +1,4 @@
-"""Masking of secrets: passwords in URLs, credentials of the store, signatures."""
+"""What must not be shown: secrets, and control characters of text that others have written."""
 
 from __future__ import annotations
 
@@ -29,6 +29,32 @@ _WITHOUT_HOST = re.compile(
 _IN_QUERY = re.compile(
     r"(?i)\b(x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid|password|secret|token)=[^&\s'\"]+"
 )
+
+#: Control characters but newline and tab, line separators, and format characters that turn text
+#: around or hide in it. Emoji are made of some (U+200D), but no symbol is.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters as JSON escapes them: `\\u001b`.
+
+    Otherwise a symbol, a message of the exchange or a file's name could move a terminal's cursor,
+    colour it, or write from right to left. Newlines and tabs stay.
+    """
+    return _CONTROL.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    """Return the same, with newlines and tabs escaped too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:

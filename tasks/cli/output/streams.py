@@ -1,7 +1,11 @@
-"""Standard streams that fail no command: full devices, closed pipes and closed descriptors."""
+"""Standard streams that fail no command: full devices, closed pipes and closed descriptors.
+
+No control character gets through them, but for those that a terminal's progress bar needs.
+"""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -10,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from klinefleet.workers.support.masking import printable
 
 T = TypeVar("T")
 
@@ -37,6 +43,15 @@ class GuardedStream(io.FileIO):
         return memoryview(data).nbytes
 
 
+class PrintableText(io.TextIOWrapper):
+    """Text without control characters."""
+
+    def write(self, text: str) -> int:
+        """Write, and return how many characters of `text` were written."""
+        super().write(printable(text))
+        return len(text)
+
+
 @contextmanager
 def guarded_streams() -> Iterator[Callable[[], str]]:
     """Guard stdout and stderr while the block runs.
@@ -51,7 +66,9 @@ def guarded_streams() -> Iterator[Callable[[], str]]:
     if sys.stdout is sys.__stdout__:
         sys.stdout = _guarded(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _guarded(sys.stderr, 2)
+        # A progress bar and coloured log lines consist of them; all else is printable already.
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        sys.stderr = _guarded(sys.stderr, 2, io.TextIOWrapper if is_terminal else PrintableText)
     try:
         yield _stdout_fault
     finally:
@@ -68,14 +85,18 @@ def until_unreadable(parts: Iterable[T]) -> Iterator[T]:
         yield part
 
 
-def _guarded(stream: Any, descriptor: int) -> io.TextIOWrapper:
+def _guarded(
+    stream: Any, descriptor: int, text: type[io.TextIOWrapper] = PrintableText
+) -> io.TextIOWrapper:
     if stream is None:
         # A closed descriptor. What is written to this one fails alike, and its number is taken.
         descriptor = os.open(os.devnull, os.O_RDONLY)
     raw = GuardedStream(descriptor, "wb", closefd=False)
-    return io.TextIOWrapper(
+    encoding = getattr(stream, "encoding", "utf-8")
+    return text(
         io.BufferedWriter(raw),
-        encoding=getattr(stream, "encoding", "utf-8"),
+        # Click takes ASCII for a mistake, and would write past this stream.
+        encoding="utf-8" if codecs.lookup(encoding).name == "ascii" else encoding,
         # A symbol in Chinese letters is no reason to fail on a terminal that has none.
         errors="backslashreplace",
         line_buffering=getattr(stream, "line_buffering", True),

@@ -11,16 +11,22 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from klinefleet.workers.support.masking import one_line
+
 _GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """A column's heading and its cells as they are printed; numbers are aligned to the right."""
+    """A column's heading and its cells, which are printed on one line; numbers to the right."""
 
     heading: str
     cells: Sequence[str]
     is_number: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heading", one_line(self.heading))
+        object.__setattr__(self, "cells", [one_line(cell) for cell in self.cells])
 
     @property
     def width(self) -> int:

@@ -14,6 +14,7 @@ from klinefleet.tasks.cli.output.row_table import (
     render_rows,
     screen_width,
 )
+from klinefleet.tasks.cli.output.text_table import TextColumn, table_lines
 from tests.unit.helpers.klines import frame, minutes, opens
 
 ROWS = frame(opens(minutes(0, 100)))
@@ -139,3 +140,8 @@ def test_a_description_of_no_rows_says_so() -> None:
         ["nulls", "0", "0"],
         ["min", "-", "-"],
     ]
+
+
+def test_a_cell_with_control_characters_is_one_line_of_printable_text() -> None:
+    column = TextColumn("na\x1bme", ["a\nb", "\u202etxt.exe", "plain"])
+    assert table_lines([column]) == [r"na\u001bme", r"a\nb", r"\u202etxt.exe", "plain"]

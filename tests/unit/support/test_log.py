@@ -54,6 +54,14 @@ def test_an_event_of_several_lines_is_one_line_in_both_forms() -> None:
     assert "\n" not in line("first\nsecond", as_json=False)
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_others_have_written_moves_no_cursor(as_json: bool) -> None:
+    bind_log_context("r\x1b[2J\n1", WINDOW)
+    written = line("no such symbol: \x1b[31mBTC\u202eTDSU\x07\x9b1m", as_json=as_json)
+    assert written.isprintable()
+    assert r"\u001b[31mBTC\u202eTDSU" in written.replace(r"\\u", r"\u")
+
+
 def test_an_exception_is_a_field_and_not_many_lines() -> None:
     try:
         raise ValueError("two\nlines")

@@ -1,10 +1,20 @@
-"""Which secrets the environment holds."""
+"""Which secrets the environment holds, and which characters are not shown as they are."""
 
 from __future__ import annotations
 
+import json
+import sys
+import unicodedata
+
 import pytest
 
-from klinefleet.workers.support.masking import mask_secrets, mask_url, secrets_in
+from klinefleet.workers.support.masking import (
+    mask_secrets,
+    mask_url,
+    one_line,
+    printable,
+    secrets_in,
+)
 
 
 def test_passwords_and_keys_are_known_also_as_they_are_encoded() -> None:
@@ -80,3 +90,34 @@ def test_a_password_in_a_misspelled_address_is_never_shown(url: str, shown: str)
 def test_passwords_of_proxies_are_known() -> None:
     environ = {"HTTPS_PROXY": "http://ann:annes-word@proxy:3128", "all_proxy": "none"}
     assert secrets_in(environ) == ("annes-word",)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", r"\u001b[31mred\u001b[0m"),
+        ("a\rb\x08\x7f\x9b", r"a\u000db\u0008\u007f\u009b"),
+        ("\u202eTDSU", r"\u202eTDSU"),
+        ("BTC\u200bUSDT\u2066\ufeff\u2028", r"BTC\u200bUSDT\u2066\ufeff\u2028"),
+        ("\U000e0041", r"\udb40\udc41"),
+        ("\ud800", r"\ud800"),
+        ("币安人生USDT ДОГЕ é\n\tx", "币安人生USDT ДОГЕ é\n\tx"),
+    ],
+)
+def test_a_control_character_is_shown_and_not_obeyed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(json.dumps(text, ensure_ascii=False)).isprintable()
+    assert json.loads(printable(json.dumps(text, ensure_ascii=False))) == text
+    assert one_line(text) == shown.replace("\n", r"\n").replace("\t", r"\t")
+
+
+def test_every_control_and_direction_character_is_escaped() -> None:
+    """Arabic number signs and the like are of the same category, and harmless."""
+    harmless = ("ARABIC", "SYRIAC", "KAITHI", "EGYPTIAN", "SHORTHAND", "MUSICAL")
+    for number in range(sys.maxunicode + 1):
+        char = chr(number)
+        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Zl", "Zp"):
+            continue
+        name = unicodedata.name(char, "")
+        if name == "ARABIC LETTER MARK" or not name.startswith(harmless):
+            assert printable(char).isascii(), hex(number)
