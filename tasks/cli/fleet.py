@@ -18,7 +18,7 @@ from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.support.log import log_to_stderr
 from klinefleet.workers.support.masking import mask_secrets
-from klinefleet.workers.support.settings import Settings
+from klinefleet.workers.support.settings import Settings, trusted_certificates
 
 #: Seconds between two looks at who serves the queues.
 POLL_S = 0.1
@@ -51,6 +51,7 @@ def worker(queues: str | None, loglevel: str) -> None:
     settings = Settings.load()
     with ExitStack() as stack:
         with on_refusal("no worker was started"):
+            trusted_certificates()
             lanes = parse_lanes(queues)
             if settings.redis_url is None:
                 settings = replace(settings, redis_url=stack.enter_context(shared_redis()))

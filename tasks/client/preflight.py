@@ -19,6 +19,7 @@ from klinefleet.workers.domain.errors import (
     FleetError,
     LakeFormat,
     RequestError,
+    SettingsError,
     StoreFault,
     UnsafeStore,
 )
@@ -140,6 +141,8 @@ def load_exchange_info(services: Services, market: Market, mode: Mode = Mode.AUT
         return
     try:
         ask_again(services, partial(services.symbol_cache.refresh, market))
+    except SettingsError:
+        raise
     except FleetError as error:
         age_ms = services.symbol_cache.symbols_age_ms(market)
         if age_ms is None and mode is Mode.REST:

@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "symbol_year": rest.symbol_year,
     "local_start": rest.local_start,
     "repeat": rest.repeat,
+    "faulty_answers": rest.faulty_answers,
     "planning": rest.planning,
     "archive_year": archive.archive_year,
     "archive_cores": archive.archive_cores,

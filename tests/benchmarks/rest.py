@@ -100,6 +100,21 @@ def symbol_year() -> None:
             )
 
 
+def faulty_answers() -> None:
+    """A quarter of a year (131,040 klines); one answer in ten faulty, one in fifty 40 s late."""
+    errors = dict.fromkeys(("408", "500", "502", "503", "reset", "truncated", "not_json"), 0.08 / 7)
+    for seed, symbol in enumerate(("BTCUSDT", "ETHUSDT", "BNBUSDT")):
+        with fleet_at("--latency-ms", "20") as fleet:
+            fleet.exchange.faults(errors | {"hang": 0.02}, seed=seed, hang_s=40)
+            quarter = ("--symbols", symbol, "--start", "2024-01-01", "--end", "2024-04-01")
+            seconds, told = timed(
+                lambda quarter=quarter: fleet.download("--market", "spot", *quarter, *REST)
+            )
+            assert told["klines"] == 91 * 1440
+            struck = sum(fleet.exchange.books()["faults"].values())
+            show(f"faulty_answers, {symbol}", seconds=seconds, run_s=told["seconds"], faults=struck)
+
+
 def local_start() -> None:
     """From `klines download --local` to the first kline asked for."""
     with fleet_at(workers=0) as fleet:

@@ -2,5 +2,5 @@
 rows go out.
 
 May import: `domain`, `support`, `patches`, `coordination`, `limits`, `storage`.
-Begin with `rest.py` and `archive.py`.
+Begin with `rest.py` and `archive.py`; `calls` has what one HTTP call is.
 """

@@ -30,7 +30,10 @@ SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0)
 
 _MARKETS = tuple(map(str, Market))
 _DONE_OR_FAILED = ("done", "failed")
-_STATUSES = ("200", "400", "403", "404", "418", "429", "451", "500", "503", "unreachable")
+_STATUSES = (
+    *("200", "400", "403", "404", "418", "429", "451", "500", "503"),
+    *("unreachable", "overtaken"),
+)
 _ERRORS = (
     errors.Unreachable,
     errors.ServerFault,
@@ -90,7 +93,8 @@ class Gauge(Metric):
 
 REQUESTS = Counter(
     "klines_requests_total",
-    "Calls to the exchange's REST API by result: the HTTP status, or unreachable.",
+    "Calls to the exchange's REST API by result: the HTTP status, unreachable, or "
+    "overtaken by another try.",
     ("market", "status"),
     (_MARKETS, _STATUSES),
 )
@@ -119,8 +123,8 @@ ROWS_COMPACTED = Counter(
 )
 ARCHIVE_REQUESTS = Counter(
     "klines_archive_requests_total",
-    "Calls to the archive for files, checksums and listings by result: the HTTP status, or "
-    "unreachable.",
+    "Calls to the archive for files, checksums and listings by result: the HTTP status, "
+    "unreachable, or overtaken by another try.",
     ("status",),
     (_STATUSES,),
 )

@@ -31,6 +31,9 @@ _TAKEN = re.compile(
     r"|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
 )
 
+#: What names certificates to trust, the first one that is set.
+_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
 
 def _web(name: str, text: str) -> str:
     if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).netloc:
@@ -202,6 +205,22 @@ class Settings:
         return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
             market
         ]
+
+
+def trusted_certificates() -> str | None:
+    """Return the file or folder of certificates that the environment names; None without one.
+
+    SettingsError if it cannot be read.
+    """
+    for name in _CERTIFICATES:
+        if path := os.environ.get(name):
+            if not os.access(path, os.R_OK):
+                raise SettingsError(
+                    f"{name} was {path!r}; it must be a file or a folder of certificates that can "
+                    "be read; nothing was called"
+                )
+            return path
+    return None
 
 
 def _read(read: Callable[[str, str], Any], name: str, text: str) -> Any:

@@ -1,5 +1,5 @@
 """One HTTP call: its session and its bounds, tries beside it, and what its answer means.
 
-May import: `domain`.
+May import: `domain`, `support`.
 Begin with `session.py`, then `answers.py`.
 """

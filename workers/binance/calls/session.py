@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,14 +15,12 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 from klinefleet.workers.binance.calls.clock import TIMED_POOLS, AnswerTooSlow, CallClock, timed_by
-from klinefleet.workers.domain.errors import SettingsError
+from klinefleet.workers.support.settings import trusted_certificates
 
 #: What a call may raise before its answer is complete.
 CALL_FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 #: Bodies are unpacked in pieces of this size, so that their size is known before they fill memory.
 _PIECE_BYTES = 1 << 18
-#: The settings that name certificates to trust, the first one that is set.
-_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def pooled_session(connections: int, source_address: str | None = None) -> reque
     """
     session = _Session()
     session.trust_env = False  # it would be read at every call
-    session.verify = _trusted_certificates()
+    session.verify = trusted_certificates() or True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _Adapter(source_address, pool_maxsize=connections)
     session.mount("https://", adapter)
@@ -134,15 +131,3 @@ class _Adapter(HTTPAdapter):
 def _proxies(host_url: str) -> dict[str, str]:
     """Return the proxies to a host by scheme."""
     return dict(get_environ_proxies(host_url))
-
-
-def _trusted_certificates() -> str | bool:
-    """Return the file or folder of certificates that the environment names; True without one."""
-    for name in _CERTIFICATES:
-        if path := os.environ.get(name):
-            if not os.access(path, os.R_OK):
-                raise SettingsError(
-                    f"{name} names {path}, which cannot be read; nothing was called"
-                )
-            return path
-    return True
