@@ -29,6 +29,9 @@ MOST_TRIES = 3
 LATE_TIMES, LATE_AFTER_S = 4.0, 1.0
 #: Seconds after which a call is late while no round trip is known.
 LATE_AT_FIRST_S = 2.0
+#: A watcher that wakes so much too late stood still, with the calls that it watches: their answers
+#: may be there already.
+OVERSLEPT_S = 0.5
 #: Seconds between a further try that failed and the next one.
 PAUSE_S = 0.25
 
@@ -91,8 +94,10 @@ class SecondTries:
 
     def _run(self) -> None:
         while True:
-            race = self._next_race()
-            if (missing_s := race.began_s + self._late_s - time.monotonic()) > 0:
+            race, overslept_s = self._next_race()
+            if overslept_s > OVERSLEPT_S:
+                self._watch(race, self._late_after_s)
+            elif (missing_s := race.began_s + self._late_s - time.monotonic()) > 0:
                 self._watch(race, missing_s)
             elif race.may_try_again():
                 self._watch(race, self._late_s)
@@ -104,8 +109,8 @@ class SecondTries:
         if not race.try_again():
             self._watch(race, PAUSE_S)
 
-    def _next_race(self) -> _Race[object]:
-        """Return the next race whose time has come, and that is not over."""
+    def _next_race(self) -> tuple[_Race[object], float]:
+        """Return the next race to look at, and how long ago that was to be."""
         with self._changed:
             while True:
                 now_s = time.monotonic()
@@ -114,7 +119,7 @@ class SecondTries:
                     continue
                 at_s, _, race = heapq.heappop(self._due)
                 if at_s == race.look_at_s and not race.is_over:
-                    return race
+                    return race, now_s - at_s
 
 
 class _Race(Generic[T]):
