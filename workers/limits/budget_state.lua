@@ -22,6 +22,7 @@ local POOL_FIELDS = {
   {'headed', 'header_minute'},       -- newest minute of which a used weight has been reported
   {'granted', 'granted_at'},         -- Redis ms of the last grant
   {'opened', 'last_opened'},         -- the minute that began last
+  {'turn', 'next_turn'},             -- Redis ms at which the next caller that waits may ask again
   {'asked', 'asked_at'},             -- Redis ms at which weight was last asked for
   {'doubtlo', 'doubt_low'},          -- bounds of (exchange clock - Redis clock), ms, by the last
   {'doubthi', 'doubt_high'},         --   answers that contradicted what was known

@@ -11,6 +11,15 @@ from types import TracebackType
 
 #: Factor on the calls in flight of Little's law, so that a slow answer leaves no weight unspent.
 HEADROOM = 1.25
+#: Calls in flight that a burst of another program may meet: each is refused if it fills the minute,
+#: and some exchanges ban an address that is refused more than ten times.
+FEW_CALLS = 8
+#: Factor on the calls in flight of Little's law while more than these few are needed.
+EARLY_FACTOR = 3.0
+#: So late in a minute, no more calls are in flight than spend the rest in time.
+LATE_MS = 15_000
+#: Time before a minute's end that is not relied on.
+SPARE_MS = 1_000
 
 
 def useful_concurrency(
@@ -30,12 +39,16 @@ def useful_concurrency(
 
     A backlog that fits into this minute is sent at once. Of a larger one, as many calls are in
     flight as spend the rest of the weight by the minute's end: rate × round trip (Little's law).
+    Where that is more than FEW_CALLS, so much is spent early that these few can spend the rest.
     """
     if backlog <= left:
         return max_width
-    calls_per_ms = left / weight / max(minute_left_ms, rtt_ms, 1.0)
-    calls_in_flight = math.ceil(calls_per_ms * rtt_ms * HEADROOM / max(1, sharers))
-    return max(1, min(max_width, calls_in_flight))
+    needed = left / weight / max(minute_left_ms - SPARE_MS, rtt_ms, 1.0) * rtt_ms
+    if needed > FEW_CALLS:
+        in_flight = needed * (EARLY_FACTOR if minute_left_ms > LATE_MS else HEADROOM)
+    else:
+        in_flight = min(FEW_CALLS, needed * HEADROOM)
+    return max(1, min(max_width, math.ceil(in_flight / max(1, sharers))))
 
 
 class _ConcurrencyLimit:

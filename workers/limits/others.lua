@@ -19,6 +19,7 @@ local HIDDEN_LEAST = 0.5             -- in a full minute others may have wanted 
 local HIDDEN_TIMES = 1.5             --   or so many times what they got
 local SEEK_SHARE = 0.1               -- share of the limit that may be lost to see what was hidden
 local LATE_SHARE = 0.6               -- share of our fastest pace that the end of a minute relies on
+local GENTLE_MS = 20000              -- longest time over which a few calls at a time spend the rest
 local LATE_SPARE_MS = 2000           -- time before a minute's end that it does not rely on
 local BURST_SHARE = 0.02             -- share of the limit that is a burst if it is spent at once
 local BURST_NEAR_S = 2
@@ -243,13 +244,19 @@ local function is_burst_near(count)
   return (unpacked(most, math.min(SECONDS - 1, second)) or 0) - soon > limit * BURST_SHARE
 end
 
+-- Returns true if so much weight can be spent by a few calls at a time before a minute is over.
+local function can_wait_gently(spend, few_pace) return spend <= few_pace * GENTLE_MS end
+
 -- Returns the weight kept back for others while a minute still lasts so many ms, and the weight of
 -- it that is let go in a ms. What they may not need is kept only as long as there is time left to
 -- spend it, but never let go just before the second in which it may be needed: such seconds are
 -- spared too. After a full minute as much as it may have hidden is kept until shortly before the
 -- end, to see it come.
-local function kept_for_others(count, left_ms)
+local function kept_for_others(count, left_ms, few_pace)
   local late_pace = math.max((pool.fastest or 0) / PACE_MS, limit / 20000) * LATE_SHARE
+  if can_wait_gently(count.others_most - count.others_sure, few_pace) then
+    late_pace = math.min(late_pace, few_pace)
+  end
   local spare_ms = LATE_SPARE_MS
   if count.others_hidden == 0 and count.others_most - count.others_sure > limit * BURST_SHARE then
     spare_ms = spare_ms + (BURST_NEAR_S + 1) * 1000

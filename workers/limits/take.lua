@@ -19,7 +19,8 @@ local LAST_LOOK_SHARE = 0.02    -- nothing is kept back for a call that is more 
 local MARGIN_MS = 10000         -- the margin for others shrinks over the last so many ms,
 local LEAST_MARGIN = 0.2        --   to this part of it
 local SHORTEST_WAIT_MS = 200
-local FEW_CALLS = 6             -- so many calls in flight are no risk
+local FEW_CALLS = 8             -- so many calls in flight are no risk
+local HEADROOM = 1.25           -- so many times the calls of Little's law are in flight
 
 -- Notes how fast the fleet spends when it may.
 local function note_grant()
@@ -34,6 +35,15 @@ end
 local function wait_for(ms, reserved_minute, closed)
   save()
   return {0, math.max(1, math.ceil(ms)), reserved_minute or -1, closed or 0}
+end
+
+-- Returns how long a caller is to wait, at least `in_ms`, where callers take turns, one every so
+-- many ms. Returns nil if its turn would be later than in `longest_ms`.
+local function ms_to_turn(in_ms, every_ms, longest_ms)
+  local turn = math.max(now + in_ms, math.min(pool.next_turn or 0, now + 60000))
+  if turn - now > longest_ms then return end
+  pool.next_turn = turn + every_ms
+  return math.max(SHORTEST_WAIT_MS, turn - now)
 end
 
 -- Until exchangeInfo has named the limit, a little of our own is spent, whatever others do.
@@ -84,8 +94,9 @@ local unspent = math.min(room, our_rest)
 -- do spend: so weight is kept back for calls that look, and for one at the end of the minute.
 local are_others_here = pool.limit and (count.others > 0 or count.others_most > 0)
 local kept, let_go_pace, looks = 0, 0, 0
+local few_pace = FEW_CALLS * weight / rtt
 if are_others_here then
-  kept, let_go_pace = kept_for_others(count, next_minute_in)
+  kept, let_go_pace = kept_for_others(count, next_minute_in, few_pace)
   kept = kept + limit * OTHERS_MARGIN * math.min(1, LEAST_MARGIN + next_minute_in / MARGIN_MS)
   looks = math.min(weight * math.floor(next_minute_in / LOOK_MS), limit * LOOKS_SHARE)
 end
@@ -95,12 +106,21 @@ local is_last_look_ahead = is_looking and next_minute_in > LAST_LOOK_MS
 if is_last_look_ahead then looks = looks + weight end
 local free = math.floor(math.min(room - kept, our_rest) - looks) - reserved
 
--- Where a burst of others would fill the minute, every call in flight would be refused: then there
--- are no more of them than are needed to spend the rest in time.
+-- Where a burst of others would fill the minute, every call in flight would be refused, and an
+-- exchange may ban for more than ten: then there are few of them. Only beside bursts too big to wait
+-- for gently there are as many as are needed to spend the rest in time.
+local look_ms = math.min(LOOK_MS, next_minute_in / 4)
 if are_others_here and weight <= free and unspent < count.others_burst then
-  local needed = 2 * unspent * rtt / math.max(SHORTEST_WAIT_MS, next_minute_in - 1000)
-  if count.in_flight + weight > math.max(FEW_CALLS * weight, needed) then
-    return wait_for(math.max(SHORTEST_WAIT_MS, rtt))
+  local most = FEW_CALLS * weight
+  if not can_wait_gently(count.others_burst, few_pace) then
+    local ours = math.max(0, unspent - count.others_sure)
+    local left_ms = math.max(SHORTEST_WAIT_MS, next_minute_in - 1000)
+    most = math.max(most, HEADROOM * ours * rtt / left_ms)
+  end
+  if count.in_flight + weight > most then
+    -- Most places are taken again by who returns from a call: half as many turns are enough.
+    local longest_ms = math.max(SHORTEST_WAIT_MS, next_minute_in / 4)
+    return wait_for(ms_to_turn(rtt, 2 * rtt * weight / most, longest_ms) or longest_ms)
   end
 end
 
@@ -112,8 +132,11 @@ local following_rest = our_limit - following.spent - following.reserved - count.
 local fits_at_edge = free >= edge_room and following_rest >= edge_room
 
 if is_minute_certain or fits_at_edge or not is_clock_known then
-  local look_due = math.max(LAST_LOOK_MS, math.min(LOOK_MS, next_minute_in / 4))
-  local is_look = are_others_here and is_looking and weight <= unspent - reserved
+  local look_due = math.max(LAST_LOOK_MS, look_ms)
+  -- Where headers no longer show what they spend, a look does not go into what they surely will.
+  local is_unseen = 60000 - next_minute_in - count.header_at > 3 * LOOK_MS
+  local unseen = is_unseen and count.others_sure or 0
+  local is_look = are_others_here and is_looking and weight <= unspent - reserved - unseen
     and now - (pool.granted_at or 0) >= look_due
   if weight <= free or is_look then
     count.spent = count.spent + weight
@@ -124,11 +147,15 @@ if is_minute_certain or fits_at_edge or not is_clock_known then
     return {1, minute, now, math.max(0, free - weight), next_minute_in, math.floor(rtt)}
   end
   if weight <= unspent - reserved then
-    -- Only what is kept back stands in the way: come again in time to spend it.
+    -- Only what is kept back stands in the way: come again in time to spend it. All of it may come
+    -- free at once, so there are twice as many turns as it has calls.
     if are_others_here and next_minute_in > 2 * SHORTEST_WAIT_MS then
-      local wait_ms = math.min(LOOK_MS, next_minute_in / 4)
-      if let_go_pace > 0 then wait_ms = math.min(wait_ms, (weight - free) / let_go_pace) end
-      return wait_for(math.max(SHORTEST_WAIT_MS, wait_ms))
+      local in_ms, every_ms = look_ms, next_minute_in * weight / (unspent - reserved) / 2
+      if let_go_pace > 0 then
+        in_ms, every_ms = math.min(look_ms, (weight - free) / let_go_pace), weight / let_go_pace
+      end
+      local wait_ms = ms_to_turn(in_ms, every_ms, next_minute_in - SHORTEST_WAIT_MS)
+      if wait_ms then return wait_for(wait_ms) end
     end
     if is_last_look_ahead and count.is_look_booked == 0 then
       count.is_look_booked = 1

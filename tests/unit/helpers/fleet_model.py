@@ -14,6 +14,7 @@ from functools import partial
 from deploy.simulator.neighbours import Neighbour, nobody
 from klinefleet.workers.domain.timestamps import MINUTE_MS
 from klinefleet.workers.limits.budget import Budget, Grant
+from klinefleet.workers.limits.concurrency import RestSlots
 from klinefleet.workers.support.clock import ManualClock
 
 #: Changes what an answer's headers say: (random numbers, used weight, Date in ms) to the last two.
@@ -25,9 +26,17 @@ def true_answer(rng: random.Random, used: int, date_ms: int) -> tuple[int | None
     return used, date_ms
 
 
+#: Calls of the fleet that may be refused in a minute; the next one shuts its address out.
+REFUSALS_BEFORE_BAN = 10
+BAN_MS = 120_000
+
+
 @dataclass
 class Books:
-    """The exchange's own count: calendar minutes of its own clock, counted when a call arrives."""
+    """The exchange's own count: calendar minutes of its own clock, counted when a call arrives.
+
+    As the stand-in does, it shuts an address out from its eleventh refused call of a minute on.
+    """
 
     limit: int
     skew_ms: int
@@ -35,6 +44,8 @@ class Books:
     by_others: Counter[int] = field(default_factory=Counter)
     refused_in: Counter[int] = field(default_factory=Counter)
     others_refused_in: Counter[int] = field(default_factory=Counter)
+    banned_until_ms: int = 0
+    bans: int = 0
 
     @property
     def refused(self) -> int:
@@ -44,25 +55,35 @@ class Books:
     def minute(self, now_ms: float) -> int:
         return int(now_ms + self.skew_ms) // MINUTE_MS
 
+    def is_banned(self, now_ms: float) -> bool:
+        return now_ms < self.banned_until_ms
+
     def arrive(self, now_ms: int, weight: int) -> tuple[int, bool]:
+        """Return the used weight after a call of the fleet, and whether it is served."""
         minute = self.minute(now_ms)
-        self.used[minute] += weight
-        over = self.used[minute] > self.limit
-        self.refused_in[minute] += over
-        return self.used[minute], not over
+        is_banned = self.is_banned(now_ms)
+        if not is_banned:
+            self.used[minute] += weight
+        if not is_banned and self.used[minute] <= self.limit:
+            return self.used[minute], True
+        self.refused_in[minute] += 1
+        if not is_banned and self.refused_in[minute] > REFUSALS_BEFORE_BAN:
+            self.banned_until_ms = now_ms + (BAN_MS << self.bans)
+            self.bans += 1
+        return self.used[minute], False
 
     def arrive_from_others(self, now_ms: int, weight: int) -> None:
         minute = self.minute(now_ms)
-        if self.used[minute] + weight > self.limit:
+        if self.is_banned(now_ms) or self.used[minute] + weight > self.limit:
             self.others_refused_in[minute] += 1
         else:
             self.used[minute] += weight
             self.by_others[minute] += weight
 
     def share_used(self, minute: int) -> float:
-        """Return our part of what others have left of a minute."""
+        """Return our part of what others have left of a minute, without what was refused."""
         others = self.by_others[minute]
-        return (self.used[minute] - others) / (self.limit - others)
+        return (min(self.used[minute], self.limit) - others) / (self.limit - others)
 
 
 @dataclass
@@ -81,7 +102,10 @@ class FleetModel:
     die_rate: float = 0.0
     neighbour: Neighbour = nobody
     distort: Distortion = true_answer
+    slots: RestSlots | None = None
+    """The workers' limit of calls in flight; None lets all of them ask for weight at once."""
     granted: int = 0
+    _resting: int = 0
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -109,6 +133,7 @@ class FleetModel:
 
     def _others_go_on(self, minute: int, number: int) -> None:
         """Let the others make the calls of a minute, the `number`th that the fleet sees."""
+        self.books.used[minute] += 0
         began_ms = minute * MINUTE_MS - self.books.skew_ms - self.clock.now_ms()
         for at_ms, weight in self.neighbour(number):
             if began_ms + at_ms >= 0:
@@ -117,6 +142,14 @@ class FleetModel:
 
     def _others_call(self, weight: int) -> None:
         self.books.arrive_from_others(self.clock.now_ms(), weight)
+
+    def _rest(self) -> None:
+        """Let a worker wait for a slot, and those go on for whom there is one."""
+        self._resting += 1
+        width = self.slots.width if self.slots else self.workers
+        while self._resting and self.workers - self._resting < width:
+            self._resting -= 1
+            self._after(1, lambda: self._ask(None))
 
     def _ask(self, reservation: int | None) -> None:
         answer = self.budget.take(self.weight, reservation)
@@ -134,7 +167,7 @@ class FleetModel:
         date_ms = (now_ms + self.books.skew_ms) // 1000 * 1000
         told_used, told_ms = self.distort(self.rng, used, date_ms)
         if self.rng.random() < self.die_rate:
-            self._after(5_000, lambda: self._ask(None))
+            self._after(5_000, self._rest)
         elif self.rng.random() < self.lost_rate:
             self._after(20_000, lambda: self._done(grant, None, None, False, None))
         else:
@@ -145,24 +178,43 @@ class FleetModel:
     ) -> None:
         self.budget.learn(grant, used=used, date_ms=date_ms, served=served, rtt_ms=rtt_ms)
         if rtt_ms is not None and not served:
+            self._close()
+        if self.slots and served and rtt_ms is not None:
+            self.slots.record_success(
+                rtt_ms=rtt_ms,
+                weight=grant.weight,
+                left=grant.left,
+                minute_left_ms=grant.minute_left_ms,
+            )
+        elif self.slots:
+            self.slots.record_failure()
+        self._rest()
+
+    def _close(self) -> None:
+        """Close the pool for as long as the exchange's answer says."""
+        if self.books.is_banned(self.clock.now_ms()):
+            self.budget.close_until(at_ms=self.books.banned_until_ms + self.books.skew_ms)
+        else:
             self.budget.close_until()
-        self._after(1, lambda: self._ask(None))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Workers of a fleet, weight of a call, and round trip in ms."""
+    """Workers of a fleet, weight of a call, round trip in ms, and whether the slots adapt."""
 
     workers: int
     weight: int
     rtt_ms: int = 280
+    has_slots: bool = False
 
     def __str__(self) -> str:
-        return f"{self.workers}x{self.weight}"
+        return f"{self.workers}x{self.weight}" + " slots" * self.has_slots
 
 
 #: A minute's weight takes these 28 and 2 s.
 SLOW, FAST = Shape(12, 2), Shape(50, 10)
+#: A worker as it is, whose slots adapt.
+ADAPTIVE = Shape(48, 2, has_slots=True)
 
 
 def busy_fleet(
@@ -187,7 +239,15 @@ def busy_fleet(
         shape.rtt_ms,
         neighbour=neighbour,
         distort=distort,
+        slots=_busy_slots(shape.workers) if shape.has_slots else None,
     )
+
+
+def _busy_slots(width: int) -> RestSlots:
+    """Return the slots of a process that has more to do than a minute's weight is enough for."""
+    slots = RestSlots(width)
+    slots.set_demand(math.inf, 1)
+    return slots
 
 
 def go_on(models: Sequence[FleetModel], minutes: float) -> None:

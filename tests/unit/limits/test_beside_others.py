@@ -21,17 +21,19 @@ from deploy.simulator.neighbours import (
 from klinefleet.workers.support.clock import ManualClock
 from tests.lua_budget import LuaBudget
 from tests.unit.helpers.budgets import LIMIT, START_MS
-from tests.unit.helpers.fleet_model import FAST, SLOW, Books, Shape, busy_fleet
+from tests.unit.helpers.fleet_model import ADAPTIVE, FAST, SLOW, Books, Shape, busy_fleet
 
-FLEETS = [SLOW, FAST]
+FLEETS = [SLOW, FAST, ADAPTIVE]
 
 #: Whole minutes after which the others must be known.
 LEARNT = 3
 
 
-def ran(neighbour: Neighbour, fleet: Shape, *, minutes: int, seed: int = 1) -> Books:
+def ran(
+    neighbour: Neighbour, fleet: Shape, *, minutes: int, seed: int = 1, begin_s: float = 13.5
+) -> Books:
     """The exchange's books after a fleet was busy beside a neighbour, the first minute cut."""
-    clock = ManualClock(START_MS + 13_500)
+    clock = ManualClock(START_MS + int(begin_s * 1000))
     model = busy_fleet(LuaBudget(clock), clock, fleet, neighbour, limit=LIMIT, seed=seed)
     model.run(minutes)
     return model.books
@@ -95,6 +97,21 @@ def test_others_at_random_cost_us_a_tenth_at_most(most: int, fleet: Shape) -> No
     runs = [ran(at_random(most, seed), fleet, minutes=9, seed=seed) for seed in range(3)]
     shares = [books.share_used(minute) for books in runs for minute in learnt_minutes(books)]
     assert statistics.mean(shares) >= 0.90
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_others_at_random_never_earn_us_a_ban(seed: int) -> None:
+    assert ran(at_random(1200, seed), ADAPTIVE, minutes=9, seed=seed).bans == 0
+
+
+@pytest.mark.parametrize("begin_s", [20, 30, 39])
+@pytest.mark.parametrize("second", [50, 55])
+def test_a_burst_never_seen_before_meets_too_few_calls_in_flight_to_earn_us_a_ban(
+    second: float, begin_s: float
+) -> None:
+    books = ran(burst(600, second), ADAPTIVE, minutes=3, begin_s=begin_s)
+    assert books.bans == 0
+    assert all(books.share_used(minute) >= 0.95 for minute in learnt_minutes(books, 2))
 
 
 @pytest.mark.parametrize("fleet", FLEETS, ids=str)

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinefleet.workers.limits.concurrency import HEADROOM, RestSlots, useful_concurrency
+from klinefleet.workers.limits.concurrency import (
+    FEW_CALLS,
+    HEADROOM,
+    LATE_MS,
+    RestSlots,
+    useful_concurrency,
+)
 from tests.unit.helpers.limited_threads import LimitedThreads
 
 BUSY = 10**9
@@ -29,20 +35,38 @@ def useful_calls(**changed: float) -> int:
     ("changed", "calls"),
     [
         ({}, 5.6),
-        ({"left": 6000}, 14.0),
-        ({"rtt_ms": 1000}, 20.0),
         ({"weight": 10}, 1.12),
-        ({"minute_left_ms": 30_000}, 11.2),
         ({"left": 1200, "minute_left_ms": 30_000}, 5.6),
-        ({"left": 6000, "sharers": 2}, 7.0),
         ({"sharers": 4}, 1.4),
+        ({"left": 1200, "minute_left_ms": 15_000}, 11.2),
+        ({"left": 1200, "minute_left_ms": 15_000, "sharers": 2}, 5.6),
     ],
 )
 def test_the_calls_in_flight_are_those_of_littles_law(
     changed: dict[str, float], calls: float
 ) -> None:
     """2400 weight a minute at weight 2 are 20 calls a second, so 5.6 in 280 ms."""
-    assert 0 <= useful_calls(**changed) - calls * HEADROOM <= 1 + 1e-9
+    assert 0 <= useful_calls(**changed) - calls * HEADROOM <= 2
+
+
+@pytest.mark.parametrize("changed", [{"left": 3200}, {"rtt_ms": 390}, {"minute_left_ms": 44_000}])
+def test_headroom_never_makes_more_calls_in_flight_than_may_be_refused(
+    changed: dict[str, float],
+) -> None:
+    assert useful_calls(**changed) == FEW_CALLS
+
+
+@pytest.mark.parametrize("changed", [{"left": 6000}, {"rtt_ms": 1000}, {"minute_left_ms": 30_000}])
+def test_what_few_calls_cannot_spend_in_time_is_spent_early_so_that_they_can_spend_the_rest(
+    changed: dict[str, float],
+) -> None:
+    left, left_ms = changed.get("left", 2400.0), changed.get("minute_left_ms", 60_000.0)
+    rtt_ms = changed.get("rtt_ms", 280.0)
+    while left > 0 and left_ms > LATE_MS:
+        calls = useful_calls(rtt_ms=rtt_ms, left=left, minute_left_ms=left_ms, max_width=100)
+        left, left_ms = left - 2 * calls, left_ms - rtt_ms
+    assert left > 0
+    assert calls <= FEW_CALLS
 
 
 def test_all_that_fits_into_the_minute_goes_out_at_once() -> None:
