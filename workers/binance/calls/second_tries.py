@@ -69,7 +69,7 @@ class SecondTries:
             if (other := race.await_others()) is not None:
                 return other
             raise
-        race.win(answer)
+        race.end()
         self._usual_s = (self._usual_s or clock.took_s) * 0.9 + clock.took_s * 0.1
         return answer
 
@@ -106,8 +106,8 @@ class SecondTries:
                 ).start()
 
     def _try_again(self, race: _Race[object]) -> None:
-        if not race.try_again():
-            self._watch(race, PAUSE_S)
+        was_made = race.try_again()
+        self._watch(race, PAUSE_S if was_made else self._late_after_s)
 
     def _next_race(self) -> tuple[_Race[object], float]:
         """Return the next race to look at, and how long ago that was to be."""
@@ -155,25 +155,23 @@ class _Race(Generic[T]):
             return True
 
     def try_again(self) -> bool:
-        """Make another try; its answer ends the others. Return whether it succeeded."""
-        answer: T | None = None
+        """Make another try, whose answer ends the others; return False if none could be made."""
+        was_made = True
         try:
             answer = self._ask_again(self.new_clock())
-            if answer is not None:
-                self.win(answer)
+            if was_made := answer is not None:
+                self.end(answer)
         except (FleetError, RedisError) as error:
             logger.debug("a second try failed: %s", error)
-        else:
-            with self._changed:
-                self._tries -= answer is None  # it was not made
         finally:
             with self._changed:
+                self._tries -= not was_made
                 self._running -= 1
                 self._changed.notify_all()
-        return answer is not None
+        return was_made
 
-    def win(self, answer: T) -> None:
-        """Take an answer, unless there is one, and end the other tries."""
+    def end(self, answer: T | None = None) -> None:
+        """End the other tries, unless the race is over; keep the answer for who made the first."""
         with self._changed:
             if self.is_over:
                 return
