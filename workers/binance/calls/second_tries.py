@@ -32,6 +32,8 @@ LATE_AT_FIRST_S = 2.0
 #: A watcher that wakes so much too late stood still, with the calls that it watches: their answers
 #: may be there already.
 OVERSLEPT_S = 0.5
+#: Seconds for which the watcher rests at least. Calls that are over come by the hundred a second.
+REST_S = 0.1
 #: Seconds between a further try that failed and the next one.
 PAUSE_S = 0.25
 
@@ -115,7 +117,8 @@ class SecondTries:
             while True:
                 now_s = time.monotonic()
                 if not self._due or self._due[0][0] > now_s:
-                    self._changed.wait(self._due[0][0] - now_s if self._due else None)
+                    next_s = self._due[0][0] - now_s if self._due else None
+                    self._changed.wait(next_s and max(next_s, REST_S))
                     continue
                 at_s, _, race = heapq.heappop(self._due)
                 if at_s == race.look_at_s and not race.is_over:
