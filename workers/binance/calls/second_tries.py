@@ -6,13 +6,11 @@ time is over, while the same call, made again, is mostly answered at once.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redis import RedisError
 
@@ -29,11 +27,11 @@ MOST_TRIES = 3
 LATE_TIMES, LATE_AFTER_S = 4.0, 1.0
 #: Seconds after which a call is late while no round trip is known.
 LATE_AT_FIRST_S = 2.0
-#: A watcher that wakes so much too late stood still, with the calls that it watches: their answers
+#: Seconds between two looks at the calls that are under way.
+LOOK_S = 0.1
+#: A watcher that looks so much too late stood still, with the calls that it watches: their answers
 #: may be there already.
 OVERSLEPT_S = 0.5
-#: Seconds for which the watcher rests at least. Calls that are over come by the hundred a second.
-REST_S = 0.1
 #: Seconds between a further try that failed and the next one.
 PAUSE_S = 0.25
 
@@ -46,9 +44,9 @@ class SecondTries:
     ) -> None:
         self._late_at_first_s, self._late_after_s = late_at_first_s, late_after_s
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, _Race[object]]] = []
-        self._numbers = itertools.count()
+        self._under_way = set[_Race[Any]]()
         self._watcher: threading.Thread | None = None
+        self._is_watcher_idle = False
         self._usual_s: float | None = None
 
     def first_answer(
@@ -62,15 +60,17 @@ class SecondTries:
         `ask_again` returns None where no other try can be made now; it is asked again later. The
         first try's error is raised if no try succeeds.
         """
-        race = _Race(ask_again, new_clock)
-        self._watch(race, self._late_after_s)
+        race = _Race(self._changed, ask_again, new_clock)
         clock = race.new_clock()
+        self._watch(race)
         try:
             answer = ask(clock)
         except Exception:
             if (other := race.await_others()) is not None:
                 return other
             raise
+        finally:
+            self._under_way.discard(race)
         race.end()
         self._usual_s = (self._usual_s or clock.took_s) * 0.9 + clock.took_s * 0.1
         return answer
@@ -82,58 +82,60 @@ class SecondTries:
             return self._late_at_first_s
         return max(self._late_after_s, LATE_TIMES * usual_s)
 
-    def _watch(self, race: _Race[T], in_s: float) -> None:
-        """Look at a race after some seconds, and not before."""
-        race.look_at_s = time.monotonic() + in_s
-        due = (race.look_at_s, next(self._numbers), race)
-        with self._changed:
-            heapq.heappush(self._due, due)  # type: ignore[misc]
-            if self._watcher is None:
-                self._watcher = threading.Thread(target=self._run, name="late", daemon=True)
-                self._watcher.start()
-            elif self._due[0] is due:
-                self._changed.notify()
+    def _watch(self, race: _Race[T]) -> None:
+        # Calls come by the hundred a second: no lock is taken for one, unless nobody looks.
+        self._under_way.add(race)
+        if self._watcher is None or self._is_watcher_idle:
+            with self._changed:
+                if self._watcher is None:
+                    self._watcher = threading.Thread(target=self._run, name="late", daemon=True)
+                    self._watcher.start()
+                self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
-            race, overslept_s = self._next_race()
-            if overslept_s > OVERSLEPT_S:
-                self._watch(race, self._late_after_s)
-            elif (missing_s := race.began_s + self._late_s - time.monotonic()) > 0:
-                self._watch(race, missing_s)
-            elif race.may_try_again():
-                self._watch(race, self._late_s)
-                threading.Thread(
-                    target=self._try_again, args=[race], name="second-try", daemon=True
-                ).start()
+            self._await_calls()
+            began_s = time.monotonic()
+            time.sleep(LOOK_S)
+            now_s = time.monotonic()
+            stood_still = now_s - began_s > LOOK_S + OVERSLEPT_S
+            for race in list(self._under_way):
+                if stood_still:
+                    race.next_try_s = now_s + self._late_after_s
+                elif now_s >= max(race.next_try_s, race.began_s + self._late_s):
+                    self._try_again(race, now_s)
 
-    def _try_again(self, race: _Race[object]) -> None:
-        was_made = race.try_again()
-        self._watch(race, PAUSE_S if was_made else self._late_after_s)
-
-    def _next_race(self) -> tuple[_Race[object], float]:
-        """Return the next race to look at, and how long ago that was to be."""
+    def _await_calls(self) -> None:
         with self._changed:
-            while True:
-                now_s = time.monotonic()
-                if not self._due or self._due[0][0] > now_s:
-                    next_s = self._due[0][0] - now_s if self._due else None
-                    self._changed.wait(next_s and max(next_s, REST_S))
-                    continue
-                at_s, _, race = heapq.heappop(self._due)
-                if at_s == race.look_at_s and not race.is_over:
-                    return race, now_s - at_s
+            self._is_watcher_idle = True
+            self._changed.wait_for(lambda: bool(self._under_way))
+            self._is_watcher_idle = False
+
+    def _try_again(self, race: _Race[Any], now_s: float) -> None:
+        if not race.may_try_again():
+            return
+        race.next_try_s = now_s + self._late_s
+
+        def run() -> None:
+            was_made = race.try_again()
+            pause_s = PAUSE_S if was_made else self._late_after_s
+            race.next_try_s = time.monotonic() + pause_s
+
+        threading.Thread(target=run, name="second-try", daemon=True).start()
 
 
 class _Race(Generic[T]):
-    """The tries of one call."""
+    """The tries of one call. `changed` is shared by all, as few of them ever have a second try."""
 
     def __init__(
-        self, ask_again: Callable[[CallClock], T | None], new_clock: Callable[[], CallClock]
+        self,
+        changed: threading.Condition,
+        ask_again: Callable[[CallClock], T | None],
+        new_clock: Callable[[], CallClock],
     ) -> None:
-        self.began_s = self.look_at_s = time.monotonic()
+        self.began_s = self.next_try_s = time.monotonic()
+        self._changed = changed
         self._ask_again, self._make_clock = ask_again, new_clock
-        self._changed = threading.Condition()
         self._clocks = list[CallClock]()
         self._answer: T | None = None
         self._tries = 0
