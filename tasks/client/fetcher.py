@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.follow import follow
-from klinefleet.tasks.client.session import exchange_ms
+from klinefleet.tasks.client.session import exchange_ms, say
 from klinefleet.tasks.fleet.supervisor import Supervisor
 from klinefleet.tasks.requests.build import FIRST_MS
 from klinefleet.tasks.requests.refusal import on_refusal
@@ -24,7 +23,6 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support.masking import printable
 
 #: Failures that an error names; `klines status RUN` lists all.
 _MAX_NAMED = 3
@@ -59,7 +57,7 @@ class FleetFetcher:
             preflight.check_same_store(self._services)
             preflight.load_exchange_info(self._services, market)
             choose_symbols(
-                self._services, market, series.kind, series.interval, selection, Mode.AUTO, _say
+                self._services, market, series.kind, series.interval, selection, Mode.AUTO, say
             )
         final_ms = closed_ms(series.kind, series.interval, exchange_ms(self._services, market))
         traded = self._services.trading_spans.within(series, Span(FIRST_MS, final_ms))
@@ -86,7 +84,7 @@ class FleetFetcher:
         except KeyboardInterrupt:
             for run in runs:
                 self._runs.end(run, State.CANCELLED)
-            _say("cancelled; fetched data is kept, and the same request continues from there")
+            say("cancelled; fetched data is kept, and the same request continues from there")
             raise
         if failed := [progress for progress in ended if progress.state is not State.COMPLETE]:
             raise TaskFailed(_failure_message(failed))
@@ -136,7 +134,3 @@ def _failure_message(failed: list[Progress]) -> str:
     runs = ", ".join(f"{progress.run} is {progress.state}" for progress in failed)
     named = f": {'; '.join(reasons[:_MAX_NAMED])}{more}" if reasons else ""
     return f"run {runs}{named}. Fetched data is kept; the same request fetches the rest"
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)

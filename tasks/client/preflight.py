@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 
-from klinefleet.tasks.client.session import ask_again
+from klinefleet.tasks.client.session import ask_again, say
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.requests.symbols import SymbolSelection, choose_symbols
 from klinefleet.tasks.runs.same_store import require_same_store
@@ -30,7 +29,7 @@ from klinefleet.workers.domain.queues import ARCHIVE, COMPACT, PLAN, rest_queue
 from klinefleet.workers.domain.timestamps import HOUR_MS
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
-from klinefleet.workers.support.masking import mask_secrets, printable
+from klinefleet.workers.support.masking import mask_secrets
 
 #: Longest wait for a worker that restarts, as after Redis was away, seconds.
 RESTART_TIMEOUT_S = LEASE_TTL_MS / 1000 + 4.0
@@ -69,7 +68,7 @@ def check_workers(
         if not any_worker_seen_recently(services.redis):
             break
         if attempt == 0:
-            _say(
+            say(
                 f"no worker serves {', '.join(unserved)} now; waiting up to "
                 f"{RESTART_TIMEOUT_S:.0f} s for one to restart"
             )
@@ -150,12 +149,12 @@ def load_exchange_info(services: Services, market: Market, mode: Mode = Mode.AUT
                 f"could not load symbols from the exchange: {error.reason}"
             ) from error
         if age_ms is None:
-            _say(
+            say(
                 f"could not load symbols from the exchange ({error.reason}); going on with "
                 "the archive"
             )
             return
-        _say(
+        say(
             f"could not load symbols from the exchange ({error.reason}); using those of "
             f"{age_ms / HOUR_MS:.1f} hours ago"
         )
@@ -172,9 +171,5 @@ def build_request(
     revise: bool,
 ) -> tuple[Request, dict[str, str]]:
     """Return the request, and a note for each symbol that is left out of it."""
-    chosen = choose_symbols(services, market, kind, interval, selection, mode, _say)
+    chosen = choose_symbols(services, market, kind, interval, selection, mode, say)
     return Request(market, kind, interval, chosen.symbols, *span, mode, revise), chosen.notes
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from klinefleet.workers.domain.stores import absolute_url
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.policy import Mode
 from klinefleet.workers.support.log import AUTO, TEXT, log_to_stderr
-from klinefleet.workers.support.masking import mask_secrets
+from klinefleet.workers.support.masking import mask_secrets, printable
 from klinefleet.workers.support.settings import Settings
 
 if TYPE_CHECKING:
@@ -157,13 +157,12 @@ def ask_again(services: Services, question: Callable[[], T]) -> T:
 
     One refusal, as of a firewall, says little. FleetError where no try succeeds.
     """
-
     from klinefleet.workers.support.retry import FIRST_QUESTION
 
-    def say(state: RetryCallState) -> None:
+    def tell_first(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if state.attempt_number == 1 and isinstance(error, FleetError):
-            print(f"{error.reason}; asking again", file=sys.stderr, flush=True)
+            say(f"{error.reason}; asking again")
 
     def pause(seconds: float) -> None:
         if services.stop.wait(seconds):
@@ -172,6 +171,11 @@ def ask_again(services: Services, question: Callable[[], T]) -> T:
     def may_recover(error: BaseException) -> bool:
         return isinstance(error, Transient) and not isinstance(error, OverWeight)
 
-    tries = FIRST_QUESTION.retrying(may_recover, sleep=pause, before_sleep=say)
+    tries = FIRST_QUESTION.retrying(may_recover, sleep=pause, before_sleep=tell_first)
     answer: T = tries(question)
     return answer
+
+
+def say(text: str) -> None:
+    """Tell people at the terminal a line; results alone go to stdout."""
+    print(printable(text), file=sys.stderr, flush=True)

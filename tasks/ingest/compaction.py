@@ -24,7 +24,7 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.errors import FleetError, LeaseLost, StoreFault, Unforeseen
+from klinefleet.workers.domain.errors import FleetError, LeaseLost
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.redis_keys import compact_lease
 from klinefleet.workers.domain.schema import no_rows
@@ -47,8 +47,6 @@ from klinefleet.workers.support import metrics
 
 logger = logging.getLogger(__name__)
 
-#: Attempts at a partition while the store fails. After the last one the partition counts as failed.
-MAX_ATTEMPTS = 5
 #: Fetches of a window whose raw object cannot be used, the first included.
 MAX_FETCHES = 3
 #: Below so many attempts a window is fetched for one doubt: its source answers it once.
@@ -101,7 +99,7 @@ class _Compaction:
         except LeaseLost:
             raise
         except FleetError as error:
-            if self._may_requeue(error):
+            if may_fail_again(self._runs, self._run, str(self._partition), error):
                 raise
             reason = error.reason
             logger.error("compact %s failed: %s", self._partition, reason)
@@ -111,14 +109,6 @@ class _Compaction:
         ):
             metrics.PARTITIONS.add(outcome="failed" if reason else "done")
         return reason
-
-    def _may_requeue(self, error: FleetError) -> bool:
-        """Return whether another try may succeed that is not the last allowed one."""
-        runs, run, name = self._runs, self._run, str(self._partition)
-        if isinstance(error, Unforeseen):
-            return may_fail_again(runs, run, name)
-        is_store = isinstance(error, StoreFault)
-        return is_store and runs.partitions.record_attempt(run, name, MAX_ATTEMPTS)
 
     def _compact(self) -> Counter[str] | None:
         """Publish the partition and return its counts; None where windows had to be sent first."""

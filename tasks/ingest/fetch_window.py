@@ -22,8 +22,6 @@ from klinefleet.workers.domain.errors import (
     LeaseLost,
     OverWeight,
     Restricted,
-    StoreFault,
-    Unforeseen,
     Unreachable,
 )
 from klinefleet.workers.domain.paging import page_count, pages
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from klinefleet.workers.binance.archive_names import ArchiveFile
 
 logger = logging.getLogger(__name__)
-
-#: Attempts at a window while the store fails. After the last one the window counts as failed.
-MAX_ATTEMPTS = 5
 
 
 def fetch_window(services: Services, run: str, window: Window) -> str:
@@ -93,7 +88,7 @@ class _WindowFetch:
         except (OverWeight, LeaseLost):
             raise
         except FleetError as error:
-            if self._may_requeue(error):
+            if may_fail_again(self._runs, self._run, str(self._window), error):
                 raise
             replacements = self._replace_pages(error)
             if not replacements:
@@ -112,14 +107,6 @@ class _WindowFetch:
         if finished.is_last:
             enqueue.send_compact(self._run, window.partition, finished.sent_us)
         return reason
-
-    def _may_requeue(self, error: FleetError) -> bool:
-        """Return whether another try may succeed that is not the last allowed one."""
-        runs, run, name = self._runs, self._run, str(self._window)
-        if isinstance(error, Unforeseen):
-            return may_fail_again(runs, run, name)
-        is_store = isinstance(error, StoreFault)
-        return is_store and runs.partitions.record_attempt(run, name, MAX_ATTEMPTS)
 
     def _replace_pages(self, error: FleetError) -> list[Window]:
         """Return the archive windows that replace REST's, where REST does not answer at all.

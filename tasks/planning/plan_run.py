@@ -33,7 +33,7 @@ def plan_run(services: Services, run: str) -> int:
                 return runs.mark_plan_sent(run) if planner.lead(TIME_SLICE_S) else 0
         except FleetError as error:
             if isinstance(error, Unforeseen):
-                is_final = not may_fail_again(runs, run, state_of_plan(runs, run))
+                is_final = not may_fail_again(runs, run, state_of_plan(runs, run), error)
             else:
                 is_final = not isinstance(error, Transient | LeaseLost)
             if not is_final:

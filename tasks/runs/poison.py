@@ -15,10 +15,12 @@ from redis import Redis, RedisError
 
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.heartbeat import last_memory
-from klinefleet.workers.domain.errors import FleetError, Unforeseen
+from klinefleet.workers.domain.errors import FleetError, StoreFault, Unforeseen
 
 logger = logging.getLogger(__name__)
 
+#: Attempts at work while the store fails. After the last one it has failed.
+MAX_STORE_FAULTS = 5
 #: Times that work may raise what nobody foresaw.
 MAX_UNFORESEEN = 3
 #: Deaths after which work has failed.
@@ -47,9 +49,15 @@ def all_foreseen(work: str) -> Iterator[None]:
         raise Unforeseen(f"nobody foresaw that it fails with {found}; see the log") from error
 
 
-def may_fail_again(runs: Runs, run: str, work: str) -> bool:
-    """Count a failure that nobody foresaw; False from the last allowed one on."""
-    return runs.partitions.record_attempt(run, f"unforeseen {work}", MAX_UNFORESEEN)
+def may_fail_again(runs: Runs, run: str, work: str, error: FleetError) -> bool:
+    """Count a failure of the store, or one that nobody foresaw; False from the last allowed one on.
+
+    False at once for any other error: another try would not help.
+    """
+    if isinstance(error, Unforeseen):
+        return runs.partitions.record_attempt(run, f"unforeseen {work}", MAX_UNFORESEEN)
+    is_store = isinstance(error, StoreFault)
+    return is_store and runs.partitions.record_attempt(run, work, MAX_STORE_FAULTS)
 
 
 def may_die_again(runs: Runs, run: str, work: str) -> bool:

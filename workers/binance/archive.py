@@ -236,7 +236,7 @@ class Archive:
         return page
 
     def _get(self, url: str, subject: str, max_bytes: int, method: str = "GET") -> Answer:
-        """Return a good answer. A call of which no byte comes is made again if a place is free."""
+        """Return a good answer. A call is made again beside the first if no byte of it has come."""
         clocks = list[CallClock]()
 
         def new_clock() -> CallClock:

@@ -6,8 +6,8 @@
 DuckDB opens only the folders and partitions that match the WHERE conditions. S3 is read through
 s3fs, because DuckDB would have to download its own S3 extension first.
 
-A query may come from anywhere, so DuckDB is told to read nothing but the lake, and which other
-files the caller names; and only statements that read are run.
+A query may come from anywhere. So DuckDB may open the lake alone, and the files that the caller
+names, and only statements that read are run.
 """
 
 from __future__ import annotations

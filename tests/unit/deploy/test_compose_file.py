@@ -92,7 +92,7 @@ def test_no_secret_is_an_argument_which_a_list_of_processes_shows(name: str) -> 
 def test_redis_reads_its_password_from_stdin_and_still_drops_its_rights() -> None:
     shell, flags, script = SERVICES["redis"]["command"]
     assert (shell, flags) == ("sh", "-euc")
-    # The image's own script drops root; an image without one runs as whom it is told.
+    # The image's own script drops root; an image without one keeps the user that it starts with.
     assert "as_redis=$$(command -v docker-entrypoint.sh || true)\nexec $$as_redis redis-" in script
     assert " - <<EOF\nrequirepass $$REDISCLI_AUTH\nEOF\n" in script
     assert "REDISCLI_AUTH" in SERVICES["redis"]["environment"]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from klinefleet.tasks.ingest.compaction import MAX_ATTEMPTS, MAX_FETCHES, compact_partition
+from klinefleet.tasks.ingest.compaction import MAX_FETCHES, compact_partition
 from klinefleet.tasks.ingest.raw_rows import load_raw_objects
 from klinefleet.tasks.runs.partitions import RunPartitions
+from klinefleet.tasks.runs.poison import MAX_STORE_FAULTS
 from klinefleet.tasks.runs.progress import Phase
 from klinefleet.workers.domain.errors import ReadBackMismatch, StoreFault
 from klinefleet.workers.domain.redis_keys import LEASES
@@ -181,7 +182,7 @@ def test_a_store_that_fails_hands_the_partition_back_so_often_and_then_gives_up(
         raise StoreFault("the store is down")
 
     monkeypatch.setattr(one.services.partitions, "merge", fails)
-    for _ in range(MAX_ATTEMPTS - 1):
+    for _ in range(MAX_STORE_FAULTS - 1):
         with pytest.raises(StoreFault):
             compact_partition(one.services, run, JANUARY)
         assert phases(one, run) == {JANUARY: Phase.COMPACTING}

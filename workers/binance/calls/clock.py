@@ -107,7 +107,8 @@ class CallClock:
         return size
 
 
-_running: ContextVar[CallClock | None] = ContextVar("running_clock", default=None)
+#: The clock of the call that a thread makes. No socket of these pools is read without one.
+_running: ContextVar[CallClock] = ContextVar("running_clock")
 
 
 @contextmanager
@@ -122,8 +123,7 @@ def timed_by(clock: CallClock) -> Iterator[None]:
 
 
 def _receive(open_socket: socket.socket, read: Callable[..., int], *args: Any) -> int:
-    clock = _running.get()
-    return clock.receive(open_socket, read, *args) if clock else read(*args)
+    return _running.get().receive(open_socket, read, *args)
 
 
 # A timeout of a socket is one of each read: bytes that trickle never end it. Headers, endless
@@ -159,7 +159,7 @@ def _connected(connection: HTTPConnection) -> socket.socket:
 
     Each address gets its part of the time that is left.
     """
-    clock = _running.get() or CallClock(float(connection.timeout or 0))
+    clock = _running.get()
     host, port = connection.host.strip("[]"), connection.port
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(address[0] for *_, address in found))

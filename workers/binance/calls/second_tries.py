@@ -65,7 +65,7 @@ class SecondTries:
         self._watch(race)
         try:
             answer = ask(clock)
-        except Exception:
+        except Exception:  # whatever it was, another try may have the answer; else it is raised
             if (other := race.await_others()) is not None:
                 return other
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -105,6 +104,7 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, source_address: str | None, **kwargs: Any) -> None:
         self._source_address = source_address
+        self._proxies: dict[str, dict[str, str]] = {}
         super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -123,11 +123,8 @@ class _Adapter(HTTPAdapter):
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
         where = urlsplit(request.url)
-        kwargs["proxies"] = _proxies(f"{where.scheme}://{where.netloc}")
-        return super().send(request, *args, **kwargs)
-
-
-@lru_cache(maxsize=16)
-def _proxies(host_url: str) -> dict[str, str]:
-    """Return the proxies to a host by scheme."""
-    return dict(get_environ_proxies(host_url))
+        host = f"{where.scheme}://{where.netloc}"
+        if host not in self._proxies:
+            # Read from the environment once a host, not at every call.
+            self._proxies[host] = dict(get_environ_proxies(host))
+        return super().send(request, *args, **kwargs | {"proxies": self._proxies[host]})
