@@ -11,6 +11,7 @@ from redis import RedisError
 from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.tasks.runs.enqueue import send
 from klinefleet.workers.app import app
+from klinefleet.workers.coordination.redis_faults import pause_before_requeue
 from klinefleet.workers.domain.errors import FleetError, OtherStore, TaskFailed
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
@@ -29,7 +30,7 @@ def catalog(self: Any, market: str) -> None:
             if is_mine:
                 update_catalog(services, Market(market))
     except (RedisError, OtherStore) as error:
-        services.stop.wait(1.0)
+        pause_before_requeue(services.redis, services.stop)
         raise Reject(error, requeue=True) from error
     except FleetError as error:
         logger.error(

@@ -40,6 +40,8 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,
+    # A Redis that refuses (it is full, or a replica) is waited for like one that is away.
+    broker_channel_error_retry=True,
     # Threads cannot be cancelled. Work that went on without a connection is found by its lease or
     # its result.
     worker_cancel_long_running_tasks_on_connection_loss=False,

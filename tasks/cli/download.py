@@ -93,7 +93,8 @@ def submit(
             if dry_run:
                 _show_estimate(services, request, as_json)
                 return
-        run = _send(services, request, notes)
+            run = _create(services, request)
+        _record_notes(services, run, request, notes)
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
             return
@@ -152,17 +153,21 @@ def _prepare(
     return services, supervisor, request, notes
 
 
-def _send(services: Services, request: Request, notes: dict[str, str]) -> str:
-    """Queue a run, with its notes of symbols that were left out, and return its id."""
+def _create(services: Services, request: Request) -> str:
+    """Queue a run and return its id."""
+    from klinefleet.tasks.runs.store import Runs
+
+    return Runs(services.redis).create(request, services.own_store())
+
+
+def _record_notes(services: Services, run: str, request: Request, notes: dict[str, str]) -> None:
+    """Record the symbols that were left out of a run."""
     from klinefleet.tasks.runs.records import Level, Record
     from klinefleet.tasks.runs.store import Runs
 
-    runs = Runs(services.redis)
-    run = runs.create(request, services.own_store())
     group = (request.market, request.kind, request.interval)
     records = [Record(Level.NOTE, note, Series(*group, name)) for name, note in notes.items()]
-    runs.record(run, *records)
-    return run
+    Runs(services.redis).record(run, *records)
 
 
 def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor | None) -> int:

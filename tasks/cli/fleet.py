@@ -13,7 +13,8 @@ import click
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.session import fleet_services
 from klinefleet.tasks.requests.refusal import on_refusal
-from klinefleet.workers.coordination.private_redis import is_reachable, shared_redis
+from klinefleet.workers.coordination.private_redis import shared_redis
+from klinefleet.workers.coordination.redis_faults import fault_of
 from klinefleet.workers.domain.errors import RequestError
 from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.support.log import log_to_stderr
@@ -55,9 +56,8 @@ def worker(queues: str | None, loglevel: str) -> None:
             lanes = parse_lanes(queues)
             if settings.redis_url is None:
                 settings = replace(settings, redis_url=stack.enter_context(shared_redis()))
-            elif not is_reachable(settings.redis_url):
-                url = mask_secrets(settings.redis_url)
-                raise RequestError(f"Redis does not answer at {url}")
+            elif fault := fault_of(settings.redis_url):
+                raise RequestError(f"Redis at {mask_secrets(settings.redis_url)} {fault}")
             log_to_stderr(loglevel, settings.log)
             store = join_fleet(settings)
         supervisor = Supervisor(settings, lanes, store, loglevel=loglevel)

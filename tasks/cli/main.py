@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import click
+from redis import RedisError
 
 from klinefleet.tasks.cli.catalog import catalog
 from klinefleet.tasks.cli.coverage import coverage
@@ -21,6 +22,7 @@ from klinefleet.tasks.cli.output.streams import guarded_streams
 from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
+from klinefleet.workers.coordination.redis_faults import told
 from klinefleet.workers.domain.errors import FleetError, RequestError, SettingsError
 from klinefleet.workers.support.masking import mask_secrets, one_line, secrets_in
 
@@ -63,6 +65,9 @@ class Commands(click.Group):
             ctx.exit(2)
         except FleetError as error:
             _echo_error(error.reason)
+            ctx.exit(1)
+        except RedisError as error:
+            _echo_error(told(error))
             ctx.exit(1)
 
 

@@ -9,9 +9,10 @@ from functools import partial
 
 from redis import RedisError
 
-from klinefleet.tasks.client.progress_bar import progress_display
+from klinefleet.tasks.client.progress_bar import ProgressDisplay, progress_display
 from klinefleet.tasks.runs.progress import Progress
 from klinefleet.tasks.runs.store import Runs
+from klinefleet.workers.coordination.redis_faults import in_words
 from klinefleet.workers.domain.errors import RunLost
 from klinefleet.workers.limits.budget import combined_state
 from klinefleet.workers.services import Services
@@ -38,13 +39,15 @@ def follow(services: Services, run: str, on_poll: Callable[[], None] = lambda: N
             on_poll()
             try:
                 progress = runs.progress(run)
+                if progress:
+                    _show(services, display, progress)
             except RedisError as error:
                 if time.monotonic() - last_answer > REDIS_AWAY_S:
                     logger.debug("Redis is away: %r", error)
                     raise RunLost(
                         f"Redis has been away for {REDIS_AWAY_S:.0f} s; run {run} may still go on"
                     ) from error
-                display.say("waiting for Redis, which does not answer")
+                display.say(f"waiting for Redis, which {in_words(error)}")
                 time.sleep(REDIS_RETRY_S)
                 continue
             if progress is None:
@@ -52,12 +55,15 @@ def follow(services: Services, run: str, on_poll: Callable[[], None] = lambda: N
                     f"Redis has no run {run} any more; fetched data is kept, run the command again"
                 )
             last_answer = time.monotonic()
-            done = progress.counts["calls_done"]
-            text = partial(status_line, services, progress)
-            display.show(done, done + progress.calls_left, f"{run}: ", text)
             if progress.state.has_ended:
                 return progress
             time.sleep(POLL_S)
+
+
+def _show(services: Services, display: ProgressDisplay, progress: Progress) -> None:
+    done = progress.counts["calls_done"]
+    text = partial(status_line, services, progress)
+    display.show(done, done + progress.calls_left, f"{progress.run}: ", text)
 
 
 def status_line(services: Services, progress: Progress) -> str:

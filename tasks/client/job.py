@@ -20,6 +20,7 @@ from klinefleet.tasks.jobs.piece import Piece, Results
 from klinefleet.tasks.jobs.state import Jobs
 from klinefleet.tasks.runs.lost_work import CHECK_INTERVAL_S, LostWorkDetector, SentWork
 from klinefleet.workers.app import connect
+from klinefleet.workers.coordination.redis_faults import in_words
 from klinefleet.workers.domain.errors import RunLost
 from klinefleet.workers.domain.redis_keys import piece_lease
 from klinefleet.workers.services import Services
@@ -97,7 +98,7 @@ def work_by_fleet(
                     raise RunLost(
                         f"Redis has been away for {REDIS_AWAY_S:.0f} s; start again"
                     ) from error
-                display.say("waiting for Redis, which does not answer")
+                display.say(f"waiting for Redis, which {in_words(error)}")
                 time.sleep(REDIS_RETRY_S)
             job.show(job.results)
             time.sleep(POLL_S)

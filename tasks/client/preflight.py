@@ -13,7 +13,7 @@ from klinefleet.tasks.runs.same_store import require_same_store
 from klinefleet.workers.coordination.fleet_store import served_store
 from klinefleet.workers.coordination.heartbeat import any_worker_seen_recently, live_workers
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS
-from klinefleet.workers.coordination.private_redis import is_reachable
+from klinefleet.workers.coordination.redis_faults import fault_of
 from klinefleet.workers.domain.errors import (
     FleetError,
     LakeFormat,
@@ -38,10 +38,10 @@ POLL_S = 0.5
 
 
 def check_redis(services: Services) -> None:
-    """Raise RequestError if Redis does not answer."""
+    """Raise RequestError if Redis does not answer a question."""
     url = services.settings.redis_url or ""
-    if not is_reachable(url):
-        raise RequestError(f"Redis does not answer at {mask_secrets(url)}")
+    if fault := fault_of(url):
+        raise RequestError(f"Redis at {mask_secrets(url)} {fault}")
 
 
 def required_queues(market: Market, kind: Kind, mode: Mode) -> list[str]:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from klinefleet.workers.coordination.private_redis import (
-    is_reachable,
     is_shared_reachable,
     private_redis,
     shared_url,
 )
 from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.coordination.redis_faults import fault_of
 from klinefleet.workers.domain.errors import FleetError, OverWeight, RequestError, Transient
 from klinefleet.workers.domain.markets import RULES, Market
 from klinefleet.workers.domain.stores import absolute_url
@@ -74,10 +74,8 @@ def lake_services() -> Iterator[Services]:
     """
     settings = command_settings()
     url = settings.redis_url or (shared_url() if is_shared_reachable() else "")
-    if settings.redis_url and not is_reachable(settings.redis_url):
-        logger.warning(
-            "Redis does not answer at %s: the state of runs is unknown", mask_secrets(url)
-        )
+    if settings.redis_url and (fault := fault_of(settings.redis_url)):
+        logger.warning("Redis at %s %s: the state of runs is unknown", mask_secrets(url), fault)
         url = ""
     yield Services(replace(settings, redis_url=url or None))
 

@@ -25,6 +25,7 @@ import klinefleet.tasks.verify  # noqa: F401 - imported before the fork, so that
 from klinefleet.tasks.fleet.bootsteps import ConsumerGate, beat_in_loop
 from klinefleet.tasks.fleet.join import learn_store_id
 from klinefleet.tasks.fleet.lanes import Lane
+from klinefleet.tasks.fleet.patient_consumer import PatientConsumer
 from klinefleet.tasks.fleet.periodic import run_periodically
 from klinefleet.tasks.planning.new_runs import enqueue_new_runs, requeue_leaderless_runs
 from klinefleet.tasks.runs.log_context import connect_task_logging
@@ -45,6 +46,7 @@ ORPHAN_S = 3.0
 #: Workers need not know of each other (gossip, mingle): they share their state in Redis.
 _WORKER_OPTIONS: dict[str, Any] = {
     "pool": "threads",
+    "consumer_cls": PatientConsumer,
     "task_events": True,
     "without_gossip": True,
     "without_mingle": True,

@@ -6,6 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.support.log import Trouble
+
 logger = logging.getLogger(__name__)
 
 #: Seconds between two rounds.
@@ -19,11 +22,12 @@ def run_periodically(
 ) -> None:
     """Run all jobs, pause and repeat until `stopped` is set; one that fails is run next round."""
     stopped = stopped or threading.Event()
+    troubles = [Trouble(logger, "periodic job") for _ in jobs]
     while not stopped.is_set():
-        for job in jobs:
+        for job, trouble in zip(jobs, troubles, strict=True):
             try:
                 job()
+                trouble.end()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next round comes
-                name = type(error).__name__
-                logger.warning("periodic job failed, trying again: %s: %s", name, error)
+                trouble.note(told(error))
         stopped.wait(pause_s)

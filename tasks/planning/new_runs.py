@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from klinefleet.tasks.runs import enqueue
@@ -13,9 +14,11 @@ from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import dead_holders
+from klinefleet.workers.coordination.redis_faults import told
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
+from klinefleet.workers.support.log import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +29,15 @@ POLL_S = 2.0
 
 def enqueue_new_runs(services: Services) -> None:
     """Enqueue a plan task for each new run until shutdown."""
-    runs = Runs(services.redis)
+    runs, trouble = Runs(services.redis), Trouble(logger, "reading new runs")
     while not services.stop.is_set():
         try:
             if run := runs.next_new_run(POLL_S):
                 logger.info("run %s begins", run)
                 enqueue.send_plan(run, runs.mark_plan_sent(run))
-        except RedisError as error:
-            logger.warning("could not read new runs from Redis: %s; trying again", error)
+            trouble.end()
+        except (RedisError, OperationalError) as error:
+            trouble.note(told(error))
             services.stop.wait(1.0)
 
 

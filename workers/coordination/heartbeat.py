@@ -14,13 +14,17 @@ from redis import Redis, RedisError
 from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.coordination.redis_faults import told
 from klinefleet.workers.domain.redis_keys import MEMORY, WIDTHS, WORKERS
+from klinefleet.workers.support.log import Trouble
 from klinefleet.workers.support.machine import memory_limit, peak_memory
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats.
 HEARTBEAT_INTERVAL_S = 2.0
+#: How long it is known that a worker was alive.
+_RECENT_MS = 10 * LEASE_TTL_MS
 #: How long it is kept how much memory a dead process had.
 MEMORY_KEPT_MS = 86_400_000
 
@@ -76,6 +80,7 @@ class Heartbeat:
             now = now_ms(self._redis)
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zadd(WORKERS, {self._name: now + LEASE_TTL_MS})
+                pipe.zremrangebyscore(WORKERS, 0, now - _RECENT_MS)
                 pipe.hset(MEMORY, self._name, f"{peak_memory()}/{self._memory_limit}/{now}")
                 pipe.pexpire(MEMORY, MEMORY_KEPT_MS)
                 pipe.execute()
@@ -88,14 +93,14 @@ class Heartbeat:
 
     def _run(self) -> None:
         with suppress(RedisError):  # another process forgets them
-            _forget_old_memory(self._redis)
+            _forget_the_dead(self._redis)
+        trouble = Trouble(logger, "heartbeat")
         while not self._stopped.is_set():
             try:
                 self.beat()
+                trouble.end()
             except Exception as error:  # noqa: BLE001 - no error may stop the heartbeat
-                logger.warning(
-                    "heartbeat failed, trying again: %s: %s", type(error).__name__, error
-                )
+                trouble.note(told(error))
             self._stopped.wait(self._interval_s)
 
 
@@ -106,23 +111,19 @@ def total_width(redis: Redis, pool: str) -> tuple[int, int]:
     total, max_total = 0, 0
     for process, report in reports.items():
         width, max_width, at_ms, *_ = map(int, report.split(b"/"))
-        if at_ms < expired_ms:
-            redis.hdel(WIDTHS, process)
-        elif process.startswith(f"rest.{pool}@".encode()):
+        if at_ms >= expired_ms and process.startswith(f"rest.{pool}@".encode()):
             total, max_total = total + width, max_total + max_width
     return total, max_total
 
 
 def any_worker_seen_recently(redis: Redis) -> bool:
     """Return True if a worker is alive or was within the last 80 s."""
-    return bool(redis.exists(WORKERS))
+    return bool(redis.zcount(WORKERS, now_ms(redis) - _RECENT_MS, "+inf"))
 
 
 def live_workers(redis: Redis) -> list[str]:
     """Return the queue of each live worker; that of a rest queue ends with @ and the egress."""
-    now = now_ms(redis)
-    redis.zremrangebyscore(WORKERS, 0, now - 10 * LEASE_TTL_MS)
-    names = cast("list[bytes]", redis.zrangebyscore(WORKERS, now, "+inf"))
+    names = cast("list[bytes]", redis.zrangebyscore(WORKERS, now_ms(redis), "+inf"))
     return [name.decode().split("|")[0] for name in names]
 
 
@@ -146,10 +147,11 @@ def last_memory(redis: Redis, process: str) -> tuple[int, int] | None:
     return peak, limit
 
 
-def _forget_old_memory(redis: Redis) -> None:
-    """Forget what processes had whose last heartbeat was long ago."""
+def _forget_the_dead(redis: Redis) -> None:
+    """Forget what processes reported whose last report was long ago."""
     expired_ms = now_ms(redis) - MEMORY_KEPT_MS
-    reports = cast("dict[bytes, bytes]", redis.hgetall(MEMORY))
-    old = [name for name, report in reports.items() if int(report.split(b"/")[2]) < expired_ms]
-    if old:
-        redis.hdel(MEMORY, *old)
+    for key in (MEMORY, WIDTHS):
+        reports = cast("dict[bytes, bytes]", redis.hgetall(key))
+        old = [name for name, report in reports.items() if int(report.split(b"/")[2]) < expired_ms]
+        if old:
+            redis.hdel(key, *old)

@@ -31,6 +31,7 @@ Workers (`klinefleet.workers.coordination`):
     klines:widths              hash    process -> calls in flight: useful now / at most / Redis ms
     klines:memory              hash    process -> most bytes it had / its limit / Redis ms
     klines:unreadable          list    the last messages that nobody could read; lapses
+    klines:writable            string  a lane that waits tries whether it can write; lapses
 
 Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
     klines:listed:<market>     hash    symbol -> status and dates, JSON; and when they were loaded
@@ -60,7 +61,7 @@ CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs"
 
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS, STORE = "klines:workers", "klines:widths", "klines:store"
-MEMORY, UNREADABLE = "klines:memory", "klines:unreadable"
+MEMORY, UNREADABLE, WRITABLE = "klines:memory", "klines:unreadable", "klines:writable"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"
 _PARTS = ("partitions", "windows", "deferred", "records", "tries", "wake", "touched")
 

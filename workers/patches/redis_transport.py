@@ -1,22 +1,26 @@
-"""kombu's Redis transport (5.7) with three changes.
+"""kombu's Redis transport (5.7) with four changes.
 
 Messages with the header FIRST go to the head of their queue, and messages that are handed back get
 a new SENT_US; kombu supports neither. A channel used after its connection was closed raises
 ConnectionError instead of AttributeError, which would end the worker (celery/kombu issue 582).
-A message that cannot be read is set aside: in kombu it ends the worker that takes it.
+A message that cannot be read is set aside: in kombu it ends the worker that takes it. One that
+Redis refuses to take back frees its slot.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from queue import Empty
 from typing import Any
 
 from kombu.transport import redis as library
+from kombu.transport import virtual
 from kombu.transport.virtual import Base64
 from kombu.utils.json import dumps, loads
-from redis import ConnectionError, Redis
+from redis import ConnectionError, Redis, ResponseError
 
 from klinefleet.workers.domain.queues import FIRST, SENT_US
 from klinefleet.workers.domain.redis_keys import KEEP_MS, UNREADABLE
@@ -75,12 +79,43 @@ def set_aside(client: Redis, queue: str, item: bytes, reason: UnreadableMessage)
     )
 
 
+class QoS(library.QoS):
+    """kombu's messages under way; one that Redis refuses to take back frees its slot all the same.
+
+    In kombu the lane takes a message less from then on, for ever.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        with self._forgetting(delivery_tag):
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        with self._forgetting(delivery_tag):
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        with suppress(ResponseError):  # the next round restores them
+            super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _forgetting(self, delivery_tag: str) -> Iterator[None]:
+        try:
+            yield
+        except ResponseError as error:
+            logger.warning(
+                "Redis refuses to take back a message; its work is sent again: %s", error
+            )
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+
 class Channel(library.Channel):
     """A channel that queues lost work first, and survives unreadable messages and a second closing.
 
     A worker that loses Redis while it holds messages closes their channel twice. Celery 5.7 ignores
     the second error only if it is a connection error.
     """
+
+    QoS = QoS
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         if not message.get("headers", {}).get(FIRST):

@@ -1,5 +1,8 @@
 """Logging of every process: one event per line on stderr, as JSON or text, with secrets masked.
 
+What lasts is told in bounds: a job's `Trouble` when it begins and ends, any other warning a few
+times a minute.
+
 The code logs through the standard library (`logger = logging.getLogger(__name__)`), as Celery and
 kombu do; structlog only formats the lines. tasks/runs/log_context.py binds a task's run, series and
 window, which become fields of each line.
@@ -11,7 +14,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import MutableMapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +51,8 @@ _FIRST_FIELDS = (
     "window",
     "source",
 )
+#: Warnings of one kind that are written in a minute.
+MOST_ALIKE = 20
 #: ANSI colours of lines on a terminal, by level.
 _COLOURS = {"debug": 2, "warning": 33, "error": 31, "critical": 31}
 
@@ -57,7 +64,7 @@ def log_to_stderr(level: str, log_format: str = AUTO) -> None:
     """
     is_terminal = sys.stderr.isatty()
     as_json = log_format == JSON or (log_format == AUTO and not is_terminal)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BoundedHandler(sys.stderr)
     handler.setFormatter(
         LineFormatter(as_json=as_json, is_coloured=is_terminal, secrets=secrets_in(os.environ))
     )
@@ -115,6 +122,68 @@ class LineFormatter(logging.Formatter):
         if self._is_coloured and level in _COLOURS:
             line = f"\033[{_COLOURS[level]}m{line}\033[0m"
         return f"{line}\n{traceback}" if traceback else line
+
+
+class Trouble:
+    """What one job meets again and again. `what`: the job, for the log."""
+
+    def __init__(
+        self, logger: logging.Logger, what: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger, self._what, self._clock = logger, what, clock
+        self._reason = ""
+        self._began_s = 0.0
+
+    def note(self, reason: str) -> None:
+        """Note that the job failed; it is told unless the last failure had the same reason."""
+        if not self._reason:
+            self._began_s = self._clock()
+        if reason != self._reason:
+            self._logger.warning("%s fails, trying again: %s", self._what, reason)
+        self._reason = reason
+
+    def end(self) -> None:
+        """Note that the job succeeded."""
+        if self._reason:
+            seconds = self._clock() - self._began_s
+            self._logger.warning("%s works again after %.0f s", self._what, seconds)
+        self._reason = ""
+
+
+class BoundedHandler(logging.StreamHandler[Any]):
+    """Writes the first warnings of a kind in each minute, and then how many more there were.
+
+    Warnings are of one kind if they are of one place in the code: what fails hundreds of times for
+    one reason is not told hundreds of times.
+    """
+
+    def __init__(self, stream: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._minute = 0
+        self._counts = Counter[tuple[str, int, str]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        minute = int(self._clock() // 60)
+        if minute != self._minute:
+            self._minute, before = minute, self._counts
+            self._counts = Counter()
+            for kind, count in before.items():
+                self._tell_rest(kind, count - MOST_ALIKE)
+        if record.levelno >= logging.WARNING:
+            kind = (record.name, record.levelno, f"{record.pathname}:{record.lineno}")
+            self._counts[kind] += 1
+            if self._counts[kind] > MOST_ALIKE:
+                return
+        super().emit(record)
+
+    def _tell_rest(self, kind: tuple[str, int, str], count: int) -> None:
+        if count <= 0:
+            return
+        name, level, place = kind
+        text = f"{count:,} more messages like the last ones of {name} in the last minute"
+        path, _, line = place.rpartition(":")
+        super().emit(logging.LogRecord(name, level, path, int(line), text, None, None))
 
 
 def _add_record_fields(_logger: Any, _method: str, fields: Fields) -> Fields:

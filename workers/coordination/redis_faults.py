@@ -1,0 +1,101 @@
+"""What a Redis does that refuses, in words: one line for each way, alike in commands and lanes."""
+
+from __future__ import annotations
+
+from redis import Redis, RedisError
+from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+
+from klinefleet.workers.domain.errors import FleetError
+from klinefleet.workers.domain.redis_keys import WORKERS, WRITABLE
+from klinefleet.workers.support.stop_signal import StopSignal
+
+#: Seconds that work waits before it goes back to its queue, and longest that it waits for Redis.
+REQUEUE_PAUSE_S, _MAX_WAIT_S = 1.0, 600.0
+#: By the word with which Redis begins its refusal, or which is in one that a script met.
+_WORDS = {
+    "NOAUTH": "asks for a password; write it into KLINES_REDIS_URL",
+    "WRONGPASS": "refuses the user or the password of KLINES_REDIS_URL",
+    "NOPERM": "does not let this user do what the fleet does; allow it all commands and keys (ACL)",
+    "READONLY": "is a replica, which cannot be written; KLINES_REDIS_URL must name the primary",
+    "OOM": "is full (maxmemory) and refuses writes; make room in it",
+    "MISCONF": "cannot save to its disk and refuses writes; make room on the disk",
+    "NOREPLICAS": "has fewer replicas than it needs and refuses writes (min-replicas-to-write)",
+    "UNBLOCKED": "has become a replica, which cannot be written",
+    "MASTERDOWN": "is a replica that has lost its primary",
+    "LOADING": "is loading its data",
+    "DENIED": "is in protected mode; give it a password, or an address of its own",
+    **dict.fromkeys(
+        ("MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"),
+        "is one node of a cluster; the fleet needs a Redis that is none",
+    ),
+}
+#: What redis-py's own texts, and those of scripts, have in place of the word.
+_TEXTS = {
+    "Authentication required": "NOAUTH",
+    "invalid username-password": "WRONGPASS",
+    "invalid password": "WRONGPASS",
+    "no permissions": "NOPERM",
+    "ACL failure": "NOPERM",
+    "read only replica": "READONLY",
+    "maxmemory": "OOM",
+    "max number of clients": "MAXCLIENTS",
+}
+
+
+def in_words(error: BaseException) -> str:
+    """Return what Redis does, to stand after its name."""
+    text = str(error).rpartition("caused error: ")[2]  # the rest names a command of a pipeline
+    word = getattr(error, "status_code", None) or text.partition(" ")[0].lstrip("-")
+    if word not in _WORDS:
+        word = next((found for part, found in _TEXTS.items() if part in text), word)
+    if word in _WORDS:
+        return _WORDS[word]
+    if word == "MAXCLIENTS":
+        return "has as many clients as it allows (maxclients)"
+    if isinstance(error, TimeoutError):
+        return "does not answer in time"
+    if isinstance(error, ConnectionError | OSError | ValueError):
+        return "does not answer"
+    return f"answers with an error ({type(error).__name__})"
+
+
+def told(error: BaseException) -> str:
+    """Return an error in one line: Redis's in our words, any other by its name."""
+    if isinstance(error, RedisError):
+        return f"Redis {in_words(error)}"
+    return error.reason if isinstance(error, FleetError) else f"{type(error).__name__}: {error}"
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return True if Redis answers, and refuses what may work again once it is mended."""
+    return isinstance(error, ResponseError) and not in_words(error).startswith("answers with")
+
+
+def fault_of(url: str) -> str:
+    """Return in words why Redis at `url` does not answer a question; empty if it does."""
+    try:
+        with Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2, retry=None) as client:
+            client.exists(WORKERS)
+    except (RedisError, OSError, ValueError) as error:
+        return in_words(error)
+    return ""
+
+
+def require_writable(redis: Redis) -> None:
+    """Raise RedisError unless Redis can be written."""
+    redis.set(WRITABLE, 1, px=1_000)
+
+
+def pause_before_requeue(redis: Redis, stop: StopSignal) -> None:
+    """Wait before work goes back to its queue: a second, or until Redis can be written again.
+
+    A lane whose slots wait takes no more work, which it could not hand back either.
+    """
+    for _ in range(round(_MAX_WAIT_S / REQUEUE_PAUSE_S)):
+        if stop.wait(REQUEUE_PAUSE_S):
+            return
+        try:
+            require_writable(redis)
+        except RedisError:
+            continue
+        return
