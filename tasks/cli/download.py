@@ -173,15 +173,15 @@ def _record_notes(services: Services, run: str, request: Request, notes: dict[st
 def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor | None) -> int:
     """Show a run until it ends, and return the exit code; Ctrl-C and SIGTERM cancel it."""
     from klinefleet.tasks.client.follow import follow
+    from klinefleet.tasks.planning.ending import cancel_run
     from klinefleet.tasks.runs.progress import State
-    from klinefleet.tasks.runs.store import Runs
     from klinefleet.tasks.runs.summary import summarize
 
     handle_sigterm_as_ctrl_c()
     try:
         progress = follow(services, run, supervisor.restart_dead if supervisor else lambda: None)
     except KeyboardInterrupt:
-        Runs(services.redis).end(run, State.CANCELLED)
+        cancel_run(services, run)
         click.echo(
             "cancelled; fetched data is kept, and the same command continues from there", err=True
         )

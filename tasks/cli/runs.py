@@ -21,6 +21,7 @@ def status(run: str | None, as_json: bool) -> None:
     Without RUN: all active runs, or else the latest.
     """
     from klinefleet.tasks.client.follow import status_line
+    from klinefleet.tasks.runs.report_file import with_records
     from klinefleet.tasks.runs.store import Runs
     from klinefleet.tasks.runs.summary import summarize
 
@@ -34,6 +35,7 @@ def status(run: str | None, as_json: bool) -> None:
             progress = runs.progress(name)
             if progress is None:
                 raise _unknown(name)
+            progress = with_records(services.store, progress)
             if as_json:
                 click.echo(json.dumps(summarize(services, progress).facts(), ensure_ascii=False))
             elif progress.state.has_ended:
@@ -49,7 +51,7 @@ def cancel(run: str) -> None:
 
     What it has not begun is dropped. What it has fetched is kept, and is not fetched again.
     """
-    from klinefleet.tasks.runs.progress import State
+    from klinefleet.tasks.planning.ending import cancel_run
     from klinefleet.tasks.runs.store import Runs
 
     with fleet_services() as services:
@@ -59,7 +61,7 @@ def cancel(run: str) -> None:
         if state is None:
             raise _unknown(run)
         if not state.has_ended:
-            runs.end(run, State.CANCELLED)
+            cancel_run(services, run)
         click.echo(f"run {run} is {runs.state(run)}")
 
 

@@ -9,6 +9,7 @@ from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.follow import follow
 from klinefleet.tasks.client.session import exchange_ms, say
 from klinefleet.tasks.fleet.supervisor import Supervisor
+from klinefleet.tasks.planning.ending import cancel_run
 from klinefleet.tasks.requests.build import FIRST_MS
 from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.request import Request, closed_ms
@@ -83,7 +84,7 @@ class FleetFetcher:
             ended = [follow(self._services, run, on_poll) for run in runs]
         except KeyboardInterrupt:
             for run in runs:
-                self._runs.end(run, State.CANCELLED)
+                cancel_run(self._services, run)
             say("cancelled; fetched data is kept, and the same request continues from there")
             raise
         if failed := [progress for progress in ended if progress.state is not State.COMPLETE]:

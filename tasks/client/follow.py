@@ -11,6 +11,7 @@ from redis import RedisError
 
 from klinefleet.tasks.client.progress_bar import ProgressDisplay, progress_display
 from klinefleet.tasks.runs.progress import Progress
+from klinefleet.tasks.runs.report_file import with_records
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.redis_faults import in_words
 from klinefleet.workers.domain.errors import RunLost
@@ -56,7 +57,7 @@ def follow(services: Services, run: str, on_poll: Callable[[], None] = lambda: N
                 )
             last_answer = time.monotonic()
             if progress.state.has_ended:
-                return progress
+                return with_records(services.store, progress)
             time.sleep(POLL_S)
 
 

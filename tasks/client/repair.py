@@ -6,11 +6,12 @@ If that is interrupted, the removed time is missing, and the next download fetch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from klinefleet.tasks.client import preflight
 from klinefleet.tasks.client.follow import follow
 from klinefleet.tasks.client.session import exchange_ms
+from klinefleet.tasks.planning.ending import cancel_run
 from klinefleet.tasks.requests import build
 from klinefleet.tasks.requests.refusal import on_refusal
 from klinefleet.tasks.requests.request import Request, closed_ms
@@ -63,14 +64,16 @@ def repair(services: Services, faults: Iterable[Fault], on_poll: Callable[[], No
         except FleetError as error:
             result.failed[keys.partition(partition)] = error.reason
     store = services.own_store()
-    created = [
-        runs.create(request, store) for request in refetch_requests(services, result.removed)
-    ]
+    requests = list(refetch_requests(services, result.removed))
+    created = [runs.create(request, store) for request in requests]
     try:
-        result.runs = [follow(services, run, on_poll) for run in created]
+        result.runs = [
+            replace(follow(services, run, on_poll), request=request)
+            for run, request in zip(created, requests, strict=True)
+        ]
     except BaseException:
         for run in created:
-            runs.end(run, State.CANCELLED)
+            cancel_run(services, run)
         raise
     for progress in result.runs:
         result.failed |= progress.failed

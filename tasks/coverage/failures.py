@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from klinefleet.tasks.coverage.holes import MissingSpan, Reason
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import Progress, State
-from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.records import NO_REPORT, Level, Record
 from klinefleet.tasks.runs.report_file import REPORT_FILE, parse_csv
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain import spans
@@ -112,7 +112,8 @@ def load_run_notes(runs: Runs | None, store: ObjectStore) -> RunNotes:
     for run in runs.recent(NEWEST_RUNS) if runs else []:
         progress = _load_progress(runs, run) if runs else None
         if runs and progress:
-            known[run] = progress.records, progress.request
+            if not progress.moved:
+                known[run] = progress.records, progress.request
             if progress.state is State.RUNNING:
                 for series, parts in _pending_spans(runs, run, progress.request).items():
                     pending.setdefault(series, []).append(PendingSpans(run, parts))
@@ -132,7 +133,7 @@ def failures_of(run: str, records: Iterable[Record], request: Request | None) ->
     a `request` nothing is known of these.
     """
     for record in records:
-        if record.level is not Level.FAILED:
+        if record.level is not Level.FAILED or record.source == NO_REPORT.source:
             continue
         if record.series and record.span:
             yield Failure(record.series, record.span, run, record.text)

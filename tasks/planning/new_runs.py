@@ -7,10 +7,10 @@ import logging
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from klinefleet.tasks.planning.ending import end_run
 from klinefleet.tasks.runs import enqueue
 from klinefleet.tasks.runs.lost_work import SentWork, find_missing
 from klinefleet.tasks.runs.poison import cause_of_deaths, may_die_again, state_of_plan
-from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import dead_holders
@@ -67,4 +67,4 @@ def _fail(services: Services, run: str, reason: str) -> None:
     with services.leases.hold(plan_lease(run)) as lease:
         if lease and (led := runs.take_lead(run, lease.fence)):
             led.record(run, Record(Level.FAILED, reason, source="plan"))
-            led.end(run, State.INCOMPLETE)
+            end_run(services, led, run)

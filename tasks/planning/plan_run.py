@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from klinefleet.tasks.planning.ending import end_run
 from klinefleet.tasks.planning.planner import start_planner
 from klinefleet.tasks.runs.poison import all_foreseen, may_fail_again, state_of_plan
-from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, Transient, Unforeseen
@@ -39,5 +39,5 @@ def plan_run(services: Services, run: str) -> int:
             if not is_final:
                 raise
             runs.record(run, Record(Level.FAILED, error.reason, source="plan"))
-            runs.end(run, State.INCOMPLETE)
+            end_run(services, runs, run)
             raise

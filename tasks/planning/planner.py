@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 from klinefleet.tasks.planning.completion_check import CompletionCheck
 from klinefleet.tasks.planning.dispatch import PartitionDispatcher
+from klinefleet.tasks.planning.ending import end_run
 from klinefleet.tasks.planning.holdings import Holdings, SeriesHoldings
 from klinefleet.tasks.planning.recovery import Recovery
 from klinefleet.tasks.planning.run_context import (
@@ -18,7 +19,6 @@ from klinefleet.tasks.planning.run_context import (
 )
 from klinefleet.tasks.planning.run_store import require_own_run
 from klinefleet.tasks.runs.progress import Phase, State
-from klinefleet.tasks.runs.report_file import store_report
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain.errors import (
@@ -202,13 +202,14 @@ class Planner:
             or not self._completion.check()
         ):
             return False
-        progress = self._runs.progress(self._run)
         # A run that was cancelled meanwhile has nothing in flight either.
-        if progress and progress.state is State.RUNNING:
-            store_report(self._context.services, progress)
-            state = State.INCOMPLETE if progress.failed else State.COMPLETE
-            if self._runs.end(self._run, state, self._completion.counts):
-                logger.info("run %s is %s", self._run, state)
+        end_run(
+            self._context.services,
+            self._runs,
+            self._run,
+            self._completion.counts,
+            may_try_again=True,
+        )
         return True
 
     def _dispatch_leftovers(self) -> None:

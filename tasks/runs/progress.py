@@ -57,6 +57,10 @@ class Progress:
     records: Sequence[Record] = field(default=())
     store: str = ""
     """The id of the store that the run is for; empty for a run of an earlier version."""
+    symbols: int = 0
+    """Symbols that were asked for. The request of a run that has ended has only the first ones."""
+    moved: int = 0
+    """Records that are in the run's report and no longer in Redis."""
 
     @property
     def failed(self) -> dict[str, str]:

@@ -103,6 +103,8 @@ class Record:
 
 #: Where a run keeps that REST does not answer it, so that the archive goes on alone.
 REST_AWAY = Record(Level.REPORT, "", source="REST")
+#: Why a run's report is not in the store, which makes the run incomplete.
+NO_REPORT = Record(Level.FAILED, "", source="report")
 
 
 @dataclass

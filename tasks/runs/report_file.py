@@ -1,13 +1,20 @@
-"""report.csv: a run's failures and reports in the store, which outlive its state in Redis."""
+"""report.csv: a run's failures and reports in the store, which outlive its state in Redis.
+
+Of a run with many records Redis keeps none once it has ended: they are in its report.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 from klinefleet.tasks.runs.progress import Progress
 from klinefleet.tasks.runs.records import Level, Record
+from klinefleet.tasks.runs.store import KEPT_RECORDS
+from klinefleet.workers.domain.errors import StoreFault
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.registry import kind_named
 from klinefleet.workers.domain.markets import Market
@@ -15,7 +22,9 @@ from klinefleet.workers.domain.series import Series
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import parse_iso
 from klinefleet.workers.lake import keys
-from klinefleet.workers.services import Services
+from klinefleet.workers.storage.objects import ObjectStore
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.csv"
 #: The level of the row whose `text` is the run's request, as JSON.
@@ -24,15 +33,33 @@ REQUEST_LEVEL = "request"
 _COLUMNS = ("level", "market", "kind", "interval", "symbol", "start", "end", "source", "text")
 
 
-def store_report(services: Services, progress: Progress) -> None:
-    """Store the run's failures and reports, if any, as reports/<run>/report.csv.
+def store_report(store: ObjectStore, progress: Progress) -> int:
+    """Store the run's records as reports/<run>/report.csv, and return how many.
 
-    The file also keeps the request, for when Redis has forgotten the run.
+    The file also keeps the request, for when Redis has forgotten the run. There is none, and 0 is
+    returned, for a run with nothing but a few notes.
     """
-    records = [record for record in progress.records if record.level is not Level.NOTE]
-    if records:
-        body = to_csv(records, progress.request.to_json())
-        services.store.put(keys.report(progress.run, REPORT_FILE), body)
+    records = progress.records
+    if len(records) <= KEPT_RECORDS and all(one.level is Level.NOTE for one in records):
+        return 0
+    store.put(keys.report(progress.run, REPORT_FILE), to_csv(records, progress.request.to_json()))
+    return len(records)
+
+
+def with_records(store: ObjectStore, progress: Progress) -> Progress:
+    """Return the progress with the records that have left Redis for the run's report."""
+    if not progress.moved:
+        return progress
+    key = keys.report(progress.run, REPORT_FILE)
+    try:
+        body = store.read(key)
+    except StoreFault as error:
+        logger.warning("what went wrong in run %s is not shown: %s", progress.run, error)
+        return progress
+    if body is None:
+        logger.warning("what went wrong in run %s is not shown: %s is gone", progress.run, key)
+        return progress
+    return replace(progress, records=parse_csv(body)[0])
 
 
 def to_csv(records: Iterable[Record], request: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,9 @@ from klinefleet.workers.domain.markets import Pool
 from klinefleet.workers.domain.redis_keys import ACTIVE, KEEP_MS, NEW_RUNS, RUNS, run_key
 from klinefleet.workers.domain.stores import StoreRef
 
+#: What is kept of runs that have ended: so many runs, of each so many records, unless its report
+#: could not be stored, and of its request so many symbols. That makes some 5 kB a run.
+KEPT_RUNS, KEPT_RECORDS, KEPT_SYMBOLS = 1_000, 20, 20
 #: What follows the cause in the record of a run that goes on without REST.
 _ALONE = "; the archive alone instead"
 
@@ -52,6 +56,7 @@ class Runs:
             "planned_us": now * 1000,
             "pool": str(request.pool),
             "weight_of_call": request.call_weight(),
+            "symbols": len(request.symbols),
             **({"store": store.to_json()} if store else {}),
         }
         with self._redis.pipeline() as pipe:
@@ -91,16 +96,19 @@ class Runs:
             fields, records = map(_decode, pipe.execute())
         if "request" not in fields:
             return None
+        request = _parse_request(run, fields["request"])
         return Progress(
             run,
             State(fields["state"]),
-            _parse_request(run, fields["request"]),
+            request,
             int(fields["began_ms"]),
             int(fields["ended_ms"]) if "ended_ms" in fields else None,
             now_ms(self._redis),
             {name: int(fields.get(name, 0)) for name in COUNTERS},
             [Record.from_identity(*record) for record in records.items()],
             StoreRef.from_json(fields["store"]).id if "store" in fields else "",
+            int(fields.get("symbols", len(request.symbols))),
+            int(fields.get("moved", 0)),
         )
 
     def request(self, run: str) -> Request | None:
@@ -229,12 +237,32 @@ class Runs:
         """Return when a window or partition of the run is done, or after `timeout_s`."""
         self._redis.blpop([run_key(run, "wake")], timeout=timeout_s)
 
-    def end(self, run: str, state: State, counts: Mapping[str, int] = MappingProxyType({})) -> bool:
+    def end(
+        self,
+        run: str,
+        state: State,
+        counts: Mapping[str, int] = MappingProxyType({}),
+        *,
+        reported: int = 0,
+    ) -> bool:
         """End the run and release all it holds, and add to its counters.
 
-        False if it has ended before: that state and its counters stay.
+        reported: how many records its report in the store has; if they are all, and more than
+        KEPT_RECORDS, they leave Redis. False if it has ended before: that state stays.
         """
-        return bool(self._scripts.call("end", run, state, KEEP_MS, *count_arguments(counts)))
+        moved = reported if reported > KEPT_RECORDS else 0
+        kept = (KEEP_MS, KEPT_RUNS, self._cut_request(run), moved)
+        return bool(self._scripts.call("end", run, state, *kept, *count_arguments(counts)))
+
+    def _cut_request(self, run: str) -> str:
+        """Return the run's request with its first symbols; empty if it has no more, or none."""
+        text = cast("bytes | None", self._redis.hget(run_key(run), "request"))
+        try:
+            values = json.loads(text or b"{}")
+            symbols = values.get("symbols", [])
+            return json.dumps(values | {"symbols": symbols[:KEPT_SYMBOLS]}) if symbols else ""
+        except (ValueError, TypeError, AttributeError):  # of a version to come: it stays as it is
+            return ""
 
 
 def _decode(fields: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Summary:
             "kind": str(p.request.kind),
             "interval": str(p.request.interval),
             "source": str(p.request.source),
-            "symbols": len(p.request.symbols),
+            "symbols": p.symbols,
             "klines": p.counts["klines"],
             "klines_from_files": p.counts["file_klines"],
             "klines_from_rest": from_rest,
@@ -98,7 +98,7 @@ class Summary:
         request, state = self.progress.request, self.progress.state
         interval = f"{request.interval} " if request.interval.is_grid else ""
         series = f"{request.market} {request.kind} {interval}{request.span}"
-        return f"{series}, {len(request.symbols):,} symbols: {state}"
+        return f"{series}, {self.progress.symbols:,} symbols: {state}"
 
     def _table(self) -> list[str]:
         """Return a line of label, number and explanation for each measure."""

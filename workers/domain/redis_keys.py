@@ -15,7 +15,8 @@ Runs (`klinefleet.tasks.runs`):
     klines:runs                zset    run -> Redis ms of its creation
     klines:runs:new            list    runs for which no planner has been sent
 
-Of a run that has ended the hash and the records are left. They lapse after `KEEP_MS`.
+Of a run that has ended the hash and a few records are left; many are in its report in the store.
+They lapse after `KEEP_MS`, or earlier if many runs have ended since.
 
 Jobs (`klinefleet.tasks.jobs`):
     klines:job:<id>:open       hash    pieces sent and not done -> Redis µs of the last sending
