@@ -11,7 +11,6 @@ from redis import RedisError
 from klinefleet.tasks.catalog_update.build import update_catalog
 from klinefleet.tasks.runs.enqueue import send
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.redis_faults import pause_before_requeue
 from klinefleet.workers.domain.errors import FleetError, OtherStore, TaskFailed
 from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.queues import PLAN
@@ -30,7 +29,7 @@ def catalog(self: Any, market: str) -> None:
             if is_mine:
                 update_catalog(services, Market(market))
     except (RedisError, OtherStore) as error:
-        pause_before_requeue(services.redis, services.stop)
+        services.pause_before_requeue()
         raise Reject(error, requeue=True) from error
     except FleetError as error:
         logger.error(

@@ -15,7 +15,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.redis_faults import pause_before_requeue, told
+from klinefleet.workers.coordination.redis_faults import told
 from klinefleet.workers.domain.errors import OtherStore, StoreFault, TaskFailed, Unforeseen
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.services import Services
@@ -40,7 +40,7 @@ def compact(self: Any, run: str, partition: str, *_: Any) -> None:
         failed = compact_partition(services, run, parsed)
     except _REQUEUED as error:
         logger.warning("compact %s: requeued: %s", partition, told(error))
-        pause_before_requeue(services.redis, services.stop)
+        services.pause_before_requeue()
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
             Runs(services.redis).partitions.mark_sent(run, [], [parsed], delay_us=REQUEUE_GRACE_US)
         raise Reject(error, requeue=True) from error

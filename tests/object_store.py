@@ -9,7 +9,8 @@ or after it has stored them.
 Control, in JSON; DELETE of /-/writes and /-/requests empties them:
 
     PUT /-/faults     {"before": 0.05, "after": 0.05, "reset_share": 0.5, "seed": 1,
-                       "methods": ["PUT"], "ignores": ["If-Match"]}
+                       "methods": ["PUT"], "ignores": ["If-Match"],
+                       "refused": {"an access key": "ExpiredToken"}}
     GET /-/writes     every PUT and DELETE in order: key, condition, status, fault
     GET /-/objects    key -> size
     GET /-/requests   how often each method was called; LIST is a listing
@@ -25,7 +26,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from random import Random
 from typing import Any
@@ -34,6 +35,7 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 MOST_KEYS = 1000
+_ACCESS_KEY = re.compile(r"Credential=([^/]+)/")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -69,6 +71,8 @@ class Faults:
     methods: tuple[str, ...] = ("PUT",)
     ignores: tuple[str, ...] = ()
     """Conditions that are not looked at, "If-Match" or "If-None-Match": an unsafe server."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """The error code of every answer to these access keys."""
 
 
 class ObjectStore:
@@ -81,7 +85,7 @@ class ObjectStore:
         self._follow(Faults())
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=1 << 30)
+        app = web.Application(client_max_size=1 << 30, middlewares=[self.check_key])
         app.router.add_put("/-/faults", self.set_faults)
         app.router.add_get("/-/writes", self.tell_writes)
         app.router.add_delete("/-/writes", self.forget_writes)
@@ -91,6 +95,15 @@ class ObjectStore:
         app.router.add_route("*", "/{bucket}", self.bucket)
         app.router.add_route("*", "/{bucket}/{key:.*}", self.object)
         return app
+
+    @web.middleware
+    async def check_key(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Answer 403 to the access keys that are refused; no signature is checked."""
+        found = _ACCESS_KEY.search(request.headers.get("Authorization", ""))
+        if code := self._faults.refused.get(found[1] if found else ""):
+            return _error(403, code)
+        answer: web.StreamResponse = await handler(request)
+        return answer
 
     async def set_faults(self, request: web.Request) -> web.Response:
         self._follow(Faults(**await request.json()))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from klinefleet.workers.binance.symbol_cache import SymbolCache
 from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.heartbeat import Heartbeat, live_egresses, process_name
 from klinefleet.workers.coordination.leases import Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
+from klinefleet.workers.coordination.redis_faults import require_writable
+from klinefleet.workers.domain.errors import StoreFault
 from klinefleet.workers.domain.markets import Market, Pool
 from klinefleet.workers.domain.queues import rest_queue
 from klinefleet.workers.domain.stores import StoreRef, absolute_url
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 #: to the queue, for workers at another address. A shorter wait costs less than fetching the pages
 #: of a window again.
 MAX_CLOSED_WAIT_S = 15.0
+#: Longest wait, in whole seconds, for a Redis and for a store that refuse writes. Work whose store
+#: refused it five times has failed.
+MAX_REDIS_WAIT_S, MAX_STORE_WAIT_S = 600, 10
 
 
 class Services:
@@ -214,6 +219,24 @@ class Services:
         self.is_pool_closed = self.budget(pool).state().closed_ms > MAX_CLOSED_WAIT_S * 1000
         if self.is_pool_closed:
             self.stop.wake()
+
+    def pause_before_requeue(self) -> None:
+        """Wait before work goes back to its queue: a second, or while Redis or the store refuses.
+
+        A lane whose slots wait takes no more work, which it could not hand back or keep either.
+        """
+        for waited_s in range(MAX_REDIS_WAIT_S):
+            if self.stop.wait(1.0):
+                return
+            try:
+                require_writable(self.redis)
+                self.store.require_writable()
+                return
+            except RedisError:
+                continue
+            except StoreFault:
+                if waited_s >= MAX_STORE_WAIT_S:
+                    return
 
     def budgets(self, pool: Pool) -> dict[str, RedisBudget]:
         """Return the pool's budgets by egress: those of all live workers, or else our own."""

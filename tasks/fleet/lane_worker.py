@@ -27,6 +27,7 @@ from klinefleet.tasks.fleet.join import learn_store_id
 from klinefleet.tasks.fleet.lanes import Lane
 from klinefleet.tasks.fleet.patient_consumer import PatientConsumer
 from klinefleet.tasks.fleet.periodic import run_periodically
+from klinefleet.tasks.fleet.sweep import sweep_daily
 from klinefleet.tasks.planning.new_runs import enqueue_new_runs, requeue_leaderless_runs
 from klinefleet.tasks.runs.log_context import connect_task_logging
 from klinefleet.tasks.runs.store import Runs
@@ -77,6 +78,7 @@ def serve(
         _start_thread("store-id", learn_store_id, services, has_ended)
         if lane.queue == PLAN:
             _start_thread("new-runs", enqueue_new_runs, services)
+            _start_thread("sweep", sweep_daily, services, has_ended)
 
     def on_shutdown(**_: object) -> None:
         services.stop.set()

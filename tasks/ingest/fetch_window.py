@@ -80,6 +80,7 @@ class _WindowFetch:
         counts.add(calls_done=page_count(window.partition.series, window.span))
         try:
             with all_foreseen(f"fetch {window}"):
+                self._services.store.require_writable()  # or weight is spent for nothing
                 if window.source.is_archive:
                     replacements = self._keep_files()
                 else:

@@ -11,7 +11,7 @@ from redis import RedisError
 
 from klinefleet.tasks.jobs.state import Jobs
 from klinefleet.tasks.runs.log_context import bind_log_context
-from klinefleet.workers.coordination.redis_faults import pause_before_requeue, told
+from klinefleet.workers.coordination.redis_faults import told
 from klinefleet.workers.domain.errors import OtherStore, OverWeight
 from klinefleet.workers.domain.redis_keys import piece_lease
 from klinefleet.workers.services import Services
@@ -34,7 +34,7 @@ def work_piece(services: Services, job: str, piece: str, work: Callable[[], str]
                 jobs.record_results(job, piece, work())
     except (RedisError, OtherStore, OverWeight) as error:
         logger.warning("%s of job %s: requeued: %s", piece, job, told(error))
-        pause_before_requeue(services.redis, services.stop)
+        services.pause_before_requeue()
         # Unrecorded, the piece may be sent a second time. That changes nothing.
         with suppress(RedisError):
             Jobs(services.redis).mark_requeued(job, piece)

@@ -25,6 +25,7 @@ from klinefleet.workers.domain.errors import (
     FleetError,
     MustWait,
     Restricted,
+    StoreFault,
     TaskFailed,
     Transient,
     Unreadable,
@@ -84,6 +85,7 @@ class Planner:
         self._dispatcher = PartitionDispatcher(context)
         self._recovery = Recovery(context)
         self._completion = CompletionCheck(context, self._dispatcher)
+        self._failed_windows = 0
 
     def lead(self, seconds: float) -> bool:
         """Lead for at most `seconds`; return True if the run goes on after that."""
@@ -93,6 +95,7 @@ class Planner:
         while not self._context.services.stop.is_set() and time.monotonic() < ends:
             if self._runs.state(self._run) is not State.RUNNING:
                 return False
+            self._require_writable_store()
             is_all_dispatched = is_all_dispatched or self._dispatch(partitions)
             if is_all_dispatched and self._try_to_end():
                 return False
@@ -127,6 +130,20 @@ class Planner:
             if self._context.go_on_without_rest(error):
                 return
             raise TaskFailed(f"could not load symbols from the exchange: {error.reason}") from error
+
+    def _require_writable_store(self) -> None:
+        """Raise TaskFailed if windows have failed since the last look, and the store is the reason.
+
+        The other windows of the run, perhaps a million, would fail as slowly as these.
+        """
+        failed = self._runs.failed_windows(self._run)
+        if failed == self._failed_windows:
+            return
+        self._failed_windows = failed
+        try:
+            self._context.services.store.check_writable()
+        except StoreFault as error:
+            raise TaskFailed(f"{error}; what had not begun was not fetched") from error
 
     def _dispatch(self, partitions: Iterator[PlannedPartition]) -> bool:
         """Dispatch partitions while there is room; return True once there are no more."""

@@ -133,6 +133,10 @@ class Runs:
         state = cast("bytes | None", self._redis.hget(run_key(run), "state"))
         return State(state.decode()) if state else None
 
+    def failed_windows(self, run: str) -> int:
+        """Return how many windows of the run have failed."""
+        return int(cast("bytes | None", self._redis.hget(run_key(run), "windows_failed")) or 0)
+
     def records(self, run: str) -> list[Record]:
         """Return the run's failures, reports and notes."""
         records = cast("dict[bytes, bytes]", self._redis.hgetall(run_key(run, "records")))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from klinefleet.tasks.runs.progress import Progress, State
-from klinefleet.tasks.runs.records import Cause, Level, causes
+from klinefleet.tasks.runs.records import NO_REPORT, Cause, Level, causes
 from klinefleet.tasks.runs.report_file import REPORT_FILE
 from klinefleet.workers.coordination.heartbeat import total_width
 from klinefleet.workers.domain.timestamps import MINUTE_MS
@@ -84,7 +84,7 @@ class Summary:
         lines = [self._title(), *self._table(), f"  Parquet   {self.store_url}/{_folder(p)}/"]
         lines += _lines(found, Level.NOTE)
         lines += _lines(found, Level.REPORT)
-        if p.reported or p.failed:
+        if (p.reported or p.failed) and NO_REPORT.name not in p.failed:
             lines.append(f"  report    {self.store_url}/{keys.report(p.run, REPORT_FILE)}")
         failures = _lines(found, Level.FAILED, "FAILED ")
         lines += failures

@@ -11,10 +11,9 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from redis import Redis, RedisError
 
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.support.folders import fault_of_owner, make_private, runtime_folder
+from klinefleet.workers.support.temp_files import temp_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +58,18 @@ def private_redis(folder: Path | None = None) -> Iterator[str]:
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
     """Yield a folder of this user alone; SettingsError if there is no place for one."""
-    new: AbstractContextManager[str | Path]
-    try:
-        if given:
-            make_private(given)
-            new = nullcontext(given)
-        else:
-            new = tempfile.TemporaryDirectory(prefix="klines-redis-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise SettingsError(
-            f"no folder for a private Redis ({given or 'temporary files'}): "
-            f"{(error.strerror or 'none is writable').lower()}; set XDG_RUNTIME_DIR and TMPDIR to "
-            "folders of your own, or KLINES_REDIS_URL"
-        ) from error
-    with new as folder:
-        yield Path(folder)
+    with ExitStack() as stack:
+        try:
+            if given:
+                make_private(given)
+            folder = given or stack.enter_context(temp_folder("redis"))
+        except OSError as error:
+            raise SettingsError(
+                f"no folder for a private Redis ({given or 'temporary files'}): "
+                f"{(error.strerror or 'none is writable').lower()}; set XDG_RUNTIME_DIR and TMPDIR "
+                "to folders of your own, or KLINES_REDIS_URL"
+            ) from error
+        yield folder
 
 
 @contextmanager

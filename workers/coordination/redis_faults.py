@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from redis import Redis, RedisError
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.redis_keys import WORKERS, WRITABLE
-from klinefleet.workers.support.stop_signal import StopSignal
 
-#: Seconds that work waits before it goes back to its queue, and longest that it waits for Redis.
-REQUEUE_PAUSE_S, _MAX_WAIT_S = 1.0, 600.0
 #: By the word with which Redis begins its refusal, or which is in one that a script met.
 _WORDS = {
     "NOAUTH": "asks for a password; write it into KLINES_REDIS_URL",
@@ -66,11 +63,6 @@ def told(error: BaseException) -> str:
     return error.reason if isinstance(error, FleetError) else f"{type(error).__name__}: {error}"
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Return True if Redis answers, and refuses what may work again once it is mended."""
-    return isinstance(error, ResponseError) and not in_words(error).startswith("answers with")
-
-
 def fault_of(url: str) -> str:
     """Return in words why Redis at `url` does not answer a question; empty if it does."""
     try:
@@ -84,18 +76,3 @@ def fault_of(url: str) -> str:
 def require_writable(redis: Redis) -> None:
     """Raise RedisError unless Redis can be written."""
     redis.set(WRITABLE, 1, px=1_000)
-
-
-def pause_before_requeue(redis: Redis, stop: StopSignal) -> None:
-    """Wait before work goes back to its queue: a second, or until Redis can be written again.
-
-    A lane whose slots wait takes no more work, which it could not hand back either.
-    """
-    for _ in range(round(_MAX_WAIT_S / REQUEUE_PAUSE_S)):
-        if stop.wait(REQUEUE_PAUSE_S):
-            return
-        try:
-            require_writable(redis)
-        except RedisError:
-            continue
-        return

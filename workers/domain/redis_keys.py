@@ -32,6 +32,7 @@ Workers (`klinefleet.workers.coordination`):
     klines:widths              hash    process -> calls in flight: useful now / at most / Redis ms
     klines:memory              hash    process -> most bytes it had / its limit / Redis ms
     klines:unreadable          list    the last messages that nobody could read; lapses
+    klines:swept               string  the store was swept; lapses after a day
     klines:writable            string  a lane that waits tries whether it can write; lapses
 
 Exchange (`klinefleet.workers.binance`, `klinefleet.workers.limits`):
@@ -63,6 +64,7 @@ CLAIMS, ACTIVE, RUNS, NEW_RUNS = "klines:claims", "klines:active", "klines:runs"
 LEASES, OWNERS, FENCE = "klines:leases", "klines:leases:owners", "klines:leases:fence"
 WORKERS, WIDTHS, STORE = "klines:workers", "klines:widths", "klines:store"
 MEMORY, UNREADABLE, WRITABLE = "klines:memory", "klines:unreadable", "klines:writable"
+SWEPT = "klines:swept"
 LIMITS, SHARED_EGRESS = "klines:limits", "klines:shared_egress"
 _PARTS = ("partitions", "windows", "deferred", "records", "tries", "wake", "touched")
 

@@ -42,6 +42,10 @@ _RAW_NAME = re.compile(
 )
 
 
+#: The folders of a store.
+FOLDERS = ("lake", "raw", "reports", "catalog", "damaged", "kept")
+
+
 def series_folder(zone: str, series: Series) -> str:
     """Return the folder of a series in `zone` (lake or raw), without a closing slash.
 

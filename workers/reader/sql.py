@@ -15,10 +15,9 @@ from __future__ import annotations
 import glob
 import logging
 import re
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +30,7 @@ from klinefleet.workers.storage.faults import in_words
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.support.optional import require_extra
+from klinefleet.workers.support.temp_files import temp_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -126,11 +126,11 @@ def _database() -> Iterator[DuckDBPyConnection]:
 @contextmanager
 def _spill_folder() -> Iterator[str]:
     """Yield a folder for what does not fit into memory; an empty name where there is none."""
-    folder: AbstractContextManager[str] = nullcontext("")
-    with suppress(OSError):
-        folder = tempfile.TemporaryDirectory(prefix="klines-sql-", ignore_cleanup_errors=True)
-    with folder as name:
-        yield name
+    with ExitStack() as stack:
+        folder = ""
+        with suppress(OSError):
+            folder = str(stack.enter_context(temp_folder("sql")))
+        yield folder
 
 
 def _lock(database: DuckDBPyConnection, readable: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os.path import commonpath, realpath
 from pathlib import Path
@@ -21,6 +21,12 @@ class FolderStore(ObjectStore):
 
     A process that is killed while it writes leaves a temporary file. A later listing deletes it.
     """
+
+    _trial_bytes = 1 << 20
+
+    def sweep(self, folders: Iterable[str]) -> None:
+        for folder in folders:
+            self.list(folder)
 
     def _etag(self, info: dict[str, Any]) -> str:
         return f"{info['ino']:x}-{int(info['mtime'] * 1e6):x}-{info['size']:x}"

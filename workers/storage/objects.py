@@ -24,6 +24,8 @@ from klinefleet.workers.support.retry import STORE, RetryPolicy
 
 logger = logging.getLogger(__name__)
 
+#: The folder of trial writes.
+TRIALS = "raw"
 #: An ETag that no object has.
 _NO_VERSION = "0" * 32
 
@@ -47,11 +49,14 @@ class ObjectStore:
 
     #: True if reading costs a network round trip, so that a copy on this machine is worth it.
     is_remote = False
+    #: Bytes of a trial write: a store may take an empty object and no other.
+    _trial_bytes = 0
 
     def __init__(self, fs: Any, root: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._fs = fs
         self._root = root.rstrip("/")
         self._sleep = sleep
+        self._refuses_writes = False
 
     def read(self, key: str) -> bytes | None:
         """Return the object's bytes, None if it does not exist."""
@@ -81,16 +86,14 @@ class ObjectStore:
 
     def put(self, key: str, body: bytes) -> None:
         """Store an object, whatever its version; for keys that always get the same content."""
-        self._try("write", key, lambda: self._put(self._path(key), body))
-        metrics.STORE_WRITTEN_BYTES.add(len(body))
+        self._write("write", key, body, lambda: self._put(self._path(key), body))
 
     def publish(self, key: str, body: bytes, *, replaces: str | None) -> None:
         """Replace one version of an object; VersionConflict if it is at another version.
 
         replaces: the etag of the version to replace; None for an object that must not exist yet.
         """
-        self._try("publish", key, lambda: self._publish(self._path(key), body, replaces))
-        metrics.STORE_WRITTEN_BYTES.add(len(body))
+        self._write("publish", key, body, lambda: self._publish(self._path(key), body, replaces))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a missing one is no error."""
@@ -111,24 +114,37 @@ class ObjectStore:
 
     def check_writable(self) -> None:
         """Raise StoreFault if the store is not writable."""
-        key = f"raw/.writable.{uuid.uuid4().hex}"
+        key = f"{TRIALS}/.writable.{uuid.uuid4().hex}"
         # Another process has just removed the empty folder: after it was made, or as it was seen to
         # exist.
         retrying = RetryPolicy(STORE.tries, 0.0).retrying(
             lambda error: isinstance(error, FileNotFoundError | FileExistsError)
         )
         try:
-            retrying(self._put, self._path(key), b"")
+            retrying(self._call, lambda: self._put(self._path(key), bytes(self._trial_bytes)))
         except Exception as error:
             raise self._fault("write", key, error) from error
+        self._refuses_writes = False
         self.delete([key])
+
+    def require_writable(self) -> None:
+        """Raise StoreFault if the store refused this process's last write and refuses another one.
+
+        It costs nothing while writes succeed.
+        """
+        if self._refuses_writes:
+            self.check_writable()
+
+    def sweep(self, folders: Iterable[str]) -> None:
+        """Delete what killed processes left in these folders an hour ago or earlier."""
+        raise NotImplementedError
 
     def prove_conditional_writes(self) -> None:
         """Raise UnsafeStore unless `publish` is refused where, and only where, it has to be.
 
         Without that, two workers that publish one partition at once would lose rows.
         """
-        key = f"raw/.conditions.{uuid.uuid4().hex}"
+        key = f"{TRIALS}/.conditions.{uuid.uuid4().hex}"
         try:
             self._publishes(key, replaces=None)
             if self._publishes(key, replaces=None):
@@ -178,11 +194,20 @@ class ObjectStore:
     def _publish(self, path: str, body: bytes, replaces: str | None) -> None:
         raise NotImplementedError
 
+    def _write(self, verb: str, key: str, body: bytes, call: Callable[[], None]) -> None:
+        try:
+            self._try(verb, key, call)
+        except StoreFault:
+            self._refuses_writes = True
+            raise
+        self._refuses_writes = False
+        metrics.STORE_WRITTEN_BYTES.add(len(body))
+
     def _try(self, verb: str, key: str, call: Callable[[], T]) -> T:
         first_error: list[Exception] = []
         try:
             # The first try is made without tenacity, which costs as much as reading a local footer.
-            return call()
+            return self._call(call)
         except FleetError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -191,7 +216,7 @@ class ObjectStore:
         def try_again() -> T:
             if first_error:
                 raise first_error.pop()
-            return call()
+            return self._call(call)
 
         retrying = STORE.retrying(
             may_recover, sleep=self._sleep, before_sleep=lambda state: log_retry(verb, key, state)
@@ -202,6 +227,10 @@ class ObjectStore:
             raise
         except Exception as error:
             raise self._fault(verb, key, error) from error
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Make one try."""
+        return call()
 
     def _fault(self, verb: str, key: str, error: Exception) -> StoreFault:
         return StoreFault(f"could not {verb} in the store ({self.address(key)}): {in_words(error)}")

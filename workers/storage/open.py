@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -12,7 +14,7 @@ from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.domain.stores import parse_store_url
 from klinefleet.workers.storage.folder import FolderStore
 from klinefleet.workers.storage.objects import ObjectStore
-from klinefleet.workers.storage.s3 import S3Store, s3_filesystem
+from klinefleet.workers.storage.s3 import S3Store, new_s3_filesystem, s3_filesystem
 from klinefleet.workers.support.masking import mask_url
 
 
@@ -29,7 +31,14 @@ def open_store(store_url: str, *, sleep: Callable[[float], None] = time.sleep) -
         return FolderStore(
             fsspec.filesystem("file", auto_mkdir=True), str(Path(store_url).absolute()), sleep=sleep
         )
-    # One GET or PUT per object: partitions are small, and a conditional write must be one request.
-    fs = s3_filesystem(max_concurrency=1, use_listings_cache=False)
-    fs.retries = 1
-    return S3Store(fs, store_url.removeprefix("s3://"), sleep=sleep)
+
+    def open_s3(open_filesystem: Callable[..., Any]) -> Any:
+        # One GET or PUT per object: partitions are small, and a conditional write must be one.
+        fs = open_filesystem(max_concurrency=1, use_listings_cache=False)
+        fs.retries = 1
+        return fs
+
+    root = store_url.removeprefix("s3://")
+    return S3Store(
+        open_s3(s3_filesystem), root, reopen=partial(open_s3, new_s3_filesystem), sleep=sleep
+    )

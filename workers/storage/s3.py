@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import fsspec
 
@@ -11,8 +15,39 @@ from klinefleet.workers.domain.errors import VersionConflict
 from klinefleet.workers.patches.s3_timestamps import s3_session
 from klinefleet.workers.patches.tcp_quickack import quick_ack
 from klinefleet.workers.storage.faults import error_code
-from klinefleet.workers.storage.objects import ObjectStore
+from klinefleet.workers.storage.objects import TRIALS, ObjectStore
+from klinefleet.workers.support.settings import reread_credentials
+from klinefleet.workers.support.temp_files import is_left_over
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two times that credentials are read again.
+_REOPEN_PAUSE_S = 10.0
+#: Error codes of a server that refuses our credentials, and errors of a client that has none.
+_CREDENTIAL_CODES = frozenset(
+    {
+        "403",
+        "AccessDenied",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+_NO_CREDENTIALS = frozenset(
+    {
+        "CredentialRetrievalError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
 #: Largest object that S3 accepts in one PUT; a conditional write must be one PUT.
 _MAX_PUT_BYTES = 5 * 2**30
 #: Bytes that DuckDB reads ahead with each GET; a month of one column has about 300 kB.
@@ -22,9 +57,54 @@ _CONFLICT_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict", "N
 
 
 class S3Store(ObjectStore):
-    """A bucket of an S3 server that supports conditional PUTs."""
+    """A bucket of an S3 server that supports conditional PUTs.
+
+    Where the server refuses our credentials, they are read again, for they may have been replaced.
+    reopen: returns a file system with credentials that are read anew.
+    """
 
     is_remote = True
+    _trial_bytes = 1 << 16
+
+    def __init__(
+        self,
+        fs: Any,
+        root: str,
+        *,
+        reopen: Callable[[], Any] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(fs, root, sleep=sleep)
+        self._reopen, self._clock = reopen, clock
+        self._reopened_s = -_REOPEN_PAUSE_S
+        self._lock = threading.Lock()
+
+    def _call(self, call: Callable[[], T]) -> T:
+        used = self._fs
+        try:
+            return call()
+        except Exception as error:
+            if not _is_of_credentials(error) or self._with_new_credentials() is used:
+                raise
+        return call()
+
+    def _with_new_credentials(self) -> Any:
+        """Return the file system, opened anew unless that was done a moment ago."""
+        with self._lock:
+            if self._reopen and self._clock() - self._reopened_s >= _REOPEN_PAUSE_S:
+                self._reopened_s = self._clock()
+                logger.info("the store refuses our credentials: they are read again")
+                self._fs = self._reopen()
+            return self._fs
+
+    def sweep(self, folders: Iterable[str]) -> None:
+        # A PUT is whole or nothing; what may stay is a trial write, in one folder.
+        path = self._path(TRIALS)
+        found = self._try("list", TRIALS, lambda: self._find(path))
+        for name, info in found.items():
+            if is_left_over(name.rpartition("/")[2], info["LastModified"].timestamp()):
+                self.delete([name.removeprefix(self._path(""))])
 
     def _etag(self, info: dict[str, Any]) -> str:
         # AWS accepts If-Match with and without quotes, other servers only without.
@@ -37,9 +117,9 @@ class S3Store(ObjectStore):
         return f"s3://{self._path(key)}"
 
     def polars_options(self) -> dict[str, str]:
-        # Polars reads the other AWS_* variables itself.
+        # Polars reads the other AWS_* variables itself, and no credentials file.
         url = os.environ.get("AWS_ENDPOINT_URL", "")
-        options = {"aws_region": _region() or "us-east-1"}
+        options = {"aws_region": _region() or "us-east-1", **_credentials_of_files()}
         if url:
             options["aws_endpoint_url"] = url
         if url.startswith("http://"):
@@ -64,6 +144,22 @@ class S3Store(ObjectStore):
             raise
 
 
+def _is_of_credentials(error: BaseException) -> bool:
+    """Return whether a call failed for its credentials."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    names = {one.__name__ for cause in causes for one in type(cause).__mro__}
+    return bool(names & _NO_CREDENTIALS or {error_code(one) for one in causes} & _CREDENTIAL_CODES)
+
+
+def new_s3_filesystem(**options: Any) -> Any:
+    """Return the filesystem with credentials that are read anew, from files and `.env` too."""
+    reread_credentials()
+    s3_session.cache_clear()
+    return s3_filesystem(skip_instance_cache=True, **options)
+
+
 def s3_filesystem(**options: Any) -> Any:
     """Return the fsspec filesystem of the S3 server that AWS_* variables name."""
     region = _region()
@@ -76,6 +172,18 @@ def s3_filesystem(**options: Any) -> Any:
         config_kwargs={"connector_args": {"socket_factory": quick_ack}},
         **options,
     )
+
+
+def _credentials_of_files() -> dict[str, str]:
+    """Return the credentials that no variable names, as Polars wants them; empty without any."""
+    from botocore.session import get_session
+
+    found = None if "AWS_ACCESS_KEY_ID" in os.environ else get_session().get_credentials()
+    if found is None:
+        return {}
+    keys = found.get_frozen_credentials()
+    options = {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key}
+    return options | ({"aws_session_token": keys.token} if keys.token else {})
 
 
 def _region() -> str | None:

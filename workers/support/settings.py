@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from klinefleet.workers.domain.markets import Market
 from klinefleet.workers.domain.stores import parse_store_url
 from klinefleet.workers.support.masking import mask_url
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "KLINES_"
 #: Names of compose.yaml that begin as settings do.
 _OF_COMPOSE = ("KLINES_IMAGE",)
@@ -30,6 +33,9 @@ _TAKEN = re.compile(
     r"(AWS|FLOWER)_\w+|(HTTP|HTTPS|ALL|NO)_PROXY|(http|https|all|no)_proxy"
     r"|(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)"
 )
+
+#: What this process has put into its environment, by name.
+_from_dotenv: dict[str, str] = {}
 
 #: What names certificates to trust, the first one that is set.
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -188,8 +194,7 @@ class Settings:
         """
         values = _dotenv_variables(dotenv or Path(".env"), _names(cls))
         if environ is None:
-            for name, value in values.items():
-                os.environ.setdefault(name, value)
+            _put_into_environment(values)
             environ = os.environ
         values |= environ
         return cls(
@@ -205,6 +210,26 @@ class Settings:
         return {Market.SPOT: self.spot_url, Market.USD_M: self.um_url, Market.COIN_M: self.cm_url}[
             market
         ]
+
+
+def reread_credentials() -> None:
+    """Take the AWS_ variables again that this process has from `.env`, which may have changed.
+
+    One that cannot be read any more changes nothing.
+    """
+    try:
+        values = _dotenv_variables(Path(".env"), _names(Settings))
+    except SettingsError as error:
+        logger.warning("credentials are not read again: %s", error)
+        return
+    _put_into_environment({name: text for name, text in values.items() if name[:4] == "AWS_"})
+
+
+def _put_into_environment(values: Mapping[str, str]) -> None:
+    """Put variables of `.env` into the environment, unless it has them from elsewhere."""
+    for name, value in values.items():
+        if os.environ.get(name) in (None, _from_dotenv.get(name)):
+            os.environ[name] = _from_dotenv[name] = value
 
 
 def trusted_certificates() -> str | None:

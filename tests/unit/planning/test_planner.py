@@ -11,7 +11,13 @@ from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.errors import FleetError, Refused, Unreachable
+from klinefleet.workers.domain.errors import (
+    FleetError,
+    Refused,
+    StoreFault,
+    TaskFailed,
+    Unreachable,
+)
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
@@ -223,6 +229,26 @@ def test_a_window_that_failed_for_good_ends_the_run_incomplete_and_stays_missing
     lead_to_end(one, again, monkeypatch)
     assert spans.union(w.span for w in one.issued) == [failed[0].span]
     assert state(one, again) is State.COMPLETE
+
+
+def test_a_run_whose_store_refuses_writes_ends_instead_of_failing_window_by_window(
+    one: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, failed = one.begin(request(months=11)), []
+
+    def refuse() -> None:
+        raise StoreFault("could not write: No space left on device")
+
+    def work() -> None:
+        _, window = one.fetches.pop()
+        failed.append(window)
+        one.runs.partitions.finish_window(run, window, {"windows_failed": 1})
+        if len(failed) == 3:
+            monkeypatch.setattr(one.services.store, "check_writable", refuse)
+
+    with pytest.raises(TaskFailed, match=r"No space left on device; what had not begun was not"):
+        lead(one, run, monkeypatch, work)
+    assert len(failed) == 3, "a store that can be written again is no reason"
 
 
 def test_time_before_a_symbol_was_listed_is_never_asked_for(

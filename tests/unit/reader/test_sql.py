@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,6 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import MINUTE_MS, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.partitions import Partitions
-from klinefleet.workers.reader import sql
 from klinefleet.workers.reader.sql import run_query
 from klinefleet.workers.storage.open import open_store
 from klinefleet.workers.storage.s3 import S3Store
@@ -262,5 +262,5 @@ def test_a_machine_without_a_folder_for_temporary_files_runs_queries_in_memory(
     def none_usable(**_: object) -> None:
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr(sql.tempfile, "TemporaryDirectory", none_usable)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", none_usable)
     assert query_rows(str(guarded), "SELECT count(*) AS n FROM klines")["n"].item() > 0

@@ -141,3 +141,25 @@ def test_a_write_without_room_leaves_no_half_of_it(folder: Path) -> None:
     with pytest.raises(StoreFault, match="No space left on device"):
         files.put("a/1", b"one")
     assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_store_that_refused_a_write_is_tried_before_more_is_done_and_only_then(
+    tmp_path: Path,
+) -> None:
+    fs = Failing(OSError(errno.ENOSPC, "full"), 0, ("pipe_file",))
+    store = FolderStore(fs, str(tmp_path), sleep=lambda _: None)
+    store.put("a/1", b"one")
+    fs.called = 0
+    store.require_writable()
+    assert fs.called == 0, "writes succeed: nothing is tried"
+    fs.left = STORE.tries + 1
+    with pytest.raises(StoreFault, match="No space left on device"):
+        store.put("a/1", b"two")
+    with pytest.raises(StoreFault, match="No space left on device"):
+        store.require_writable()
+    store.require_writable()
+    fs.called = 0
+    store.require_writable()
+    assert fs.called == 0
+    assert store.read("a/1") == b"one"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "a/1"]
