@@ -4,7 +4,7 @@ Messages with the header FIRST go to the head of their queue, and messages that 
 a new SENT_US; kombu supports neither. A channel used after its connection was closed raises
 ConnectionError instead of AttributeError, which would end the worker (celery/kombu issue 582).
 A message that cannot be read is set aside: in kombu it ends the worker that takes it. One that
-Redis refuses to take back frees its slot.
+Redis does not take back frees its slot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kombu.transport import redis as library
 from kombu.transport import virtual
 from kombu.transport.virtual import Base64
 from kombu.utils.json import dumps, loads
-from redis import ConnectionError, Redis, ResponseError
+from redis import ConnectionError, Redis, RedisError, ResponseError
 
 from klinefleet.workers.domain.queues import FIRST, SENT_US
 from klinefleet.workers.domain.redis_keys import KEEP_MS, UNREADABLE
@@ -80,9 +80,10 @@ def set_aside(client: Redis, queue: str, item: bytes, reason: UnreadableMessage)
 
 
 class QoS(library.QoS):
-    """kombu's messages under way; one that Redis refuses to take back frees its slot all the same.
+    """kombu's messages under way; one that Redis does not take back frees its slot all the same.
 
-    In kombu the lane takes a message less from then on, for ever.
+    In kombu the lane then takes a message less for ever, and reports each with a traceback. Its
+    work is found by its lease, or done already.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -101,10 +102,8 @@ class QoS(library.QoS):
     def _forgetting(self, delivery_tag: str) -> Iterator[None]:
         try:
             yield
-        except ResponseError as error:
-            logger.warning(
-                "Redis refuses to take back a message; its work is sent again: %s", error
-            )
+        except RedisError as error:
+            logger.debug("a message could not be taken back; its work is sent again: %r", error)
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
 
 
