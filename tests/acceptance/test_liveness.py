@@ -76,7 +76,7 @@ def test_a_worker_that_stops_leaves_no_sign_of_life(fleet: Fleet) -> None:
 
 def _without_redis(fleet: Fleet) -> set[str]:
     """Return the lanes that have tried in vain to connect again."""
-    lines = [line for line in fleet.log_lines() if "Cannot connect to" in line["event"]]
+    lines = [line for line in fleet.log_lines() if "taking tasks fails" in line["event"]]
     return {line["lane"].partition("@")[0] for line in lines}
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_a_machine_without_a_place_for_a_server_is_told_what_to_set(
     def none_usable(**_: object) -> None:
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr(product.tempfile, "TemporaryDirectory", none_usable)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", none_usable)
     with pytest.raises(SettingsError, match=r"none is writable.*TMPDIR"), private_redis():
         pass
 
