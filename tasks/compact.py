@@ -16,14 +16,20 @@ from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
 from klinefleet.workers.coordination.redis_faults import told
-from klinefleet.workers.domain.errors import OtherStore, StoreFault, TaskFailed, Unforeseen
+from klinefleet.workers.domain.errors import (
+    OtherStore,
+    OverWeight,
+    StoreFault,
+    TaskFailed,
+    Unforeseen,
+)
 from klinefleet.workers.domain.series import Partition
 from klinefleet.workers.services import Services
 
 logger = logging.getLogger(__name__)
 
 #: After these the task goes back to its queue.
-_REQUEUED = (RedisError, OperationalError, OtherStore, StoreFault, Unforeseen)
+_REQUEUED = (RedisError, OperationalError, OtherStore, OverWeight, StoreFault, Unforeseen)
 
 
 @app.task(name="klines.compact", bind=True, throws=(TaskFailed,))  # type: ignore[untyped-decorator]

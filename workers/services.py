@@ -19,6 +19,7 @@ from klinefleet.workers.domain.queues import rest_queue
 from klinefleet.workers.domain.stores import StoreRef, absolute_url
 from klinefleet.workers.limits.budget import PoolState
 from klinefleet.workers.limits.concurrency import AdaptiveLimit, RestSlots
+from klinefleet.workers.limits.memory_slots import MemorySlots
 from klinefleet.workers.limits.redis_budget import RedisBudget
 from klinefleet.workers.limits.weight_waiter import MAX_WAIT_S, WeightWaiter
 from klinefleet.workers.support.masking import mask_secrets
@@ -80,6 +81,7 @@ class Services:
             self.stop, max_closed_wait_s=MAX_CLOSED_WAIT_S if queue else MAX_WAIT_S
         )
         self.rest_slots = RestSlots(settings.slots)
+        self.memory_slots = MemorySlots(self.stop)
         self.archive_limit = AdaptiveLimit(settings.slots)
         self._clients: dict[Market, RestClient] = {}
         self._budgets: dict[Pool, RedisBudget] = {}

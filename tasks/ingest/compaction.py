@@ -24,7 +24,7 @@ from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import Lease
 from klinefleet.workers.domain import spans
-from klinefleet.workers.domain.errors import FleetError, LeaseLost
+from klinefleet.workers.domain.errors import FleetError, LeaseLost, OverWeight
 from klinefleet.workers.domain.kinds.declaration import Kind
 from klinefleet.workers.domain.redis_keys import compact_lease
 from klinefleet.workers.domain.schema import no_rows
@@ -42,6 +42,7 @@ from klinefleet.workers.sources.doubts import (
     windows_for_disputes,
     windows_for_witnesses,
 )
+from klinefleet.workers.sources.memory_needs import bytes_to_compact
 from klinefleet.workers.sources.policy import Policy
 from klinefleet.workers.support import metrics
 
@@ -58,7 +59,8 @@ def compact_partition(services: Services, run: str, partition: Partition) -> str
 
     If some time must be fetched first, its windows are sent instead. Nothing is done if another
     worker has the partition's lease, or the partition is not to be compacted any more. A failure is
-    recorded in the run. StoreFault or Unforeseen where a later try may succeed.
+    recorded in the run. StoreFault or Unforeseen where a later try may succeed; OverWeight
+    where the memory that it needs did not come free.
     """
     runs = Runs(services.redis)
     with services.leases.hold(compact_lease(partition)) as lease:
@@ -96,7 +98,7 @@ class _Compaction:
                 return ""
             counts = published
             logger.debug("compacted %s: %s", self._partition, dict(counts))
-        except LeaseLost:
+        except (LeaseLost, OverWeight):
             raise
         except FleetError as error:
             if may_fail_again(self._runs, self._run, str(self._partition), error):
@@ -111,11 +113,20 @@ class _Compaction:
         return reason
 
     def _compact(self) -> Counter[str] | None:
-        """Publish the partition and return its counts; None where windows had to be sent first."""
+        """Publish the partition and return its counts; None where windows had to be sent first.
+
+        It begins once the memory that it needs is free.
+        """
+        self._services.identity.require_current()
+        entries = self._services.raw_zone.entries(self._partition)
+        wanted = bytes_to_compact(self._partition, entries)
+        with self._services.memory_slots.held(wanted, f"compact {self._partition}"):
+            return self._compact_entries(entries)
+
+    def _compact_entries(self, entries: list[RawEntry]) -> Counter[str] | None:
         services, run = self._services, self._run
-        services.identity.require_current()
         policy = policy_for_run(services, run, self._partition.series)
-        loaded = load_raw_objects(services, services.raw_zone.entries(self._partition))
+        loaded = load_raw_objects(services, entries)
         held, resolution = self._resolve(loaded)
         unusable = [*loaded.damaged, *(entry for entry, _ in loaded.unusable)]
         doubts = self._windows_for_doubts(loaded, held, resolution, policy)

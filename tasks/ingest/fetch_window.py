@@ -31,6 +31,7 @@ from klinefleet.workers.domain.series import Window
 from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import files_of
+from klinefleet.workers.sources.memory_needs import bytes_to_download
 from klinefleet.workers.sources.policy import Mode, Policy
 from klinefleet.workers.support import metrics
 from klinefleet.workers.support.retry import ARCHIVE_FILE
@@ -158,21 +159,22 @@ class _WindowFetch:
         """Store one archive file; return why it is unusable, or None."""
         sleep = partial(pause_or_stop, self._services, str(file.key))
         tries = ARCHIVE_FILE.retrying(archive_may_recover, sleep=sleep)
-        try:
-            downloaded = tries(download_file, self._services, file, self._counts)
-        except OverWeight:
-            raise
-        except FleetError as error:
-            return error
-        self._lease.check()
-        self._services.raw_zone.store_file(
-            self._window.partition,
-            span,
-            downloaded.body,
-            file.source,
-            downloaded.etag,
-            asked_ms=downloaded.asked_ms,
-        )
+        with self._services.memory_slots.held(bytes_to_download(file), f"fetch {file.key}"):
+            try:
+                downloaded = tries(download_file, self._services, file, self._counts)
+            except OverWeight:
+                raise
+            except FleetError as error:
+                return error
+            self._lease.check()
+            self._services.raw_zone.store_file(
+                self._window.partition,
+                span,
+                downloaded.body,
+                file.source,
+                downloaded.etag,
+                asked_ms=downloaded.asked_ms,
+            )
         self._counts.add(files=1, bytes=len(downloaded.body))
         return None
 

@@ -26,6 +26,7 @@ from klinefleet.workers.lake.footers.footer import Footer
 from klinefleet.workers.lake.partition_codec import read_back
 from klinefleet.workers.lake.partitions import merge
 from klinefleet.workers.services import Services
+from klinefleet.workers.sources.memory_needs import bytes_to_rewrite
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +78,21 @@ class _Old:
 
 
 def migrate_piece(services: Services, piece: MigrationPiece) -> Migrated:
-    """Rewrite a piece and return what came of it. A month that is gone was rewritten before."""
+    """Rewrite a piece and return what came of it. A month that is gone was rewritten before.
+
+    It begins once the memory that it needs is free; OverWeight where that did not come free.
+    """
     done = Migrated(pieces=1)
-    try:
-        old = list(_read(services, piece, done))
-        for target in _targets(old):
-            _write(services, target, old, done)
-        for one in old:
-            _delete(services, one, done)
-    except FleetError as error:
-        logger.error("migrate %s: %s", piece, error.reason)
-        done.failed[str(piece)] = error.reason
+    with services.memory_slots.held(bytes_to_rewrite(piece.partitions), f"migrate {piece}"):
+        try:
+            old = list(_read(services, piece, done))
+            for target in _targets(old):
+                _write(services, target, old, done)
+            for one in old:
+                _delete(services, one, done)
+        except FleetError as error:
+            logger.error("migrate %s: %s", piece, error.reason)
+            done.failed[str(piece)] = error.reason
     return done
 
 

@@ -9,7 +9,7 @@ from redis import Redis
 
 from klinefleet.tasks.ingest.compaction import compact_partition
 from klinefleet.tasks.ingest.raw_rows import final_rows
-from klinefleet.workers.domain.errors import BadAnswer
+from klinefleet.workers.domain.errors import BadAnswer, OverWeight
 from klinefleet.workers.domain.intervals import Interval
 from klinefleet.workers.domain.kinds.klines import KLINES
 from klinefleet.workers.domain.markets import Market
@@ -18,9 +18,10 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.limits.memory_slots import MemorySlots
 from klinefleet.workers.storage.open import open_store
 from tests.answers import ASKED_MS
-from tests.unit.helpers.compaction import KEY, lake, pending, ready, store
+from tests.unit.helpers.compaction import KEY, failed, lake, pending, ready, store
 from tests.unit.helpers.in_process_fleet import InProcessFleet, in_process_fleet
 from tests.unit.helpers.klines import JANUARY, MINUTES, body, frame, minutes, opens, times_of
 
@@ -81,6 +82,21 @@ def test_a_partition_is_merged_proved_and_its_raw_objects_go(one: InProcessFleet
         {},
     )
     assert one.runs.partitions.states(run) == {}
+
+
+def test_a_compaction_whose_memory_does_not_come_free_changes_nothing_and_is_done_later(
+    one: InProcessFleet, run: str
+) -> None:
+    store(one, minutes(0, 500))
+    services = one.services
+    services.memory_slots = MemorySlots(services.stop, free=lambda: 0, own=lambda: 0)
+    with services.memory_slots.held(1 << 30, "another one"):
+        services.stop.set()
+        with pytest.raises(OverWeight, match="compact um/klines/1m/BTCUSDT/2024-01: this worker"):
+            compact_partition(services, run, JANUARY)
+    assert (lake(one), len(services.raw_zone.entries(JANUARY)), failed(one, run)) == ([], 1, {})
+    compact_partition(services, run, JANUARY)
+    assert lake(one) == list(opens(minutes(0, 500)))
 
 
 def test_compacting_twice_is_compacting_once(one: InProcessFleet, run: str) -> None:
