@@ -93,8 +93,7 @@ def submit(
             if dry_run:
                 _show_estimate(services, request, as_json)
                 return
-            run = _create(services, request)
-        _record_notes(services, run, request, notes)
+            run = _create(services, request, notes)
         if detach:
             click.echo(json.dumps({"run": run}) if as_json else run)
             return
@@ -153,21 +152,14 @@ def _prepare(
     return services, supervisor, request, notes
 
 
-def _create(services: Services, request: Request) -> str:
-    """Queue a run and return its id."""
-    from klinefleet.tasks.runs.store import Runs
-
-    return Runs(services.redis).create(request, services.own_store())
-
-
-def _record_notes(services: Services, run: str, request: Request, notes: dict[str, str]) -> None:
-    """Record the symbols that were left out of a run."""
+def _create(services: Services, request: Request, notes: dict[str, str]) -> str:
+    """Queue a run, with its notes of symbols that were left out, and return its id."""
     from klinefleet.tasks.runs.records import Level, Record
     from klinefleet.tasks.runs.store import Runs
 
     group = (request.market, request.kind, request.interval)
     records = [Record(Level.NOTE, note, Series(*group, name)) for name, note in notes.items()]
-    Runs(services.redis).record(run, *records)
+    return Runs(services.redis).create(request, services.own_store(), records)
 
 
 def _follow(services: Services, run: str, as_json: bool, supervisor: Supervisor | None) -> int:

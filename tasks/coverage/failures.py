@@ -107,17 +107,17 @@ class RunNotes:
 
 def load_run_notes(runs: Runs | None, store: ObjectStore) -> RunNotes:
     """Return what the newest runs know; without a Redis (`runs` is None) what their reports say."""
-    known: dict[str, _RunRecords] = {}
+    known, cut = dict[str, _RunRecords](), dict[str, _RunRecords]()
     pending: dict[Series, list[PendingSpans]] = {}
     for run in runs.recent(NEWEST_RUNS) if runs else []:
         progress = _load_progress(runs, run) if runs else None
         if runs and progress:
-            if not progress.moved:
-                known[run] = progress.records, progress.request
+            (known if progress.is_whole else cut)[run] = progress.records, progress.request
             if progress.state is State.RUNNING:
                 for series, parts in _pending_spans(runs, run, progress.request).items():
                     pending.setdefault(series, []).append(PendingSpans(run, parts))
-    known = _load_reports(store, known.keys()) | known
+    # What has left Redis is in the report, if there was anything to report.
+    known = cut | _load_reports(store, known.keys()) | known
     failures: dict[Series, list[Failure]] = {}
     # A run's name begins with the time at which it was made.
     for run in sorted(known, reverse=True):

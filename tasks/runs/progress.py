@@ -63,6 +63,11 @@ class Progress:
     """Records that are in the run's report and no longer in Redis."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether Redis has all of the request and of the records, as until the run ends."""
+        return not self.moved and len(self.request.symbols) == self.symbols
+
+    @property
     def failed(self) -> dict[str, str]:
         """What was requested and is not in the lake, with the reason."""
         return texts_by_name(self.records, Level.FAILED)

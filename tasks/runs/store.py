@@ -41,8 +41,10 @@ class Runs:
         self._scripts = RunScripts(redis, "runs", fence)
         self.partitions = RunPartitions(redis, fence)
 
-    def create(self, request: Request, store: StoreRef | None = None) -> str:
-        """Create a run, queue it for a planner, and return its id.
+    def create(
+        self, request: Request, store: StoreRef | None = None, records: Iterable[Record] = ()
+    ) -> str:
+        """Create a run with its first records, queue it for a planner, and return its id.
 
         Only lanes of its `store` lead it; a run without one is led by any, as before format 2.
         """
@@ -61,6 +63,8 @@ class Runs:
         }
         with self._redis.pipeline() as pipe:
             pipe.hset(run_key(run), mapping=fields)  # type: ignore[arg-type]
+            for record in records:
+                pipe.hset(run_key(run, "records"), record.identity, record.text)
             pipe.zadd(RUNS, {run: now})
             pipe.sadd(ACTIVE, run)
             pipe.rpush(NEW_RUNS, run)

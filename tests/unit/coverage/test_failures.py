@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from redis import Redis
 
 from klinefleet.tasks.coverage.failures import NEXT_DOWNLOAD, Failure, failures_of, load_run_notes
 from klinefleet.tasks.coverage.holes import MissingSpan, Reason
+from klinefleet.tasks.planning.ending import end_run
 from klinefleet.tasks.requests.request import Request
 from klinefleet.tasks.runs.progress import State
 from klinefleet.tasks.runs.records import Level, Record
@@ -21,9 +23,11 @@ from klinefleet.workers.domain.spans import Span
 from klinefleet.workers.domain.timestamps import DAY_MS, parse_iso, utc_ms
 from klinefleet.workers.lake import keys
 from klinefleet.workers.lake.raw_zone import RawEntry
+from klinefleet.workers.services import Services
 from klinefleet.workers.sources.choice import NO_FILE
 from klinefleet.workers.storage.objects import ObjectStore
 from klinefleet.workers.storage.open import open_store
+from klinefleet.workers.support.settings import Settings
 from tests.answers import ASKED_MS
 from tests.unit.helpers.klines import JANUARY, MINUTES, minutes
 
@@ -95,6 +99,20 @@ def test_what_failed_is_tried_again_by_the_next_download_as_nobody_retries_by_th
         MissingSpan(JANUARY.span, Reason.FAILED, f"run {run}: {WHY}", NEXT_DOWNLOAD)
     ]
     assert missing_spans(redis, files, ETHER) == []
+
+
+def test_a_failure_of_a_whole_run_is_known_of_each_of_many_symbols_after_its_end(
+    redis: Redis, files: ObjectStore
+) -> None:
+    names = ("BTCUSDT", *(f"S{number}USDT" for number in range(100)), "ETHUSDT")
+    services, runs = Services(Settings(store_url=files.address(""))), Runs(redis)
+    services.__dict__["redis"] = redis
+    run = runs.create(replace(REQUEST, symbols=names))
+    runs.record(run, Record(Level.FAILED, WHY, source="plan"))
+    end_run(services, runs, run)
+    for series in (MINUTES, ETHER):
+        (missing,) = missing_spans(redis, files, series)
+        assert (missing.span, missing.reason) == (REQUEST.span, Reason.FAILED)
 
 
 def test_what_failed_and_another_run_wants_is_being_tried_again(
