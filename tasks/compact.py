@@ -15,7 +15,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import (
     OtherStore,
     OverWeight,
@@ -45,7 +45,7 @@ def compact(self: Any, run: str, partition: str, *_: Any) -> None:
         services.fleet_store.check()
         failed = compact_partition(services, run, parsed)
     except _REQUEUED as error:
-        logger.warning("compact %s: requeued: %s", partition, told(error))
+        logger.warning("compact %s: requeued: %s", partition, describe(error))
         services.pause_before_requeue()
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
             Runs(services.redis).partitions.mark_sent(run, [], [parsed], delay_us=REQUEUE_GRACE_US)

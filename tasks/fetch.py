@@ -19,7 +19,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import (
     OtherStore,
     OverWeight,
@@ -58,7 +58,7 @@ def fetch(
         services.fleet_store.check()
         failed = fetch_window(services, run, window)
     except _REQUEUED as error:
-        logger.warning("fetch %s: requeued: %s", window, told(error))
+        logger.warning("fetch %s: requeued: %s", window, describe(error))
         services.pause_before_requeue()
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
             Runs(services.redis).partitions.mark_sent(run, [window], delay_us=REQUEUE_GRACE_US)

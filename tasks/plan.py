@@ -21,7 +21,7 @@ from klinefleet.tasks.runs.log_context import bind_log_context
 from klinefleet.tasks.runs.lost_work import REQUEUE_GRACE_US
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.app import app
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import FleetError, LeaseLost, TaskFailed, Transient
 from klinefleet.workers.services import Services
 
@@ -41,7 +41,7 @@ def plan(self: Any, run: str, *_: Any) -> None:
         if sent_us := plan_run(services, run):
             enqueue.send_plan(run, sent_us)
     except (RedisError, OperationalError, Transient) as error:
-        logger.warning("plan %s: requeued: %s", run, told(error))
+        logger.warning("plan %s: requeued: %s", run, describe(error))
         services.pause_before_requeue()
         with suppress(RedisError):  # then it may be sent a second time, which changes nothing
             Runs(services.redis).mark_plan_sent(run, delay_us=REQUEUE_GRACE_US)

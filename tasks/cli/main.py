@@ -22,7 +22,7 @@ from klinefleet.tasks.cli.output.streams import guarded_streams
 from klinefleet.tasks.cli.read import read
 from klinefleet.tasks.cli.runs import cancel, status
 from klinefleet.tasks.cli.verify import verify
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import FleetError, RequestError, SettingsError
 from klinefleet.workers.support.masking import mask_secrets, one_line, secrets_in
 
@@ -67,7 +67,7 @@ class Commands(click.Group):
             _echo_error(error.reason)
             ctx.exit(1)
         except RedisError as error:
-            _echo_error(told(error))
+            _echo_error(describe(error))
             ctx.exit(1)
 
 

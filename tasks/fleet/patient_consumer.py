@@ -16,8 +16,8 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 from redis import RedisError
 
-from klinefleet.workers.coordination.redis_faults import require_writable, told
-from klinefleet.workers.support.log import Trouble
+from klinefleet.workers.coordination.redis_faults import describe, require_writable
+from klinefleet.workers.support.log import RepeatedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._trouble = Trouble(logger, "taking tasks")
+        self._failure = RepeatedFailure(logger, "taking tasks")
         # It advises against a setting of `workers.app` whenever Redis was away.
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
@@ -43,21 +43,21 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             try:
                 require_writable(self.app.services.redis)
             except RedisError as error:
-                self._trouble.note(told(error))
+                self._failure.failed(describe(error))
                 _pause()
             else:
                 return super().connect()
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        self._trouble.note(told(exc))
+        self._failure.failed(describe(exc))
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        self._trouble.note(told(exc))
+        self._failure.failed(describe(exc))
         super().on_connection_error_after_connected(exc)
 
     def on_ready(self) -> None:
         super().on_ready()
-        self._trouble.end()
+        self._failure.succeeded()
 
 
 def _pause() -> None:

@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from klinefleet.workers.coordination.redis_faults import told
-from klinefleet.workers.support.log import Trouble
+from klinefleet.workers.coordination.redis_faults import describe
+from klinefleet.workers.support.log import RepeatedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +22,17 @@ def run_periodically(
 ) -> None:
     """Run all jobs, pause and repeat until `stopped` is set; one that fails is run next round."""
     stopped = stopped or threading.Event()
-    troubles = [Trouble(logger, "periodic job") for _ in jobs]
+    failures = [RepeatedFailure(logger, f"periodic job {_name(job)}") for job in jobs]
     while not stopped.is_set():
-        for job, trouble in zip(jobs, troubles, strict=True):
+        for job, failure in zip(jobs, failures, strict=True):
             try:
                 job()
-                trouble.end()
+                failure.succeeded()
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the next round comes
-                trouble.note(told(error))
+                failure.failed(describe(error))
         stopped.wait(pause_s)
+
+
+def _name(job: Callable[[], None]) -> str:
+    """Return the name of a job's function, which may have arguments bound to it."""
+    return str(getattr(getattr(job, "func", job), "__name__", "unnamed")).lstrip("_")

@@ -120,7 +120,7 @@ class _Compaction:
         self._services.identity.require_current()
         entries = self._services.raw_zone.entries(self._partition)
         wanted = bytes_to_compact(self._partition, entries)
-        with self._services.memory_slots.held(wanted, f"compact {self._partition}"):
+        with self._services.memory_slots.reserved(wanted, f"compact {self._partition}"):
             return self._compact_entries(entries)
 
     def _compact_entries(self, entries: list[RawEntry]) -> Counter[str] | None:

@@ -159,7 +159,7 @@ class _WindowFetch:
         """Store one archive file; return why it is unusable, or None."""
         sleep = partial(pause_or_stop, self._services, str(file.key))
         tries = ARCHIVE_FILE.retrying(archive_may_recover, sleep=sleep)
-        with self._services.memory_slots.held(bytes_to_download(file), f"fetch {file.key}"):
+        with self._services.memory_slots.reserved(bytes_to_download(file), f"fetch {file.key}"):
             try:
                 downloaded = tries(download_file, self._services, file, self._counts)
             except OverWeight:

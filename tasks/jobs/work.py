@@ -11,7 +11,7 @@ from redis import RedisError
 
 from klinefleet.tasks.jobs.state import Jobs
 from klinefleet.tasks.runs.log_context import bind_log_context
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import OtherStore, OverWeight
 from klinefleet.workers.domain.redis_keys import piece_lease
 from klinefleet.workers.services import Services
@@ -33,7 +33,7 @@ def work_piece(services: Services, job: str, piece: str, work: Callable[[], str]
             if is_mine and jobs.is_open(job, piece):
                 jobs.record_results(job, piece, work())
     except (RedisError, OtherStore, OverWeight) as error:
-        logger.warning("%s of job %s: requeued: %s", piece, job, told(error))
+        logger.warning("%s of job %s: requeued: %s", piece, job, describe(error))
         services.pause_before_requeue()
         # Unrecorded, the piece may be sent a second time. That changes nothing.
         with suppress(RedisError):

@@ -83,7 +83,7 @@ def migrate_piece(services: Services, piece: MigrationPiece) -> Migrated:
     It begins once the memory that it needs is free; OverWeight where that did not come free.
     """
     done = Migrated(pieces=1)
-    with services.memory_slots.held(bytes_to_rewrite(piece.partitions), f"migrate {piece}"):
+    with services.memory_slots.reserved(bytes_to_rewrite(piece.partitions), f"migrate {piece}"):
         try:
             old = list(_read(services, piece, done))
             for target in _targets(old):

@@ -14,11 +14,11 @@ from klinefleet.tasks.runs.poison import cause_of_deaths, may_die_again, state_o
 from klinefleet.tasks.runs.records import Level, Record
 from klinefleet.tasks.runs.store import Runs
 from klinefleet.workers.coordination.leases import dead_holders
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.queues import PLAN
 from klinefleet.workers.domain.redis_keys import plan_lease
 from klinefleet.workers.services import Services
-from klinefleet.workers.support.log import Trouble
+from klinefleet.workers.support.log import RepeatedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +29,15 @@ POLL_S = 2.0
 
 def enqueue_new_runs(services: Services) -> None:
     """Enqueue a plan task for each new run until shutdown."""
-    runs, trouble = Runs(services.redis), Trouble(logger, "reading new runs")
+    runs, failure = Runs(services.redis), RepeatedFailure(logger, "reading new runs")
     while not services.stop.is_set():
         try:
             if run := runs.next_new_run(POLL_S):
                 logger.info("run %s begins", run)
                 enqueue.send_plan(run, runs.mark_plan_sent(run))
-            trouble.end()
+            failure.succeeded()
         except (RedisError, OperationalError) as error:
-            trouble.note(told(error))
+            failure.failed(describe(error))
             services.stop.wait(1.0)
 
 

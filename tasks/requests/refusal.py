@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from redis import RedisError
 
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.errors import RequestError
 
 
@@ -23,4 +23,4 @@ def on_refusal(outcome: str) -> Iterator[None]:
     except RequestError as error:
         raise type(error)(f"{error}; {outcome}") from error
     except RedisError as error:
-        raise RequestError(f"{told(error)}; {outcome}") from error
+        raise RequestError(f"{describe(error)}; {outcome}") from error

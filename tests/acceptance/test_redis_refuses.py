@@ -1,4 +1,4 @@
-"""A Redis that refuses: each way is told in a line, questions go on, and a fleet waits it out."""
+"""A Redis that refuses writes: one line names the reason, reading works, and lanes wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import Exchange, RedisServer
 
 WANTED = Wanted("spot", ("BTCUSDT", "ETHUSDT"), "2024-01-01", "2024-02-01")
 SLOW_MS, SOON_MS = 1_000, 20
-#: Lines of six lanes for one trouble that lasts: a few at its beginning and at its end.
+#: Lines of six lanes for one failure that lasts: a few at its beginning and at its end.
 MOST_LINES = 6 * 15
 
 Spoil = Callable[[Redis, bool], None]

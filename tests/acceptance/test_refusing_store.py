@@ -56,7 +56,7 @@ def refused(fleet: Fleet, command: Command, reason: str) -> dict[str, Any]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MB, of which a run needs half."""
+    """A file system of 16 MB. A run needs up to 8 MB of it."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

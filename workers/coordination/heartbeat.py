@@ -14,9 +14,9 @@ from redis import Redis, RedisError
 from klinefleet.workers.coordination.fleet_store import FleetStore
 from klinefleet.workers.coordination.leases import LEASE_TTL_MS, Leases
 from klinefleet.workers.coordination.redis_clock import now_ms
-from klinefleet.workers.coordination.redis_faults import told
+from klinefleet.workers.coordination.redis_faults import describe
 from klinefleet.workers.domain.redis_keys import MEMORY, WIDTHS, WORKERS
-from klinefleet.workers.support.log import Trouble
+from klinefleet.workers.support.log import RepeatedFailure
 from klinefleet.workers.support.machine import memory_limit, peak_memory
 
 logger = logging.getLogger(__name__)
@@ -94,13 +94,13 @@ class Heartbeat:
     def _run(self) -> None:
         with suppress(RedisError):  # another process forgets them
             _forget_the_dead(self._redis)
-        trouble = Trouble(logger, "heartbeat")
+        failure = RepeatedFailure(logger, "heartbeat")
         while not self._stopped.is_set():
             try:
                 self.beat()
-                trouble.end()
+                failure.succeeded()
             except Exception as error:  # noqa: BLE001 - no error may stop the heartbeat
-                trouble.note(told(error))
+                failure.failed(describe(error))
             self._stopped.wait(self._interval_s)
 
 

@@ -17,8 +17,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from redis import Redis, RedisError
-
+from klinefleet.workers.coordination.redis_faults import fault_of
 from klinefleet.workers.domain.errors import SettingsError
 from klinefleet.workers.support.folders import fault_of_owner, make_private, runtime_folder
 from klinefleet.workers.support.temp_files import temp_folder
@@ -108,11 +107,7 @@ def is_shared_reachable() -> bool:
 
 def is_reachable(url: str) -> bool:
     """Return whether a Redis server answers at `url`."""
-    try:
-        with Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2, retry=None) as client:
-            return bool(client.ping())
-    except (RedisError, OSError, ValueError):
-        return False
+    return not fault_of(url)
 
 
 def server_binary() -> str:

@@ -1,4 +1,4 @@
-"""What a Redis does that refuses, in words: one line for each way, alike in commands and lanes."""
+"""Describes errors of Redis in one line each, alike in commands and in lanes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from klinefleet.workers.domain.errors import FleetError
 from klinefleet.workers.domain.redis_keys import WORKERS, WRITABLE
 
-#: By the word with which Redis begins its refusal, or which is in one that a script met.
+#: By the code with which Redis begins an error.
 _WORDS = {
     "NOAUTH": "asks for a password; write it into KLINES_REDIS_URL",
     "WRONGPASS": "refuses the user or the password of KLINES_REDIS_URL",
@@ -20,14 +20,15 @@ _WORDS = {
     "UNBLOCKED": "has become a replica, which cannot be written",
     "MASTERDOWN": "is a replica that has lost its primary",
     "LOADING": "is loading its data",
+    "MAXCLIENTS": "has as many clients as it allows (maxclients)",
     "DENIED": "is in protected mode; give it a password, or an address of its own",
     **dict.fromkeys(
         ("MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"),
         "is one node of a cluster; the fleet needs a Redis that is none",
     ),
 }
-#: What redis-py's own texts, and those of scripts, have in place of the word.
-_TEXTS = {
+#: By a part of the texts of redis-py and of scripts, which lack the code.
+_CODES = {
     "Authentication required": "NOAUTH",
     "invalid username-password": "WRONGPASS",
     "invalid password": "WRONGPASS",
@@ -40,15 +41,13 @@ _TEXTS = {
 
 
 def in_words(error: BaseException) -> str:
-    """Return what Redis does, to stand after its name."""
+    """Return what Redis does, as the rest of a sentence that begins with "Redis"."""
     text = str(error).rpartition("caused error: ")[2]  # the rest names a command of a pipeline
-    word = getattr(error, "status_code", None) or text.partition(" ")[0].lstrip("-")
-    if word not in _WORDS:
-        word = next((found for part, found in _TEXTS.items() if part in text), word)
-    if word in _WORDS:
-        return _WORDS[word]
-    if word == "MAXCLIENTS":
-        return "has as many clients as it allows (maxclients)"
+    code = getattr(error, "status_code", None) or text.partition(" ")[0].lstrip("-")
+    if code not in _WORDS:
+        code = next((found for part, found in _CODES.items() if part in text), code)
+    if code in _WORDS:
+        return _WORDS[code]
     if isinstance(error, TimeoutError):
         return "does not answer in time"
     if isinstance(error, ConnectionError | OSError | ValueError):
@@ -56,7 +55,7 @@ def in_words(error: BaseException) -> str:
     return f"answers with an error ({type(error).__name__})"
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return an error in one line: Redis's in our words, any other by its name."""
     if isinstance(error, RedisError):
         return f"Redis {in_words(error)}"

@@ -38,7 +38,7 @@ class MemorySlots:
     ) -> None:
         self._stop, self._free, self._own = stop, free, own
         self._idle: int | None = None
-        self._held: dict[object, int] = {}
+        self._reserved: dict[object, int] = {}
         self._waiting = deque[object]()
         self._lock = threading.Lock()
 
@@ -49,8 +49,8 @@ class MemorySlots:
         return int(_SHARE * (max(0, self._free()) + max(0, now - self._idle)))
 
     @contextmanager
-    def held(self, wanted: int, what: str) -> Iterator[None]:
-        """Hold so many bytes for a task.
+    def reserved(self, wanted: int, what: str) -> Iterator[None]:
+        """Reserve so many bytes for a task.
 
         OverWeight, after five minutes or where this worker ends, if they did not come free.
         what: the task, for the message.
@@ -66,17 +66,17 @@ class MemorySlots:
             yield
         finally:
             with self._lock:
-                self._held.pop(ticket, None)
+                self._reserved.pop(ticket, None)
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
 
     def _await(self, ticket: object, wanted: int, what: str) -> None:
         for _ in range(_MAX_LOOKS):
             with self._lock:
-                room = self.can_give() - sum(self._held.values())
-                if self._waiting[0] is ticket and (wanted <= room or not self._held):
+                room = self.can_give() - sum(self._reserved.values())
+                if self._waiting[0] is ticket and (wanted <= room or not self._reserved):
                     self._waiting.popleft()
-                    self._held[ticket] = wanted
+                    self._reserved[ticket] = wanted
                     break
             if self._stop.wait(_PAUSE_S):
                 raise OverWeight(f"{what}: this worker is shutting down; nothing was changed")

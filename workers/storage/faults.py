@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +67,30 @@ _NAMES = (
 def in_words(error: BaseException) -> str:
     """Return why the store failed."""
     logger.debug("the store failed: %r", error)
-    causes = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(cause)
+    causes = causes_of(error)
     for cause in causes:
         if code := error_code(cause):
             return _CODES.get(code, f"the server answered {code}")
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
-    names = {one.__name__ for cause in causes for one in type(cause).__mro__}
+    names = class_names(causes)
     for classes, words in _NAMES:
         if names.intersection(classes):
             return words
     return f"the call failed with {type(error).__name__}"
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """Return the error, and the errors that led to it."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    return causes
+
+
+def class_names(errors: Iterable[BaseException]) -> set[str]:
+    """Return the names of the errors' classes and of their base classes."""
+    return {one.__name__ for error in errors for one in type(error).__mro__}
 
 
 def error_code(error: BaseException) -> str:

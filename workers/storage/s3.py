@@ -14,7 +14,7 @@ import fsspec
 from klinefleet.workers.domain.errors import VersionConflict
 from klinefleet.workers.patches.s3_timestamps import s3_session
 from klinefleet.workers.patches.tcp_quickack import quick_ack
-from klinefleet.workers.storage.faults import error_code
+from klinefleet.workers.storage.faults import causes_of, class_names, error_code
 from klinefleet.workers.storage.objects import TRIALS, ObjectStore
 from klinefleet.workers.support.settings import reread_credentials
 from klinefleet.workers.support.temp_files import is_left_over
@@ -146,11 +146,9 @@ class S3Store(ObjectStore):
 
 def _is_of_credentials(error: BaseException) -> bool:
     """Return whether a call failed for its credentials."""
-    causes = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(cause)
-    names = {one.__name__ for cause in causes for one in type(cause).__mro__}
-    return bool(names & _NO_CREDENTIALS or {error_code(one) for one in causes} & _CREDENTIAL_CODES)
+    causes = causes_of(error)
+    codes = {error_code(cause) for cause in causes}
+    return bool(class_names(causes) & _NO_CREDENTIALS or codes & _CREDENTIAL_CODES)
 
 
 def new_s3_filesystem(**options: Any) -> Any:

@@ -1,7 +1,7 @@
 """Logging of every process: one event per line on stderr, as JSON or text, with secrets masked.
 
-What lasts is told in bounds: a job's `Trouble` when it begins and ends, any other warning a few
-times a minute.
+The number of lines is bounded: `RepeatedFailure` logs a job that keeps failing when it begins to
+fail and when it works again; `BoundedHandler` writes a few warnings of one kind a minute.
 
 The code logs through the standard library (`logger = logging.getLogger(__name__)`), as Celery and
 kombu do; structlog only formats the lines. tasks/runs/log_context.py binds a task's run, series and
@@ -124,8 +124,11 @@ class LineFormatter(logging.Formatter):
         return f"{line}\n{traceback}" if traceback else line
 
 
-class Trouble:
-    """What one job meets again and again. `what`: the job, for the log."""
+class RepeatedFailure:
+    """Logs when a job begins to fail, when the reason changes, and when it succeeds again.
+
+    what: the job.
+    """
 
     def __init__(
         self, logger: logging.Logger, what: str, clock: Callable[[], float] = time.monotonic
@@ -134,16 +137,16 @@ class Trouble:
         self._reason = ""
         self._began_s = 0.0
 
-    def note(self, reason: str) -> None:
-        """Note that the job failed; it is told unless the last failure had the same reason."""
+    def failed(self, reason: str) -> None:
+        """Log that the job failed, unless it failed for the same reason before."""
         if not self._reason:
             self._began_s = self._clock()
         if reason != self._reason:
             self._logger.warning("%s fails, trying again: %s", self._what, reason)
         self._reason = reason
 
-    def end(self) -> None:
-        """Note that the job succeeded."""
+    def succeeded(self) -> None:
+        """Log that the job succeeded, if it failed before."""
         if self._reason:
             seconds = self._clock() - self._began_s
             self._logger.warning("%s works again after %.0f s", self._what, seconds)
@@ -153,8 +156,7 @@ class Trouble:
 class BoundedHandler(logging.StreamHandler[Any]):
     """Writes the first warnings of a kind in each minute, and then how many more there were.
 
-    Warnings are of one kind if they are of one place in the code: what fails hundreds of times for
-    one reason is not told hundreds of times.
+    Warnings are of one kind if they come from one line of the code.
     """
 
     def __init__(self, stream: Any, clock: Callable[[], float] = time.monotonic) -> None:
@@ -169,7 +171,7 @@ class BoundedHandler(logging.StreamHandler[Any]):
             self._minute, before = minute, self._counts
             self._counts = Counter()
             for kind, count in before.items():
-                self._tell_rest(kind, count - MOST_ALIKE)
+                self._write_rest(kind, count - MOST_ALIKE)
         if record.levelno >= logging.WARNING:
             kind = (record.name, record.levelno, f"{record.pathname}:{record.lineno}")
             self._counts[kind] += 1
@@ -177,7 +179,7 @@ class BoundedHandler(logging.StreamHandler[Any]):
                 return
         super().emit(record)
 
-    def _tell_rest(self, kind: tuple[str, int, str], count: int) -> None:
+    def _write_rest(self, kind: tuple[str, int, str], count: int) -> None:
         if count <= 0:
             return
         name, level, place = kind

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis, RedisError
 
-from klinefleet.workers.coordination.redis_faults import fault_of, in_words, told
+from klinefleet.workers.coordination.redis_faults import describe, fault_of, in_words
 from klinefleet.workers.domain.errors import StoreFault
 from tests.servers import RedisServer
 
@@ -64,7 +64,7 @@ def test_each_way_to_refuse_a_write_is_told_alike_from_commands_and_scripts(
             with pytest.raises(RedisError) as failed:
                 write()
             assert in_words(failed.value) == REFUSALS[spoil]
-            assert told(failed.value) == f"Redis {REFUSALS[spoil]}"
+            assert describe(failed.value) == f"Redis {REFUSALS[spoil]}"
         assert fault_of(server.url) == "", "a question writes nothing"
 
 
@@ -99,5 +99,5 @@ def test_a_redis_that_is_not_there_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_other_errors_are_told_by_their_names() -> None:
-    assert told(StoreFault("full")) == "StoreFault: full"
-    assert told(KeyError("run")) == "KeyError: 'run'"
+    assert describe(StoreFault("full")) == "StoreFault: full"
+    assert describe(KeyError("run")) == "KeyError: 'run'"

@@ -90,7 +90,7 @@ def test_a_compaction_whose_memory_does_not_come_free_changes_nothing_and_is_don
     store(one, minutes(0, 500))
     services = one.services
     services.memory_slots = MemorySlots(services.stop, free=lambda: 0, own=lambda: 0)
-    with services.memory_slots.held(1 << 30, "another one"):
+    with services.memory_slots.reserved(1 << 30, "another one"):
         services.stop.set()
         with pytest.raises(OverWeight, match="compact um/klines/1m/BTCUSDT/2024-01: this worker"):
             compact_partition(services, run, JANUARY)

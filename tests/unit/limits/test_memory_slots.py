@@ -31,7 +31,7 @@ class Machine:
         end = self._ends[name] = threading.Event()
 
         def work() -> None:
-            with self.slots.held(mib * MIB, name):
+            with self.slots.reserved(mib * MIB, name):
                 self.order.append(name)
                 self.own += mib * MIB
                 self.free -= mib * MIB
@@ -99,7 +99,7 @@ def test_little_never_waits() -> None:
     with machine(0) as one:
         one.begin("huge", 900)
         one.began("huge")
-        with one.slots.held(SMALL, "small"):
+        with one.slots.reserved(SMALL, "small"):
             assert one.waiting() == 0
 
 
@@ -116,15 +116,15 @@ def test_what_other_processes_take_is_not_given_and_comes_back() -> None:
 
 def test_a_worker_that_ends_keeps_nobody_waiting() -> None:
     one = Machine(0)
-    with one.slots.held(900 * MIB, "huge"):
+    with one.slots.reserved(900 * MIB, "huge"):
         one.stop.set()
         with (
             pytest.raises(OverWeight, match="x: this worker is shutting down"),
-            one.slots.held(100 * MIB, "x"),
+            one.slots.reserved(100 * MIB, "x"),
         ):
             pytest.fail("it began")
     assert one.waiting() == 0
-    with one.slots.held(100 * MIB, "after"):
+    with one.slots.reserved(100 * MIB, "after"):
         pass
 
 
@@ -135,8 +135,8 @@ def test_a_wait_has_an_end_and_says_what_is_needed() -> None:
 
     slots = MemorySlots(Hasty(), free=lambda: 0, own=lambda: IDLE)
     with (
-        slots.held(900 * MIB, "huge"),
+        slots.reserved(900 * MIB, "huge"),
         pytest.raises(OverWeight, match="compact x needs about 1,000 MiB, which did not come free"),
-        slots.held(1000 * MIB, "compact x"),
+        slots.reserved(1000 * MIB, "compact x"),
     ):
         pytest.fail("it began")

@@ -7,20 +7,20 @@ import logging
 
 import pytest
 
-from klinefleet.workers.support.log import MOST_ALIKE, BoundedHandler, Trouble
+from klinefleet.workers.support.log import MOST_ALIKE, BoundedHandler, RepeatedFailure
 
-logger = logging.getLogger("klinefleet.tests.trouble")
+logger = logging.getLogger("klinefleet.tests.failure")
 
 
 def test_a_trouble_is_told_when_it_begins_changes_and_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now_s = 0.0
-    trouble = Trouble(logger, "heartbeat", clock=lambda: now_s)
-    trouble.end()
+    failure = RepeatedFailure(logger, "heartbeat", clock=lambda: now_s)
+    failure.succeeded()
     for reason in ("away",) * 200 + ("full",) * 48 + ("",) * 3:
         now_s += 1
-        trouble.note(reason) if reason else trouble.end()
+        failure.failed(reason) if reason else failure.succeeded()
     assert [record.getMessage() for record in caplog.records] == [
         "heartbeat fails, trying again: away",
         "heartbeat fails, trying again: full",
